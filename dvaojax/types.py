@@ -1,0 +1,105 @@
+"""The words of the house: what a prompt, a completion and a step's experience are.
+
+Axis letters, used in every docstring, shape check and figure of the package:
+
+| letter | axis                              | letter | axis            |
+|--------|-----------------------------------|--------|-----------------|
+| `B`    | prompts in a step (= groups)      | `V`    | vocabulary      |
+| `G`    | completions per prompt            | `D`    | model width     |
+| `K`    | objectives (rewards)              | `H`    | query heads     |
+| `P`    | prompt tokens                     | `N`    | key/value heads |
+| `T`    | completion tokens                 | `C`    | head width      |
+| `L`    | layers                            | `F`    | feed-forward    |
+
+Log-probabilities are in nats, lengths in tokens, durations in seconds and named `_seconds`.
+This module starts no JAX: reward functions run in processes that have no use for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from jax import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """One problem of a task.
+
+    Attributes:
+        text: what the tokenizer sees.
+        reference: what the reward functions compare a completion with, such as the gold answer.
+        index: the problem's number in its source; it seeds the problem's completions, so that
+            they do not depend on what else is in the batch.
+    """
+
+    text: str
+    reference: Any
+    index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """One answer to a prompt, as the reward functions see it.
+
+    Attributes:
+        text: the decoded tokens, without the stop token and without padding.
+        token_ids: the tokens as they were sampled, the stop token included; never re-encoded.
+        stopped: whether a stop token was sampled; false when the token limit cut the text off.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    stopped: bool
+
+    @property
+    def length(self) -> int:
+        """Sampled tokens, the stop token included."""
+        return len(self.token_ids)
+
+
+class RewardFunction(Protocol):
+    """Text in, number out; None where the objective does not apply to this completion."""
+
+    def __call__(self, completion: Completion, reference: Any, /) -> float | None: ...
+
+
+class Rollout(NamedTuple):
+    """What the sampler returns: groups of completions, the stop token included.
+
+    Attributes:
+        tokens: `[B, G, T]` int32, padding after the end.
+        mask: `[B, G, T]` bool, true on sampled tokens, the stop token included.
+        logprobs: `[B, G, T]` float32, log-probability of each token under the distribution it was
+            drawn from; 0 on padding.
+        stopped: `[B, G]` bool, true where a stop token was sampled before the limit.
+    """
+
+    tokens: Array
+    mask: Array
+    logprobs: Array
+    stopped: Array
+
+
+class Experience(NamedTuple):
+    """One step's data, from the sampler to the gradient; the group and the vector are kept.
+
+    Attributes:
+        prompt_tokens: `[B, P]` int32, padding on the right.
+        prompt_lengths: `[B]` int32, in tokens.
+        completion_tokens: `[B, G, T]` int32, padding on the right.
+        completion_mask: `[B, G, T]` bool, true on sampled tokens, the stop token included.
+        logprobs: `[B, G, T]` float32, the sampler's log-probability of each sampled token.
+        rewards: `[B, G, K]` float32, one column per objective, as the reward functions return them.
+        reward_mask: `[B, G, K]` bool, false where an objective does not apply or was not scored.
+    """
+
+    prompt_tokens: Array
+    prompt_lengths: Array
+    completion_tokens: Array
+    completion_mask: Array
+    logprobs: Array
+    rewards: Array
+    reward_mask: Array

@@ -1,0 +1,14 @@
+"""Strict JAX for every test: eight CPU devices, no silent promotion of ranks or types."""
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(params=["eager", "jit"])
+def transform(request):
+    """The identity or `jax.jit`: a test that takes it runs both ways."""
+    return {"eager": lambda function: function, "jit": jax.jit}[request.param]
