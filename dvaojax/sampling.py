@@ -1,0 +1,103 @@
+"""From logits to a token: temperature, and the truncations that are read after it."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from the logits.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most likely token.
+        top_k: keep the `top_k` most likely tokens; 0 keeps all.
+        top_p: keep the smallest set of most likely tokens whose probability reaches `top_p`, in
+            (0, 1]; 1 keeps all.
+        min_p: keep tokens at least `min_p` times as likely as the most likely one, in [0, 1).
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self):
+        if not self.temperature >= 0.0:
+            raise ValueError(f"sampling.temperature={self.temperature} must not be negative")
+        if self.top_k < 0:
+            raise ValueError(f"sampling.top_k={self.top_k} must not be negative; 0 keeps all")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"sampling.top_p={self.top_p} must lie in (0, 1]; 1 keeps all")
+        if not 0.0 <= self.min_p < 1.0:
+            raise ValueError(f"sampling.min_p={self.min_p} must lie in [0, 1); 0 keeps all")
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens can never be drawn, which biases a policy ratio (see `rollout`)."""
+        return self.temperature == 0.0 or self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
+
+def log_distribution(logits: Array, sampling: Sampling) -> Array:
+    """The log-probabilities a token is drawn from: scaled, truncated and normalised again.
+
+    Temperature comes first, then top-k, top-p and min-p, each reading the scaled distribution, as
+    in the samplers of the field. The most likely token is always kept.
+
+    Args:
+        logits: `[..., V]` in any float.
+        sampling: the knobs.
+
+    Returns:
+        `[..., V]` float32 in nats, `-inf` on tokens that cannot be drawn.
+    """
+    chex.assert_type(logits, float)
+    logits = logits.astype(jnp.float32)
+    if sampling.temperature == 0.0:
+        is_best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, axis=-1, keepdims=True)
+        return jnp.where(is_best, 0.0, -jnp.inf)
+    logprobs = jax.nn.log_softmax(logits / sampling.temperature)
+    kept = _kept(logprobs, sampling)
+    return logprobs if kept is None else jax.nn.log_softmax(jnp.where(kept, logprobs, -jnp.inf))
+
+
+def _kept(logprobs: Array, sampling: Sampling) -> Array | None:
+    """`[..., V]` bool, the tokens that may be drawn; None when that is all of them."""
+    best = jnp.max(logprobs, axis=-1, keepdims=True)
+    bounds = []
+    if sampling.top_k > 0 or sampling.top_p < 1.0:
+        descending = -jnp.sort(-logprobs, axis=-1)
+        if sampling.top_k > 0:
+            bounds.append(descending[..., min(sampling.top_k, logprobs.shape[-1]) - 1][..., None])
+        if sampling.top_p < 1.0:
+            probabilities = jnp.exp(descending)
+            before = jnp.cumsum(probabilities, axis=-1) - probabilities
+            inside = jnp.where(before < sampling.top_p, descending, jnp.inf)
+            bounds.append(jnp.min(inside, axis=-1, keepdims=True))
+    if sampling.min_p > 0.0:
+        bounds.append(best + jnp.log(sampling.min_p))
+    if not bounds:
+        return None
+    bound = bounds[0]
+    for other in bounds[1:]:
+        bound = jnp.maximum(bound, other)
+    # `best` is never above itself, so rounding in a bound cannot empty the set.
+    return logprobs >= jnp.minimum(bound, best)
+
+
+def sample_token(key: Array, logprobs: Array) -> tuple[Array, Array]:
+    """Draws one token and says how likely it was.
+
+    Args:
+        key: one random key; it is consumed.
+        logprobs: `[V]` as `log_distribution` returns them.
+
+    Returns:
+        The token, int32, and its log-probability, float32; both scalars.
+    """
+    chex.assert_rank(logprobs, 1)
+    token = jax.random.categorical(key, logprobs).astype(jnp.int32)
+    return token, logprobs[token]

@@ -1,0 +1,64 @@
+"""One table from logical axes to mesh axes, and the meshes it is read on."""
+
+import dataclasses
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+# Logical axis of an array -> mesh axis (or axes) it is split over. What is not named is whole.
+RULES = {
+    "group": ("data", "fsdp"),
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "ff": "tensor",
+    "vocab": "tensor",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How many devices each mesh axis has; -1, for one axis at most, takes what is left.
+
+    Attributes:
+        data: groups are split over it; parameters are copied.
+        fsdp: groups and parameters are split over it.
+        tensor: heads, feed-forward width and vocabulary are split over it.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh of a run.
+
+    Args:
+        config: the size of each axis.
+        devices: the devices to lay out; all of them by default.
+
+    Raises:
+        ValueError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [config.data, config.fsdp, config.tensor]
+    written = " x ".join(f"{a}={s}" for a, s in zip(MESH_AXES, sizes, strict=True))
+    if sum(s == -1 for s in sizes) > 1 or any(s < 1 and s != -1 for s in sizes):
+        raise ValueError(f"mesh {written}: sizes are positive, and -1 at most once")
+    known = 1
+    for size in sizes:
+        known *= max(size, 1)
+    if len(devices) % known or (-1 not in sizes and known != len(devices)):
+        raise ValueError(f"mesh {written} does not fit {len(devices)} device(s)")
+    sizes = [len(devices) // known if s == -1 else s for s in sizes]
+    axis_types = (jax.sharding.AxisType.Auto,) * len(sizes)
+    return jax.make_mesh(sizes, MESH_AXES, axis_types=axis_types, devices=devices)
+
+
+def named(mesh: Mesh, *logical_axes: str | None) -> NamedSharding:
+    """The sharding of an array whose axes carry these logical names."""
+    axes = [RULES.get(axis) if axis is not None else None for axis in logical_axes]
+    return NamedSharding(mesh, PartitionSpec(*axes))
