@@ -1,6 +1,7 @@
 """One table from logical axes to mesh axes, and the meshes it is read on."""
 
 import dataclasses
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -62,3 +63,10 @@ def named(mesh: Mesh, *logical_axes: str | None) -> NamedSharding:
     """The sharding of an array whose axes carry these logical names."""
     axes = [RULES.get(axis) if axis is not None else None for axis in logical_axes]
     return NamedSharding(mesh, PartitionSpec(*axes))
+
+
+def shardings(mesh: Mesh, logical_axes: Any) -> Any:
+    """`named` for every leaf of a pytree of tuples of logical axes."""
+    return jax.tree.map(
+        lambda axes: named(mesh, *axes), logical_axes, is_leaf=lambda x: type(x) is tuple
+    )

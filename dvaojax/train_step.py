@@ -1,30 +1,163 @@
-"""(state, experience) -> (state, metrics): pure, sharded, donated."""
+"""(state, experience) -> (state, metrics): pure, sharded, donated.
+
+The rewards arrive as `[B, G, K]` and become advantages inside the step, on the whole batch, before
+anything is cut into mini-batches or micro-batches; so no way of cutting can change them.
+"""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from dvaojax.aggregators import Aggregator
+from dvaojax.gradients import Learner, Loss, Metrics, accumulate, update
+from dvaojax.models import Params
+from dvaojax.numerics import masked_mean
+from dvaojax.policy_loss import Batch
+from dvaojax.types import Experience
 
 
 @dataclasses.dataclass(frozen=True)
 class LearningConfig:
-    """How one step's experience becomes optimiser updates.
+    """How often one step's experience is used, and in what pieces.
 
     Attributes:
         epochs: passes over the step's experience.
         mini_batches: optimiser updates per pass; divides the prompts of a step.
         micro_batches: pieces of a mini-batch whose gradients are added up; divides its prompts.
-        clip_low: how far below 1 the policy ratio may pull, in [0, 1).
-        clip_high: how far above 1.
-        dual_clip: bound on the ratio where the advantage is negative, above 1; 0 turns it off.
-        reduction: "token_mean", "sequence_mean" or "constant_length".
-        kl_weight: weight of the penalty towards the reference policy; 0 needs no reference.
-        kl_estimator: "k1", "k2" or "k3".
     """
 
     epochs: int = 1
     mini_batches: int = 1
     micro_batches: int = 1
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float = 0.0
-    reduction: str = "token_mean"
-    kl_weight: float = 0.0
-    kl_estimator: str = "k3"
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 1:
+                value = getattr(self, field.name)
+                raise ValueError(f"learning.{field.name}={value} must be at least 1")
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimiser updates a step makes."""
+        return self.epochs * self.mini_batches
+
+
+class TrainState(NamedTuple):
+    """Everything a step changes; it goes in, is donated, and comes out.
+
+    Attributes:
+        step: scalar int32, steps done.
+        learner: parameters, optimiser state, and the count of skipped updates.
+        aggregator_state: the advantage aggregator's; `()` for a pure function.
+        key: the random key that the next step consumes.
+    """
+
+    step: Array
+    learner: Learner
+    aggregator_state: Any
+    key: Array
+
+
+# Parameters and experience to `[B, G, T]` log-probabilities.
+Reference = Callable[[Params, Experience], Array]
+TrainStep = Callable[[TrainState, Experience, Params | None], tuple[TrainState, Metrics, Array]]
+
+
+def make_train_step(
+    config: LearningConfig,
+    *,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    aggregator: Aggregator,
+    reference_logprobs: Reference | None = None,
+) -> TrainStep:
+    """The step of a run, to be jitted with its state donated.
+
+    Args:
+        config: epochs, mini-batches and micro-batches.
+        loss: from parameters and a `Batch`.
+        optimizer: a gradient transformation.
+        aggregator: rewards to advantages, with whatever state it keeps.
+        reference_logprobs: how the reference policy sees the completions; None uses none.
+
+    Returns:
+        `step(state, experience, reference)`, which returns the next state, metrics as sums and
+        counts, and the advantages `[B, G]`. `reference` holds the reference policy's parameters,
+        or None.
+    """
+
+    def step(state: TrainState, experience: Experience, reference: Params | None):
+        _check_shapes(experience)
+        key, aggregator_key, order_key = jax.random.split(state.key, 3)
+        lengths = jnp.sum(experience.completion_mask, axis=-1, dtype=jnp.float32)
+        advantages, aggregator_state = aggregator.update(
+            experience.rewards,
+            experience.reward_mask,
+            state.aggregator_state,
+            aggregator_key,
+            lengths=lengths,
+        )
+        order = update_order(order_key, config, num_prompts=advantages.shape[0])
+        seen = jnp.zeros_like(experience.logprobs)
+        if reference_logprobs is not None:
+            seen = _in_pieces(reference_logprobs, reference, experience, order)
+        batch = Batch(experience, advantages, seen)
+
+        def one_update(learner: Learner, rows: Array) -> tuple[Learner, Metrics]:
+            gradient, metrics = accumulate(loss, learner.params, batch, rows)
+            return update(learner, gradient, metrics, optimizer)
+
+        learner, metrics = lax.scan(one_update, state.learner, order)
+        metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), metrics)
+        counted = jnp.ones_like(advantages, bool)
+        metrics["advantage_mean_square"] = masked_mean(jnp.square(advantages), counted)
+        metrics["completion_length"] = masked_mean(lengths, counted)
+        return TrainState(state.step + 1, learner, aggregator_state, key), metrics, advantages
+
+    return step
+
+
+def update_order(key: Array, config: LearningConfig, *, num_prompts: int) -> Array:
+    """`[updates, micro_batches, prompts]` int32: which groups each micro-batch takes.
+
+    A pass that makes a single update takes the groups as they come, for then order is nothing;
+    otherwise every pass is shuffled anew. The key is consumed.
+
+    Raises:
+        ValueError: the prompts do not divide into that many pieces.
+    """
+    pieces = config.mini_batches * config.micro_batches
+    if num_prompts % pieces:
+        raise ValueError(
+            f"{num_prompts} prompts do not divide into learning.mini_batches="
+            f"{config.mini_batches} x learning.micro_batches={config.micro_batches}"
+        )
+    keys = jax.random.split(key, config.epochs)
+    if config.mini_batches == 1:
+        order = jnp.broadcast_to(jnp.arange(num_prompts)[None], (config.epochs, num_prompts))
+    else:
+        order = jax.vmap(lambda key: jax.random.permutation(key, num_prompts))(keys)
+    return order.reshape(config.updates_per_step, config.micro_batches, -1)
+
+
+def _in_pieces(logprobs: Reference, params: Params, experience: Experience, order: Array) -> Array:
+    """`logprobs` of the whole batch, no more groups at a time than a micro-batch has."""
+    num_prompts, size = experience.prompt_lengths.shape[0], order.shape[-1]
+    cut = jax.tree.map(lambda a: a.reshape(num_prompts // size, size, *a.shape[1:]), experience)
+    seen = lax.map(lambda piece: logprobs(params, piece), cut)
+    return lax.stop_gradient(seen.reshape(experience.logprobs.shape))
+
+
+def _check_shapes(experience: Experience) -> None:
+    batch, group, length = experience.completion_tokens.shape
+    chex.assert_shape(experience.prompt_tokens, (batch, None))
+    chex.assert_shape(experience.prompt_lengths, (batch,))
+    of_tokens = [experience.completion_mask, experience.logprobs]
+    chex.assert_shape(of_tokens, (batch, group, length))
+    chex.assert_shape([experience.rewards, experience.reward_mask], (batch, group, None))

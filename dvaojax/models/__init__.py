@@ -1,0 +1,9 @@
+"""One decoder, split at this border: everything above sees functions of a parameter pytree."""
+
+from dvaojax.models.config import ModelConfig as ModelConfig
+from dvaojax.models.decoder import Decoder as Decoder
+from dvaojax.models.decoder import Params as Params
+from dvaojax.models.decoder import apply as apply
+from dvaojax.models.decoder import init as init
+from dvaojax.models.decoder import logical_axes as logical_axes
+from dvaojax.models.logprobs import token_logprobs as token_logprobs

@@ -22,6 +22,8 @@ class ModelConfig:
         tied_head: the output head is the token embedding.
         param_dtype: float the parameters are kept in.
         compute_dtype: float the products are computed in; float32 on a CPU, bfloat16 elsewhere.
+        remat: "none" keeps activations for the backward pass, "layer" keeps the layers' inputs
+            alone and computes the rest again.
     """
 
     vocab_size: int
@@ -38,6 +40,7 @@ class ModelConfig:
     tied_head: bool = True
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
@@ -49,3 +52,5 @@ class ModelConfig:
         for name in ("param_dtype", "compute_dtype"):
             if getattr(self, name) not in ("float32", "bfloat16", "float64"):
                 raise ValueError(f"model.{name}={getattr(self, name)!r} is not a supported float")
+        if self.remat not in ("none", "layer"):
+            raise ValueError(f"model.remat={self.remat!r} is none of: none, layer")

@@ -1,0 +1,105 @@
+"""Gradients added up over micro-batches and divided once, and updates that survive a bad one."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from dvaojax.models import Params
+from dvaojax.numerics import Mean, safe_divide
+
+Metrics = dict[str, Mean]
+
+# Parameters and a batch to a sum, and metrics whose "loss" holds that sum and its divisor.
+Loss = Callable[[Params, Any], tuple[Array, Metrics]]
+
+
+class Learner(NamedTuple):
+    """What an update changes.
+
+    Attributes:
+        params: the decoder's parameters.
+        optimizer_state: optax's.
+        skipped: scalar int32, updates skipped so far because loss or gradient was not finite.
+        skipped_in_a_row: scalar int32, how many of them came last, with none that counted between.
+    """
+
+    params: Params
+    optimizer_state: optax.OptState
+    skipped: Array
+    skipped_in_a_row: Array
+
+
+def init_learner(params: Params, optimizer: optax.GradientTransformation) -> Learner:
+    """A learner before its first update."""
+    zero = jnp.zeros((), jnp.int32)
+    return Learner(params, optimizer.init(params), zero, zero)
+
+
+def accumulate(loss: Loss, params: Params, batch: Any, rows: Array) -> tuple[Params, Metrics]:
+    """The gradient of a mini-batch's mean loss, however it is cut.
+
+    Sums are added over the micro-batches and divided by the count of the whole mini-batch, so the
+    number of pieces, their raggedness and the devices they lie on cannot change the result.
+
+    Args:
+        loss: a sum and metrics, from parameters and a batch.
+        params: the decoder's parameters.
+        batch: a pytree whose leaves share their leading axis.
+        rows: `[micro_batches, rows]` int, what each micro-batch takes along that axis.
+    """
+    value_and_gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def piece(rows: Array) -> tuple[Params, Metrics]:
+        (_, metrics), gradient = value_and_gradient(params, jax.tree.map(lambda a: a[rows], batch))
+        return gradient, metrics
+
+    total = piece(rows[0])
+    if rows.shape[0] > 1:
+        add = lambda carry, rows: (jax.tree.map(jnp.add, carry, piece(rows)), None)  # noqa: E731
+        total, _ = lax.scan(add, total, rows[1:])
+    gradient, metrics = total
+    count = metrics["loss"].count
+    return jax.tree.map(lambda g: safe_divide(g, count.astype(g.dtype)), gradient), metrics
+
+
+def update(
+    learner: Learner,
+    gradient: Params,
+    metrics: Metrics,
+    optimizer: optax.GradientTransformation,
+) -> tuple[Learner, Metrics]:
+    """One optimiser update, skipped and counted when loss or gradient is not finite.
+
+    Returns:
+        The learner after it, and the metrics with `grad_norm` (before any clipping; 0 when
+        skipped) and `skipped_updates`.
+    """
+    norm = optax.global_norm(gradient)
+    is_finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"].total)
+    # A skipped gradient is zeroed before the optimiser sees it, so that no NaN enters its state.
+    gradient = jax.tree.map(lambda g: jnp.where(is_finite, g, 0), gradient)
+    updates, optimizer_state = optimizer.update(gradient, learner.optimizer_state, learner.params)
+    updated = (optax.apply_updates(learner.params, updates), optimizer_state)
+    kept = (learner.params, learner.optimizer_state)
+    params, optimizer_state = jax.tree.map(
+        lambda new, old: jnp.where(is_finite, new, old), updated, kept
+    )
+    skip = (~is_finite).astype(jnp.int32)
+    after = Learner(
+        params, optimizer_state, learner.skipped + skip, (learner.skipped_in_a_row + skip) * skip
+    )
+    one = jnp.ones((), jnp.float32)
+    finite_norm = jnp.where(is_finite, norm, 0.0).astype(jnp.float32)
+    metrics = {name: _zero_unless(is_finite, mean) for name, mean in metrics.items()}
+    metrics["grad_norm"] = Mean(finite_norm, is_finite.astype(jnp.float32))
+    metrics["skipped_updates"] = Mean(skip.astype(jnp.float32), one)
+    return after, metrics
+
+
+def _zero_unless(condition: Array, mean: Mean) -> Mean:
+    """The mean, or one that counts nothing: a skipped update reports no loss."""
+    return jax.tree.map(lambda a: jnp.where(condition, a, jnp.zeros_like(a)), mean)

@@ -1,0 +1,130 @@
+"""Multi-digit addition written out column by column, scored on three objectives that pull apart.
+
+A prompt is `347+586=`; a good completion works from the last column to the first and closes with
+one answer block: `7+6=13;4+8+1=13;3+5+1=9;[933]`.
+
+The demonstrations of the warm start are what makes the task a multi-reward one:
+
+- **wrong**: at any column the written sum may slip, and the slip is carried into the answer;
+- **too long**: some write every column twice, and these slip less often, so `accuracy` and
+  `brevity` pull apart;
+- **badly formatted**: some leave the block open, some talk on after it, and some put a second
+  block after a wrong first one, which earns `accuracy` at the cost of `format` and `brevity`.
+
+The right answer is the most likely one everywhere, so a policy can become right by becoming sure.
+"""
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+
+from dvaojax.rewards.answer_block import exact_answer, single_block_at_end
+from dvaojax.rewards.length import within_budget
+from dvaojax.tasks.characters import CharacterTokenizer
+from dvaojax.types import Prompt, RewardFunction
+
+OPENING, CLOSING = "[", "]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """The embedded task.
+
+    Attributes:
+        max_digits: digits of the larger operands, at least 2.
+        budget: tokens a brief completion may have, the stop token included.
+        slip: how often a column of a short demonstration goes wrong.
+        careful_slip: the same where every column is written twice.
+        too_long: share of demonstrations that write every column twice.
+        misformatted: share of demonstrations with a faulty answer block.
+        num_train: training problems.
+        num_test: held-out problems; no training problem is among them.
+        problem_seed: which problems these are.
+    """
+
+    max_digits: int = 3
+    budget: int = 32
+    slip: float = 0.2
+    careful_slip: float = 0.1
+    too_long: float = 0.4
+    misformatted: float = 0.4
+    num_train: int = 16384
+    num_test: int = 512
+    problem_seed: int = 0
+
+    name = "arithmetic"
+    tokenizer = CharacterTokenizer("0123456789+=;[]?")
+
+    def __post_init__(self):
+        if self.max_digits < 2:
+            raise ValueError(f"task.max_digits={self.max_digits} must be at least 2")
+        room = (10**self.max_digits) ** 2 // 2
+        if self.num_train + self.num_test > room:
+            raise ValueError(
+                f"task.num_train={self.num_train} and num_test={self.num_test}: there are too few "
+                f"sums of {self.max_digits} digits for that many"
+            )
+
+    @property
+    def max_prompt_length(self) -> int:
+        return 2 * self.max_digits + 2
+
+    @property
+    def objectives(self) -> Mapping[str, RewardFunction]:
+        return {
+            "accuracy": partial(exact_answer, opening=OPENING, closing=CLOSING),
+            "brevity": partial(within_budget, budget=self.budget),
+            "format": partial(single_block_at_end, opening=OPENING, closing=CLOSING),
+        }
+
+    def prompts(self, split: str) -> Sequence[Prompt]:
+        return {"train": self._problems[self.num_test :], "test": self._problems[: self.num_test]}[
+            split
+        ]
+
+    @cached_property
+    def _problems(self) -> list[Prompt]:
+        generator = random.Random(self.problem_seed)
+        pairs: dict[tuple[int, int], None] = {}
+        while len(pairs) < self.num_test + self.num_train:
+            pairs[self._operand(generator), self._operand(generator)] = None
+        return [Prompt(f"{a}+{b}=", str(a + b), index) for index, (a, b) in enumerate(pairs)]
+
+    def _operand(self, generator: random.Random) -> int:
+        digits = generator.randint(2, self.max_digits)
+        return generator.randrange(10 ** (digits - 1), 10**digits)
+
+    def demonstration(self, prompt: Prompt, generator: random.Random) -> str:
+        """One completion of the prompt, with the faults described above.
+
+        Args:
+            prompt: a problem of this task.
+            generator: where the faults come from; its state advances.
+        """
+        is_long = generator.random() < self.too_long
+        columns, answer = self._work(
+            prompt.text, self.careful_slip if is_long else self.slip, generator
+        )
+        work = "".join(f"{column};" * (1 + is_long) for column in columns)
+        return work + self._block(answer, prompt.reference, generator)
+
+    def _work(self, problem: str, slip: float, generator: random.Random) -> tuple[list[str], str]:
+        """The written columns, last digit first, and the answer they lead to."""
+        first, second = (operand[::-1] for operand in problem.rstrip("=").split("+"))
+        columns, digits, carry = [], "", 0
+        for i in range(max(len(first), len(second))):
+            terms = [operand[i] for operand in (first, second) if i < len(operand)]
+            terms += ["1"] * carry
+            total = sum(map(int, terms))
+            if generator.random() < slip:
+                total = generator.choice([t for t in range(20) if t != total])
+            columns.append(f"{'+'.join(terms)}={total}")
+            digits, carry = digits + str(total % 10), total // 10
+        return columns, ("1" * carry + digits[::-1]).lstrip("0") or "0"
+
+    def _block(self, answer: str, right: str, generator: random.Random) -> str:
+        """The answer block, faulty in one of three ways as often as `misformatted` says."""
+        if generator.random() >= self.misformatted:
+            return f"[{answer}]"
+        return generator.choice([f"[{answer}", f"[{answer}]?", f"[{answer}]?[{right}]"])

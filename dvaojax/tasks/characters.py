@@ -1,0 +1,46 @@
+"""A tokenizer of single characters, for tasks that make their own text."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+
+
+@dataclasses.dataclass(frozen=True)
+class CharacterTokenizer:
+    """One token a character, after a padding token (0) and a stop token (1).
+
+    Attributes:
+        alphabet: the characters, each once.
+    """
+
+    alphabet: str
+
+    pad_token = 0
+    stop_tokens = (1,)
+
+    def __post_init__(self):
+        if len(set(self.alphabet)) != len(self.alphabet):
+            raise ValueError(f"alphabet {self.alphabet!r} lists a character twice")
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.alphabet) + 2
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {character: i + 2 for i, character in enumerate(self.alphabet)}
+
+    def encode(self, text: str) -> list[int]:
+        """The text's tokens, without a stop token.
+
+        Raises:
+            ValueError: a character is not in the alphabet.
+        """
+        unknown = sorted(set(text) - set(self.alphabet))
+        if unknown:
+            raise ValueError(f"{text!r} holds {unknown[0]!r}, which {self.alphabet!r} does not")
+        return [self._ids[character] for character in text]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of the tokens; padding and stop tokens have none."""
+        return "".join(self.alphabet[i - 2] for i in token_ids if i >= 2)

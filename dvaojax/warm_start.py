@@ -1,0 +1,72 @@
+"""Supervised learning on demonstrations, before any reward is seen."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from dvaojax import models
+from dvaojax.gradients import Learner, Loss, Metrics, accumulate, update
+from dvaojax.models import ModelConfig, Params
+from dvaojax.numerics import masked_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStartConfig:
+    """How long a run learns from demonstrations before it learns from rewards.
+
+    Attributes:
+        num_steps: updates; 0 skips the warm start.
+        batch_size: demonstrations per update.
+        learning_rate: after a short linear warm-up; it falls to zero along a cosine.
+    """
+
+    num_steps: int = 0
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+
+
+class Demonstrations(NamedTuple):
+    """Prompts with one completion each.
+
+    Attributes:
+        prompt_tokens: `[B, P]` int32, padding on the right.
+        prompt_lengths: `[B]` int32.
+        completion_tokens: `[B, T]` int32, the stop token included, padding on the right.
+        completion_mask: `[B, T]` bool, true on the completion.
+    """
+
+    prompt_tokens: Array
+    prompt_lengths: Array
+    completion_tokens: Array
+    completion_mask: Array
+
+
+def make_demonstration_loss(model: ModelConfig) -> Loss:
+    """Token-mean cross-entropy of the completions, in nats."""
+
+    def loss(params: Params, batch: Demonstrations) -> tuple[Array, Metrics]:
+        decoder = models.apply(model, params)
+        tokens = batch.completion_tokens[:, None]
+        hidden = decoder(batch.prompt_tokens, batch.prompt_lengths, tokens)
+        logp, _ = models.token_logprobs(hidden, decoder.output_matrix(), tokens)
+        mean = masked_mean(-logp[:, 0], batch.completion_mask)
+        return mean.total, {"loss": mean}
+
+    return loss
+
+
+def make_warm_start_step(
+    loss: Loss, optimizer: optax.GradientTransformation
+) -> Callable[[Learner, Demonstrations], tuple[Learner, Metrics]]:
+    """One update on a batch of demonstrations, to be jitted with the learner donated."""
+
+    def step(learner: Learner, batch: Demonstrations) -> tuple[Learner, Metrics]:
+        rows = jnp.arange(batch.prompt_lengths.shape[0])[None]
+        gradient, metrics = accumulate(loss, learner.params, batch, rows)
+        return update(learner, gradient, metrics, optimizer)
+
+    return step
