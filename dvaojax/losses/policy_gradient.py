@@ -1,0 +1,31 @@
+"""The plain policy gradient (REINFORCE; Williams, 1992)."""
+
+from jax import Array
+
+from dvaojax.losses.reductions import Reduction, token_mean
+from dvaojax.losses.tokens import advantages_on_tokens, on_tokens
+from dvaojax.numerics import Mean
+
+
+def policy_gradient(
+    logp: Array, advantages: Array, *, where: Array, reduce: Reduction = token_mean
+) -> Mean:
+    r"""Minus the advantage times the log-probability, one term per token.
+
+    $$ L_t = -A_t \log \pi_t $$
+
+    Its gradient is the policy gradient of tokens that the present policy sampled, and equals that
+    of `clipped_surrogate` there (ratio 1). Its value means nothing. It knows no older policy: over
+    several updates on one batch of experience it is biased, where the clipped surrogate is not.
+
+    Args:
+        logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
+        advantages: `[...]`, one per sequence, or `[..., T]`; no gradient flows through them.
+        where: `[..., T]` bool, true on sampled tokens; elsewhere anything may stand.
+        reduce: how tokens become one mean.
+
+    Returns:
+        The loss as sum and count.
+    """
+    logp = on_tokens(logp, where)
+    return reduce(-advantages_on_tokens(advantages, where, dtype=logp.dtype) * logp, where)

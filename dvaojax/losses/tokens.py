@@ -1,0 +1,44 @@
+"""What every loss does first: keep what padding holds out of the arithmetic.
+
+Each loss of this room starts here, so that NaN and infinity in padding reach neither a value nor a
+gradient, and so that nothing is accumulated below float32.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+
+def on_tokens(values: Array, where: Array) -> Array:
+    """`values` where `where` is true and 0 elsewhere, in float32 or wider.
+
+    Args:
+        values: `[..., T]` in any float.
+        where: `[..., T]` bool.
+
+    Returns:
+        `[..., T]`; the gradient is 0 wherever `where` is false, whatever stood there.
+    """
+    chex.assert_equal_shape([values, where])
+    chex.assert_type([values, where], [float, bool])
+    dtype = jnp.float32 if jnp.finfo(values.dtype).bits < 32 else values.dtype
+    return jnp.where(where, values.astype(dtype), 0)
+
+
+def advantages_on_tokens(advantages: Array, where: Array, *, dtype: DTypeLike) -> Array:
+    """One advantage per token, without gradient.
+
+    Args:
+        advantages: `[...]`, one per sequence, which each of its tokens carries; or `[..., T]`.
+        where: `[..., T]` bool, true on sampled tokens.
+        dtype: the float that the loss is computed in.
+
+    Returns:
+        `[..., T]` in `dtype`, 0 where `where` is false.
+    """
+    if advantages.ndim == where.ndim - 1:
+        chex.assert_equal_shape_prefix([advantages, where], advantages.ndim)
+        advantages = jnp.broadcast_to(advantages[..., None], where.shape)
+    return jax.lax.stop_gradient(on_tokens(advantages, where).astype(dtype))
