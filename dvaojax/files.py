@@ -1,0 +1,133 @@
+"""Files that survive a kill: JSON that appears whole or not at all, JSON lines that mend their end.
+
+The names of a run directory's files stand here too: who writes them and who reads them later are
+rooms that do not know each other.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dvaojax.errors import UserError
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+SUMMARY = "summary.json"
+TENSORBOARD = "tensorboard"
+CHECKPOINTS = "checkpoints"
+PLOTS = "plots"
+
+
+class JsonLines:
+    """A file of one JSON object a line, each with the `step` it belongs to.
+
+    Every line reaches the operating system before `write` returns, so a killed process loses at
+    most the line it was writing. That half line is removed when the file is opened again. Infinite
+    and undefined numbers are written as null, which every JSON reader accepts.
+    """
+
+    def __init__(self, path: Path):
+        """Opens the file for appending; it is created where it does not exist."""
+        self._path = path
+        _mend_last_line(path)
+        self._file = path.open("ab")
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends one line: the step, then the values in their order."""
+        line = json.dumps(_finite({"step": step, **values}), ensure_ascii=False, allow_nan=False)
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+
+    def truncate_after(self, step: int) -> None:
+        """Drops the lines of later steps, which a resumed run writes again.
+
+        Raises:
+            UserError: a line is not a JSON object with a step.
+        """
+        end = 0
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if _parse_line(self._path, number, line)["step"] > step:
+                    break
+                end += len(line)
+        self._file.truncate(end)
+
+    def close(self) -> None:
+        """Closes the file; nothing can be written afterwards."""
+        self._file.close()
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a last line still being written is left out.
+
+    Raises:
+        UserError: there is no such file, or a line is not a JSON object with a step.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    return [_parse_line(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file in one move: readers see the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: there is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+
+
+def _mend_last_line(path: Path) -> None:
+    """Completes a last line that lacks only its end, and removes one that was cut off."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        start = content.rfind(b"\n") + 1
+        if start == len(content):
+            return
+        try:
+            json.loads(content[start:])  # a cut object lacks its closing brace
+            file.write(b"\n")
+        except ValueError:
+            file.truncate(start)
+
+
+def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        raise UserError(f"{path}:{number} is not a JSON object with a step")
+    return row
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every float that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
