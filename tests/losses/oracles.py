@@ -9,6 +9,7 @@ import numpy as np
 from dvaojax import losses
 
 LENGTH = 7.0
+POISONS = (np.nan, np.inf, -np.inf)
 REDUCTIONS = {
     "token_mean": losses.token_mean,
     "sequence_mean": losses.sequence_mean,

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import REDUCTIONS, poisoned, ragged_batch, reduced, surrogate_term
+from oracles import POISONS, REDUCTIONS, poisoned, ragged_batch, reduced, surrogate_term
 
 from dvaojax.losses import clipped_surrogate
 
@@ -19,12 +19,18 @@ KNOBS = [
 
 
 def one_token(log_ratio, advantage, **knobs):
-    """The loss of a single token, in the type of `log_ratio`."""
+    """The loss of a single token."""
     shape = (1, 1)
+    logp = jnp.reshape(log_ratio, shape)
+    advantages = jnp.full(1, advantage, logp.dtype)
     where = jnp.ones(shape, bool)
-    zeros, advantages = jnp.zeros(shape, log_ratio.dtype), jnp.full(1, advantage, log_ratio.dtype)
-    loss, _ = clipped_surrogate(log_ratio.reshape(shape), zeros, advantages, where=where, **knobs)
+    loss, _ = clipped_surrogate(logp, jnp.zeros_like(logp), advantages, where=where, **knobs)
     return loss.value
+
+
+slope_of_one_token = jax.jit(
+    jax.grad(one_token), static_argnames=("clip_low", "clip_high", "dual_clip")
+)
 
 
 @pytest.mark.parametrize("knobs", KNOBS)
@@ -94,8 +100,7 @@ def test_the_numbers_of_the_step_against_a_loop():
 def test_the_slope_on_every_branch_equals_finite_differences(ratio, advantage, is_flat):
     knobs = {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3.0}
     with jax.enable_x64(True):
-        at = jnp.asarray(math.log(ratio))
-        slope = float(jax.grad(lambda x: one_token(x, advantage, **knobs))(at))
+        slope = float(slope_of_one_token(math.log(ratio), advantage, **knobs))
     step = 1e-6
     higher = surrogate_term(math.log(ratio) + step, advantage, **knobs)
     lower = surrogate_term(math.log(ratio) - step, advantage, **knobs)
@@ -175,8 +180,7 @@ def test_each_token_meets_its_own_advantage():
 
 
 @pytest.mark.parametrize("name", sorted(REDUCTIONS))
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_padding_may_hold_anything(name, poison, transform):
+def test_padding_may_hold_anything(name, transform):
     batch = ragged_batch(5)
     empty = ~batch.where.any(axis=-1)
     assert empty.any()
@@ -191,14 +195,15 @@ def test_padding_may_hold_anything(name, poison, transform):
 
         return jax.value_and_grad(loss, has_aux=True)(logp)
 
-    dirty = (
-        poisoned(batch.logp, batch.where, poison),
-        poisoned(batch.logp_old, batch.where, poison),
-        poisoned(batch.advantages, ~empty, poison),
-    )
     clean = value_and_grad(*batch[:3])
     assert np.isfinite(clean[1]).all()
-    chex.assert_trees_all_equal(value_and_grad(*dirty), clean)
+    for poison in POISONS:
+        dirty = value_and_grad(
+            poisoned(batch.logp, batch.where, poison),
+            poisoned(batch.logp_old, batch.where, poison),
+            poisoned(batch.advantages, ~empty, poison),
+        )
+        chex.assert_trees_all_equal(dirty, clean)
 
 
 @pytest.mark.parametrize("name", sorted(REDUCTIONS))

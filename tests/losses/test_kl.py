@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import REDUCTIONS, poisoned, ragged_batch, reduced
+from oracles import POISONS, REDUCTIONS, poisoned, ragged_batch, reduced
 
 from dvaojax import losses
 
@@ -92,12 +92,15 @@ def test_k3_stops_growing_instead_of_overflowing():
 
 def test_the_penalty_against_a_loop(name, estimator, transform):
     batch = ragged_batch(0)
-    for reduction, reduce in REDUCTIONS.items():
-        mean = transform(
-            lambda a, b, w, reduce=reduce: losses.kl_penalty(
-                a, b, where=w, estimator=estimator, reduce=reduce
+    means = transform(
+        lambda a, b: {
+            reduction: losses.kl_penalty(
+                a, b, where=batch.where, estimator=estimator, reduce=reduce
             )
-        )(batch.logp, batch.logp_old, batch.where)
+            for reduction, reduce in REDUCTIONS.items()
+        }
+    )(batch.logp, batch.logp_old)
+    for reduction, mean in means.items():
         total, count = reduced(
             reduction,
             lambda i: LOOPS[name](float(batch.logp[i]) - float(batch.logp_old[i])),
@@ -116,13 +119,15 @@ def test_the_penalty_sends_no_gradient_to_the_reference(estimator):
     chex.assert_trees_all_equal(grads[1], jnp.zeros_like(grads[1]))
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_padding_may_hold_anything(estimator, poison, transform):
+def test_padding_may_hold_anything(estimator, transform):
     batch = ragged_batch(2)
     value_and_grad = transform(
         jax.value_and_grad(
             lambda a, b: losses.kl_penalty(a, b, where=batch.where, estimator=estimator).value
         )
     )
-    dirty = [poisoned(x, batch.where, poison) for x in (batch.logp, batch.logp_old)]
-    chex.assert_trees_all_equal(value_and_grad(*dirty), value_and_grad(batch.logp, batch.logp_old))
+    clean = value_and_grad(batch.logp, batch.logp_old)
+    assert np.isfinite(clean[1]).all()
+    for poison in POISONS:
+        dirty = [poisoned(x, batch.where, poison) for x in (batch.logp, batch.logp_old)]
+        chex.assert_trees_all_equal(value_and_grad(*dirty), clean)

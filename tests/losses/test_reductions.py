@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import REDUCTIONS, poisoned, ragged_batch, reduced
+from oracles import POISONS, REDUCTIONS, poisoned, ragged_batch, reduced
 
 from dvaojax import losses
 
@@ -71,13 +71,14 @@ def test_padding_does_not_count(reduce):
     chex.assert_trees_all_close(reduce(*longer), reduce(batch.logp, batch.where), rtol=1e-6)
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_padding_may_hold_anything(reduce, poison, transform):
+def test_padding_may_hold_anything(reduce, transform):
     batch = ragged_batch(5)
-    grad = transform(jax.grad(lambda x: reduce(x, batch.where).value))
-    clean, dirty = batch.logp, poisoned(batch.logp, batch.where, poison)
-    assert reduce(dirty, batch.where).value == reduce(clean, batch.where).value
-    chex.assert_trees_all_equal(grad(dirty), grad(clean))
+    value_and_grad = transform(jax.value_and_grad(lambda x: reduce(x, batch.where).value))
+    clean = value_and_grad(batch.logp)
+    assert np.isfinite(clean[1]).all()
+    for poison in POISONS:
+        dirty = value_and_grad(poisoned(batch.logp, batch.where, poison))
+        chex.assert_trees_all_equal(dirty, clean)
 
 
 def test_nothing_to_count_is_zero_with_zero_gradient(reduce, transform):
