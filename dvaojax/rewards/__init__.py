@@ -1,0 +1,21 @@
+"""Text to numbers: the rules that score a completion, and the suite that runs them.
+
+A reward function is `(completion, reference) -> float | None`; None says that the objective does
+not apply. Knobs are bound with `functools.partial`. This room starts no JAX.
+"""
+
+from dvaojax.rewards.answer_block import blocks, exact_answer, last_block, single_block_at_end
+from dvaojax.rewards.calls import RewardError
+from dvaojax.rewards.length import within_budget
+from dvaojax.rewards.suite import RewardSuite, Scores
+
+__all__ = [
+    "RewardError",
+    "RewardSuite",
+    "Scores",
+    "blocks",
+    "exact_answer",
+    "last_block",
+    "single_block_at_end",
+    "within_budget",
+]

@@ -1,0 +1,88 @@
+"""One call of a reward function, and what came of it.
+
+Whatever happens in a call comes back as an `Outcome` of plain parts. An exception of somebody
+else's class would have to be pickled on its way home from a worker, and not every one survives it.
+"""
+
+import traceback
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dvaojax.types import Completion, Prompt, RewardFunction
+
+LARGEST_REWARD = float(np.finfo(np.float32).max)
+
+
+class Call(NamedTuple):
+    """One completion of one prompt, to be scored on one objective."""
+
+    objective: str
+    completion: Completion
+    prompt: Prompt
+
+
+class Outcome(NamedTuple):
+    """What came of one call.
+
+    Attributes:
+        reward: the number; None where the objective does not apply, or the call failed.
+        failure: what went wrong, in one line; empty where nothing did.
+        trace: the traceback, where there is one.
+    """
+
+    reward: float | None
+    failure: str = ""
+    trace: str = ""
+
+
+class RewardError(RuntimeError):
+    """A call that failed: its objective, why, the prompt and the completion, in one line."""
+
+
+def attempt(function: RewardFunction, completion: Completion, reference: Any) -> Outcome:
+    """Calls the function; an exception, or a value that is no reward, is a failure."""
+    try:
+        return Outcome(_checked(function(completion, reference)))
+    except Exception as error:
+        return failed(error)
+
+
+def failed(error: BaseException) -> Outcome:
+    """The outcome of a call that raised; to be called where the exception is handled."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    # Half a character pair, which an answer may contain, could not be printed later.
+    line = line[:500].encode("utf-8", "backslashreplace").decode("utf-8")
+    return Outcome(None, line, traceback.format_exc())
+
+
+def error_of(call: Call, outcome: Outcome) -> RewardError:
+    """The exception for a failed call, to be raised or counted."""
+    error = RewardError(
+        f"objective {call.objective!r} failed: {outcome.failure}; "
+        f"prompt {_shortened(call.prompt.text)}, completion {_shortened(call.completion.text)}"
+    )
+    if outcome.trace:
+        error.add_note(outcome.trace)
+    return error
+
+
+def _checked(value: object) -> float | None:
+    """The value as a float; raises where a reward function may not return it."""
+    if value is None:
+        return None
+    if not isinstance(value, Real):
+        raise TypeError(f"returned {value!r:.80}, a {type(value).__name__}, not a float or None")
+    reward = float(value)
+    if not abs(reward) <= LARGEST_REWARD:
+        raise ValueError(f"returned {reward}, which is not a finite float32")
+    return reward
+
+
+def _shortened(text: str, length: int = 200) -> str:
+    """Quoted, in one line, with the middle of a long text left out."""
+    if len(text) <= length:
+        return repr(text)
+    half = length // 2
+    return f"{text[:half]!r} ... {text[-half:]!r} ({len(text):,} characters)"

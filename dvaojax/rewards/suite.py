@@ -1,0 +1,147 @@
+"""Several reward functions over a batch of groups, here or in worker processes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from dvaojax.rewards.calls import Call, Outcome, attempt, error_of
+from dvaojax.rewards.workers import Workers
+from dvaojax.types import Completion, Prompt, RewardFunction
+
+
+class Scores(NamedTuple):
+    """What a suite returns.
+
+    Attributes:
+        rewards: `[B, G, K]` float32, as the functions return them; 0 where `mask` is false.
+        mask: `[B, G, K]` bool, false where an objective does not apply or its call failed.
+        failures: objective -> number of calls that failed and were masked.
+        messages: one line for each of them, in the order of the batch.
+    """
+
+    rewards: np.ndarray
+    mask: np.ndarray
+    failures: Mapping[str, int]
+    messages: Sequence[str]
+
+
+class RewardSuite:
+    """Scores every completion of a batch on every objective.
+
+    With `workers=0` the functions run here, one after the other, and may be lambdas. With more they
+    run in that many processes, where a call that exceeds its time limit is ended. The functions
+    then have to be found by name in an importable module, or be `partial`s of such; and a program
+    that uses workers starts below `if __name__ == "__main__"`, as always with `multiprocessing`.
+
+        with RewardSuite({"brevity": partial(within_budget, budget=64)}, workers=4) as suite:
+            scores = suite.score(completions, prompts)
+
+    Not a reward model: nothing here is learned, batched or differentiated.
+    """
+
+    def __init__(
+        self,
+        objectives: Mapping[str, RewardFunction],
+        *,
+        workers: int = 0,
+        timeout_seconds: float | None = None,
+        on_error: Literal["raise", "mask"] = "raise",
+    ):
+        """Starts no process yet; the first `score` does.
+
+        Args:
+            objectives: name -> reward function, in the order of the columns of the reward array.
+            workers: processes to score in; 0 scores in this one.
+            timeout_seconds: limit for one call; needs workers. None sets no limit.
+            on_error: what a failed call does (an exception, a time-out, a dead process, a value
+                that is neither a finite number nor None): "raise" stops with a `RewardError`,
+                "mask" masks the reward, counts the failure and goes on.
+
+        Raises:
+            ValueError: no objective, a number out of range, or a time limit without workers.
+            TypeError: a function cannot be sent to worker processes.
+        """
+        if not objectives:
+            raise ValueError("a reward suite needs at least one objective")
+        if workers < 0:
+            raise ValueError(f"workers={workers} must not be negative")
+        if on_error not in ("raise", "mask"):
+            raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'mask'")
+        if timeout_seconds is not None and not timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds={timeout_seconds} must be positive")
+        if timeout_seconds is not None and workers == 0:
+            raise ValueError(
+                "timeout_seconds needs workers: a call in this process cannot be ended"
+            )
+        self._objectives = dict(objectives)
+        self._on_error = on_error
+        self._workers = None
+        if workers > 0:
+            self._workers = Workers(objectives, workers=workers, timeout_seconds=timeout_seconds)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The names, in the order of the columns."""
+        return tuple(self._objectives)
+
+    def score(
+        self, completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt]
+    ) -> Scores:
+        """Every objective of every completion. May be called from any thread.
+
+        Args:
+            completions: `B` groups of `G` completions.
+            prompts: the `B` prompts they answer; each brings the reference of its group.
+
+        Raises:
+            ValueError: groups of different sizes, none at all, or not one prompt for each.
+            RewardError: a call failed and `on_error` is "raise"; the first one in the batch.
+        """
+        shape = (len(prompts), _group_size(completions, prompts), len(self._objectives))
+        calls = [
+            Call(objective, completion, prompt)
+            for prompt, group in zip(prompts, completions, strict=True)
+            for completion in group
+            for objective in self._objectives
+        ]
+        rewards, mask = np.zeros(len(calls), np.float32), np.zeros(len(calls), bool)
+        failures, messages = dict.fromkeys(self._objectives, 0), []
+        for i, (call, outcome) in enumerate(zip(calls, self._outcomes(calls), strict=True)):
+            if outcome.failure:
+                error = error_of(call, outcome)
+                if self._on_error == "raise":
+                    raise error
+                failures[call.objective] += 1
+                messages.append(str(error))
+            elif outcome.reward is not None:
+                rewards[i], mask[i] = outcome.reward, True
+        return Scores(rewards.reshape(shape), mask.reshape(shape), failures, messages)
+
+    def close(self) -> None:
+        """Ends the worker processes; nothing can be scored in them afterwards."""
+        if self._workers is not None:
+            self._workers.close()
+
+    def __enter__(self) -> "RewardSuite":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _outcomes(self, calls: Sequence[Call]) -> Iterator[Outcome]:
+        if self._workers is not None:
+            return self._workers.outcomes(calls)
+        return (
+            attempt(self._objectives[objective], completion, prompt.reference)
+            for objective, completion, prompt in calls
+        )
+
+
+def _group_size(completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt]) -> int:
+    if len(completions) != len(prompts) or not prompts:
+        raise ValueError(f"{len(completions)} groups of completions for {len(prompts)} prompts")
+    sizes = {len(group) for group in completions}
+    if len(sizes) > 1:
+        raise ValueError(f"groups of different sizes: {', '.join(map(str, sorted(sizes)))}")
+    return sizes.pop()
