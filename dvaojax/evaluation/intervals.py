@@ -1,0 +1,49 @@
+"""How sure a mean over problems is."""
+
+from typing import NamedTuple
+
+import chex
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """A mean and the interval that holds it.
+
+    Attributes:
+        mean: of the values.
+        low: lower end.
+        high: upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(
+    values: np.ndarray, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """The mean with its percentile bootstrap interval (Efron, 1979).
+
+    It says how much the mean would move with other *problems*. It is not the spread over training
+    seeds, which no resampling of one run can show.
+
+    Args:
+        values: `[N]` one number per problem; average several completions of one problem first,
+            they are not independent.
+        confidence: share of resampled means inside the interval, in (0, 1).
+        resamples: how many times `N` values are drawn with replacement.
+        seed: of the draws; the same seed gives the same interval.
+
+    Raises:
+        ValueError: there are no values, or some are not finite.
+    """
+    values = np.asarray(values, np.float64)
+    chex.assert_rank(values, 1)
+    if not values.size or not np.isfinite(values).all():
+        raise ValueError(f"a mean needs finite values, got {values}")
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(values, values.size).mean() for _ in range(resamples)]
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return Interval(float(values.mean()), float(low), float(high))

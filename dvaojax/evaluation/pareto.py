@@ -1,0 +1,62 @@
+"""Which policies no other policy beats on every objective, and how much such a set covers.
+
+Larger is better on every objective; turn the sign of a cost. Both computations are moocore's.
+"""
+
+import chex
+import moocore
+import numpy as np
+
+
+def non_dominated(points: np.ndarray) -> np.ndarray:
+    """The Pareto front of a set of points.
+
+    A point is dominated by one that is at least as good everywhere and better somewhere. Equal
+    points do not dominate each other: either all of them are on the front or none.
+
+    Args:
+        points: `[N, K]` one row per policy, larger is better.
+
+    Returns:
+        `[N]` bool, true on the front.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    points = _checked(points)
+    if not len(points):
+        return np.zeros(0, bool)
+    return np.asarray(moocore.is_nondominated(points, maximise=True, keep_weakly=True), bool)
+
+
+def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
+    """Volume of what the points dominate, down to a reference point (Zitzler and Thiele, 1999).
+
+    The one number that grows with every point added to the front; it depends on the units of the
+    objectives and on the reference, so that only values of one reference can be compared.
+
+    Args:
+        points: `[N, K]` one row per policy, larger is better. A point that is not better than the
+            reference on every objective adds nothing.
+        reference: `[K]` the worst value worth counting, on each objective.
+
+    Returns:
+        The volume, in the product of the objectives' units.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    points, reference = _checked(points), np.asarray(reference, np.float64)
+    chex.assert_shape(reference, points.shape[1:])
+    inside = points[(points > reference).all(axis=1)]
+    if not len(inside):
+        return 0.0
+    return float(moocore.hypervolume(inside, ref=reference, maximise=True))
+
+
+def _checked(points: np.ndarray) -> np.ndarray:
+    points = np.asarray(points, np.float64)
+    chex.assert_rank(points, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("a Pareto front needs finite values")
+    return points

@@ -1,0 +1,101 @@
+"""Two objectives against each other: where every run came from, where it arrived, and the front."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dvaojax.evaluation import drawing
+from dvaojax.evaluation.history import History, smooth
+from dvaojax.evaluation.intervals import Interval
+from dvaojax.evaluation.pareto import non_dominated
+
+_FRONT: dict[str, Any] = {
+    "color": drawing.GREY,
+    "linestyle": "--",
+    "linewidth": 1.2,
+    "zorder": 2.0,
+}
+
+
+def trade_off(histories: Sequence[History], x: str, y: str) -> Figure:
+    """The plane of the objectives `x` and `y`; larger is better on both.
+
+    Each run's evaluation before training is a hollow point, the one after it a filled point, with
+    their intervals; the training means between them are a faint trail. A step line marks the
+    Pareto front of the evaluations after training: everything below and left of it is dominated.
+    """
+    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
+    ax = figure.subplots()
+    arrivals = []
+    for run, history in enumerate(histories):
+        style = drawing.marker_style(run)
+        if {f"reward/{x}", f"reward/{y}"} <= history.columns.keys():
+            trail = [smooth(history.columns[f"reward/{name}"]) for name in (x, y)]
+            ax.plot(*trail, color=style["color"], alpha=0.4, linewidth=1.2, zorder=1.5)
+        for when, face in (("before", "white"), ("after", style["color"])):
+            evaluated = _evaluation(history, when, x, y)
+            if evaluated is not None:
+                _draw_point(ax, *evaluated, style | {"markerfacecolor": face})
+                if when == "after":
+                    arrivals.append([interval.mean for interval in evaluated])
+    if arrivals:
+        _draw_front(ax, np.array(arrivals))
+    ax.set(xlabel=f"{x} (mean reward)", ylabel=f"{y} (mean reward)")
+    ax.margins(0.08)
+    drawing.quieten(ax)
+    _explain(figure, histories)
+    return figure
+
+
+def _evaluation(history: History, when: str, x: str, y: str) -> tuple[Interval, Interval] | None:
+    """The two objectives' intervals in `summary.json`; None where they were not evaluated."""
+    results = history.summary.get(when) or {}
+    if x not in results or y not in results:
+        return None
+    return Interval(**results[x]), Interval(**results[y])
+
+
+def _draw_point(ax: Axes, x: Interval, y: Interval, style: dict[str, Any]) -> None:
+    ax.errorbar(
+        x.mean,
+        y.mean,
+        xerr=[[x.mean - x.low], [x.high - x.mean]],
+        yerr=[[y.mean - y.low], [y.high - y.mean]],
+        elinewidth=1.0,
+        zorder=3.0,
+        **style,
+    )
+
+
+def _draw_front(ax: Axes, arrivals: np.ndarray) -> None:
+    """The border of what the arrivals dominate, out to the edges of the picture."""
+    front = arrivals[non_dominated(arrivals)]
+    front = front[np.argsort(front[:, 0])]
+    left, bottom = ax.get_xlim()[0], ax.get_ylim()[0]
+    corners_x = [left, *front[:, 0], front[-1, 0]]
+    corners_y = [front[0, 1], *front[:, 1], bottom]
+    ax.step(corners_x, corners_y, where="pre", **_FRONT)
+    ax.set(xlim=(left, None), ylim=(bottom, None))
+
+
+def _explain(figure: Figure, histories: Sequence[History]) -> None:
+    """Names the runs and says what the signs mean."""
+    point: dict[str, Any] = drawing.marker_style(0) | {"color": drawing.GREY}
+    labels = ["evaluation before", "evaluation after", "training, smoothed", "Pareto front"]
+    handles = [
+        Line2D([], [], **point, markerfacecolor="white"),
+        Line2D([], [], **point),
+        Line2D([], [], color=drawing.GREY, alpha=0.5, linewidth=1.2),
+        Line2D([], [], **_FRONT),
+    ]
+    names = [history.name for history in histories]
+    figure.suptitle(drawing.title("Trade-off", names))
+    if len(names) > 1:
+        labels = names + labels
+        runs = [Line2D([], [], **drawing.marker_style(run)) for run in range(len(names))]
+        handles = runs + handles
+    drawing.legend_below(figure, handles, labels)
