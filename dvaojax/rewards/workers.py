@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 
 import pebble
 
@@ -45,7 +46,11 @@ class Workers:
         )
 
     def outcomes(self, calls: Sequence[Call]) -> Iterator[Outcome]:
-        """The outcome of each call, in their order; all of them run at once."""
+        """The outcome of each call, in their order; the workers share them out.
+
+        Raises:
+            RuntimeError: on reading an outcome, where no worker could start.
+        """
         futures = [
             self._pool.schedule(
                 _attempt_here,
@@ -68,6 +73,11 @@ class Workers:
             return Outcome(None, f"took longer than {self._timeout_seconds:g} s")
         except pebble.ProcessExpired as death:
             return Outcome(None, f"its process died with exit code {death.exitcode}")
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "the reward workers could not start: the program has to be a module or a file that "
+                "starts below `if __name__ == '__main__'`; workers=0 needs none"
+            ) from error
 
 
 def _pickled(name: str, function: RewardFunction) -> bytes:
