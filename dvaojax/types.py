@@ -18,6 +18,7 @@ This module starts no JAX: reward functions run in processes that have no use fo
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ class Prompt:
     Attributes:
         text: what the tokenizer sees.
         reference: what the reward functions compare a completion with, such as the gold answer.
-        index: the problem's number in its source; it seeds the problem's completions, so that
-            they do not depend on what else is in the batch.
+        index: the problem's number in its source.
     """
 
     text: str
@@ -64,6 +64,46 @@ class RewardFunction(Protocol):
     """Text in, number out; None where the objective does not apply to this completion."""
 
     def __call__(self, completion: Completion, reference: Any, /) -> float | None: ...
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def pad_token(self) -> int: ...
+    @property
+    def stop_tokens(self) -> tuple[int, ...]: ...
+    def encode(self, text: str, /) -> list[int]: ...
+    def decode(self, token_ids: Sequence[int], /) -> str:
+        """The text of the tokens; stop tokens and padding have none."""
+        ...
+
+
+class Task(Protocol):
+    """Prompts, a tokenizer, and the objectives a completion is scored on.
+
+    A task is a frozen dataclass in one file; its fields are its knobs.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def max_prompt_length(self) -> int:
+        """In tokens; prompts are padded to it."""
+        ...
+
+    @property
+    def objectives(self) -> Mapping[str, RewardFunction]:
+        """Name to reward function, in the order of the reward vector's columns."""
+        ...
+
+    def prompts(self, split: str, /) -> Sequence[Prompt]:
+        """The problems of "train" or "test"; the two share none."""
+        ...
 
 
 class Rollout(NamedTuple):

@@ -6,8 +6,8 @@ one answer block: `7+6=13;4+8+1=13;3+5+1=9;[933]`.
 The demonstrations of the warm start are what makes the task a multi-reward one:
 
 - **wrong**: at any column the written sum may slip, and the slip is carried into the answer;
-- **too long**: some write every column twice, and these slip less often, so `accuracy` and
-  `brevity` pull apart;
+- **too long**: some write the problem out again first, and these slip less often, so `accuracy`
+  and `brevity` pull apart;
 - **badly formatted**: some leave the block open, some talk on after it, and some put a second
   block after a wrong first one, which earns `accuracy` at the cost of `format` and `brevity`.
 
@@ -32,18 +32,19 @@ class Arithmetic:
     """The embedded task.
 
     Attributes:
-        max_digits: digits of the larger operands, at least 2.
-        budget: tokens a brief completion may have, the stop token included.
+        digits: digits of each operand, at least 2.
+        budget: tokens a brief completion may have, the stop token included; 32 is what the longest
+            sum of three digits needs.
         slip: how often a column of a short demonstration goes wrong.
-        careful_slip: the same where every column is written twice.
-        too_long: share of demonstrations that write every column twice.
+        careful_slip: the same where the problem is written out again first.
+        too_long: share of demonstrations that write the problem out again.
         misformatted: share of demonstrations with a faulty answer block.
         num_train: training problems.
         num_test: held-out problems; no training problem is among them.
         problem_seed: which problems these are.
     """
 
-    max_digits: int = 3
+    digits: int = 3
     budget: int = 32
     slip: float = 0.2
     careful_slip: float = 0.1
@@ -57,18 +58,18 @@ class Arithmetic:
     tokenizer = CharacterTokenizer("0123456789+=;[]?")
 
     def __post_init__(self):
-        if self.max_digits < 2:
-            raise ValueError(f"task.max_digits={self.max_digits} must be at least 2")
-        room = (10**self.max_digits) ** 2 // 2
-        if self.num_train + self.num_test > room:
+        if self.digits < 2:
+            raise ValueError(f"task.digits={self.digits} must be at least 2")
+        sums = (9 * 10 ** (self.digits - 1)) ** 2
+        if 2 * (self.num_train + self.num_test) > sums:
             raise ValueError(
-                f"task.num_train={self.num_train} and num_test={self.num_test}: there are too few "
-                f"sums of {self.max_digits} digits for that many"
+                f"task.num_train={self.num_train} and task.num_test={self.num_test} must not "
+                f"exceed half of the {sums} sums of {self.digits} digits"
             )
 
     @property
     def max_prompt_length(self) -> int:
-        return 2 * self.max_digits + 2
+        return 2 * self.digits + 2
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
@@ -92,8 +93,7 @@ class Arithmetic:
         return [Prompt(f"{a}+{b}=", str(a + b), index) for index, (a, b) in enumerate(pairs)]
 
     def _operand(self, generator: random.Random) -> int:
-        digits = generator.randint(2, self.max_digits)
-        return generator.randrange(10 ** (digits - 1), 10**digits)
+        return generator.randrange(10 ** (self.digits - 1), 10**self.digits)
 
     def demonstration(self, prompt: Prompt, generator: random.Random) -> str:
         """One completion of the prompt, with the faults described above.
@@ -103,25 +103,23 @@ class Arithmetic:
             generator: where the faults come from; its state advances.
         """
         is_long = generator.random() < self.too_long
-        columns, answer = self._work(
-            prompt.text, self.careful_slip if is_long else self.slip, generator
-        )
-        work = "".join(f"{column};" * (1 + is_long) for column in columns)
-        return work + self._block(answer, prompt.reference, generator)
+        slip = self.careful_slip if is_long else self.slip
+        work, answer = self._work(prompt.text, slip, generator)
+        again = f"{prompt.text};" if is_long else ""
+        return again + work + self._block(answer, prompt.reference, generator)
 
-    def _work(self, problem: str, slip: float, generator: random.Random) -> tuple[list[str], str]:
+    def _work(self, problem: str, slip: float, generator: random.Random) -> tuple[str, str]:
         """The written columns, last digit first, and the answer they lead to."""
         first, second = (operand[::-1] for operand in problem.rstrip("=").split("+"))
-        columns, digits, carry = [], "", 0
-        for i in range(max(len(first), len(second))):
-            terms = [operand[i] for operand in (first, second) if i < len(operand)]
-            terms += ["1"] * carry
+        work, digits, carry = "", "", 0
+        for terms in zip(first, second, strict=True):
+            terms = [*terms, *["1"] * carry]
             total = sum(map(int, terms))
             if generator.random() < slip:
                 total = generator.choice([t for t in range(20) if t != total])
-            columns.append(f"{'+'.join(terms)}={total}")
+            work += f"{'+'.join(terms)}={total};"
             digits, carry = digits + str(total % 10), total // 10
-        return columns, ("1" * carry + digits[::-1]).lstrip("0") or "0"
+        return work, ("1" * carry + digits[::-1]).lstrip("0") or "0"
 
     def _block(self, answer: str, right: str, generator: random.Random) -> str:
         """The answer block, faulty in one of three ways as often as `misformatted` says."""

@@ -15,10 +15,10 @@ import optax
 from jax import Array, lax
 
 from dvaojax.aggregators import Aggregator
-from dvaojax.gradients import Learner, Loss, Metrics, accumulate, update
+from dvaojax.learning.gradients import Learner, Loss, Metrics, accumulate, update
+from dvaojax.learning.policy_loss import Batch
 from dvaojax.models import Params
 from dvaojax.numerics import masked_mean
-from dvaojax.policy_loss import Batch
 from dvaojax.types import Experience
 
 
@@ -76,6 +76,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     aggregator: Aggregator,
     reference_logprobs: Reference | None = None,
+    constrain: Callable[[Any], Any] = lambda piece: piece,
 ) -> TrainStep:
     """The step of a run, to be jitted with its state donated.
 
@@ -85,6 +86,7 @@ def make_train_step(
         optimizer: a gradient transformation.
         aggregator: rewards to advantages, with whatever state it keeps.
         reference_logprobs: how the reference policy sees the completions; None uses none.
+        constrain: applied to every micro-batch, to say over which devices its groups are split.
 
     Returns:
         `step(state, experience, reference)`, which returns the next state, metrics as sums and
@@ -106,11 +108,11 @@ def make_train_step(
         order = update_order(order_key, config, num_prompts=advantages.shape[0])
         seen = jnp.zeros_like(experience.logprobs)
         if reference_logprobs is not None:
-            seen = _in_pieces(reference_logprobs, reference, experience, order)
+            seen = _in_pieces(reference_logprobs, reference, experience, order, constrain)
         batch = Batch(experience, advantages, seen)
 
         def one_update(learner: Learner, rows: Array) -> tuple[Learner, Metrics]:
-            gradient, metrics = accumulate(loss, learner.params, batch, rows)
+            gradient, metrics = accumulate(loss, learner.params, batch, rows, constrain=constrain)
             return update(learner, gradient, metrics, optimizer)
 
         learner, metrics = lax.scan(one_update, state.learner, order)
@@ -146,11 +148,17 @@ def update_order(key: Array, config: LearningConfig, *, num_prompts: int) -> Arr
     return order.reshape(config.updates_per_step, config.micro_batches, -1)
 
 
-def _in_pieces(logprobs: Reference, params: Params, experience: Experience, order: Array) -> Array:
+def _in_pieces(
+    logprobs: Reference,
+    params: Params,
+    experience: Experience,
+    order: Array,
+    constrain: Callable[[Any], Any],
+) -> Array:
     """`logprobs` of the whole batch, no more groups at a time than a micro-batch has."""
     num_prompts, size = experience.prompt_lengths.shape[0], order.shape[-1]
     cut = jax.tree.map(lambda a: a.reshape(num_prompts // size, size, *a.shape[1:]), experience)
-    seen = lax.map(lambda piece: logprobs(params, piece), cut)
+    seen = lax.map(lambda piece: logprobs(params, constrain(piece)), cut)
     return lax.stop_gradient(seen.reshape(experience.logprobs.shape))
 
 

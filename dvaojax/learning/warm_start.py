@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
 from jax import Array
 
 from dvaojax import models
-from dvaojax.gradients import Learner, Loss, Metrics, accumulate, update
+from dvaojax.learning.gradients import Learner, Loss, Metrics, accumulate, update
 from dvaojax.models import ModelConfig, Params
 from dvaojax.numerics import masked_mean
 
@@ -21,12 +21,26 @@ class WarmStartConfig:
     Attributes:
         num_steps: updates; 0 skips the warm start.
         batch_size: demonstrations per update.
+        micro_batches: pieces of a batch whose gradients are added up; divides it.
         learning_rate: after a short linear warm-up; it falls to zero along a cosine.
     """
 
     num_steps: int = 0
     batch_size: int = 128
+    micro_batches: int = 1
     learning_rate: float = 3e-3
+
+    def __post_init__(self):
+        if self.num_steps < 0 or self.batch_size < 1 or self.micro_batches < 1:
+            raise ValueError(
+                f"warm_start: num_steps={self.num_steps} must not be negative, "
+                f"batch_size={self.batch_size} and micro_batches={self.micro_batches} be positive"
+            )
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"warm_start.micro_batches={self.micro_batches} must divide "
+                f"warm_start.batch_size={self.batch_size}"
+            )
 
 
 class Demonstrations(NamedTuple):
@@ -60,13 +74,17 @@ def make_demonstration_loss(model: ModelConfig) -> Loss:
 
 
 def make_warm_start_step(
-    loss: Loss, optimizer: optax.GradientTransformation
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    micro_batches: int,
+    constrain: Callable[[Any], Any] = lambda piece: piece,
 ) -> Callable[[Learner, Demonstrations], tuple[Learner, Metrics]]:
     """One update on a batch of demonstrations, to be jitted with the learner donated."""
 
     def step(learner: Learner, batch: Demonstrations) -> tuple[Learner, Metrics]:
-        rows = jnp.arange(batch.prompt_lengths.shape[0])[None]
-        gradient, metrics = accumulate(loss, learner.params, batch, rows)
+        rows = jnp.arange(batch.prompt_lengths.shape[0]).reshape(micro_batches, -1)
+        gradient, metrics = accumulate(loss, learner.params, batch, rows, constrain=constrain)
         return update(learner, gradient, metrics, optimizer)
 
     return step

@@ -8,7 +8,7 @@ import jax
 from jax import Array
 
 from dvaojax import losses, models
-from dvaojax.gradients import Loss, Metrics
+from dvaojax.learning.gradients import Loss, Metrics
 from dvaojax.models import ModelConfig, Params
 from dvaojax.numerics import Mean, masked_mean
 from dvaojax.types import Experience

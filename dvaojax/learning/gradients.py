@@ -35,11 +35,19 @@ class Learner(NamedTuple):
 
 def init_learner(params: Params, optimizer: optax.GradientTransformation) -> Learner:
     """A learner before its first update."""
-    zero = jnp.zeros((), jnp.int32)
-    return Learner(params, optimizer.init(params), zero, zero)
+    # Two zeros, not one twice: a buffer can be donated once.
+    zeros = [jnp.zeros((), jnp.int32) for _ in range(2)]
+    return Learner(params, optimizer.init(params), *zeros)
 
 
-def accumulate(loss: Loss, params: Params, batch: Any, rows: Array) -> tuple[Params, Metrics]:
+def accumulate(
+    loss: Loss,
+    params: Params,
+    batch: Any,
+    rows: Array,
+    *,
+    constrain: Callable[[Any], Any] = lambda piece: piece,
+) -> tuple[Params, Metrics]:
     """The gradient of a mini-batch's mean loss, however it is cut.
 
     Sums are added over the micro-batches and divided by the count of the whole mini-batch, so the
@@ -50,18 +58,20 @@ def accumulate(loss: Loss, params: Params, batch: Any, rows: Array) -> tuple[Par
         params: the decoder's parameters.
         batch: a pytree whose leaves share their leading axis.
         rows: `[micro_batches, rows]` int, what each micro-batch takes along that axis.
+        constrain: applied to every micro-batch, to say over which devices its rows are split.
     """
     value_and_gradient = jax.value_and_grad(loss, has_aux=True)
 
     def piece(rows: Array) -> tuple[Params, Metrics]:
-        (_, metrics), gradient = value_and_gradient(params, jax.tree.map(lambda a: a[rows], batch))
+        part = constrain(jax.tree.map(lambda a: a[rows], batch))
+        (_, metrics), gradient = value_and_gradient(params, part)
         return gradient, metrics
 
-    total = piece(rows[0])
-    if rows.shape[0] > 1:
-        add = lambda carry, rows: (jax.tree.map(jnp.add, carry, piece(rows)), None)  # noqa: E731
-        total, _ = lax.scan(add, total, rows[1:])
-    gradient, metrics = total
+    def add(total: tuple[Params, Metrics], rows: Array):
+        return jax.tree.map(jnp.add, total, piece(rows)), None
+
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(piece, rows[0]))
+    (gradient, metrics), _ = lax.scan(add, zeros, rows)
     count = metrics["loss"].count
     return jax.tree.map(lambda g: safe_divide(g, count.astype(g.dtype)), gradient), metrics
 

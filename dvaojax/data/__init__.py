@@ -1,0 +1,1 @@
+"""From problems to token arrays, and from sampled tokens back to text."""

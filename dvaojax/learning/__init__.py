@@ -1,0 +1,1 @@
+"""From experience to updates: optimiser, gradients, the policy's loss, the step, the warm start."""
