@@ -37,7 +37,7 @@ def clipped_surrogate(
     reduce: Reduction = token_mean,
     clip_low: float = 0.2,
     clip_high: float = 0.2,
-    dual_clip: float = math.inf,
+    dual_clip: float | None = None,
 ) -> tuple[Mean, SurrogateInfo]:
     r"""The pessimistic policy loss: a ratio may improve the objective only so far.
 
@@ -63,8 +63,8 @@ def clipped_surrogate(
         reduce: how tokens become one mean.
         clip_low: how far below 1 the ratio may pull, in [0, 1].
         clip_high: how far above 1, not negative; DAPO's "clip-higher" sets it above `clip_low`.
-        dual_clip: largest ratio that counts where the advantage is negative, above 1; infinity
-            turns it off.
+        dual_clip: largest ratio that counts where the advantage is negative, above 1; None sets no
+            bound.
 
     Returns:
         The loss as sum and count, and the numbers worth logging.
@@ -72,7 +72,8 @@ def clipped_surrogate(
     Raises:
         ValueError: a clip range does not contain 1.
     """
-    if not 0.0 <= clip_low <= 1.0 or not clip_high >= 0.0 or not dual_clip > 1.0:
+    largest = math.inf if dual_clip is None else dual_clip
+    if not 0.0 <= clip_low <= 1.0 or not clip_high >= 0.0 or not largest > 1.0:
         raise ValueError(f"clip range without 1: {clip_low=}, {clip_high=}, {dual_clip=}")
     chex.assert_equal_shape([logp, logp_old, where])
     log_ratio = on_tokens(logp, where) - jax.lax.stop_gradient(on_tokens(logp_old, where))
@@ -81,7 +82,7 @@ def clipped_surrogate(
     advantages = advantages_on_tokens(advantages, where, dtype=ratio.dtype)
 
     lowest = jnp.where(advantages < 0, 1.0 - clip_low, 0.0).astype(ratio.dtype)
-    highest = jnp.where(advantages < 0, dual_clip, 1.0 + clip_high).astype(ratio.dtype)
+    highest = jnp.where(advantages < 0, largest, 1.0 + clip_high).astype(ratio.dtype)
     is_clipped = (ratio < lowest) | (ratio > highest)
     bounded = jnp.where(is_clipped, jnp.clip(jax.lax.stop_gradient(ratio), lowest, highest), ratio)
 

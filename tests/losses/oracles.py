@@ -37,12 +37,12 @@ def ragged_batch(seed, shape=(8, 4, 6), dtype=np.float32, spread=0.5) -> Batch:
     return Batch(logp.astype(dtype), logp_old.astype(dtype), advantages.astype(dtype), where)
 
 
-def surrogate_term(log_ratio, advantage, clip_low=0.2, clip_high=0.2, dual_clip=math.inf):
+def surrogate_term(log_ratio, advantage, clip_low=0.2, clip_high=0.2, dual_clip=None):
     """One token's loss as the papers write it: a minimum, then the maximum of the dual clip."""
     ratio = math.exp(min(max(log_ratio, -20.0), 20.0))
     clipped = min(max(ratio, 1.0 - clip_low), 1.0 + clip_high)
     objective = min(ratio * advantage, clipped * advantage)
-    if advantage < 0.0 and math.isfinite(dual_clip):
+    if advantage < 0.0 and dual_clip is not None:
         objective = max(objective, dual_clip * advantage)
     return -objective
 

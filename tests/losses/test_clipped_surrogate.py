@@ -231,7 +231,7 @@ def test_the_callers_arrays_are_left_alone():
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"clip_low": -0.1}, {"clip_low": 1.1}, {"clip_high": -0.1}, {"dual_clip": 0.9}]
+    "knobs", [{"clip_low": -0.1}, {"clip_low": 1.1}, {"clip_high": -0.1}, {"dual_clip": 1.0}]
 )
 def test_a_clip_range_without_one_is_refused(knobs):
     with pytest.raises(ValueError, match="clip range without 1"):
