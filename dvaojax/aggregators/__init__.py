@@ -1,0 +1,80 @@
+"""Advantage aggregators: rewards `[..., G, K]` to advantages `[..., G]`, one method a file.
+
+    from dvaojax.aggregators import dvao
+    advantages = dvao(rewards, weights)
+
+Two families. The *centred-sum* family divides the centred weighted sum of the rewards by one
+positive number per group or batch, and so never changes which completion of a group it prefers:
+`dr_grpo`, `rloo`, `grpo`, `reward_combination`, `dvao`, `lite_ppo`. The *z-score* family first puts
+each objective on the scale of its own group: `advantage_combination`, `gdpo`,
+`gdpo_token_weighted`, `rvpo`, `rvpo_variance_penalty`.
+
+A method is added by writing its file, exporting it here and naming it in `BY_NAME`: the common
+tests, the command line, the sweep and the plots know it from there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jax import Array
+from jax.typing import ArrayLike
+
+from dvaojax.aggregators.advantage_combination import (
+    advantage_combination as advantage_combination,
+)
+from dvaojax.aggregators.base import Aggregator as Aggregator
+from dvaojax.aggregators.base import knobs_of as knobs_of
+from dvaojax.aggregators.base import named_weights as named_weights
+from dvaojax.aggregators.base import stateless as stateless
+from dvaojax.aggregators.base import suggest as suggest
+from dvaojax.aggregators.diagnostics import Diagnostics as Diagnostics
+from dvaojax.aggregators.diagnostics import diagnostics as diagnostics
+from dvaojax.aggregators.dr_grpo import dr_grpo as dr_grpo
+from dvaojax.aggregators.dvao import dvao as dvao
+from dvaojax.aggregators.gdpo import gdpo as gdpo
+from dvaojax.aggregators.gdpo import gdpo_token_weighted as gdpo_token_weighted
+from dvaojax.aggregators.grpo import grpo as grpo
+from dvaojax.aggregators.lite_ppo import lite_ppo as lite_ppo
+from dvaojax.aggregators.reward_combination import reward_combination as reward_combination
+from dvaojax.aggregators.rloo import rloo as rloo
+from dvaojax.aggregators.rvpo import rvpo as rvpo
+from dvaojax.aggregators.rvpo import rvpo_variance_penalty as rvpo_variance_penalty
+from dvaojax.errors import UserError
+
+BY_NAME: dict[str, Callable[..., Array]] = {
+    function.__name__: function
+    for function in (
+        advantage_combination,
+        dr_grpo,
+        dvao,
+        gdpo,
+        gdpo_token_weighted,
+        grpo,
+        lite_ppo,
+        reward_combination,
+        rloo,
+        rvpo,
+        rvpo_variance_penalty,
+    )
+}
+
+
+def make(name: str, weights: ArrayLike, **knobs: Any) -> Aggregator:
+    """The aggregator of that name, ready for a trainer.
+
+    Args:
+        name: a key of `BY_NAME`.
+        weights: `[K]`, in the order of the objectives (`named_weights`).
+        knobs: the method's keyword-only arguments, such as `ddof`.
+
+    Raises:
+        UserError: there is no such method, or it has no such knob; the line names the nearest
+            right one.
+    """
+    if name not in BY_NAME:
+        raise UserError(f"unknown aggregator {suggest(name, BY_NAME)}")
+    known = knobs_of(BY_NAME[name])
+    for knob in knobs:
+        if knob not in known:
+            raise UserError(f"{name} has no knob {suggest(knob, known)}")
+    return stateless(BY_NAME[name], weights=weights, **knobs)

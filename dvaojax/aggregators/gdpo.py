@@ -1,0 +1,116 @@
+"""GDPO: group reward-decoupled normalisation policy optimisation (Liu et al., arXiv 2601.05242)."""
+
+import chex
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from dvaojax import numerics
+from dvaojax.aggregators import group, whitening
+
+
+def gdpo(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    ddof: int = 1,
+    epsilon: float = numerics.TRL_EPSILON,
+) -> Array:
+    r"""Weighted z-scores, whitened over all completions of the batch.
+
+    $$ A_i = \sum_k w_k \frac{r_{ik} - \mu_k}{\sigma_k + \epsilon}, \qquad
+       \hat A_i = \frac{A_i - \operatorname{mean}_{batch}(A)}
+                       {\operatorname{std}_{batch}(A) + \epsilon} $$
+
+    Group statistics per objective, one whitening over the leading axes; only the ratios of the
+    weights matter after it. The defaults are those of the official code for TRL (NVlabs/GDPO):
+    sample deviations, 1e-4 on both, completions counted once each whatever their length. Groups
+    without any signal count in the batch's deviation, as they do there, and get exactly 0.
+
+    What it is confused with. `advantage_combination` is the first half alone. The official code for
+    verl whitens over *tokens*, another estimator: `gdpo_token_weighted`. Decoupling does not keep
+    the rewards (1, 0) and (0, 1) apart: in a group of these two, with equal weights, the z-scores
+    cancel to 0; it keeps (0, 1) apart from (0, 2), which a sum does not.
+
+    Args:
+        rewards: `[..., G, K]`; all leading axes are the batch.
+        weights: `[K]` or `[..., K]`, not negative.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+        ddof: 1 for the sample's standard deviations, 0 for the population's.
+        epsilon: added to each objective's standard deviation and to the batch's.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards); exactly 0 in a group where every
+        objective is constant.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+    """
+    batch = group.open_batch(rewards, weights, mask)
+    scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
+    whitened = whitening.whiten(
+        group.weighted_sum(scores.values, batch.weights),
+        group.weighted_sum(jnp.abs(scores.values), batch.weights),
+        batch.scored.astype(scores.values.dtype),
+        ddof=ddof,
+        epsilon=epsilon,
+    )
+    advantages = jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)
+    return advantages.reshape(jnp.shape(rewards)[:-1])
+
+
+def gdpo_token_weighted(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    lengths: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    ddof: int = 1,
+    epsilon: float = numerics.VERL_EPSILON,
+    variance_epsilon: float = numerics.VERL_VARIANCE_EPSILON,
+) -> Array:
+    r"""GDPO as verl whitens it: every completion counts once per token.
+
+    $$ \hat A_i = \frac{A_i - m}{\sqrt{v + \epsilon_v}}, \qquad
+       m = \frac{\sum_i L_i A_i}{\sum_i L_i}, \qquad
+       v = \frac{\sum_i L_i (A_i - m)^2}{\sum_i L_i - 1} $$
+
+    with $A_i$ as in `gdpo` and lengths $L_i$ in tokens. A long completion pulls the mean towards
+    itself, so the advantages of a group no longer sum to 0. The defaults are those of verl and of
+    the official code for it.
+
+    What it is confused with. `gdpo`, which counts completions: four of lengths 10, 10, 1000, 1000
+    with the scores 1, 1, 0, 0 get about 10, 10, -0.1, -0.1 here and 0.87, 0.87, -0.87, -0.87 there.
+
+    Args:
+        rewards: `[..., G, K]`; all leading axes are the batch.
+        weights: `[K]` or `[..., K]`, not negative.
+        lengths: `[..., G]`, tokens of each completion.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+        ddof: 1 for the sample's standard deviations, 0 for the population's.
+        epsilon: added to each objective's standard deviation.
+        variance_epsilon: added to the batch's variance.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards); exactly 0 in a group where every
+        objective is constant.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+    """
+    chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
+    batch = group.open_batch(rewards, weights, mask)
+    scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
+    tokens = jnp.asarray(lengths).astype(scores.values.dtype).reshape(batch.scored.shape)
+    whitened = whitening.whiten(
+        group.weighted_sum(scores.values, batch.weights),
+        group.weighted_sum(jnp.abs(scores.values), batch.weights),
+        jnp.where(batch.scored, tokens, 0),
+        ddof=ddof,
+        variance_epsilon=variance_epsilon,
+    )
+    advantages = jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)
+    return advantages.reshape(jnp.shape(rewards)[:-1])

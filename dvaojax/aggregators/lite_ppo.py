@@ -1,0 +1,72 @@
+"""Lite PPO: the group's mean, the batch's deviation (Alibaba ROLL team, arXiv 2508.08221)."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from dvaojax import numerics
+from dvaojax.aggregators import group, whitening
+
+
+def lite_ppo(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    ddof: int = 1,
+    epsilon: float = numerics.TRL_EPSILON,
+) -> Array:
+    r"""The weighted sum of the rewards minus its group's mean, over the deviation of all sums.
+
+    $$ A_i = \frac{r_i - \operatorname{mean}_{group}(r)}
+                  {\operatorname{std}_{batch}(r) + \epsilon}, \qquad r_i = \sum_k w_k r_{ik} $$
+
+    The deviation is that of the *raw* sums of the batch, so the mean square is the share of the
+    variance that lies within groups, at most 1. The defaults are those of TRL's
+    `scale_rewards="batch"`; the paper leaves the deviation's divisor open. In the batch's deviation
+    a masked objective counts as its group's mean, and as its batch's where nobody in the group was
+    scored on it.
+
+    What it is confused with. `grpo` divides by each group's own deviation; with a single group the
+    two are the same. Whitening, as in `gdpo`, also divides by a deviation over the batch, but by
+    that of centred values.
+
+    Args:
+        rewards: `[..., G, K]`; all leading axes are the batch.
+        weights: `[K]` or `[..., K]`, not negative.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+        ddof: 1 for the sample's standard deviation, 0 for the population's.
+        epsilon: added to the standard deviation.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards); exactly 0 in a group where every
+        objective is constant.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+    """
+    batch = group.open_batch(rewards, weights, mask)
+    # Means of groups are compared, so a large offset that all share must go before they round.
+    count = jnp.sum(batch.where, axis=(0, 1), dtype=batch.rewards.dtype)
+    offset = numerics.safe_divide(
+        numerics.masked_sum(batch.rewards, batch.where, axis=(0, 1)), count
+    )
+    offset = jax.lax.stop_gradient(offset)[None, None, :]
+    objectives = group.statistics(batch._replace(rewards=batch.rewards - offset), ddof=0)
+    batch_mean = numerics.safe_divide(jnp.sum(objectives.count * objectives.mean, axis=0), count)
+    departures = jnp.where(objectives.count > 0, objectives.mean - batch_mean[None, :], 0)
+
+    total = group.weighted_sum(objectives.centred, batch.weights)
+    raw = total + group.weighted_sum(departures, batch.weights)[:, None]
+    sizes = jnp.abs(objectives.centred) + jnp.abs(departures)[:, None, :]
+    scored = batch.scored.astype(total.dtype)
+    deviation = whitening.batch_moments(raw, scored, ddof=ddof).deviation
+    advantages = numerics.standardise(
+        total,
+        deviation + epsilon,
+        deviation=deviation,
+        scale=whitening.root_mean_square(group.weighted_sum(sizes, batch.weights), scored),
+    )
+    return advantages.reshape(jnp.shape(rewards)[:-1])

@@ -1,0 +1,44 @@
+"""RLOO: REINFORCE with a leave-one-out baseline (Ahmadian et al., arXiv 2402.14740)."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from dvaojax import numerics
+from dvaojax.aggregators import group
+
+
+def rloo(rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = None) -> Array:
+    r"""The weighted sum of the rewards minus the mean of the *other* completions' sums.
+
+    $$ A_i = r_i - \frac{1}{G - 1} \sum_{j \ne i} r_j
+           = \frac{G}{G - 1} \bigl(r_i - \operatorname{mean}(r)\bigr), \qquad
+       r_i = \sum_k w_k r_{ik} $$
+
+    The baseline does not depend on the completion's own reward, so the gradient is unbiased. A
+    deviation that does depend on it would undo that, hence there is no knob for one. Where
+    completions were not scored at all, G is the number of those that were; a group of one has no
+    baseline and teaches nothing.
+
+    What it is confused with. `dr_grpo`, whose baseline contains the completion itself: the same
+    vector times `(G - 1) / G`.
+
+    Args:
+        rewards: `[..., G, K]`, as the reward functions return them.
+        weights: `[K]` or `[..., K]`, not negative.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards); exactly 0 in a group where every
+        objective is constant.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+    """
+    batch = group.open_batch(rewards, weights, mask)
+    objectives = group.statistics(batch, ddof=0)
+    total = group.weighted_sum(objectives.centred, batch.weights)
+    count = jnp.sum(batch.scored, axis=-1, dtype=total.dtype)
+    advantages = total * numerics.safe_divide(count, count - 1)[:, None]
+    return advantages.reshape(jnp.shape(rewards)[:-1])

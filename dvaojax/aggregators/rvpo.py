@@ -1,0 +1,168 @@
+"""RVPO: reward-variance policy optimisation (Montero, Jurczyk and Dhingra, arXiv 2605.05750)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from dvaojax import numerics
+from dvaojax.aggregators import group, whitening
+
+
+def rvpo(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    sharpness: ArrayLike = 1.0,
+    ddof: int = 1,
+    epsilon: float = numerics.VERL_EPSILON,
+) -> Array:
+    r"""A soft minimum over the objectives' z-scores, whitened over the batch.
+
+    $$ A_i = -\frac{1}{k} \ln \sum_j \bar w_j e^{-k Z_{ij}}, \qquad
+       Z_{ij} = \frac{r_{ij} - \mu_j}{\sigma_j + \epsilon} $$
+
+    and then the whitening of `gdpo`. A completion is worth about as much as its worst objective.
+    The paper has no weights; here $\bar w = w / \sum w$ stands for its $1/M$, and equal weights
+    give its formula. It states neither the deviation nor epsilon: the defaults are those of verl's
+    GDPO, its pipeline. It raises k from 0.5 to 2 where there are many rubrics; 1 is usual for two
+    rewards.
+
+    What it is confused with. The variance is that *between the objectives of one completion*, not
+    the variance within the group that `dvao` weighs by. An objective that is constant in the group
+    stays in the sum as a 0, and so caps what the others can gain at `-ln(its weights) / k`; in a
+    group where all are, the advantage is exactly 0, without the shift of the whitening.
+
+    Args:
+        rewards: `[..., G, K]`; all leading axes are the batch.
+        weights: `[K]` or `[..., K]`, not negative.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+        sharpness: k; 0 is the mean (then this is GDPO), infinity would be the minimum. It may be
+            traced, for a schedule.
+        ddof: 1 for the sample's standard deviations, 0 for the population's.
+        epsilon: added to each objective's standard deviation and to the batch's.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards); exactly 0 in a group where every
+        objective is constant.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+    """
+
+    def combine(scores: Array, shares: Array) -> Array:
+        return soft_minimum(scores, shares, sharpness=sharpness)
+
+    return _whitened(combine, rewards, weights, mask, ddof=ddof, epsilon=epsilon)
+
+
+def rvpo_variance_penalty(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    penalty: ArrayLike = 0.5,
+    ddof: int = 1,
+    epsilon: float = numerics.VERL_EPSILON,
+) -> Array:
+    r"""The mean of the objectives' z-scores minus their variance, whitened over the batch.
+
+    $$ A_i = \sum_j \bar w_j Z_{ij} - \beta \sum_j \bar w_j \Bigl(Z_{ij} - \sum_l \bar w_l
+       Z_{il}\Bigr)^2 $$
+
+    The explicit form of `rvpo`, and its second-order expansion for $\beta = k / 2$. Unlike the soft
+    minimum it is not monotone: raising one objective alone far enough lowers the advantage.
+
+    What it is confused with. See `rvpo`.
+
+    Args:
+        rewards: `[..., G, K]`; all leading axes are the batch.
+        weights: `[K]` or `[..., K]`, not negative.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+        penalty: beta; the default corresponds to `rvpo`'s.
+        ddof: 1 for the sample's standard deviations within the group and over the batch, 0 for the
+            population's; the variance between objectives is always the population's.
+        epsilon: added to each objective's standard deviation and to the batch's.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards); exactly 0 in a group where every
+        objective is constant.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+    """
+
+    def combine(scores: Array, shares: Array) -> Array:
+        return penalised_mean(scores, shares, penalty=penalty)
+
+    return _whitened(combine, rewards, weights, mask, ddof=ddof, epsilon=epsilon)
+
+
+def soft_minimum(scores: Array, shares: Array, *, sharpness: ArrayLike) -> Array:
+    """`-ln(sum_k shares_k exp(-sharpness scores_k)) / sharpness`; the mean where sharpness is 0.
+
+    Args:
+        scores: `[B, G, K]`.
+        shares: `[B, K]`, not negative, with sum 1.
+        sharpness: `[]`, not negative.
+    """
+    sharpness = jnp.asarray(sharpness, scores.dtype)
+    divisor = jnp.where(sharpness > 0, sharpness, 1)
+    # The lowest score that has a share: no exponent is positive, and one of them is 0.
+    highest = jnp.max(scores, axis=-1, keepdims=True)
+    lowest = jnp.min(jnp.where(shares[:, None, :] > 0, scores, highest), axis=-1, keepdims=True)
+    lowest = jax.lax.stop_gradient(lowest)
+    exponent = -divisor * (scores - lowest)
+    # The logarithm of a number near 1 keeps its digits only as log1p.
+    shortfall = group.weighted_sum(jnp.expm1(exponent), shares)
+    is_small = shortfall > -0.5
+    logarithm = jnp.where(
+        is_small,
+        jnp.log1p(jnp.where(is_small, shortfall, 0)),
+        jnp.log(jnp.where(is_small, 1, group.weighted_sum(jnp.exp(exponent), shares))),
+    )
+    mean = group.weighted_sum(scores, shares)
+    return jnp.where(sharpness > 0, lowest[..., 0] - logarithm / divisor, mean)
+
+
+def penalised_mean(scores: Array, shares: Array, *, penalty: ArrayLike) -> Array:
+    """The mean of `scores` `[B, G, K]` over the objectives minus `penalty` times their variance.
+
+    Args:
+        scores: `[B, G, K]`.
+        shares: `[B, K]`, not negative, with sum 1: what each objective counts in both.
+        penalty: `[]`.
+    """
+    mean = group.weighted_sum(scores, shares)
+    variance = group.weighted_sum(jnp.square(scores - mean[..., None]), shares)
+    return mean - jnp.asarray(penalty, scores.dtype) * variance
+
+
+def _whitened(
+    combine: Callable[[Array, Array], Array],
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    mask: ArrayLike | None,
+    *,
+    ddof: int,
+    epsilon: float,
+) -> Array:
+    """Z-scores `[B, G, K]` and shares to one number each by `combine`, then over the batch."""
+    batch = group.open_batch(rewards, weights, mask)
+    scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
+    shares = numerics.safe_divide(batch.weights, jnp.sum(batch.weights, axis=-1, keepdims=True))
+    shares = jnp.broadcast_to(shares, (len(scores.values), shares.shape[-1]))
+    whitened = whitening.whiten(
+        combine(scores.values, shares),
+        group.weighted_sum(jnp.abs(scores.values), shares),
+        batch.scored.astype(scores.values.dtype),
+        ddof=ddof,
+        epsilon=epsilon,
+    )
+    advantages = jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)
+    return advantages.reshape(jnp.shape(rewards)[:-1])

@@ -1,0 +1,70 @@
+"""Whitening over the batch: the last step of GDPO and RVPO, over all groups of a step at once.
+
+Plain reductions over all leading axes: under jit they are global, however the batch is sharded.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from dvaojax import numerics
+
+
+class BatchMoments(NamedTuple):
+    """What all completions of a batch have in common, and what is left of each.
+
+    Attributes:
+        centred: `[B, G]` values minus the mean of the batch.
+        deviation: `[]` their standard deviation.
+    """
+
+    centred: Array
+    deviation: Array
+
+
+def batch_moments(values: Array, counts: Array, *, ddof: int) -> BatchMoments:
+    """Moments of `values` `[B, G]`, each counted `counts` `[B, G]` times (0 leaves it out)."""
+    total = jnp.sum(counts)
+    centred = values - numerics.safe_divide(jnp.sum(counts * values), total)
+    correction = numerics.safe_sqrt(numerics.safe_divide(total, jnp.maximum(total - ddof, 1)))
+    return BatchMoments(centred, root_mean_square(centred, counts) * correction)
+
+
+def root_mean_square(values: Array, counts: Array) -> Array:
+    """`[]` of `values` `[B, G]`; on the scale of the largest, so that no square overflows."""
+    size = jax.lax.stop_gradient(jnp.max(jnp.where(counts > 0, jnp.abs(values), 0), initial=0))
+    squares = jnp.square(numerics.safe_divide(values, size))
+    mean_square = numerics.safe_divide(jnp.sum(counts * squares), jnp.sum(counts))
+    return size * numerics.safe_sqrt(mean_square)
+
+
+def whiten(
+    values: Array,
+    magnitudes: Array,
+    counts: Array,
+    *,
+    ddof: int,
+    epsilon: float = 0.0,
+    variance_epsilon: float = 0.0,
+) -> Array:
+    """`(values - mean) / (sqrt(variance + variance_epsilon) + epsilon)` over the whole batch.
+
+    Args:
+        values: `[B, G]` one number per completion.
+        magnitudes: `[B, G]` the size of the terms that each value was summed from; where the
+            values are nothing but rounding of such terms, the result is exactly 0.
+        counts: `[B, G]` how often each value counts in the mean and the variance: 0 or 1 per
+            completion, or its length in tokens.
+        ddof: 0 for the population's variance, 1 for the sample's.
+        epsilon: added to the standard deviation.
+        variance_epsilon: added to the variance.
+    """
+    batch = batch_moments(values, counts, ddof=ddof)
+    return numerics.standardise(
+        batch.centred,
+        numerics.safe_sqrt(batch.deviation**2 + variance_epsilon) + epsilon,
+        deviation=batch.deviation,
+        scale=root_mean_square(magnitudes, counts),
+    )
