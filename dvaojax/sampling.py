@@ -44,8 +44,10 @@ class Sampling:
 def log_distribution(logits: Array, sampling: Sampling) -> Array:
     """The log-probabilities a token is drawn from: scaled, truncated and normalised again.
 
-    Temperature comes first, then top-k, top-p and min-p, each reading the scaled distribution, as
-    in the samplers of the field. The most likely token is always kept.
+    Temperature comes first, then top-k, top-p over what top-k left, and min-p, the order of Hugging
+    Face's generation. (vLLM takes min-p before the other two, FlashInfer's "joint" order lets top-p
+    count what top-k drops; with one truncation at a time all agree.) Tokens as likely as the last
+    one kept are kept too. The most likely token is always kept.
 
     Args:
         logits: `[..., V]` in any float.
@@ -57,35 +59,33 @@ def log_distribution(logits: Array, sampling: Sampling) -> Array:
     chex.assert_type(logits, float)
     logits = logits.astype(jnp.float32)
     if sampling.temperature == 0.0:
-        is_best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, axis=-1, keepdims=True)
-        return jnp.where(is_best, 0.0, -jnp.inf)
+        best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
+        return jnp.where(best, 0.0, -jnp.inf)
     logprobs = jax.nn.log_softmax(logits / sampling.temperature)
-    kept = _kept(logprobs, sampling)
-    return logprobs if kept is None else jax.nn.log_softmax(jnp.where(kept, logprobs, -jnp.inf))
+    if not sampling.truncates:
+        return logprobs
+    bound = _lowest_kept(logprobs, sampling)
+    return jax.nn.log_softmax(jnp.where(logprobs >= bound, logprobs, -jnp.inf))
 
 
-def _kept(logprobs: Array, sampling: Sampling) -> Array | None:
-    """`[..., V]` bool, the tokens that may be drawn; None when that is all of them."""
-    best = jnp.max(logprobs, axis=-1, keepdims=True)
-    bounds = []
-    if sampling.top_k > 0 or sampling.top_p < 1.0:
-        descending = -jnp.sort(-logprobs, axis=-1)
-        if sampling.top_k > 0:
-            bounds.append(descending[..., min(sampling.top_k, logprobs.shape[-1]) - 1][..., None])
-        if sampling.top_p < 1.0:
-            probabilities = jnp.exp(descending)
-            before = jnp.cumsum(probabilities, axis=-1) - probabilities
-            inside = jnp.where(before < sampling.top_p, descending, jnp.inf)
-            bounds.append(jnp.min(inside, axis=-1, keepdims=True))
+def _lowest_kept(logprobs: Array, sampling: Sampling) -> Array:
+    """`[..., 1]`, the log-probability of the least likely tokens that may be drawn."""
+    descending = -jnp.sort(-logprobs, axis=-1)
+    best = descending[..., :1]
+    size = logprobs.shape[-1]
+    last = min(sampling.top_k or size, size) - 1
+    bound = descending[..., last : last + 1]
+    if sampling.top_p < 1.0:
+        left = jnp.where(descending >= bound, jnp.exp(descending), 0.0)
+        reached = jnp.cumsum(left, axis=-1)
+        is_inside = reached - left < sampling.top_p * reached[..., -1:]
+        bound = jnp.maximum(
+            bound, jnp.min(descending, axis=-1, keepdims=True, where=is_inside, initial=jnp.inf)
+        )
     if sampling.min_p > 0.0:
-        bounds.append(best + jnp.log(sampling.min_p))
-    if not bounds:
-        return None
-    bound = bounds[0]
-    for other in bounds[1:]:
-        bound = jnp.maximum(bound, other)
+        bound = jnp.maximum(bound, best + jnp.log(sampling.min_p))
     # `best` is never above itself, so rounding in a bound cannot empty the set.
-    return logprobs >= jnp.minimum(bound, best)
+    return jnp.minimum(bound, best)
 
 
 def sample_token(key: Array, logprobs: Array) -> tuple[Array, Array]:
