@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import POISONS, REDUCTIONS, poisoned, ragged_batch, reduced, surrogate_term
+from loss_oracles import POISONS, REDUCTIONS, poisoned, ragged_batch, reduced, surrogate_term
 
 from dvaojax.losses import clipped_surrogate
 

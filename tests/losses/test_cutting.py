@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from oracles import REDUCTIONS, ragged_batch
+from loss_oracles import REDUCTIONS, ragged_batch
 
 from dvaojax.losses import clipped_surrogate, k2, kl_penalty
 

@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import POISONS, REDUCTIONS, poisoned, ragged_batch, reduced
+from loss_oracles import POISONS, REDUCTIONS, poisoned, ragged_batch, reduced
 
 from dvaojax import losses
 

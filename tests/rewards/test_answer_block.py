@@ -2,7 +2,7 @@ import re
 import time
 
 import pytest
-from hostile import TEXTS, completion
+from hostile_texts import TEXTS, completion
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hostile import TEXTS, completion
+from hostile_texts import TEXTS, completion
 
 from dvaojax.rewards import within_budget
 

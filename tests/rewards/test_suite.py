@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hostile import TEXTS, completion
+from hostile_texts import TEXTS, completion
 
 from dvaojax.rewards import (
     RewardError,
