@@ -118,7 +118,7 @@ def _parse(key: str, text: str, hint: Any) -> Any:
     try:
         with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
             return tyro.cli(option, args=arguments).value
-    except (SystemExit, tyro.constructors.UnsupportedTypeAnnotationError) as error:
+    except SystemExit as error:
         raise UserError(f"{key}={text}: {text!r} is not {_describe(hint)}") from error
 
 
@@ -185,4 +185,5 @@ def _blaming(path: Path) -> Iterator[None]:
             f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
         ]
         where = f"{path}:{lines[-1]}" if lines else str(path)
-        raise UserError(f"{where}: {type(error).__name__}: {error}") from error
+        message = " ".join(str(error).split())
+        raise UserError(f"{where}: {type(error).__name__}: {message}") from error

@@ -57,7 +57,7 @@ def read_history(directory: Path) -> History:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Centred moving average over about a fifteenth of the values; it does not lag behind them.
+    """Centred moving average over about a tenth of the values; it does not lag behind them.
 
     Args:
         values: `[S]`; NaN counts as not measured.
@@ -65,7 +65,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
     Returns:
         `[S]`, near both ends over the neighbours there are; NaN where none was measured.
     """
-    reach = len(values) // 30
+    reach = len(values) // 20
     result = np.full(len(values), np.nan)
     for i in range(len(values)):
         window = values[max(i - reach, 0) : i + reach + 1]

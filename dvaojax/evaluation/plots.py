@@ -81,7 +81,7 @@ def plot_runs(
         "effective_weights": _over_steps("Effective weights", weights, histories),
         "signal": _over_steps("What the groups teach", _SIGNAL, histories),
         "completions": _over_steps("Completions", _COMPLETIONS, histories),
-        "trade_off": trade_off(histories, *pair) if pair else None,
+        "trade_off": _trade_off(pair, histories),
     }
     out.mkdir(parents=True, exist_ok=True)
     written = {out / f"{name}.png": figure for name, figure in figures.items() if figure}
@@ -107,6 +107,13 @@ def _pair(names: Sequence[str], asked: tuple[str, str] | None) -> tuple[str, str
             guess = nearest(name, names)
             raise UserError(f"no run has the objective {name}: the nearest is {guess}")
     return asked or (None if len(names) < 2 else (names[0], names[1]))
+
+
+def _trade_off(pair: tuple[str, str] | None, histories: Sequence[History]) -> Figure | None:
+    """The figure of two objectives, if some run has both."""
+    if pair is None or not any(set(pair) <= set(history.objectives) for history in histories):
+        return None
+    return trade_off(histories, *pair)
 
 
 def _over_steps(
@@ -147,5 +154,5 @@ def _draw_panel(ax: Axes, panel: _Panel, histories: Sequence[History]) -> None:
             marker = "o" if len(values) == 1 else ""
             ax.plot(history.steps, smooth(values), marker=marker, **style)
     ax.set(title=panel.title, xlabel="step", ylabel=panel.unit)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     drawing.quieten(ax)

@@ -1,6 +1,6 @@
 """Two objectives against each other: where every run came from, where it arrived, and the front."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,11 @@ def trade_off(histories: Sequence[History], x: str, y: str) -> Figure:
     figure = Figure(figsize=(6.4, 6.4), layout="constrained")
     ax = figure.subplots()
     arrivals = []
-    for run, history in enumerate(histories):
+    shown = {run: h for run, h in enumerate(histories) if {x, y} <= set(h.objectives)}
+    for run, history in shown.items():
         style = drawing.marker_style(run)
-        if {f"reward/{x}", f"reward/{y}"} <= history.columns.keys():
-            trail = [smooth(history.columns[f"reward/{name}"]) for name in (x, y)]
-            ax.plot(*trail, color=style["color"], alpha=0.4, linewidth=1.2, zorder=1.5)
+        trail = [smooth(history.columns[f"reward/{name}"]) for name in (x, y)]
+        ax.plot(*trail, color=style["color"], alpha=0.4, linewidth=1.2, zorder=1.5)
         for when, face in (("before", "white"), ("after", style["color"])):
             evaluated = _evaluation(history, when, x, y)
             if evaluated is not None:
@@ -47,7 +47,7 @@ def trade_off(histories: Sequence[History], x: str, y: str) -> Figure:
     ax.set(xlabel=f"{x} (mean reward)", ylabel=f"{y} (mean reward)")
     ax.margins(0.08)
     drawing.quieten(ax)
-    _explain(figure, histories)
+    _explain(figure, shown)
     return figure
 
 
@@ -56,7 +56,8 @@ def _evaluation(history: History, when: str, x: str, y: str) -> tuple[Interval, 
     results = history.summary.get(when) or {}
     if x not in results or y not in results:
         return None
-    return Interval(**results[x]), Interval(**results[y])
+    in_x, in_y = (Interval(*(results[name][end] for end in Interval._fields)) for name in (x, y))
+    return in_x, in_y
 
 
 def _draw_point(ax: Axes, x: Interval, y: Interval, style: dict[str, Any]) -> None:
@@ -82,7 +83,7 @@ def _draw_front(ax: Axes, arrivals: np.ndarray) -> None:
     ax.set(xlim=(left, None), ylim=(bottom, None))
 
 
-def _explain(figure: Figure, histories: Sequence[History]) -> None:
+def _explain(figure: Figure, shown: Mapping[int, History]) -> None:
     """Names the runs and says what the signs mean."""
     point: dict[str, Any] = drawing.marker_style(0) | {"color": drawing.GREY}
     labels = ["evaluation before", "evaluation after", "training, smoothed", "Pareto front"]
@@ -92,10 +93,10 @@ def _explain(figure: Figure, histories: Sequence[History]) -> None:
         Line2D([], [], color=drawing.GREY, alpha=0.5, linewidth=1.2),
         Line2D([], [], **_FRONT),
     ]
-    names = [history.name for history in histories]
+    names = [history.name for history in shown.values()]
     figure.suptitle(drawing.title("Trade-off", names))
     if len(names) > 1:
         labels = names + labels
-        runs = [Line2D([], [], **drawing.marker_style(run)) for run in range(len(names))]
+        runs = [Line2D([], [], **drawing.marker_style(run)) for run in shown]
         handles = runs + handles
     drawing.legend_below(figure, handles, labels)

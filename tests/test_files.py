@@ -1,0 +1,106 @@
+"""Files that survive a kill at any byte."""
+
+import json
+import math
+
+import pytest
+
+from dvaojax import files
+from dvaojax.errors import UserError
+
+
+def write_steps(path, first, last):
+    lines = files.JsonLines(path)
+    lines.truncate_after(first - 1)
+    for step in range(first, last + 1):
+        lines.write(step, {"reward/accuracy": step / 7, "note": f"schön\n{step}"})
+    lines.close()
+
+
+def test_rows_come_back_exactly(tmp_path):
+    path = tmp_path / "m.jsonl"
+    write_steps(path, 1, 3)
+    rows = files.read_json_lines(path)
+    assert rows == [{"step": s, "reward/accuracy": s / 7, "note": f"schön\n{s}"} for s in (1, 2, 3)]
+    assert list(rows[0]) == ["step", "reward/accuracy", "note"]
+
+
+def test_a_number_without_a_word_in_json_becomes_null(tmp_path):
+    lines = files.JsonLines(tmp_path / "m.jsonl")
+    values = {"a": math.nan, "b": [math.inf, 1.0], "c": {"d": -math.inf}, "e": None, "f": True}
+    lines.write(0, values)
+    line = (tmp_path / "m.jsonl").read_text()
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    expected = {"step": 0, "a": None, "b": [None, 1.0], "c": {"d": None}, "e": None, "f": True}
+    assert json.loads(line, parse_constant=refuse) == expected
+    with pytest.raises(TypeError):
+        lines.write(1, {"x": object()})
+    lines.close()
+
+
+def test_every_line_is_on_its_way_before_write_returns(tmp_path):
+    lines = files.JsonLines(tmp_path / "m.jsonl")
+    for step in range(3):
+        lines.write(step, {})
+        assert len(files.read_json_lines(tmp_path / "m.jsonl")) == step + 1
+    lines.close()
+
+
+def test_resuming_after_a_kill_at_any_byte_gives_the_uninterrupted_file(tmp_path):
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    write_steps(whole, 1, 6)
+    content = whole.read_bytes()
+    three_lines = len(b"".join(content.splitlines(keepends=True)[:3]))
+    for end in range(three_lines, len(content) + 1):  # the checkpoint of step 3 was complete
+        path.write_bytes(content[:end])
+        assert [row["step"] for row in files.read_json_lines(path)][:3] == [1, 2, 3]
+        write_steps(path, 4, 6)
+        assert path.read_bytes() == content
+
+
+def test_a_line_that_lacks_only_its_end_is_kept(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}')
+    files.JsonLines(path).close()
+    assert [row["step"] for row in files.read_json_lines(path)] == [1, 2]
+
+
+def test_several_lines_of_one_step_are_dropped_together(tmp_path):
+    lines = files.JsonLines(tmp_path / "s.jsonl")
+    for step in (1, 1, 2, 2, 3):
+        lines.write(step, {})
+    lines.truncate_after(2)
+    lines.write(3, {"again": 1})
+    lines.close()
+    assert [row["step"] for row in files.read_json_lines(tmp_path / "s.jsonl")] == [1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"a": 1}'])
+def test_a_damaged_line_is_named(tmp_path, line):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
+    with pytest.raises(UserError, match=r"m\.jsonl:2 is not a JSON object with a step"):
+        files.read_json_lines(path)
+
+
+def test_json_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "summary.json"
+    files.write_json(path, {"x": [1, math.nan]})
+    assert files.read_json(path) == {"x": [1, None]}
+    with pytest.raises(TypeError):
+        files.write_json(path, {"x": object()})
+    assert files.read_json(path) == {"x": [1, None]}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.json: No such file"):
+        files.read_json(tmp_path / "none.json")
+    with pytest.raises(UserError, match=r"none\.jsonl: No such file"):
+        files.read_json_lines(tmp_path / "none.jsonl")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(UserError, match=r"bad\.json is not JSON"):
+        files.read_json(tmp_path / "bad.json")
