@@ -6,7 +6,6 @@ rooms that do not know each other.
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ SUMMARY = "summary.json"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 PLOTS = "plots"
+WANDB = "wandb"
 
 
 class JsonLines:
@@ -77,9 +77,14 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file in one move: readers see the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = partial(path)
     temporary.write_text(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
     temporary.replace(path)
+
+
+def partial(path: Path) -> Path:
+    """Where a file is until it is whole; a kill may leave it there."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def read_json(path: Path) -> Any:

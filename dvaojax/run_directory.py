@@ -124,7 +124,8 @@ def overwrite(path: Path, config: Any) -> RunDirectory:
     if not path.exists() or (path.is_dir() and _is_empty(path)):
         return create(path, config)
     _read_description(path)
-    strangers = sorted({entry.name for entry in path.iterdir()} - {*_DIRECTORIES, *_FILES})
+    known = {*_DIRECTORIES, *_FILES, *(files.partial(Path(name)).name for name in _FILES)}
+    strangers = sorted({entry.name for entry in path.iterdir()} - known - {files.WANDB})
     if strangers or path.is_symlink():
         what = f"holds {strangers[0]}, which no run wrote" if strangers else "is a symbolic link"
         raise UserError(f"{path} {what}: it is not deleted; choose another name")

@@ -132,6 +132,8 @@ def test_overwriting_starts_afresh(tmp_path):
     run = run_directory.create(tmp_path / "a", Config())
     run.metrics.write_text("old")
     (run.checkpoints / "3").mkdir()
+    (run.path / "wandb").mkdir()
+    (run.path / ".summary.json.partial").write_text("{")  # killed while it was written
     again = run_directory.overwrite(tmp_path / "a", Config(num_steps=9))
     assert not again.metrics.exists()
     assert not list(again.checkpoints.iterdir())
