@@ -133,7 +133,7 @@ def standardise(centred: Array, denominator: Array, *, deviation: Array, scale: 
 def _extent(values: Array, where: Array) -> tuple[Array, ...]:
     """Count, sum, smallest and largest of the values `[N]` that count."""
     return _reduce_together(
-        lambda a, b: (a[0] + b[0], a[1] + b[1], jnp.minimum(a[2], b[2]), jnp.maximum(a[3], b[3])),
+        _combine_extents,
         (where.astype(values.dtype), 0.0),
         (jnp.where(where, values, 0), 0.0),
         (jnp.where(where, values, jnp.inf), jnp.inf),
@@ -143,9 +143,16 @@ def _extent(values: Array, where: Array) -> tuple[Array, ...]:
 
 def _sum_and_sum_of_squares(values: Array) -> tuple[Array, ...]:
     """Both sums over `[N]`."""
-    return _reduce_together(
-        lambda a, b: (a[0] + b[0], a[1] + b[1]), (values, 0.0), (values * values, 0.0)
-    )
+    return _reduce_together(_combine_sums, (values, 0.0), (values * values, 0.0))
+
+
+# Named functions, for JAX keeps what it compiled for a reduction by the identity of its function.
+def _combine_extents(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return a[0] + b[0], a[1] + b[1], jnp.minimum(a[2], b[2]), jnp.maximum(a[3], b[3])
+
+
+def _combine_sums(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return a[0] + b[0], a[1] + b[1]
 
 
 def _reduce_together(combine: Callable, *operands: tuple[Array, float]) -> tuple[Array, ...]:

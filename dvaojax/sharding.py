@@ -1,6 +1,7 @@
 """One table from logical axes to mesh axes, and the meshes it is read on."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -65,8 +66,14 @@ def named(mesh: Mesh, *logical_axes: str | None) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def shardings(mesh: Mesh, logical_axes: Any) -> Any:
-    """`named` for every leaf of a pytree of tuples of logical axes."""
-    return jax.tree.map(
-        lambda axes: named(mesh, *axes), logical_axes, is_leaf=lambda x: type(x) is tuple
-    )
+def shardings(
+    mesh: Mesh, tree: Any, logical_axes: Callable[[tuple[Any, ...], Any], tuple[str | None, ...]]
+) -> Any:
+    """A sharding for every leaf of `tree`.
+
+    Args:
+        mesh: the devices.
+        tree: a pytree of arrays or shapes.
+        logical_axes: the names of a leaf's axes, from its path and the leaf.
+    """
+    return jax.tree.map_with_path(lambda path, leaf: named(mesh, *logical_axes(path, leaf)), tree)

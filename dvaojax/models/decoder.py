@@ -208,18 +208,14 @@ def apply(config: ModelConfig, params: Params) -> Decoder:
     return nnx.merge(graph, state)
 
 
-def logical_axes(tree: Any) -> Any:
-    """The logical axes of every leaf of `tree`: parameters, or anything shaped after them.
+def logical_axes(path: tuple[Any, ...], leaf: Any) -> tuple[str | None, ...]:
+    """The logical axes of a leaf of the parameters' pytree, or of one shaped after it.
 
     Leaves are recognised by the last key of their path, so the moments of an optimiser get the
     axes of their parameters. Norm scales and whatever is not a parameter are whole everywhere.
     """
-
-    def axes(path: tuple[Any, ...], leaf: Array) -> tuple[str | None, ...]:
-        name = getattr(path[-1], "key", None) if path else None
-        return LOGICAL_AXES[name] if name in LOGICAL_AXES else (None,) * jnp.ndim(leaf)
-
-    return jax.tree.map_with_path(axes, tree)
+    name = getattr(path[-1], "key", None) if path else None
+    return LOGICAL_AXES[name] if name in LOGICAL_AXES else (None,) * jnp.ndim(leaf)
 
 
 def _unstack(tree: Any, count: int) -> list[Any]:

@@ -1,0 +1,228 @@
+"""A run, described by frozen dataclasses; the defaults are the embedded arithmetic task."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dvaojax import aggregators
+from dvaojax.aggregators import Aggregator
+from dvaojax.errors import UserError
+from dvaojax.learning.optimizer import OptimizerConfig
+from dvaojax.learning.policy_loss import LossConfig
+from dvaojax.learning.train_step import LearningConfig
+from dvaojax.learning.warm_start import WarmStartConfig
+from dvaojax.models import ModelConfig
+from dvaojax.sampling import Sampling
+from dvaojax.sharding import MeshConfig
+from dvaojax.tasks.arithmetic import Arithmetic
+from dvaojax.types import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """Where reward functions run and what a failing one does.
+
+    Attributes:
+        workers: processes to score in; 0 scores in the process that trains.
+        timeout_seconds: limit for one call, which needs workers; 0 sets none.
+        on_error: "raise" stops the run, "mask" masks the reward, counts the failure and goes on.
+    """
+
+    workers: int = 0
+    timeout_seconds: float = 0.0
+    on_error: str = "raise"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured on held-out problems before and after.
+
+    Attributes:
+        num_prompts: problems, the first of the task's test split.
+        samples: completions for each.
+        sampling: how their tokens are drawn; may differ from training, truncation included.
+    """
+
+    num_prompts: int = 512
+    samples: int = 1
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self):
+        if self.num_prompts < 1 or self.samples < 1:
+            raise ValueError(
+                f"evaluation.num_prompts={self.num_prompts} and evaluation.samples="
+                f"{self.samples} must be at least 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When a run is saved.
+
+    Attributes:
+        every: steps between two checkpoints; the last step is always saved.
+        keep_latest: how many of the newest are kept, besides the best by weighted reward.
+    """
+
+    every: int = 20
+    keep_latest: int = 2
+
+    def __post_init__(self):
+        if self.every < 1 or self.keep_latest < 1:
+            raise ValueError(
+                f"checkpoints.every={self.every} and checkpoints.keep_latest={self.keep_latest} "
+                "must be at least 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything a run depends on.
+
+    Attributes:
+        name: of the run; it is kept in `runs/NAME`.
+        seed: of parameters, problems' order, demonstrations and sampling.
+        task: prompts and objectives.
+        weights: objective -> weight; one for each of the task's objectives.
+        aggregator: how rewards become advantages, a name in `aggregators.BY_NAME`.
+        aggregator_options: knobs of that aggregator, "knob=value" each.
+        num_steps: policy-gradient steps.
+        prompts_per_step: `B`.
+        group_size: `G`, completions per prompt.
+        max_new_tokens: `T`, the stop token included.
+        sampling: how tokens are drawn; truncations are refused here, see `validate`.
+        model: the decoder's shape.
+        loss: the policy's loss.
+        learning: epochs, mini-batches and micro-batches of a step.
+        optimizer: how a gradient becomes an update.
+        warm_start: supervised learning before the first step.
+        rewards: where reward functions run.
+        evaluation: what is measured before and after.
+        checkpoints: when the run is saved.
+        mesh: how devices are laid out.
+        check_invariants: whether every step's advantages are held against the propositions of
+            their method; a violated one stops the run.
+        max_skipped_in_a_row: updates without a finite loss and gradient that a run survives.
+        samples_per_step: completions of each step kept in `samples.jsonl`.
+        wandb_project: project to log to on Weights & Biases; empty for none.
+    """
+
+    name: str = "arithmetic"
+    seed: int = 0
+    task: Task = Arithmetic()
+    weights: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: {"accuracy": 1.0, "brevity": 1.0, "format": 1.0}
+    )
+    aggregator: str = "dvao"
+    aggregator_options: tuple[str, ...] = ()
+    num_steps: int = 100
+    prompts_per_step: int = 32
+    group_size: int = 8
+    max_new_tokens: int = 48
+    sampling: Sampling = Sampling()
+    model: ModelConfig = ModelConfig(
+        vocab_size=18,
+        width=128,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_width=32,
+        ff_width=384,
+        rope_theta=10_000.0,
+    )
+    loss: LossConfig = LossConfig()
+    learning: LearningConfig = LearningConfig(micro_batches=8)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3)
+    warm_start: WarmStartConfig = WarmStartConfig(
+        num_steps=300, batch_size=128, micro_batches=8, learning_rate=4e-3
+    )
+    rewards: RewardConfig = RewardConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    mesh: MeshConfig = MeshConfig()
+    check_invariants: bool = False
+    max_skipped_in_a_row: int = 5
+    samples_per_step: int = 4
+    wandb_project: str = ""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the reward vector's columns."""
+        return tuple(self.task.objectives)
+
+    @property
+    def num_updates(self) -> int:
+        """Optimiser updates in the whole run, which schedules are stretched over."""
+        return self.num_steps * self.learning.updates_per_step
+
+
+def validate(config: Config) -> None:
+    """Holds the parts of a configuration against each other, before anything is written.
+
+    Raises:
+        UserError: they do not fit; one line that names the key and the way out.
+    """
+    for check in (_check_name, _check_model, _check_batch):
+        check(config)
+    make_aggregator(config)
+    if config.sampling.truncates:
+        raise UserError(
+            "sampling: temperature 0, top_k, top_p and min_p renormalise the sampler's "
+            "probabilities and bias the policy ratio; train with temperature alone and set "
+            "them under evaluation.sampling"
+        )
+    if config.warm_start.num_steps and not hasattr(config.task, "demonstration"):
+        raise UserError(
+            f"warm_start.num_steps={config.warm_start.num_steps}, but task {config.task.name} "
+            "has no demonstrations: set warm_start.num_steps=0"
+        )
+
+
+def make_aggregator(config: Config) -> Aggregator:
+    """The advantage aggregator that the configuration names.
+
+    Raises:
+        UserError: there is no such method or knob, a value is not of the knob's type, or the
+            weights are not those of the task's objectives.
+    """
+    weights = aggregators.named_weights(config.weights, config.objectives)
+    function = aggregators.BY_NAME.get(config.aggregator)
+    known = {} if function is None else aggregators.knobs_of(function)
+    knobs: dict[str, Any] = {}
+    for option in config.aggregator_options:
+        name, equals, text = option.partition("=")
+        kind = type(known.get(name, ""))
+        try:
+            knobs[name] = kind(text)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise UserError(f"aggregator_options: {option!r} is not {name}=<{kind.__name__}>")
+    return aggregators.make(config.aggregator, weights, **knobs)
+
+
+def _check_name(config: Config) -> None:
+    if not config.name or config.name in (".", "..") or "/" in config.name:
+        raise UserError(f"name={config.name!r} is not the name of a directory")
+
+
+def _check_model(config: Config) -> None:
+    vocabulary = config.task.tokenizer.vocab_size
+    if config.model.vocab_size < vocabulary:
+        raise UserError(
+            f"model.vocab_size={config.model.vocab_size} is smaller than the {vocabulary} tokens "
+            f"of task {config.task.name}"
+        )
+
+
+def _check_batch(config: Config) -> None:
+    for key in ("num_steps", "prompts_per_step", "group_size", "max_new_tokens"):
+        if getattr(config, key) < 1:
+            raise UserError(f"{key}={getattr(config, key)} must be at least 1")
+    pieces = config.learning.mini_batches * config.learning.micro_batches
+    if config.prompts_per_step % pieces:
+        raise UserError(
+            f"prompts_per_step={config.prompts_per_step} does not divide into "
+            f"learning.mini_batches={config.learning.mini_batches} x "
+            f"learning.micro_batches={config.learning.micro_batches}"
+        )

@@ -1,0 +1,236 @@
+"""What a run compiles: its mesh, its shardings and its jitted functions."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+
+from dvaojax import aggregators, models, sharding
+from dvaojax.aggregators import Aggregator
+from dvaojax.config import Config
+from dvaojax.errors import UserError
+from dvaojax.learning.gradients import Learner, Metrics, init_learner
+from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
+from dvaojax.learning.policy_loss import make_policy_loss, policy_logprobs
+from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step
+from dvaojax.learning.warm_start import (
+    Demonstrations,
+    make_demonstration_loss,
+    make_warm_start_step,
+)
+from dvaojax.models import Params
+from dvaojax.numerics import Mean, masked_sum
+from dvaojax.rollout import completion_keys, rollout
+from dvaojax.sampling import Sampling
+from dvaojax.types import Experience, Rollout
+
+Sampler = Callable[[Params, Array, Array, Array, Array], Rollout]
+Constrain = Callable[[Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The jitted functions of one run and where their arrays lie.
+
+    Attributes:
+        mesh: the devices.
+        by_group: sharding of arrays whose leading axis is the groups'.
+        init: key -> parameters, born in their shardings.
+        begin_warm_start: parameters -> learner.
+        warm_start: (learner, demonstrations) -> (learner, metrics); the learner is donated.
+        begin: (parameters, key) -> the state before the first step.
+        sample: (parameters, prompt tokens, prompt lengths, key, serials) -> completions.
+        evaluate: the same, sampling as the evaluation asks.
+        step: (state, experience, reference) -> (state, metrics, advantages); the state is donated.
+        state_shapes: the state's pytree as shapes with shardings.
+    """
+
+    mesh: Mesh
+    by_group: NamedSharding
+    init: Callable[[Array], Params]
+    begin_warm_start: Callable[[Params], Learner]
+    warm_start: Callable[[Learner, Demonstrations], tuple[Learner, Metrics]]
+    begin: Callable[[Params, Array], TrainState]
+    sample: Sampler
+    evaluate: Sampler
+    step: TrainStep
+    state_shapes: TrainState
+
+
+def make_program(config: Config, aggregator: Aggregator) -> Program:
+    """Builds everything; nothing is compiled before its first call.
+
+    Raises:
+        UserError: the mesh does not fit the devices, the model or the batch.
+    """
+    mesh = _fitting_mesh(config)
+    by_group = sharding.named(mesh, "group")
+    constrain = partial(jax.lax.with_sharding_constraint, shardings=by_group)
+    optimizer = make_optimizer(config.optimizer, config.num_updates)
+
+    def begin(params: Params, key: Array) -> TrainState:
+        state = aggregator.init(len(config.objectives))
+        return TrainState(jnp.zeros((), jnp.int32), init_learner(params, optimizer), state, key)
+
+    init = partial(models.init, config.model)
+    params_shapes = jax.eval_shape(init, jax.random.key(0))
+    state_shapes = jax.eval_shape(begin, params_shapes, jax.random.key(0))
+    state_shardings = _shardings(mesh, state_shapes)
+    begin_warm_start, warm_start = _warm_start(config, mesh, params_shapes, constrain)
+    return Program(
+        mesh=mesh,
+        by_group=by_group,
+        init=jax.jit(init, out_shardings=_shardings(mesh, params_shapes)),
+        begin_warm_start=begin_warm_start,
+        warm_start=warm_start,
+        begin=jax.jit(begin, out_shardings=state_shardings),
+        sample=_sampler(config, config.sampling, config.group_size, by_group),
+        evaluate=_sampler(config, config.evaluation.sampling, config.evaluation.samples, by_group),
+        step=jax.jit(
+            _step(config, optimizer, aggregator, constrain),
+            donate_argnums=0,
+            out_shardings=(state_shardings, None, None),
+        ),
+        state_shapes=jax.tree.map(
+            lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
+            state_shapes,
+            state_shardings,
+        ),
+    )
+
+
+def _step(
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    aggregator: Aggregator,
+    constrain: Constrain,
+) -> TrainStep:
+    """The train step, with what the rewards say about the groups among its metrics."""
+    temperature = config.sampling.temperature
+    loss = make_policy_loss(
+        config.loss,
+        model=config.model,
+        temperature=temperature,
+        max_new_tokens=config.max_new_tokens,
+    )
+
+    def reference(params: Params, experience: Experience) -> Array:
+        return policy_logprobs(params, experience, model=config.model, temperature=temperature)[0]
+
+    train_step = make_train_step(
+        config.learning,
+        loss=loss,
+        optimizer=optimizer,
+        aggregator=aggregator,
+        reference_logprobs=reference if config.loss.kl_weight > 0.0 else None,
+        constrain=constrain,
+    )
+    weights = aggregators.named_weights(config.weights, config.objectives)
+
+    def step(state: TrainState, experience: Experience, reference_params: Params | None):
+        seen = _reward_metrics(experience, weights)
+        state, metrics, advantages = train_step(state, experience, reference_params)
+        return state, seen | metrics, advantages
+
+    return step
+
+
+def _reward_metrics(experience: Experience, weights: Array) -> Metrics:
+    """What the rewards of a step look like; `[K]` means have one entry per objective."""
+    rewards, mask = experience.rewards, experience.reward_mask
+    seen = aggregators.diagnostics(rewards, weights, mask=mask)
+    return {
+        "reward": Mean(
+            masked_sum(rewards, mask, axis=(0, 1)), jnp.sum(mask, axis=(0, 1), dtype=jnp.float32)
+        ),
+        "spread": seen.spread,
+        "effective_weight": seen.effective_weight,
+        "agreement": seen.mean_agreement,
+        "silent_groups": seen.silent_groups,
+    }
+
+
+def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Constrain):
+    """The two jitted functions of the warm start."""
+    settings = config.warm_start
+    recipe = OptimizerConfig(
+        learning_rate=settings.learning_rate,
+        schedule="cosine",
+        warmup_updates=min(20, settings.num_steps // 10),
+    )
+    optimizer = make_optimizer(recipe, settings.num_steps)
+    begin = partial(init_learner, optimizer=optimizer)
+    shardings = _shardings(mesh, jax.eval_shape(begin, params_shapes))
+    step = make_warm_start_step(
+        make_demonstration_loss(config.model),
+        optimizer,
+        micro_batches=settings.micro_batches,
+        constrain=constrain,
+    )
+    return (
+        jax.jit(begin, out_shardings=shardings),
+        jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)),
+    )
+
+
+def _sampler(
+    config: Config, sampling: Sampling, group_size: int, by_group: NamedSharding
+) -> Sampler:
+    tokenizer = config.task.tokenizer
+
+    @partial(jax.jit, out_shardings=by_group)
+    def sample(
+        params: Params, prompt_tokens: Array, prompt_lengths: Array, key: Array, serials: Array
+    ) -> Rollout:
+        return rollout(
+            params,
+            prompt_tokens,
+            prompt_lengths,
+            completion_keys(key, serials, group_size=group_size),
+            config=config.model,
+            sampling=sampling,
+            max_new_tokens=config.max_new_tokens,
+            stop_tokens=tuple(tokenizer.stop_tokens),
+            pad_token=tokenizer.pad_token,
+        )
+
+    return sample
+
+
+def _shardings(mesh: Mesh, tree: Any) -> Any:
+    return sharding.shardings(mesh, tree, models.logical_axes)
+
+
+def _fitting_mesh(config: Config) -> Mesh:
+    """The configuration's mesh, held against everything that is split over it."""
+    try:
+        mesh = sharding.make_mesh(config.mesh)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    groups = mesh.shape["data"] * mesh.shape["fsdp"]
+    model, learning = config.model, config.learning
+    pieces = learning.mini_batches * learning.micro_batches
+    for what, size, axis, parts in (
+        ("prompts in a micro-batch", config.prompts_per_step // pieces, "data x fsdp", groups),
+        ("evaluation.num_prompts", config.evaluation.num_prompts, "data x fsdp", groups),
+        (
+            "demonstrations in a micro-batch",
+            config.warm_start.batch_size // config.warm_start.micro_batches,
+            "data x fsdp",
+            groups,
+        ),
+        ("model.width", model.width, "fsdp", mesh.shape["fsdp"]),
+        ("model.num_heads", model.num_heads, "tensor", mesh.shape["tensor"]),
+        ("model.num_kv_heads", model.num_kv_heads, "tensor", mesh.shape["tensor"]),
+        ("model.ff_width", model.ff_width, "tensor", mesh.shape["tensor"]),
+        ("model.vocab_size", model.vocab_size, "tensor", mesh.shape["tensor"]),
+    ):
+        if size % parts:
+            raise UserError(f"mesh: {what} = {size} does not divide over {axis} = {parts}")
+    return mesh

@@ -1,0 +1,159 @@
+"""One start of a run: the program, the directory and everything that is written to."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from jax import Array
+
+from dvaojax import files, run_directory
+from dvaojax.checkpoint import Checkpoints
+from dvaojax.config import Config, make_aggregator, validate
+from dvaojax.display import Display
+from dvaojax.evaluation.held_out import Evaluation, evaluate
+from dvaojax.learning.train_step import TrainState
+from dvaojax.metrics import Metrics, TensorBoard
+from dvaojax.models import Params
+from dvaojax.rewards import RewardSuite
+from dvaojax.run_directory import RunDirectory
+from dvaojax.train.program import Program, make_program
+from dvaojax.wandb_logger import WandB
+
+Start = Literal["create", "resume", "overwrite"]
+
+# What may be set to something else when a run is resumed; nothing here changes a number.
+MAY_DIFFER = ("checkpoints.every", "checkpoints.keep_latest", "samples_per_step", "wandb_project")
+
+# The metric whose largest value marks the best checkpoint.
+MERIT = "weighted_reward"
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a run is; all of it is in every checkpoint.
+
+    Attributes:
+        state: of the training.
+        reference: parameters of the reference policy; None where none is used.
+        step: steps done.
+        before: the evaluation before the first step, as `summary.json` holds it.
+        seconds: wall time of the run up to here, earlier starts included.
+    """
+
+    state: TrainState
+    reference: Params | None
+    step: int
+    before: Mapping[str, Any]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Everything one start of a run works with.
+
+    Attributes:
+        config: what to run.
+        program: its compiled functions.
+        directory: where it is kept.
+        suite: its objectives, ready to score.
+        checkpoints: what a later start resumes from.
+        metrics: a row a step.
+        samples: completions with their rewards.
+        display: what a person sees meanwhile.
+    """
+
+    config: Config
+    program: Program
+    directory: RunDirectory
+    suite: RewardSuite
+    checkpoints: Checkpoints
+    metrics: Metrics
+    samples: files.JsonLines
+    display: Display
+
+    def key(self, purpose: int) -> Array:
+        """The run's random key for one purpose, to be consumed there."""
+        return jax.random.fold_in(jax.random.key(self.config.seed), purpose)
+
+    def evaluate(self, params: Params) -> Evaluation:
+        """The policy on the task's held-out problems; every call draws with the same keys."""
+
+        def sample(tokens, lengths, serials):
+            inputs = jax.device_put((tokens, lengths, serials), self.program.by_group)
+            return self.program.evaluate(params, *inputs[:2], self.key(3), inputs[2])
+
+        settings = self.config.evaluation
+        return evaluate(self.config.task, self.suite, sample, num_prompts=settings.num_prompts)
+
+    def save(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        """Starts a checkpoint; returns once the state may be donated."""
+        extra = {"step": progress.step, "before": progress.before, "seconds": progress.seconds}
+        state = {"state": progress.state, "reference": progress.reference}
+        self.checkpoints.save(progress.step, state, extra=extra, metrics=metrics)
+
+    def restore(self) -> Progress | None:
+        """The newest checkpoint, with what was written after it forgotten; None without one."""
+        if self.checkpoints.latest_step is None:
+            return None
+        shapes = self.program.state_shapes
+        reference = shapes.learner.params if self.config.loss.kl_weight > 0.0 else None
+        saved, extra = self.checkpoints.restore({"state": shapes, "reference": reference})
+        self.metrics.truncate_after(extra["step"])
+        self.samples.truncate_after(extra["step"])
+        return Progress(**saved, **extra)
+
+
+@contextlib.contextmanager
+def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
+    """Opens everything, checked before anything is written, and closes it in the end.
+
+    Raises:
+        UserError: the configuration, the mesh or the directory do not fit.
+    """
+    validate(config)
+    program = make_program(config, make_aggregator(config))
+    path = runs / config.name
+    if start == "resume":
+        directory = run_directory.resume(path, config, may_differ=MAY_DIFFER)
+    else:
+        make = {"create": run_directory.create, "overwrite": run_directory.overwrite}[start]
+        directory = make(path, config)
+    weights = [config.weights[name] for name in config.objectives]
+    with contextlib.ExitStack() as stack:
+        checkpoints = Checkpoints(
+            directory.checkpoints, keep_latest=config.checkpoints.keep_latest, best_metric=MERIT
+        )
+        yield Session(
+            config=config,
+            program=program,
+            directory=directory,
+            suite=stack.enter_context(make_suite(config)),
+            checkpoints=stack.enter_context(checkpoints),
+            metrics=stack.enter_context(_metrics(config, directory)),
+            samples=stack.enter_context(contextlib.closing(files.JsonLines(directory.samples))),
+            display=stack.enter_context(Display(config.objectives, weights, config.num_steps)),
+        )
+
+
+def make_suite(config: Config) -> RewardSuite:
+    """The task's objectives, run where the configuration says."""
+    settings = config.rewards
+    return RewardSuite(
+        config.task.objectives,
+        workers=settings.workers,
+        timeout_seconds=settings.timeout_seconds or None,
+        on_error=settings.on_error,
+    )
+
+
+def _metrics(config: Config, directory: RunDirectory) -> Metrics:
+    sinks: list[Any] = [files.JsonLines(directory.metrics), TensorBoard(directory.tensorboard)]
+    if config.wandb_project:
+        described = run_directory.config_to_json(config)
+        sinks.append(
+            WandB(directory.path, project=config.wandb_project, name=config.name, config=described)
+        )
+    return Metrics(sinks)
