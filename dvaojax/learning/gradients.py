@@ -88,7 +88,7 @@ def update(
         The learner after it, and the metrics with `grad_norm` (before any clipping; 0 when
         skipped) and `skipped_updates`.
     """
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     is_finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"].total)
     # A skipped gradient is zeroed before the optimiser sees it, so that no NaN enters its state.
     gradient = jax.tree.map(lambda g: jnp.where(is_finite, g, 0), gradient)

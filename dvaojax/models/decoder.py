@@ -60,7 +60,7 @@ class Decoder(nnx.Module):
             head = jax.random.normal(rngs.params(), shape[::-1], config.param_dtype) * 0.02
             self.head = nnx.Param(head)
         stack = nnx.vmap(lambda rngs: Layer(config, rngs=rngs))
-        self.layers = stack(rngs.fork(split=config.num_layers))
+        self.layers = stack(rngs.split(config.num_layers))
         self.norm = RMSNorm(config.width, config)
 
     def output_matrix(self) -> Array:
