@@ -76,7 +76,7 @@ def count_nonfinite(rewards: ArrayLike, mask: ArrayLike | None) -> Array:
 def mask_nonfinite(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None) -> Batch:
     """`open_batch` without its refusals: what is not finite is masked."""
     rewards = jnp.asarray(rewards)
-    rewards = rewards.astype(jnp.promote_types(rewards.dtype, jnp.float32))
+    rewards = rewards.astype(jnp.float64 if rewards.dtype == jnp.float64 else jnp.float32)
     weights = jnp.asarray(weights).astype(rewards.dtype)
     chex.assert_rank(rewards, set(range(2, 9)))
     *leading, group_size, num_objectives = rewards.shape

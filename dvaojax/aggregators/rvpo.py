@@ -113,21 +113,20 @@ def soft_minimum(scores: Array, shares: Array, *, sharpness: ArrayLike) -> Array
     """
     sharpness = jnp.asarray(sharpness, scores.dtype)
     divisor = jnp.where(sharpness > 0, sharpness, 1)
-    # The lowest score that has a share: no exponent is positive, and one of them is 0.
-    highest = jnp.max(scores, axis=-1, keepdims=True)
-    lowest = jnp.min(jnp.where(shares[:, None, :] > 0, scores, highest), axis=-1, keepdims=True)
-    lowest = jax.lax.stop_gradient(lowest)
-    exponent = -divisor * (scores - lowest)
-    # The logarithm of a number near 1 keeps its digits only as log1p.
-    shortfall = group.weighted_sum(jnp.expm1(exponent), shares)
-    is_small = shortfall > -0.5
-    logarithm = jnp.where(
-        is_small,
-        jnp.log1p(jnp.where(is_small, shortfall, 0)),
-        jnp.log(jnp.where(is_small, 1, group.weighted_sum(jnp.exp(exponent), shares))),
-    )
     mean = group.weighted_sum(scores, shares)
-    return jnp.where(sharpness > 0, lowest[..., 0] - logarithm / divisor, mean)
+    exponent = jnp.where(shares[:, None, :] > 0, divisor * (mean[..., None] - scores), 0)
+    steepest = jax.lax.stop_gradient(jnp.max(exponent, axis=-1, keepdims=True))
+    # About the mean the logarithm is that of a number above 1, and log1p keeps all its digits;
+    # where the exponential would overflow, the largest exponent is taken out first.
+    is_gentle = steepest < 30
+    gentle = jnp.expm1(jnp.where(is_gentle, exponent, 0))
+    steep = jnp.exp(jnp.where(is_gentle, 0, exponent - steepest))
+    logarithm = jnp.where(
+        is_gentle[..., 0],
+        jnp.log1p(group.weighted_sum(gentle, shares)),
+        steepest[..., 0] + jnp.log(group.weighted_sum(steep, shares)),
+    )
+    return jnp.where(sharpness > 0, mean - logarithm / divisor, mean)
 
 
 def penalised_mean(scores: Array, shares: Array, *, penalty: ArrayLike) -> Array:

@@ -1,0 +1,168 @@
+"""10,080 random batches through every aggregator, beside the loops of `aggregator_oracles`.
+
+The rewards are rounded to float32 (or bfloat16) before anyone sees them, so that one oracle serves
+both floats and measures the arithmetic alone. Errors are compared with 1e-9 in float64 and 1e-5 in
+float32, relative to the advantage where it exceeds 1. Where the terms of an advantage cancel until
+it is the difference of terms more than ten times its unit, the last digits of the inputs decide:
+there the tolerance grows with that `size` over ten, because no arithmetic in that float could do
+better. `dr_grpo` and `rloo` live on the scale of the rewards and are compared on it.
+"""
+
+import functools
+
+import aggregator_oracles as oracles
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dvaojax import aggregators
+
+KINDS = ("binary", "continuous", "scaled", "constant", "cancelling", "masked", "bfloat16")
+CASES_PER_KIND = 144
+SHAPES = [  # groups, completions, objectives
+    *[(3, 1, 3), (3, 2, 1), (2, 3, 5), (2, 4, 8), (3, 5, 2)],
+    *[(1, 7, 6), (2, 8, 3), (2, 16, 4), (1, 33, 7), (1, 64, 8)],
+]
+QUICK_EAGERLY = [(2, 8, 3)]  # without jit every operation is compiled by itself
+TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+
+
+def test_there_are_ten_thousand_cases():
+    assert len(SHAPES) * len(KINDS) * CASES_PER_KIND >= 10_000
+    assert {g for _, g, _ in SHAPES} >= {1, 2, 64}
+    assert {k for _, _, k in SHAPES} == set(range(1, 9))
+
+
+def _rewards(rng, kind, shape):
+    """`[B, G, K]` rewards and `[K]` weights of one kind."""
+    weights = rng.dirichlet(np.ones(shape[-1]))
+    if shape[-1] > 1 and rng.random() < 0.1:
+        weights[rng.integers(shape[-1])] = 0.0
+    rewards = rng.normal(size=shape)
+    if kind in ("binary", "masked") and rng.random() < 0.6:
+        rewards = (rng.random(shape) < rng.random(shape[-1])).astype(float)
+    if kind == "scaled":
+        offsets = rng.uniform(-1e3, 1e3, shape[-1])
+        rewards = (rewards + offsets) * 10.0 ** rng.uniform(-6, 6, shape[-1])
+    if kind == "constant":
+        values = rng.choice([0.1, 0.3, 0.7, 1 / 3, 0.35, -1e3 / 7], size=(shape[0], 1, shape[-1]))
+        is_constant = rng.random((shape[0], 1, shape[-1])) < rng.choice([0.5, 1.0])
+        rewards = np.where(is_constant, values, rewards)
+    if kind == "cancelling" and shape[-1] > 1:
+        weights = rng.dirichlet(np.ones(shape[-1])) + 0.05
+        if rng.random() < 0.5:  # exactly, on a grid that every float holds
+            weights[:] = 1 / shape[-1]
+            rewards = np.round(rewards * 64) / 64
+        others = rewards[..., :-1] @ weights[:-1]
+        rewards[..., -1] = (1.0 - others) / weights[-1]
+    return rewards, weights
+
+
+@functools.cache
+def _cases(shape):
+    """All cases of one shape, `[N, B, G, K]` and so on; each value is one of float32."""
+    rng = np.random.default_rng(shape)
+    rewards, weights, masks = [], [], []
+    for kind in KINDS:
+        for _ in range(CASES_PER_KIND):
+            r, w = _rewards(rng, kind, shape)
+            mask = np.ones(shape, bool)
+            if kind == "masked":
+                mask = rng.random(shape) < 0.7
+                mask &= rng.random((*shape[:2], 1)) < 0.9  # whole completions
+                mask &= rng.random((shape[0], 1, shape[2])) < 0.9  # whole objectives of a group
+            if kind == "bfloat16":
+                r = r.astype(jnp.bfloat16)
+            rewards.append(np.where(mask, r.astype(np.float32), np.nan).astype(np.float64))
+            weights.append(w.astype(np.float32).astype(np.float64))
+            masks.append(mask)
+    lengths = rng.integers(1, 1000, size=(len(rewards), *shape[:2]))
+    return np.array(rewards), np.array(weights), np.array(masks), lengths
+
+
+@functools.cache
+def _expected(shape):
+    """Per float and aggregator the advantages and sizes of all cases, `[N, B, G]`."""
+    keys = [(dtype, name) for dtype in oracles.ROUNDING for name in aggregators.BY_NAME]
+    expected = {key: ([], []) for key in keys}
+    rewards, weights, masks, lengths = _cases(shape)
+    for r, w, mask, n in zip(rewards, weights, masks, lengths, strict=True):
+        nested = tuple(tuple(map(tuple, group)) for group in np.where(mask, r, None).tolist())
+        for (dtype, name), (advantages, sizes) in expected.items():
+            third = (n.tolist(),) if name == "gdpo_token_weighted" else ()
+            oracle = getattr(oracles, name)
+            a, s = oracle(nested, w.tolist(), *third, rounding=oracles.ROUNDING[dtype])
+            advantages.append(a)
+            sizes.append(s)
+    return {key: (np.array(a), np.array(s)) for key, (a, s) in expected.items()}
+
+
+def _every_aggregator(rewards, weights, masks, lengths):
+    """`[N, B, G]` by name; each of the N cases is a batch of its own."""
+
+    def one_case(r, w, mask, n):
+        return {
+            name: function(r, w, *((n,) if name == "gdpo_token_weighted" else ()), mask=mask)
+            for name, function in aggregators.BY_NAME.items()
+        }
+
+    return jax.vmap(one_case)(rewards, weights, masks, lengths)
+
+
+def _name(shape):
+    return "x".join(map(str, shape))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES, ids=_name)
+def test_equals_the_loop_jitted(shape, dtype):
+    _assert_equals_the_loop(jax.jit(_every_aggregator), shape, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape, marks=[] if shape in QUICK_EAGERLY else [pytest.mark.slow])
+        for shape in SHAPES
+    ],
+    ids=_name,
+)
+def test_equals_the_loop_eagerly(shape, dtype):
+    _assert_equals_the_loop(_every_aggregator, shape, dtype)
+
+
+def _assert_equals_the_loop(every_aggregator, shape, dtype):
+    rewards, weights, masks, lengths = _cases(shape)
+    with jax.enable_x64(dtype == "float64"):
+        arrays = (jnp.asarray(rewards, dtype), jnp.asarray(weights, dtype), masks, lengths)
+        actual = jax.device_get(every_aggregator(*arrays))
+    for name in aggregators.BY_NAME:
+        advantages, sizes = _expected(shape)[dtype, name]
+        assert actual[name].dtype == dtype
+        _assert_close(actual[name], advantages, sizes, name, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("shape", QUICK_EAGERLY, ids=_name)
+def test_bfloat16_rewards_are_widened_before_any_arithmetic(shape):
+    of_kind = slice(-CASES_PER_KIND, None)
+    rewards, weights, masks, lengths = (x[of_kind] for x in _cases(shape))
+    narrow = jnp.asarray(rewards, jnp.bfloat16)
+    actual = jax.jit(_every_aggregator)(
+        narrow, jnp.asarray(weights, jnp.float32), masks, lengths
+    )
+    for name in aggregators.BY_NAME:
+        advantages, sizes = _expected(shape)["float32", name]
+        assert actual[name].dtype == jnp.float32
+        _assert_close(actual[name], advantages[of_kind], sizes[of_kind], name, 1e-5)
+
+
+def _assert_close(actual, expected, sizes, name, tolerance):
+    unit = sizes if name in ("dr_grpo", "rloo") else np.maximum(1.0, sizes / 10)
+    error = np.abs(actual - expected) / np.maximum(np.maximum(unit, np.abs(expected)), 1e-30)
+    worst = np.unravel_index(np.argmax(error), error.shape)
+    assert error[worst] <= tolerance, (
+        f"{name}: case {worst[0]} ({KINDS[worst[0] // CASES_PER_KIND % len(KINDS)]}), group "
+        f"{worst[1]}: {actual[worst]} instead of {expected[worst]}, size {sizes[worst]:.3g}"
+    )
