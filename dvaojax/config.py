@@ -1,10 +1,10 @@
 """A run, described by frozen dataclasses; the defaults are the embedded arithmetic task."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from dvaojax import aggregators
+from dvaojax import aggregators, decoding
 from dvaojax.aggregators import Aggregator
 from dvaojax.errors import UserError
 from dvaojax.learning.optimizer import OptimizerConfig
@@ -115,7 +115,7 @@ class Config:
     )
     aggregator: str = "dvao"
     aggregator_options: tuple[str, ...] = ()
-    num_steps: int = 100
+    num_steps: int = 120
     prompts_per_step: int = 32
     group_size: int = 8
     max_new_tokens: int = 48
@@ -132,7 +132,9 @@ class Config:
     )
     loss: LossConfig = LossConfig()
     learning: LearningConfig = LearningConfig(micro_batches=8)
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3)
+    optimizer: OptimizerConfig = OptimizerConfig(
+        learning_rate=1e-3, schedule="linear", final_fraction=0.1
+    )
     warm_start: WarmStartConfig = WarmStartConfig(
         num_steps=300, batch_size=128, micro_batches=8, learning_rate=4e-3
     )
@@ -154,6 +156,22 @@ class Config:
     def num_updates(self) -> int:
         """Optimiser updates in the whole run, which schedules are stretched over."""
         return self.num_steps * self.learning.updates_per_step
+
+
+def from_json(value: Any, *, classes: Collection[type] = ()) -> Config:
+    """The configuration that a run recorded in its `config.json`.
+
+    Args:
+        value: the entry `config` of that file.
+        classes: tasks outside this package that it may name; none is looked for anywhere.
+
+    Raises:
+        UserError: it is not a configuration of this version, or its task may not be used.
+    """
+    config = decoding.from_json(Config, value, key="config", classes=classes)
+    if not isinstance(config.task, Task):
+        raise UserError(f"config.task: {type(config.task).__name__} is not a task")
+    return config
 
 
 def validate(config: Config) -> None:
