@@ -43,22 +43,46 @@ class Checkpoints:
         """
         if keep_latest < 1:
             raise UserError(f"keep_latest={keep_latest} must be at least 1")
-        self._directory = directory.absolute()
-        self._best_metric = best_metric
         keep: list[policies.PreservationPolicy] = [policies.LatestN(keep_latest)]
         if best_metric is not None:
             # A checkpoint without a metric is one whose deletion was cut short.
             best = policies.BestN(get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False)
             keep.append(best)
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(keep),
-                best_fn=None if best_metric is None else _merit,
-                cleanup_tmp_directories=True,
-            ),
-            item_names=_ITEMS,
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(keep),
+            best_fn=None if best_metric is None else _merit,
+            cleanup_tmp_directories=True,
         )
+        self._open(directory, best_metric, options)
+
+    @classmethod
+    def to_read(cls, directory: Path, *, best_metric: str | None = None) -> Self:
+        """Opens checkpoints to restore from, of a run that may be going on: nothing is saved,
+        deleted or tidied up.
+
+        Args:
+            directory: where the checkpoints are.
+            best_metric: the metric they were saved with, for `best_step`.
+
+        Raises:
+            UserError: there is no such directory.
+        """
+        if not directory.is_dir():
+            raise UserError(f"there is no checkpoint in {directory}")
+        # Orbax's own `read_only` does the same, and complains of it in the log.
+        options = ocp.CheckpointManagerOptions(
+            create=False, best_fn=None if best_metric is None else _merit
+        )
+        checkpoints = cls.__new__(cls)
+        checkpoints._open(directory, best_metric, options)
+        return checkpoints
+
+    def _open(
+        self, directory: Path, best_metric: str | None, options: ocp.CheckpointManagerOptions
+    ) -> None:
+        self._directory = directory.absolute()
+        self._best_metric = best_metric
+        self._manager = ocp.CheckpointManager(self._directory, options=options, item_names=_ITEMS)
 
     @property
     def latest_step(self) -> int | None:

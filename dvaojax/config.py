@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from dvaojax import aggregators, decoding
 from dvaojax.aggregators import Aggregator
@@ -30,7 +30,19 @@ class RewardConfig:
 
     workers: int = 0
     timeout_seconds: float = 0.0
-    on_error: str = "raise"
+    on_error: Literal["raise", "mask"] = "raise"
+
+    def __post_init__(self):
+        if self.workers < 0 or self.timeout_seconds < 0.0:
+            raise ValueError(
+                f"rewards.workers={self.workers} and rewards.timeout_seconds="
+                f"{self.timeout_seconds} must not be negative"
+            )
+        if self.timeout_seconds > 0.0 and self.workers == 0:
+            raise ValueError(
+                f"rewards.timeout_seconds={self.timeout_seconds} needs rewards.workers: a call in "
+                "the process that trains cannot be ended"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,11 +54,12 @@ def apply(config: Config, settings: Sequence[str]) -> Config:
         raise UserError(str(error)) from error
 
 
-def load_experiment(path: Path) -> Any:
+def load_experiment(path: Path, *, function: str = "get_config") -> Any:
     """The configuration that an experiment file describes: what its `get_config()` returns.
 
     Args:
         path: a Python file.
+        function: name of the function to call instead, such as "get_smoke_config".
 
     Raises:
         UserError: there is no such file, it cannot be run, or it describes no configuration.
@@ -69,12 +70,13 @@ def load_experiment(path: Path) -> Any:
         hint = f"; the nearest is {path.parent / guess}" if guess else ""
         raise UserError(f"there is no experiment file {path}{hint}")
     module = _run_file(path)
-    if not callable(getattr(module, "get_config", None)):
-        raise UserError(f"{path} describes no experiment: it has no function get_config()")
+    make = getattr(module, function, None)
+    if not callable(make):
+        raise UserError(f"{path} describes no experiment: it has no function {function}()")
     with _blaming(path):
-        config = module.get_config()
+        config = make()
     if not dataclasses.is_dataclass(config):
-        raise UserError(f"{path}: get_config() returned {config!r}, not a configuration")
+        raise UserError(f"{path}: {function}() returned {config!r}, not a configuration")
     return config
 
 

@@ -8,6 +8,7 @@ runs/NAME/
   checkpoints/    the newest ones and the best
   plots/          the pictures made at the end
   summary.json    the evaluation before and after
+  evaluations.jsonl  one row for each later evaluation of a checkpoint
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from dvaojax.errors import UserError, nearest
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 _DIRECTORIES = (files.TENSORBOARD, files.CHECKPOINTS, files.PLOTS)
-_FILES = (files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY)
+_FILES = (files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY, files.EVALUATIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,10 @@ class RunDirectory:
     @property
     def summary(self) -> Path:
         return self.path / files.SUMMARY
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / files.EVALUATIONS
 
     @property
     def tensorboard(self) -> Path:
@@ -134,6 +139,15 @@ def overwrite(path: Path, config: Any) -> RunDirectory:
     path.rename(doomed)
     shutil.rmtree(doomed)
     return create(path, config)
+
+
+def read_config(path: Path) -> Any:
+    """The configuration that a run recorded, as JSON.
+
+    Raises:
+        UserError: there is no run.
+    """
+    return _read_description(path)["config"]
 
 
 def config_to_json(config: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from jax import Array
@@ -81,6 +81,7 @@ class Tokenizer(Protocol):
         ...
 
 
+@runtime_checkable
 class Task(Protocol):
     """Prompts, a tokenizer, and the objectives a completion is scored on.
 

@@ -76,17 +76,11 @@ class Session:
 
     def key(self, purpose: int) -> Array:
         """The run's random key for one purpose, to be consumed there."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), purpose)
+        return _key(self.config, purpose)
 
     def evaluate(self, params: Params) -> Evaluation:
         """The policy on the task's held-out problems; every call draws with the same keys."""
-
-        def sample(tokens, lengths, serials):
-            inputs = jax.device_put((tokens, lengths, serials), self.program.by_group)
-            return self.program.evaluate(params, *inputs[:2], self.key(3), inputs[2])
-
-        settings = self.config.evaluation
-        return evaluate(self.config.task, self.suite, sample, num_prompts=settings.num_prompts)
+        return evaluate_policy(self.config, self.program, self.suite, params)
 
     def save(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         """Starts a checkpoint; returns once the state may be donated."""
@@ -98,9 +92,7 @@ class Session:
         """The newest checkpoint, with what was written after it forgotten; None without one."""
         if self.checkpoints.latest_step is None:
             return None
-        shapes = self.program.state_shapes
-        reference = shapes.learner.params if self.config.loss.kl_weight > 0.0 else None
-        saved, extra = self.checkpoints.restore({"state": shapes, "reference": reference})
+        saved, extra = self.checkpoints.restore(checkpoint_shapes(self.config, self.program))
         self.metrics.truncate_after(extra["step"])
         self.samples.truncate_after(extra["step"])
         return Progress(**saved, **extra)
@@ -138,6 +130,25 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
         )
 
 
+def evaluate_policy(
+    config: Config, program: Program, suite: RewardSuite, params: Params
+) -> Evaluation:
+    """A policy on the task's held-out problems; every call draws with the run's same keys."""
+
+    def sample(tokens, lengths, serials):
+        tokens, lengths, serials = jax.device_put((tokens, lengths, serials), program.by_group)
+        return program.evaluate(params, tokens, lengths, _key(config, 3), serials)
+
+    return evaluate(config.task, suite, sample, num_prompts=config.evaluation.num_prompts)
+
+
+def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
+    """What a checkpoint of the run holds, as shapes with shardings."""
+    shapes = program.state_shapes
+    reference = shapes.learner.params if config.loss.kl_weight > 0.0 else None
+    return {"state": shapes, "reference": reference}
+
+
 def make_suite(config: Config) -> RewardSuite:
     """The task's objectives, run where the configuration says."""
     settings = config.rewards
@@ -157,3 +168,7 @@ def _metrics(config: Config, directory: RunDirectory) -> Metrics:
             WandB(directory.path, project=config.wandb_project, name=config.name, config=described)
         )
     return Metrics(sinks)
+
+
+def _key(config: Config, purpose: int) -> Array:
+    return jax.random.fold_in(jax.random.key(config.seed), purpose)
