@@ -6,6 +6,7 @@ types are the only description of what may be set to what. Mistakes are answered
 
 import contextlib
 import dataclasses
+import enum
 import importlib.util
 import io
 import sys
@@ -40,7 +41,7 @@ def apply(config: Config, settings: Sequence[str]) -> Config:
             configuration's own checks refuse.
     """
     values: dict[str, Any] = {}
-    hints = dict(_leaves(config))
+    hints = {key: hint for key, hint, _ in _leaves(config)}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
@@ -52,6 +53,11 @@ def apply(config: Config, settings: Sequence[str]) -> Config:
         return _replace(config, values)
     except ValueError as error:  # from the __post_init__ of a configuration
         raise UserError(str(error)) from error
+
+
+def settings(config: Any) -> list[str]:
+    """Every setting that a configuration has, with its value, as `apply` takes them."""
+    return [f"{key}={_written(value)}" for key, _, value in _leaves(config)]
 
 
 def load_experiment(path: Path, *, function: str = "get_config") -> Any:
@@ -80,8 +86,8 @@ def load_experiment(path: Path, *, function: str = "get_config") -> Any:
     return config
 
 
-def _leaves(value: Any, hint: Any = None, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted path that can be set, with the type of what belongs there."""
+def _leaves(value: Any, hint: Any = None, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every dotted path that can be set, the type of what belongs there, and what stands there."""
     dotted = f"{path}." if path else ""
     if _is_section(value):
         hints = typing.get_type_hints(type(value))
@@ -91,10 +97,17 @@ def _leaves(value: Any, hint: Any = None, path: str = "") -> Iterator[tuple[str,
                 yield from _leaves(child, hints[field.name], dotted + field.name)
     elif isinstance(value, Mapping):
         _, of_entries = typing.get_args(hint) or (str, str)
-        for name in value:
-            yield dotted + str(name), of_entries
+        for name, entry in value.items():
+            yield dotted + str(name), of_entries, entry
     else:
-        yield path, hint
+        yield path, hint, value
+
+
+def _written(value: Any) -> str:
+    """A value as `_parse` reads it."""
+    if isinstance(value, tuple | list | set | frozenset):
+        return ",".join(map(_written, value))
+    return value.name if isinstance(value, enum.Enum) else str(value)
 
 
 def _is_section(value: Any) -> bool:

@@ -30,6 +30,11 @@ class Evaluation(NamedTuple):
     completions: Sequence[Sequence[Completion]]
     rewards: np.ndarray
 
+    def summary(self) -> dict[str, dict[str, float] | None]:
+        """The objectives and the length as JSON, `{"mean": .., "low": .., "high": ..}` each."""
+        measured = {**self.objectives, "length": self.length}
+        return {name: None if i is None else i._asdict() for name, i in measured.items()}
+
 
 def evaluate(
     task: Task,

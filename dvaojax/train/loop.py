@@ -17,7 +17,6 @@ from jax import Array
 from dvaojax import aggregators, files
 from dvaojax.config import Config
 from dvaojax.data.stream import PromptStream
-from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.plots import plot_run
 from dvaojax.metrics import Sample, to_host
 from dvaojax.train.collect import Collected, Collector
@@ -77,7 +76,7 @@ def _begin(session: Session, started: float) -> Progress:
     """Parameters, warm start, and the evaluation that later ones are compared with."""
     config, program = session.config, session.program
     params = warm_up(config, program, program.init(session.key(0)), session.display)
-    before = _summarise(session.evaluate(params))
+    before = session.evaluate(params).summary()
     session.display.print("before  " + _in_words(before))
     reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
     state = program.begin(params, session.key(1))
@@ -179,7 +178,7 @@ def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, A
     """The evaluation after the last step, the summary and the pictures."""
     config = session.config
     evaluating = time.perf_counter()
-    after = _summarise(session.evaluate(progress.state.learner.params))
+    after = session.evaluate(progress.state.learner.params).summary()
     summary = {
         "name": config.name,
         "aggregator": config.aggregator,
@@ -204,11 +203,6 @@ def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, A
         f"{len(pictures)} pictures in {session.directory.plots}"
     )
     return summary
-
-
-def _summarise(evaluation: Evaluation) -> dict[str, Any]:
-    measured = {**evaluation.objectives, "length": evaluation.length}
-    return {name: None if i is None else i._asdict() for name, i in measured.items()}
 
 
 def _in_words(summary: Mapping[str, Any]) -> str:

@@ -1,0 +1,17 @@
+"""How a command that does not succeed says so: one line, one exit code."""
+
+import sys
+
+FAILED = 1
+BAD_INPUT = 2
+BY_SIGNAL = 128  # plus the signal's number, as shells count
+
+
+def answer(message: str, code: int) -> int:
+    """Prints the message as one line on standard error.
+
+    Returns:
+        `code`, for the caller to return.
+    """
+    print("dvaojax:", " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,207 @@
+"""What can be written on the command line, and the help that explains it."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import dvaojax
+from dvaojax.errors import UserError
+
+_ABOUT = """\
+Multi-reward reinforcement learning for language models.
+
+A run samples groups of completions, scores them on several objectives, turns the
+rewards into advantages (DVAO by default) and takes policy-gradient steps. It keeps
+everything it makes in one directory, runs/NAME."""
+
+_START = """\
+Start here:
+  dvaojax train                      the embedded task, a few minutes on a laptop
+  dvaojax evaluate runs/arithmetic   measure it once more, on held-out problems
+  dvaojax plot runs/arithmetic       draw its pictures again
+  dvaojax train --help               what else there is to say to a command"""
+
+_TRAIN = """\
+Run an experiment from its start to its report: metrics, completions, checkpoints,
+pictures and a summary with the evaluation before and after, in runs/NAME.
+
+Without EXPERIMENT.py this is the embedded task: a small decoder learns to write out
+sums, is scored on accuracy, brevity and format, and needs a few minutes on two cores.
+
+Ctrl-C or SIGTERM finishes the step, saves, and says how to resume."""
+
+_TRAIN_EXAMPLES = """\
+Examples:
+  dvaojax train
+  dvaojax train --set aggregator=gdpo --name gdpo
+  dvaojax train --set optimizer.learning_rate=3e-4 weights.brevity=0.5 --name gentle
+  dvaojax train --name gdpo --set aggregator=gdpo --resume
+  dvaojax train experiments/arithmetic.py --smoke
+  dvaojax train --settings           every key that --set takes, with its value"""
+
+_EVALUATE = """\
+Measure a checkpoint of a run on held-out problems: the mean of every objective with
+its 95 % interval over the problems, and the completions' length. The row is printed
+and added to RUN/evaluations.jsonl."""
+
+_EVALUATE_EXAMPLES = """\
+Examples:
+  dvaojax evaluate runs/arithmetic
+  dvaojax evaluate runs/arithmetic --samples 8            avg@8
+  dvaojax evaluate runs/arithmetic --best --set evaluation.sampling.temperature=0.6
+  dvaojax evaluate runs/mine --experiment mine.py         a task of your own"""
+
+_PLOT = """\
+Draw runs, finished or not: each objective over the steps, effective weights, agreement
+and silent groups, lengths and entropy, and two objectives against each other with the
+Pareto front marked. Several runs are laid over each other."""
+
+_PLOT_EXAMPLES = """\
+Examples:
+  dvaojax plot runs/arithmetic
+  dvaojax plot runs/arithmetic runs/gdpo --out comparison
+  dvaojax plot runs/* --out comparison --objectives brevity accuracy"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line, like every other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments of a command; `door` names the command.
+
+    Raises:
+        UserError: they cannot be understood.
+    """
+    parser = _parser("dvaojax", about=_ABOUT, examples=_START)
+    parser.add_argument("--version", action="version", version=f"dvaojax {dvaojax.__version__}")
+    doors = parser.add_subparsers(dest="door", metavar="COMMAND", required=True)
+    for add in (_add_train, _add_evaluate, _add_plot):
+        add(doors)
+    return parser.parse_args(argv)
+
+
+def _add_train(doors: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_door(doors, "train", "run an experiment", _TRAIN, _TRAIN_EXAMPLES)
+    parser.add_argument(
+        "experiment",
+        nargs="?",
+        type=Path,
+        metavar="EXPERIMENT.py",
+        help="a Python file with a function get_config(); the embedded task by default",
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_const",
+        dest="function",
+        const="get_smoke_config",
+        default="get_config",
+        help="the experiment in miniature: what its get_smoke_config() returns",
+    )
+    _add_settings(parser, "replace settings; --settings lists them")
+    parser.add_argument("--name", help="of the run, the same as --set name=NAME")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where the run's directory stands (default: runs)",
+    )
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--resume",
+        action="store_const",
+        dest="start",
+        const="resume",
+        default="create",
+        help="continue the run of that name from its last checkpoint, with the same settings",
+    )
+    start.add_argument(
+        "--overwrite",
+        action="store_const",
+        dest="start",
+        const="overwrite",
+        help="delete the run of that name first",
+    )
+    parser.add_argument(
+        "--settings", action="store_true", help="print every setting with its value, and stop"
+    )
+
+
+def _add_evaluate(doors: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_door(doors, "evaluate", "measure a checkpoint", _EVALUATE, _EVALUATE_EXAMPLES)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's directory, runs/NAME")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        metavar="K",
+        help="completions of each problem; their mean is avg@K (default: as in the run)",
+    )
+    _add_settings(parser, "replace settings of evaluation, mesh or rewards")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, metavar="N", help="which checkpoint (default: newest)")
+    which.add_argument(
+        "--best", action="store_true", help="the checkpoint with the best weighted reward"
+    )
+    parser.add_argument(
+        "--experiment",
+        type=Path,
+        metavar="EXPERIMENT.py",
+        help="the file that defines the run's task, if the task is not part of dvaojax",
+    )
+
+
+def _add_plot(doors: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_door(doors, "plot", "draw one or several runs", _PLOT, _PLOT_EXAMPLES)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's directory")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where the pictures go (default: RUN/plots for one run, plots for several)",
+    )
+    parser.add_argument(
+        "--objectives",
+        nargs=2,
+        metavar=("X", "Y"),
+        help="the two objectives drawn against each other (default: the first two)",
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="changes",
+        metavar="KEY=VALUE",
+        help=text,
+    )
+
+
+def _add_door(
+    doors: "argparse._SubParsersAction[_Parser]", name: str, gist: str, about: str, examples: str
+) -> argparse.ArgumentParser:
+    return doors.add_parser(
+        name,
+        help=gist,
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _parser(name: str, *, about: str, examples: str) -> _Parser:
+    return _Parser(
+        prog=name,
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
