@@ -1,7 +1,5 @@
 """A policy small enough to check by hand, ragged experience for it, and a float64 loop."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,11 +61,14 @@ def ragged_experience(seed=0, *, prompts=8, group=4, length=7):
     return jax.tree.map(jnp.asarray, experience._replace(logprobs=np.where(mask, noisy, np.nan)))
 
 
-def table_loss(monkeypatch, config=LossConfig(), *, temperature=1.0):
+def table_loss(monkeypatch, config=None, *, temperature=1.0):
     """`make_policy_loss` of the table policy."""
     monkeypatch.setattr(policy_loss, "policy_logprobs", table_logprobs)
     return make_policy_loss(
-        config, model=None, temperature=temperature, max_new_tokens=MAX_NEW_TOKENS
+        config or LossConfig(),
+        model=None,
+        temperature=temperature,
+        max_new_tokens=MAX_NEW_TOKENS,
     )
 
 
@@ -76,20 +77,17 @@ def new_state(optimizer, params=None, *, aggregator_state=(), key=0):
     return TrainState(jnp.zeros((), jnp.int32), learner, aggregator_state, jax.random.key(key))
 
 
-def table_step(loss, *, optimizer=None, aggregator=None, learning=LearningConfig(), **parts):
+def table_step(loss, *, optimizer=None, aggregator=None, learning=None, **parts):
     """A jitted step; plain gradient descent at rate 1, so that an update is minus a gradient."""
     return jax.jit(
         make_train_step(
-            learning,
+            learning or LearningConfig(),
             loss=loss,
             optimizer=optimizer or optax.sgd(1.0),
             aggregator=aggregator or make("rloo", WEIGHTS),
             **parts,
         )
     )
-
-
-reference_logprobs = partial(table_logprobs)
 
 
 def descent(step, experience, *, reference=None):
