@@ -1,0 +1,83 @@
+"""What an import costs and what it brings along; each in a Python of its own."""
+
+import importlib.metadata
+import statistics
+import subprocess
+import sys
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import dvaojax
+from dvaojax import cli
+
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+
+def run_python(code: str) -> str:
+    """What a fresh Python, started outside the checkout, prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_importing_the_package_takes_less_than_a_tenth_of_a_second():
+    code = "import time; t = time.perf_counter(); import dvaojax; print(time.perf_counter() - t)"
+    assert statistics.median(float(run_python(code)) for _ in range(5)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("dvaojax", {"jax", "numpy"}),
+        ("dvaojax.cli", {"jax", "numpy", "rich", "tyro"}),
+        ("dvaojax.aggregators", {"flax", "optax", "orbax", "matplotlib", "tyro", "rich"}),
+        ("dvaojax.losses", {"flax", "optax", "orbax", "matplotlib", "tyro", "rich"}),
+        ("dvaojax.rewards", {"jax", "jaxlib", "flax", "optax", "orbax"}),
+    ],
+)
+def test_a_room_brings_only_what_it_needs(module, absent):
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = set(run_python(code).split())
+    assert "dvaojax" in loaded
+    assert loaded & absent == set()
+
+
+def test_the_command_stands_in_the_environment():
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="dvaojax")
+    assert command.load() is cli.main
+
+
+def test_the_version_is_one():
+    assert importlib.metadata.version("dvaojax") == dvaojax.__version__
+
+
+def test_type_checkers_may_read_the_package():
+    assert resources.files("dvaojax").joinpath("py.typed").is_file()
+
+
+def requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
+    """What the package needs, and what each extra adds."""
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extras = project["optional-dependencies"]
+    return (
+        [Requirement(line) for line in project["dependencies"]],
+        {name: [Requirement(line) for line in lines] for name, lines in extras.items()},
+    )
+
+
+def test_every_requirement_has_an_upper_end():
+    needed, extras = requirements()
+    for requirement in [*needed, *(r for added in extras.values() for r in added)]:
+        assert {s.operator for s in requirement.specifier} in ({">=", "<"}, {"=="}), requirement
+
+
+def test_what_the_tests_run_with_lies_within_the_ranges():
+    needed, extras = requirements()
+    for requirement in [*needed, *extras["dev"]]:
+        installed = importlib.metadata.version(requirement.name)
+        assert requirement.specifier.contains(installed), (requirement, installed)
