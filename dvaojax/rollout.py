@@ -5,6 +5,7 @@ completion has stopped. A completion's randomness comes from its own key alone, 
 companions nor the number of devices can change it.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -37,16 +38,6 @@ def completion_keys(key: Array, serials: Array, *, group_size: int) -> Array:
     return of_group(jax.vmap(lambda serial: jax.random.fold_in(key, serial))(serials))
 
 
-class _Loop(NamedTuple):
-    """What one turn of the loop hands to the next; `column` tokens of each row are done."""
-
-    column: Array
-    rollout: Rollout
-    last_tokens: Array  # [B, G]
-    active: Array  # [B, G] true while a completion goes on
-    caches: tuple[CompletionCache, ...]
-
-
 def rollout(
     params: decoder.Params,
     prompt_tokens: Array,
@@ -68,38 +59,21 @@ def rollout(
         keys: `[B, G]` from `completion_keys`; they are consumed.
         config: the decoder's shape.
         sampling: how a token is drawn.
-        max_new_tokens: `T`, the stop token included.
-        stop_tokens: any of them ends a completion and is part of it.
-        pad_token: what stands behind the end; it is never read.
+        max_new_tokens: `T`, at least 1, the stop token included.
+        stop_tokens: any of them ends a completion and is part of it; with none, only the limit
+            ends one.
+        pad_token: what stands behind the end, where the mask is false; it may be a stop token.
 
     Returns:
         The completions; log-probabilities are those of the distribution each token was drawn
         from, so under truncated sampling they are renormalised over the tokens that were kept.
     """
-    chex.assert_rank([prompt_tokens, prompt_lengths], [2, 1])
-    chex.assert_axis_dimension(prompt_tokens, 0, keys.shape[0])
-    batch, group = keys.shape[:2]
+    chex.assert_rank([prompt_tokens, prompt_lengths, keys], [2, 1, 2])
+    chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, keys], 1)
     model = decoder.apply(config, params)
-    stops = jnp.asarray(stop_tokens, jnp.int32)
-
-    def record(state: _Loop, hidden: Array) -> _Loop:
-        """Draws token number `column` of every completion that goes on."""
-        logprobs = log_distribution(model.logits(hidden), sampling)
-        fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
-        tokens, chosen = jax.vmap(jax.vmap(sample_token))(fold(keys, state.column), logprobs)
-        tokens = jnp.where(state.active, tokens, pad_token)
-        stopped = jnp.any(tokens[..., None] == stops[None, None], axis=-1) & state.active
-        done = state.rollout
-        column = (0, 0, state.column)
-        done = Rollout(
-            tokens=lax.dynamic_update_slice(done.tokens, tokens[..., None], column),
-            mask=lax.dynamic_update_slice(done.mask, state.active[..., None], column),
-            logprobs=lax.dynamic_update_slice(
-                done.logprobs, jnp.where(state.active, chosen, 0.0)[..., None], column
-            ),
-            stopped=done.stopped | stopped,
-        )
-        return _Loop(state.column + 1, done, tokens, state.active & ~stopped, state.caches)
+    draw = partial(
+        _draw, keys=keys, sampling=sampling, stop_tokens=stop_tokens, pad_token=pad_token
+    )
 
     def goes_on(state: _Loop) -> Array:
         return (state.column < max_new_tokens) & jnp.any(state.active)
@@ -108,22 +82,75 @@ def rollout(
         hidden, caches = model.decode(
             state.last_tokens, state.column - 1, prompt_lengths, prompt_caches, state.caches
         )
-        return record(state._replace(caches=caches), hidden)
+        return draw(state._replace(caches=caches), model.logits(hidden))
 
     hidden, prompt_caches = model.prefill(prompt_tokens)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
-    shape = (batch, group, max_new_tokens)
-    state = _Loop(
+    first_logits = jnp.broadcast_to(model.logits(last), (*keys.shape, config.vocab_size))
+    state = draw(
+        _start(config, *keys.shape, length=max_new_tokens, pad_token=pad_token), first_logits
+    )
+    return lax.while_loop(goes_on, turn, state).rollout
+
+
+class _Loop(NamedTuple):
+    """What one turn of the loop hands to the next; `column` tokens of each row are done."""
+
+    column: Array
+    rollout: Rollout
+    last_tokens: Array  # [B, G]
+    active: Array  # [B, G] true while a completion goes on
+    caches: tuple[CompletionCache, ...]
+
+
+def _start(
+    config: ModelConfig, num_prompts: int, group_size: int, *, length: int, pad_token: int
+) -> _Loop:
+    """Nothing drawn yet, in room for `length` tokens of every completion."""
+    groups = (num_prompts, group_size)
+    shape = (*groups, length)
+    return _Loop(
         column=jnp.zeros((), jnp.int32),
         rollout=Rollout(
             tokens=jnp.full(shape, pad_token, jnp.int32),
             mask=jnp.zeros(shape, bool),
             logprobs=jnp.zeros(shape, jnp.float32),
-            stopped=jnp.zeros((batch, group), bool),
+            stopped=jnp.zeros(groups, bool),
         ),
-        last_tokens=jnp.zeros((batch, group), jnp.int32),
-        active=jnp.ones((batch, group), bool),
-        caches=empty_cache(config, num_prompts=batch, group_size=group, length=max_new_tokens),
+        last_tokens=jnp.zeros(groups, jnp.int32),
+        active=jnp.ones(groups, bool),
+        caches=empty_cache(config, num_prompts=num_prompts, group_size=group_size, length=length),
     )
-    state = record(state, jnp.broadcast_to(last, (batch, group, last.shape[-1])))
-    return lax.while_loop(goes_on, turn, state).rollout
+
+
+def _draw(
+    state: _Loop,
+    logits: Array,
+    *,
+    keys: Array,
+    sampling: Sampling,
+    stop_tokens: tuple[int, ...],
+    pad_token: int,
+) -> _Loop:
+    """Token number `column` of every completion that goes on, from its logits `[B, G, V]`."""
+    # A token's key is its own: the place of a token, not the number of turns, decides it.
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
+    drawn, logprobs = jax.vmap(jax.vmap(sample_token))(
+        fold(keys, state.column), log_distribution(logits, sampling)
+    )
+    tokens = jnp.where(state.active, drawn, pad_token)
+    stops = jnp.asarray(stop_tokens, jnp.int32)
+    stopped = state.active & jnp.any(tokens[..., None] == stops[None, None], axis=-1)
+    logprobs = jnp.where(state.active, logprobs, 0.0)
+
+    def write(rows: Array, column: Array) -> Array:
+        return lax.dynamic_update_slice(rows, column[..., None], (0, 0, state.column))
+
+    done = state.rollout
+    done = Rollout(
+        tokens=write(done.tokens, tokens),
+        mask=write(done.mask, state.active),
+        logprobs=write(done.logprobs, logprobs),
+        stopped=done.stopped | stopped,
+    )
+    return _Loop(state.column + 1, done, tokens, state.active & ~stopped, state.caches)

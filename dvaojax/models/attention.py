@@ -9,6 +9,8 @@ import chex
 import jax.numpy as jnp
 from jax import Array, lax
 
+from dvaojax.models.precision import accumulator
+
 
 def prompt_attention(queries: Array, keys: Array, values: Array) -> Array:
     """Causal attention of the prompts to themselves.
@@ -26,10 +28,12 @@ def prompt_attention(queries: Array, keys: Array, values: Array) -> Array:
     chex.assert_rank([queries, keys, values], 4)
     batch, length, num_heads, width = queries.shape
     num_kv_heads = keys.shape[1]
+    chex.assert_shape([keys, values], (batch, num_kv_heads, length, width))
     grouped = queries.reshape(batch, length, num_kv_heads, num_heads // num_kv_heads, width)
     scores = _scores("bpnrc,bnqc->bnrpq", grouped, keys)
     causal = jnp.tril(jnp.ones((length, length), bool))
-    weights, total = _exponentials(jnp.where(causal[None, None, None], scores, -jnp.inf))
+    scores = jnp.where(causal[None, None, None], scores, -jnp.inf)
+    weights, total = _exponentials(scores, _highest(scores))
     mixed = _mix("bnrpq,bnqc->bnrpc", weights, values) / total
     return mixed.transpose(0, 3, 1, 2, 4).reshape(queries.shape).astype(queries.dtype)
 
@@ -64,11 +68,11 @@ def group_attention(
     chex.assert_rank([queries, keys, values], 5)
     chex.assert_rank([prompt_keys, prompt_values], 4)
     batch, group, length, num_heads, width = queries.shape
-    num_kv_heads = keys.shape[2]
+    num_kv_heads, seen = keys.shape[2:4]
+    chex.assert_shape([keys, values], (batch, group, num_kv_heads, seen, width))
     chex.assert_shape(prompt_where, (batch, prompt_keys.shape[2]))
-    chex.assert_shape(where, (length, keys.shape[3]))
-    ratio = num_heads // num_kv_heads
-    grouped = queries.reshape(batch, group, length, num_kv_heads, ratio, width)
+    chex.assert_shape(where, (length, seen))
+    grouped = queries.reshape(batch, group, length, num_kv_heads, num_heads // num_kv_heads, width)
     grouped = grouped.transpose(0, 3, 1, 4, 2, 5)  # [B, N, G, R, T, C]
 
     prompt_scores = _scores("bngrtc,bnpc->bngrtp", grouped, prompt_keys)
@@ -76,9 +80,7 @@ def group_attention(
     scores = _scores("bngrtc,bgnsc->bngrts", grouped, keys)
     scores = jnp.where(where[None, None, None, None], scores, -jnp.inf)
 
-    highest = jnp.maximum(
-        jnp.max(prompt_scores, axis=-1, keepdims=True), jnp.max(scores, axis=-1, keepdims=True)
-    )
+    highest = jnp.maximum(_highest(prompt_scores), _highest(scores))
     prompt_weights, prompt_total = _exponentials(prompt_scores, highest)
     weights, total = _exponentials(scores, highest)
     mixed = _mix("bngrtp,bnpc->bngrtc", prompt_weights, prompt_values)
@@ -87,25 +89,72 @@ def group_attention(
     return mixed.transpose(0, 2, 4, 1, 3, 5).reshape(queries.shape)
 
 
-def _scores(equation: str, queries: Array, keys: Array) -> Array:
-    """Scaled products in float32."""
-    queries = queries * (queries.shape[-1] ** -0.5)
-    return jnp.einsum(equation, queries, keys, preferred_element_type=jnp.float32)
+def joint_attention(
+    queries: Array, keys: Array, values: Array, *, prompt_where: Array, group_size: int
+) -> Array:
+    """Both of the above over rows that hold a prompt and, behind it, its completions.
 
+    Args:
+        queries: `[B, P + G * S, H, C]`; a row is a prompt, its first completion, its second, ...
+        keys: `[B, P + G * S, N, C]`.
+        values: `[B, P + G * S, N, C]`.
+        prompt_where: `[B, P]` true on prompt tokens.
+        group_size: `G`.
 
-def _exponentials(scores: Array, highest: Array | None = None) -> tuple[Array, Array]:
-    """Unnormalised softmax weights and their sum over the last axis.
-
-    The maximum only guards the exponential against overflow and cancels, so no gradient flows
-    through it.
+    Returns:
+        `[B, P + G * S, H, C]`.
     """
-    if highest is None:
-        highest = jnp.max(scores, axis=-1, keepdims=True)
-    weights = jnp.exp(scores - lax.stop_gradient(highest))
+    chex.assert_rank([queries, keys, values], 4)
+    batch, row = queries.shape[:2]
+    width = prompt_where.shape[1]
+    length = (row - width) // group_size
+
+    def own(x: Array) -> Array:
+        return x[:, width:].reshape(batch, group_size, length, *x.shape[2:])
+
+    prompt_keys, prompt_values = heads_first(keys[:, :width]), heads_first(values[:, :width])
+    of_prompts = prompt_attention(queries[:, :width], prompt_keys, prompt_values)
+    of_completions = group_attention(
+        own(queries),
+        prompt_keys,
+        prompt_values,
+        heads_first(own(keys)),
+        heads_first(own(values)),
+        prompt_where=prompt_where,
+        where=jnp.tril(jnp.ones((length, length), bool)),
+    )
+    flat = of_completions.reshape(batch, row - width, *queries.shape[2:])
+    return jnp.concatenate([of_prompts, flat], axis=1)
+
+
+def heads_first(x: Array) -> Array:
+    """`[..., S, N, C]` to `[..., N, S, C]`, so that each head's rows are contiguous."""
+    return jnp.swapaxes(x, -3, -2)
+
+
+def _scores(equation: str, queries: Array, keys: Array) -> Array:
+    """Scaled products, in float32 at least."""
+    wide = accumulator(queries.dtype)
+    return jnp.einsum(equation, queries, keys, preferred_element_type=wide) * (
+        queries.shape[-1] ** -0.5
+    )
+
+
+def _highest(scores: Array) -> Array:
+    """The largest score of each query, `-inf` where there is nothing to see.
+
+    It only guards the exponential against overflow and cancels, so no gradient flows through it.
+    """
+    return lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf))
+
+
+def _exponentials(scores: Array, highest: Array) -> tuple[Array, Array]:
+    """Unnormalised softmax weights and their sum over the last axis."""
+    weights = jnp.exp(scores - highest)
     return weights, jnp.sum(weights, axis=-1, keepdims=True)
 
 
 def _mix(equation: str, weights: Array, values: Array) -> Array:
-    """Weighted sums of the values, accumulated in float32."""
-    weights = weights.astype(values.dtype)
-    return jnp.einsum(equation, weights, values, preferred_element_type=jnp.float32)
+    """Weighted sums of the values, accumulated in float32 at least."""
+    wide = accumulator(values.dtype)
+    return jnp.einsum(equation, weights.astype(values.dtype), values, preferred_element_type=wide)

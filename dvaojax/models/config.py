@@ -1,6 +1,19 @@
 """The shape of a decoder, and the families it can be."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import jax
+
+FLOATS = ("float32", "bfloat16", "float64")
+
+# What becomes of a layer's body before it is scanned, by the name the configuration gives. A scan
+# keeps the recomputation apart from the first computation by itself.
+REMAT: Mapping[str, Callable] = {
+    "none": lambda body: body,
+    "layer": partial(jax.checkpoint, prevent_cse=False),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +26,7 @@ class ModelConfig:
         num_layers: `L`.
         num_heads: `H` query heads.
         num_kv_heads: `N` key/value heads; divides `H`.
-        head_width: `C`; even.
+        head_width: `C`; even. Not always `D / H`: Qwen3's heads are wider.
         ff_width: `F` of the gated feed-forward.
         rope_theta: base of the rotary embedding's wavelengths.
         norm_epsilon: added to the mean square inside RMSNorm.
@@ -22,8 +35,12 @@ class ModelConfig:
         tied_head: the output head is the token embedding.
         param_dtype: float the parameters are kept in.
         compute_dtype: float the products are computed in; float32 on a CPU, bfloat16 elsewhere.
+            Norms, softmax, rotary angles and logits are computed in float32 at least.
         remat: "none" keeps activations for the backward pass, "layer" keeps the layers' inputs
             alone and computes the rest again.
+
+    Raises:
+        ValueError: a size is not positive, sizes do not fit together, or a name is unknown.
     """
 
     vocab_size: int
@@ -43,14 +60,22 @@ class ModelConfig:
     remat: str = "none"
 
     def __post_init__(self):
+        self._check_numbers()
+        for name, known in (("param_dtype", FLOATS), ("compute_dtype", FLOATS), ("remat", REMAT)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"model.{name}={value!r} is none of: {', '.join(known)}")
+
+    def _check_numbers(self):
+        for name in (
+            "vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width",
+            "ff_width", "rope_theta", "norm_epsilon",
+        ):  # fmt: skip
+            if not getattr(self, name) > 0:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"model.num_kv_heads={self.num_kv_heads} must divide num_heads={self.num_heads}"
             )
         if self.head_width % 2:
             raise ValueError(f"model.head_width={self.head_width} must be even for rotary pairs")
-        for name in ("param_dtype", "compute_dtype"):
-            if getattr(self, name) not in ("float32", "bfloat16", "float64"):
-                raise ValueError(f"model.{name}={getattr(self, name)!r} is not a supported float")
-        if self.remat not in ("none", "layer"):
-            raise ValueError(f"model.remat={self.remat!r} is none of: none, layer")

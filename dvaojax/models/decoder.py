@@ -19,10 +19,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from dvaojax.models.attention import group_attention, prompt_attention
+from dvaojax.models.attention import (
+    group_attention,
+    heads_first,
+    joint_attention,
+    prompt_attention,
+)
 from dvaojax.models.cache import CompletionCache, PromptCache
-from dvaojax.models.config import ModelConfig
+from dvaojax.models.config import REMAT, ModelConfig
 from dvaojax.models.layers import Layer, RMSNorm
+from dvaojax.models.precision import accumulator
 
 Params = Any  # a nested dict of arrays, the layers' stacked along a leading axis `L`
 
@@ -41,10 +47,6 @@ LOGICAL_AXES: dict[str, tuple[str | None, ...]] = {
     "up": ("layer", "embed", "ff"),
     "down": ("layer", "ff", "embed"),
 }
-
-
-# How a layer's activations reach the backward pass, by the name the configuration gives.
-REMAT = {"none": lambda body: body, "layer": jax.checkpoint}
 
 
 class Decoder(nnx.Module):
@@ -69,9 +71,11 @@ class Decoder(nnx.Module):
         return matrix.astype(self.config.compute_dtype)
 
     def logits(self, hidden: Array) -> Array:
-        """`[..., V]` float32 from hidden states `[..., D]`."""
-        matrix = self.output_matrix()
-        return jnp.einsum("...d,dv->...v", hidden, matrix, preferred_element_type=jnp.float32)
+        """`[..., V]`, in float32 at least, from hidden states `[..., D]`."""
+        wide = accumulator(hidden.dtype)
+        return jnp.einsum(
+            "...d,dv->...v", hidden, self.output_matrix(), preferred_element_type=wide
+        )
 
     def prefill(self, tokens: Array) -> tuple[Array, tuple[PromptCache, ...]]:
         """The prompts' hidden states and their caches, once per group.
@@ -83,11 +87,11 @@ class Decoder(nnx.Module):
             `[B, P, D]` hidden states after the last norm, and one cache a layer.
         """
         chex.assert_rank(tokens, 2)
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+        positions = jnp.broadcast_to(_columns(tokens.shape[1])[None], tokens.shape)
 
         def step(x, layer):
             queries, keys, values = layer.project(x, positions)
-            cache = PromptCache(_heads_first(keys), _heads_first(values))
+            cache = PromptCache(heads_first(keys), heads_first(values))
             return layer.finish(x, prompt_attention(queries, *cache)), cache
 
         hidden, stacked = self._scan(step, self._embed(tokens))
@@ -118,11 +122,11 @@ class Decoder(nnx.Module):
         chex.assert_rank(tokens, 2)
         prompt_where = _within(prompt_lengths, prompt_caches[0].keys.shape[2])
         positions = jnp.broadcast_to(prompt_lengths[:, None] + column, tokens.shape)[..., None]
-        seen = (jnp.arange(caches[0].keys.shape[3]) <= column)[None]  # one query, all columns
+        seen = (_columns(caches[0].keys.shape[3]) <= column)[None]  # one query, all columns
         x, filled = self._embed(tokens)[:, :, None], []
         for layer, prompt_cache, cache in zip(self._layers(), prompt_caches, caches, strict=True):
             queries, keys, values = layer.project(x, positions)
-            cache = cache.write(_heads_first(keys), _heads_first(values), column)
+            cache = cache.write(heads_first(keys), heads_first(values), column)
             attended = group_attention(
                 queries, *prompt_cache, *cache, prompt_where=prompt_where, where=seen
             )
@@ -145,38 +149,29 @@ class Decoder(nnx.Module):
             first is the prompt's last token's and the last completion token is never run.
         """
         chex.assert_rank([prompt_tokens, prompt_lengths, completion_tokens], [2, 1, 3])
-        batch, width = prompt_tokens.shape[0], prompt_tokens.shape[1]
-        _, group, length = completion_tokens.shape
-        inputs = completion_tokens[:, :, :-1]
-        tokens = jnp.concatenate([prompt_tokens, inputs.reshape(batch, -1)], axis=1)
-        after = prompt_lengths[:, None, None] + jnp.arange(length - 1)[None, None]
-        after = jnp.broadcast_to(after, inputs.shape).reshape(batch, -1)
-        before = jnp.broadcast_to(jnp.arange(width)[None], prompt_tokens.shape)
-        positions = jnp.concatenate([before, after.astype(before.dtype)], axis=1)
+        (batch, width), (group, length) = prompt_tokens.shape, completion_tokens.shape[1:]
+        chex.assert_shape(prompt_lengths, (batch,))
+        chex.assert_axis_dimension(completion_tokens, 0, batch)
+        inputs = completion_tokens[:, :, : length - 1]
+        after = prompt_lengths[:, None, None] + _columns(length - 1)[None, None]
+        before = jnp.broadcast_to(_columns(width)[None], prompt_tokens.shape)
+        positions = _rows(before, jnp.broadcast_to(after, inputs.shape))
         prompt_where = _within(prompt_lengths, width)
-        causal = jnp.tril(jnp.ones((length - 1, length - 1), bool))
 
         def step(x, layer):
             projected = layer.project(x, positions)
-            q, k, v = (a[:, :width] for a in projected)
-            k, v = _heads_first(k), _heads_first(v)
-            own = [a[:, width:].reshape(batch, group, length - 1, *a.shape[2:]) for a in projected]
-            attended = group_attention(
-                own[0], k, v, _heads_first(own[1]), _heads_first(own[2]),
-                prompt_where=prompt_where, where=causal,
-            )  # fmt: skip
-            attended = attended.reshape(batch, -1, *attended.shape[3:])
-            attended = jnp.concatenate([prompt_attention(q, k, v), attended], axis=1)
+            attended = joint_attention(*projected, prompt_where=prompt_where, group_size=group)
             return layer.finish(x, attended), None
 
-        hidden, _ = self._scan(step, self._embed(tokens))
-        last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
-        last = jnp.broadcast_to(last[:, None], (batch, group, 1, last.shape[-1]))
-        own = hidden[:, width:].reshape(batch, group, length - 1, -1)
-        return self.norm(jnp.concatenate([last, own], axis=2))
+        hidden, _ = self._scan(step, self._embed(_rows(prompt_tokens, inputs)))
+        first = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
+        first = jnp.broadcast_to(first[:, None], (batch, group, 1, self.config.width))
+        rest = hidden[:, width:].reshape(*inputs.shape, self.config.width)
+        return self.norm(jnp.concatenate([first, rest], axis=2))
 
     def _embed(self, tokens: Array) -> Array:
-        return self.embedding[...].astype(self.config.compute_dtype)[tokens]
+        # Rows are taken before they are cast: their gradients add up in the parameters' float.
+        return self.embedding[...][tokens].astype(self.config.compute_dtype)
 
     def _scan(self, step: Callable[[Array, Layer], tuple[Array, Any]], x: Array):
         """Runs `step` layer after layer over the stacked parameters."""
@@ -200,10 +195,15 @@ def init(config: ModelConfig, key: Array) -> Params:
 
 
 def apply(config: ModelConfig, params: Params) -> Decoder:
-    """The decoder with these parameters; call its methods inside the same traced function."""
+    """The decoder with these parameters; call its methods inside the same traced function.
+
+    Raises:
+        AssertionError: the parameters are not those of a decoder of this shape.
+    """
     graph, state = nnx.split(
         nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(params=jax.random.key(0))))
     )
+    chex.assert_trees_all_equal_shapes(params, nnx.to_pure_dict(state))
     nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graph, state)
 
@@ -212,10 +212,13 @@ def logical_axes(path: tuple[Any, ...], leaf: Any) -> tuple[str | None, ...]:
     """The logical axes of a leaf of the parameters' pytree, or of one shaped after it.
 
     Leaves are recognised by the last key of their path, so the moments of an optimiser get the
-    axes of their parameters. Norm scales and whatever is not a parameter are whole everywhere.
+    axes of their parameters. Norm scales, and whatever has not the shape of a parameter, are
+    whole everywhere.
     """
-    name = getattr(path[-1], "key", None) if path else None
-    return LOGICAL_AXES[name] if name in LOGICAL_AXES else (None,) * jnp.ndim(leaf)
+    whole = (None,) * jnp.ndim(leaf)
+    is_named = bool(path) and isinstance(path[-1], jax.tree_util.DictKey)
+    axes = LOGICAL_AXES.get(path[-1].key, whole) if is_named else whole
+    return axes if len(axes) == len(whole) else whole
 
 
 def _unstack(tree: Any, count: int) -> list[Any]:
@@ -223,11 +226,16 @@ def _unstack(tree: Any, count: int) -> list[Any]:
     return [jax.tree.map(lambda a, i=i: a[i], tree) for i in range(count)]
 
 
-def _heads_first(x: Array) -> Array:
-    """`[..., S, N, C]` to `[..., N, S, C]`, so that each head's rows are contiguous."""
-    return jnp.swapaxes(x, -3, -2)
+def _rows(of_prompts: Array, of_completions: Array) -> Array:
+    """`[B, P]` and `[B, G, S]` to `[B, P + G * S]`: a prompt and, behind it, its completions."""
+    batch, group, length = of_completions.shape
+    return jnp.concatenate([of_prompts, of_completions.reshape(batch, group * length)], axis=1)
+
+
+def _columns(count: int) -> Array:
+    return jnp.arange(count, dtype=jnp.int32)
 
 
 def _within(lengths: Array, width: int) -> Array:
     """`[B, width]` true on the first `lengths` columns."""
-    return jnp.arange(width)[None] < lengths[:, None]
+    return _columns(width)[None] < lengths[:, None]

@@ -2,18 +2,20 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from dvaojax.models.config import ModelConfig
+from dvaojax.models.precision import accumulator
 
 
 class RMSNorm(nnx.Module):
     """Division by the root mean square, times a scale (Zhang and Sennrich, arXiv:1910.07467).
 
-    Unlike LayerNorm it neither centres nor shifts. Computed in float32.
+    Unlike LayerNorm it neither centres nor shifts. Computed in float32 at least.
     """
 
     def __init__(self, width: int, config: ModelConfig):
@@ -21,7 +23,7 @@ class RMSNorm(nnx.Module):
         self.epsilon = config.norm_epsilon
 
     def __call__(self, x: Array) -> Array:
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(accumulator(x.dtype))
         mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
         scale = self.scale[...].astype(wide.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
         return (wide * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(x.dtype)
@@ -37,13 +39,18 @@ def rotate(x: Array, positions: Array, theta: float) -> Array:
         x: `[..., S, heads, C]`.
         positions: `[..., S]` int, counted from the prompt's first token.
         theta: base of the wavelengths.
+
+    Returns:
+        `[..., S, heads, C]` in the float of `x`; the angles are computed in float32 at least.
     """
+    chex.assert_equal_shape_prefix([x, positions], positions.ndim)
     half = x.shape[-1] // 2
-    exponents = jnp.arange(half, dtype=jnp.float32) / half
+    wide = accumulator(x.dtype)
+    exponents = jnp.arange(half, dtype=wide) / half
     frequencies = (1.0 / theta**exponents).reshape((1,) * positions.ndim + (half,))
-    angles = positions[..., None].astype(jnp.float32) * frequencies
+    angles = positions[..., None].astype(wide) * frequencies
     cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
-    first, second = jnp.split(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 2, axis=-1)
+    first, second = jnp.split(x.astype(wide), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)
 
@@ -97,10 +104,8 @@ class Layer(nnx.Module):
         """The residual stream after attention's output and the gated feed-forward (SwiGLU)."""
         x = x + jnp.einsum("...hc,hcd->...d", attended, self.output[...].astype(x.dtype))
         y = self.ff_norm(x)
-        hidden = jax.nn.silu(y @ self.gate[...].astype(x.dtype)) * (
-            y @ self.up[...].astype(x.dtype)
-        )
-        return x + hidden @ self.down[...].astype(x.dtype)
+        gate, up, down = (w[...].astype(x.dtype) for w in (self.gate, self.up, self.down))
+        return x + (jax.nn.silu(y @ gate) * (y @ up)) @ down
 
 
 def _weight(shape: tuple[int, ...], *, fan_in: int, rngs: nnx.Rngs, dtype: str) -> nnx.Param:

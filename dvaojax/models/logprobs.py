@@ -1,13 +1,17 @@
 """Log-probabilities of given tokens, without ever holding all the logits.
 
 `[B, G, T, V]` float32 is the largest array a careless step would make. Tokens are taken in chunks;
-a chunk's logits are computed, read and, in the backward pass, computed again.
+a chunk's logits are computed, read and, in the backward pass, computed again. Every chunk takes
+some tokens of every group, so that where the groups are split over devices each device works on
+its own part of every chunk.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from dvaojax.models.precision import accumulator
 
 CHUNK_SIZE = 4096  # tokens whose logits are held at once
 
@@ -23,40 +27,50 @@ def token_logprobs(
     """How likely each token was, and how uncertain the model was there.
 
     Args:
-        hidden: `[..., D]`, the states that predict the tokens.
+        hidden: `[B, ..., D]`, the states that predict the tokens.
         matrix: `[D, V]` output matrix.
-        tokens: `[...]` int, the tokens that were sampled.
+        tokens: `[B, ...]` int, the tokens that were sampled.
         temperature: logits are divided by it, as the sampler does; positive.
-        chunk_size: tokens whose logits are held at once.
+        chunk_size: tokens whose logits are held at once, though at least one of every group.
 
     Returns:
-        `[...]` float32 log-probabilities of `tokens`, and `[...]` float32 entropies in nats. The
-        entropy is a reading: no gradient flows through it.
+        `[B, ...]` log-probabilities of `tokens` and `[B, ...]` entropies in nats, in float32 at
+        least. The entropy is a reading: no gradient flows through it.
 
     Raises:
         ValueError: the temperature is not positive; greedy sampling has no log-probabilities.
     """
     chex.assert_equal_shape_prefix([hidden, tokens], tokens.ndim)
+    chex.assert_axis_dimension(matrix, 0, hidden.shape[-1])
     if not temperature > 0.0:
         raise ValueError(f"temperature={temperature} has no log-probabilities; train above 0")
 
-    @jax.checkpoint
-    def chunk(hidden, tokens):
-        logits = jnp.einsum("nd,dv->nv", hidden, matrix, preferred_element_type=jnp.float32)
+    def chunk(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        hidden, tokens = pair
+        wide = accumulator(hidden.dtype)
+        logits = jnp.einsum("bnd,dv->bnv", hidden, matrix, preferred_element_type=wide)
         logprobs = jax.nn.log_softmax(logits / temperature)
-        chosen = jnp.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
+        chosen = jnp.take_along_axis(logprobs, tokens[..., None], axis=-1)[..., 0]
         frozen = lax.stop_gradient(logprobs)
         return chosen, -jnp.sum(jnp.exp(frozen) * frozen, axis=-1)
 
-    flat_hidden, flat_tokens = hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1)
-    count = flat_tokens.shape[0]
-    if count <= chunk_size:
-        chosen, entropy = chunk(flat_hidden, flat_tokens)
-        return chosen.reshape(tokens.shape), entropy.reshape(tokens.shape)
-    missing = -count % chunk_size
-    flat_hidden = jnp.pad(flat_hidden, ((0, missing), (0, 0))).reshape(
-        -1, chunk_size, hidden.shape[-1]
-    )
-    flat_tokens = jnp.pad(flat_tokens, (0, missing)).reshape(-1, chunk_size)
-    chosen, entropy = lax.map(lambda pair: chunk(*pair), (flat_hidden, flat_tokens))
-    return tuple(a.reshape(-1)[:count].reshape(tokens.shape) for a in (chosen, entropy))
+    rows = tokens.shape[0]
+    flat = tokens.reshape(rows, -1)
+    width = min(max(chunk_size // rows, 1), flat.shape[1])
+    pieces = (_cut(hidden.reshape(*flat.shape, -1), width), _cut(flat, width))
+    # A map keeps the recomputation apart from the first computation by itself.
+    chosen, entropy = lax.map(jax.checkpoint(chunk, prevent_cse=False), pieces)
+    return _join(chosen, tokens), _join(entropy, tokens)
+
+
+def _cut(x: Array, width: int) -> Array:
+    """`[B, M, ...]` to `[pieces, B, width, ...]`, zeros behind the end."""
+    rows, length = x.shape[:2]
+    padded = jnp.pad(x, [(0, 0), (0, -length % width)] + [(0, 0)] * (x.ndim - 2))
+    return jnp.moveaxis(padded.reshape(rows, -1, width, *x.shape[2:]), 1, 0)
+
+
+def _join(pieces: Array, like: Array) -> Array:
+    """`[pieces, B, width]` to the shape of `like`, without what stands behind the end."""
+    rows = like.shape[0]
+    return jnp.moveaxis(pieces, 0, 1).reshape(rows, -1)[:, : like.size // rows].reshape(like.shape)

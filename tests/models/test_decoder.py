@@ -1,0 +1,206 @@
+"""The decoder against a loop over tokens and heads, and its three passes against one another."""
+
+import dataclasses
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from decoder_oracle import (
+    FAMILIES,
+    QWEN3,
+    hidden_states,
+    logits,
+    of_completions,
+    random_groups,
+    random_params,
+)
+
+from dvaojax import models
+from dvaojax.models.cache import CompletionCache, empty_cache
+
+RAGGED = dict(lengths=[5, 1, 3], width=5)
+# Several completions, groups of one, and the shortest completions there are.
+SHAPES = {
+    "group": dict(group_size=3, completion_length=4),
+    "one_completion_of_two_tokens": dict(group_size=1, completion_length=2),
+    "one_token": dict(group_size=2, completion_length=1),
+}
+WIDE = dict(param_dtype="float64", compute_dtype="float64")
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return FAMILIES[request.param]
+
+
+def forward(config, params, groups):
+    return models.apply(config, params)(*groups)
+
+
+def with_heads(config, params, groups):
+    """Hidden states and logits of the completions."""
+    model = models.apply(config, params)
+    hidden = model(*groups)
+    return hidden, model.logits(hidden)
+
+
+def test_against_a_loop_over_tokens_and_heads(family):
+    params = random_params(family)
+    groups = random_groups(family, **RAGGED, **SHAPES["group"])
+    hidden, scores = jax.jit(partial(with_heads, family))(params, tuple(groups))
+    chex.assert_type([hidden, scores], jnp.float32)
+    expected = of_completions(hidden_states, family, params, groups)
+    np.testing.assert_allclose(hidden, expected, atol=1e-4, rtol=1e-4)
+    expected = of_completions(logits, family, params, groups)
+    np.testing.assert_allclose(scores, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_against_the_loop_in_float64(family):
+    config = dataclasses.replace(family, **WIDE)
+    with jax.enable_x64(True):
+        params = random_params(config)
+        groups = random_groups(config, **RAGGED, **SHAPES["group"])
+        hidden, scores = jax.jit(partial(with_heads, config))(params, tuple(groups))
+        chex.assert_type([hidden, scores], jnp.float64)
+    expected = of_completions(hidden_states, config, params, groups)
+    np.testing.assert_allclose(hidden, expected, atol=1e-11, rtol=1e-11)
+    expected = of_completions(logits, config, params, groups)
+    np.testing.assert_allclose(scores, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_gradient_against_finite_differences_of_the_loop(family):
+    config = dataclasses.replace(family, num_layers=1, **WIDE)
+    groups = random_groups(config, lengths=[3], width=4, group_size=2, completion_length=3)
+    generator = np.random.default_rng(3)
+    with jax.enable_x64(True):
+        params = random_params(config)
+        towards = jax.tree.map(lambda a: generator.normal(size=a.shape), params)
+        weights = generator.normal(size=(1, 2, 3, config.vocab_size))
+        gradient = jax.jit(jax.grad(lambda p: jnp.sum(with_heads(config, p, groups)[1] * weights)))(
+            params
+        )
+        slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), gradient, towards)))
+
+    def moved(distance):
+        there = jax.tree.map(lambda a, d: np.asarray(a) + distance * d, params, towards)
+        return np.sum(of_completions(logits, config, there, groups) * weights)
+
+    np.testing.assert_allclose(slope, (moved(1e-5) - moved(-1e-5)) / 2e-5, rtol=1e-6)
+
+
+def repeated(config, params, groups):
+    """The computation that forgets the group: every completion behind a prompt of its own, as one
+    sequence under plain causal attention."""
+    prompts, lengths, completions = groups
+    group, length = completions.shape[1:]
+    rows = [
+        np.concatenate([prompt[:n], completion, prompt[n:]])
+        for prompt, n, members in zip(prompts, lengths, completions, strict=True)
+        for completion in members
+    ]
+    hidden, _ = models.apply(config, params).prefill(jnp.asarray(rows))
+    columns = np.repeat(lengths, group)[:, None] - 1 + np.arange(length)[None]
+    hidden = jnp.take_along_axis(hidden, jnp.asarray(columns)[..., None], axis=1)
+    return hidden.reshape(*completions.shape, config.width)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_group_pass_equals_repeated_prompts_in_value_and_gradient(shape):
+    config = dataclasses.replace(QWEN3, attention_bias=True, tied_head=False, **WIDE)
+    groups = random_groups(config, **RAGGED, **SHAPES[shape])
+    with jax.enable_x64(True):
+        params = random_params(config)
+        weights = np.random.default_rng(1).normal(size=(*groups.completions.shape, config.width))
+
+        def summed(function, params):
+            hidden = function(config, params, groups)
+            return jnp.sum(hidden * weights), hidden
+
+        once, twice = (
+            jax.jit(jax.value_and_grad(partial(summed, function), has_aux=True))(params)
+            for function in (forward, repeated)
+        )
+        once, twice = jax.device_get((once, twice))
+    chex.assert_trees_all_close(once, twice, rtol=1e-9, atol=1e-9)
+    assert min(np.abs(g).max() for g in jax.tree.leaves(once[1]["layers"])) > 1e-3
+
+
+def test_prefill_and_decode_equal_the_one_pass_forward(family):
+    params = random_params(family)
+    groups = random_groups(family, **RAGGED, **SHAPES["group"])
+    prompts, lengths, completions = groups
+    _, group, length = completions.shape
+
+    @jax.jit
+    def step_by_step(params):
+        model = models.apply(family, params)
+        hidden, prompt_caches = model.prefill(prompts)
+        first = hidden[np.arange(len(lengths)), lengths - 1]
+        columns = [jnp.broadcast_to(first[:, None], (len(lengths), group, family.width))]
+        caches = empty_cache(family, num_prompts=3, group_size=group, length=length - 1)
+        for t in range(length - 1):
+            tokens, column = completions[..., t], jnp.int32(t)
+            hidden, caches = model.decode(tokens, column, lengths, prompt_caches, caches)
+            columns.append(hidden)
+        return jnp.stack(columns, axis=2)
+
+    expected = jax.jit(lambda p: forward(family, p, groups))(params)
+    chex.assert_trees_all_close(step_by_step(params), expected, atol=2e-5, rtol=2e-5)
+
+
+def test_decode_fills_one_column_and_reads_none_behind_it():
+    params = random_params(QWEN3)
+    prompts, lengths, completions = random_groups(QWEN3, **RAGGED, **SHAPES["group"])
+    column, generator = 2, np.random.default_rng(4)
+    shape = (3, 3, QWEN3.num_kv_heads, 5, QWEN3.head_width)
+
+    def random_caches(behind):
+        caches = []
+        for _ in range(QWEN3.num_layers):
+            arrays = generator.normal(size=(2, *shape)).astype(np.float32)
+            arrays[..., column:, :] = behind
+            caches.append(CompletionCache(*map(jnp.asarray, arrays)))
+        return tuple(caches)
+
+    @jax.jit
+    def decode(caches):
+        model = models.apply(QWEN3, params)
+        _, prompt_caches = model.prefill(prompts)
+        return model.decode(completions[..., 2], jnp.int32(column), lengths, prompt_caches, caches)
+
+    caches = random_caches(behind=0.0)
+    kept = jax.device_get(caches)
+    hidden, filled = decode(caches)
+    chex.assert_trees_all_equal(caches, kept)  # what went in is as it was
+    for before, after in zip(jax.tree.leaves(caches), jax.tree.leaves(filled), strict=True):
+        is_new = np.any(np.asarray(before != after), axis=-1)  # [B, G, N, T]
+        assert is_new[..., column].all()
+        assert not np.delete(is_new, column, axis=-1).any()
+
+    poisoned = jax.tree.map(lambda a: a.at[..., column:, :].set(1e3), caches)
+    chex.assert_trees_all_equal(decode(poisoned)[0], hidden)
+
+
+def test_prompt_caches_are_one_per_layer_with_one_row_per_group():
+    prompts, _, _ = random_groups(QWEN3, **RAGGED, **SHAPES["group"])
+    prefill = jax.jit(lambda p, tokens: models.apply(QWEN3, p).prefill(tokens)[1])
+    caches = jax.eval_shape(prefill, random_params(QWEN3), prompts)
+    assert len(caches) == QWEN3.num_layers
+    chex.assert_shape(jax.tree.leaves(caches), (3, QWEN3.num_kv_heads, 5, QWEN3.head_width))
+
+
+def test_groups_that_do_not_fit_together_are_refused():
+    params = random_params(QWEN3)
+    prompts, lengths, completions = random_groups(QWEN3, **RAGGED, **SHAPES["group"])
+    model = models.apply(QWEN3, params)
+    for wrong in (
+        (prompts, lengths[:2], completions),
+        (prompts, lengths, completions[:2]),
+        (prompts[0], lengths, completions),
+        (prompts, lengths, completions[:, 0]),
+    ):
+        with pytest.raises(AssertionError):
+            jax.eval_shape(model, *wrong)
