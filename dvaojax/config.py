@@ -1,8 +1,11 @@
 """A run, described by frozen dataclasses; the defaults are the embedded arithmetic task."""
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
+
+import jax
 
 from dvaojax import aggregators, decoding
 from dvaojax.aggregators import Aggregator
@@ -15,7 +18,7 @@ from dvaojax.models import ModelConfig
 from dvaojax.sampling import Sampling
 from dvaojax.sharding import MeshConfig
 from dvaojax.tasks.arithmetic import Arithmetic
-from dvaojax.types import Task
+from dvaojax.types import Task, TaskWithDemonstrations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +195,7 @@ def validate(config: Config) -> None:
     Raises:
         UserError: they do not fit; one line that names the key and the way out.
     """
-    for check in (_check_name, _check_model, _check_batch):
+    for check in (_check_name, _check_numbers, _check_task, _check_model, _check_batch):
         check(config)
     make_aggregator(config)
     if config.sampling.truncates:
@@ -201,7 +204,7 @@ def validate(config: Config) -> None:
             "probabilities and bias the policy ratio; train with temperature alone and set "
             "them under evaluation.sampling"
         )
-    if config.warm_start.num_steps and not hasattr(config.task, "demonstration"):
+    if config.warm_start.num_steps and not isinstance(config.task, TaskWithDemonstrations):
         raise UserError(
             f"warm_start.num_steps={config.warm_start.num_steps}, but task {config.task.name} "
             "has no demonstrations: set warm_start.num_steps=0"
@@ -212,10 +215,28 @@ def make_aggregator(config: Config) -> Aggregator:
     """The advantage aggregator that the configuration names.
 
     Raises:
-        UserError: there is no such method or knob, a value is not of the knob's type, or the
+        UserError: there is no such method or knob, a value is none that the knob can take, or the
             weights are not those of the task's objectives.
     """
     weights = aggregators.named_weights(config.weights, config.objectives)
+    aggregator = aggregators.make(config.aggregator, weights, **aggregator_knobs(config))
+    shape = (config.prompts_per_step, config.group_size, len(config.objectives))
+    rewards, mask = (jax.ShapeDtypeStruct(shape, dtype) for dtype in ("float32", "bool"))
+    lengths = jax.ShapeDtypeStruct(shape[:2], "float32")
+    state, key = jax.eval_shape(lambda: (aggregator.init(shape[2]), jax.random.key(0)))
+    try:  # the method's own checks of its knobs and weights, before anything is written
+        jax.eval_shape(aggregator.update, rewards, mask, state, key, lengths=lengths)
+    except ValueError as error:
+        raise UserError(f"aggregator={config.aggregator}: {error}") from error
+    return aggregator
+
+
+def aggregator_knobs(config: Config) -> dict[str, Any]:
+    """What `aggregator_options` sets, read as the types of the method's defaults.
+
+    Raises:
+        UserError: an option is not `knob=value`, or its value not of the knob's type.
+    """
     function = aggregators.BY_NAME.get(config.aggregator)
     known = {} if function is None else aggregators.knobs_of(function)
     knobs: dict[str, Any] = {}
@@ -228,12 +249,30 @@ def make_aggregator(config: Config) -> Aggregator:
             equals = ""
         if not equals:
             raise UserError(f"aggregator_options: {option!r} is not {name}=<{kind.__name__}>")
-    return aggregators.make(config.aggregator, weights, **knobs)
+    return knobs
 
 
 def _check_name(config: Config) -> None:
     if not config.name or config.name in (".", "..") or "/" in config.name:
         raise UserError(f"name={config.name!r} is not the name of a directory")
+
+
+def _check_numbers(config: Config) -> None:
+    for key in ("seed", "max_skipped_in_a_row", "samples_per_step"):
+        if getattr(config, key) < 0:
+            raise UserError(f"{key}={getattr(config, key)} must not be negative")
+    for name, weight in config.weights.items():
+        if not 0.0 <= weight < math.inf:
+            raise UserError(
+                f"weights.{name}={weight} is not a finite number of at least 0; to reward the "
+                "opposite, negate the objective"
+            )
+
+
+def _check_task(config: Config) -> None:
+    for split in ("train", "test"):
+        if not config.task.prompts(split):
+            raise UserError(f"task: {config.task.name} has no {split} problems")
 
 
 def _check_model(config: Config) -> None:

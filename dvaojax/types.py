@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import random
+
     from jax import Array
 
 
@@ -104,6 +106,15 @@ class Task(Protocol):
 
     def prompts(self, split: str, /) -> Sequence[Prompt]:
         """The problems of "train" or "test"; the two share none."""
+        ...
+
+
+@runtime_checkable
+class TaskWithDemonstrations(Task, Protocol):
+    """A task that a policy can be shown before it is rewarded, in a warm start."""
+
+    def demonstration(self, prompt: Prompt, generator: random.Random, /) -> str:
+        """One completion of the prompt, whose randomness is the generator's."""
         ...
 
 

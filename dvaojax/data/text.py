@@ -17,24 +17,31 @@ def encode_prompts(
         `[B, width]` int32 tokens and `[B]` int32 lengths.
 
     Raises:
-        UserError: a prompt has no token or more than `width`; nothing is cut silently.
+        UserError: a prompt has no token or more than `width`.
     """
-    return pad_tokens([tokenizer.encode(p.text) for p in prompts], tokenizer, width=width)
+    rows = [tokenizer.encode(prompt.text) for prompt in prompts]
+    return pad_tokens(rows, tokenizer, width=width, limit="task.max_prompt_length")
 
 
 def pad_tokens(
-    rows: Sequence[Sequence[int]], tokenizer: Tokenizer, *, width: int
+    rows: Sequence[Sequence[int]], tokenizer: Tokenizer, *, width: int, limit: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of tokens as `[B, width]` int32, padded on the right, and their `[B]` int32 lengths.
 
+    Args:
+        rows: the tokens; each row has one at least.
+        tokenizer: whose padding it is.
+        width: in tokens.
+        limit: the setting that `width` comes from, for an error.
+
     Raises:
-        UserError: a row is empty or does not fit.
+        UserError: a row is empty or does not fit; nothing is cut silently.
     """
     tokens = np.full((len(rows), width), tokenizer.pad_token, np.int32)
     for i, row in enumerate(rows):
         if not 0 < len(row) <= width:
             text = tokenizer.decode(row)
-            raise UserError(f"{text[:60]!r} has {len(row)} tokens; 1 to {width} fit")
+            raise UserError(f"{text[:60]!r} has {len(row)} tokens; {limit}={width} allows 1 to it")
         tokens[i, : len(row)] = row
     return tokens, np.array([len(row) for row in rows], np.int32)
 

@@ -1,6 +1,7 @@
 """The optimiser: AdamW behind a norm clip, with a schedule over the updates of the run."""
 
 import dataclasses
+import math
 
 import jax
 import optax
@@ -34,8 +35,13 @@ class OptimizerConfig:
         if self.schedule not in SCHEDULES:
             known = ", ".join(SCHEDULES)
             raise ValueError(f"optimizer.schedule={self.schedule!r} is none of: {known}")
-        if not self.learning_rate >= 0.0:
-            raise ValueError(f"optimizer.learning_rate={self.learning_rate} must not be negative")
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"optimizer.{name}={value} must be finite and not negative")
+        for name in ("b1", "b2"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1)")
         if not self.max_grad_norm > 0.0:
             raise ValueError(f"optimizer.max_grad_norm={self.max_grad_norm} must be positive")
         if not 0.0 <= self.final_fraction <= 1.0:

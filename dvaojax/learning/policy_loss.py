@@ -1,6 +1,7 @@
 """The loss of a policy on a piece of experience: clipped surrogate, and a penalty if asked."""
 
 import dataclasses
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -35,12 +36,12 @@ class LossConfig:
     kl_estimator: str = "k3"
 
     def __post_init__(self):
-        if not 0.0 <= self.clip_low < 1.0 or self.clip_high < 0.0:
+        if not 0.0 <= self.clip_low < 1.0 or not self.clip_high >= 0.0:
             raise ValueError(
                 f"loss.clip_low={self.clip_low} must lie in [0, 1) and "
                 f"loss.clip_high={self.clip_high} must not be negative"
             )
-        if self.dual_clip and self.dual_clip <= 1.0:
+        if self.dual_clip != 0.0 and not self.dual_clip > 1.0:
             raise ValueError(f"loss.dual_clip={self.dual_clip} must exceed 1; 0 turns it off")
         if self.reduction not in losses.REDUCTIONS:
             known = ", ".join(losses.REDUCTIONS)
@@ -48,8 +49,8 @@ class LossConfig:
         if self.kl_estimator not in losses.KL_ESTIMATORS:
             known = ", ".join(losses.KL_ESTIMATORS)
             raise ValueError(f"loss.kl_estimator={self.kl_estimator!r} is none of: {known}")
-        if not self.kl_weight >= 0.0:
-            raise ValueError(f"loss.kl_weight={self.kl_weight} must not be negative")
+        if not 0.0 <= self.kl_weight < math.inf:
+            raise ValueError(f"loss.kl_weight={self.kl_weight} must be finite and not negative")
 
 
 class Batch(NamedTuple):

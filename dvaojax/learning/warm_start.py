@@ -1,6 +1,7 @@
 """Supervised learning on demonstrations, before any reward is seen."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +36,10 @@ class WarmStartConfig:
             raise ValueError(
                 f"warm_start: num_steps={self.num_steps} must not be negative, "
                 f"batch_size={self.batch_size} and micro_batches={self.micro_batches} be positive"
+            )
+        if not 0.0 <= self.learning_rate < math.inf:
+            raise ValueError(
+                f"warm_start.learning_rate={self.learning_rate} must be finite and not negative"
             )
         if self.batch_size % self.micro_batches:
             raise ValueError(

@@ -80,9 +80,15 @@ class Arithmetic:
         }
 
     def prompts(self, split: str) -> Sequence[Prompt]:
-        return {"train": self._problems[self.num_test :], "test": self._problems[: self.num_test]}[
-            split
-        ]
+        """The problems of "train" or "test".
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        if split not in ("train", "test"):
+            raise ValueError(f"split {split!r} is neither 'train' nor 'test'")
+        is_test = split == "test"
+        return self._problems[: self.num_test] if is_test else self._problems[self.num_test :]
 
     @cached_property
     def _problems(self) -> list[Prompt]:

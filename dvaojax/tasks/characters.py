@@ -42,5 +42,10 @@ class CharacterTokenizer:
         return [self._ids[character] for character in text]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of the tokens; padding and stop tokens have none."""
-        return "".join(self.alphabet[i - 2] for i in token_ids if i >= 2)
+        """The text of the tokens; padding and stop tokens have none.
+
+        A model may know more tokens than the alphabet, for its vocabulary to be split evenly; each
+        of those is U+FFFD, which no rule takes for an answer.
+        """
+        letters = [self.alphabet[i - 2 : i - 1] or "\ufffd" for i in token_ids if i >= 2]
+        return "".join(letters)

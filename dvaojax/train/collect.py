@@ -68,8 +68,8 @@ class Collector:
         width = self.task.max_prompt_length
         tokens, lengths = encode_prompts(self.task.tokenizer, prompts, width=width)
         serials = np.arange(position, position + len(prompts), dtype=np.int32)
-        inputs = jax.device_put((tokens, lengths, serials), self.sharding)
-        rollout = self.sample(params, *inputs[:2], self.key, inputs[2])
+        tokens, lengths, serials = jax.device_put((tokens, lengths, serials), self.sharding)
+        rollout = self.sample(params, tokens, lengths, self.key, serials)
         on_host = jax.device_get(rollout)
         sampled = time.perf_counter()
         completions = decode_completions(self.task.tokenizer, on_host)
@@ -78,8 +78,8 @@ class Collector:
         width = length_bucket(int(on_host.mask.sum(axis=-1).max()), self.max_new_tokens)
         rewards, mask = jax.device_put((scores.rewards, scores.mask), self.sharding)
         experience = Experience(
-            prompt_tokens=inputs[0],
-            prompt_lengths=inputs[1],
+            prompt_tokens=tokens,
+            prompt_lengths=lengths,
             completion_tokens=rollout.tokens[..., :width],
             completion_mask=rollout.mask[..., :width],
             logprobs=rollout.logprobs[..., :width],

@@ -1,6 +1,7 @@
 """The loop: sample, score, learn, write down; start anew, resume, stop when asked."""
 
 import dataclasses
+import inspect
 import math
 import signal
 import time
@@ -15,20 +16,22 @@ import numpy as np
 from jax import Array
 
 from dvaojax import aggregators, files
-from dvaojax.config import Config
+from dvaojax.aggregators import invariants
+from dvaojax.config import Config, aggregator_knobs
 from dvaojax.data.stream import PromptStream
 from dvaojax.evaluation.plots import plot_run
 from dvaojax.metrics import Sample, to_host
 from dvaojax.train.collect import Collected, Collector
+from dvaojax.train.failures import TrainingError, stop_if_not_finite
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.session import MERIT, Progress, Session, Start, open_session
 from dvaojax.train.warm_up import warm_up
+from dvaojax.types import Experience
 
 Row = dict[str, float]
 
-
-class TrainingError(RuntimeError):
-    """The run cannot go on: the numbers are not finite, or an invariant was violated."""
+# Before the first step there is no reward to tell a good checkpoint by.
+_NO_MERIT = {MERIT: -math.inf}
 
 
 def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create") -> dict[str, Any]:
@@ -47,29 +50,36 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
         UserError: the configuration or the directory do not fit; nothing was written.
         TrainingError: the run cannot go on.
         Interrupted: it was asked to stop, and was saved.
+        RewardError: a reward function failed, and `rewards.on_error` is "raise".
     """
     started = time.perf_counter()
     with open_session(config, runs, start) as session, Interrupts() as interrupts:
         progress = session.restore() if start == "resume" else None
         earlier = 0.0 if progress is None else progress.seconds
         progress = _begin(session, started) if progress is None else progress
-        learn = _learner(session)
-        while progress.step < config.num_steps:
+        learn, row = _learner(session), _NO_MERIT
+        while progress.step < config.num_steps and interrupts.received is None:
+            progress, row = learn(progress)
             seconds = earlier + time.perf_counter() - started
-            progress, row = learn(dataclasses.replace(progress, seconds=seconds))
+            progress = dataclasses.replace(progress, seconds=seconds)
             is_last = progress.step == config.num_steps
-            is_due = progress.step % config.checkpoints.every == 0
-            if is_due or is_last or interrupts.received is not None:
+            if is_last or progress.step % config.checkpoints.every == 0:
                 session.save(progress, row)
-            if interrupts.received is not None and not is_last:
-                session.checkpoints.wait()
-                raise Interrupted(
-                    interrupts.received,
-                    f"stopped after step {progress.step} of {config.num_steps} by "
-                    f"{signal.Signals(interrupts.received).name}; saved in "
-                    f"{session.directory.path}: the same command with --resume continues it",
-                )
+        if interrupts.received is not None and progress.step < config.num_steps:
+            session.save(progress, row)
+            session.checkpoints.wait()
+            raise _interrupted(session, progress, interrupts.received)
         return _finish(session, progress, earlier + time.perf_counter() - started)
+
+
+def _interrupted(session: Session, progress: Progress, number: int) -> Interrupted:
+    """What a person is told who stopped a run."""
+    return Interrupted(
+        number,
+        f"stopped after step {progress.step} of {session.config.num_steps} by "
+        f"{signal.Signals(number).name}; saved in {session.directory.path}: "
+        "the same command with --resume continues it",
+    )
 
 
 def _begin(session: Session, started: float) -> Progress:
@@ -81,7 +91,7 @@ def _begin(session: Session, started: float) -> Progress:
     reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
     state = program.begin(params, session.key(1))
     progress = Progress(state, reference, 0, before, time.perf_counter() - started)
-    session.save(progress, {MERIT: -math.inf})
+    session.save(progress, _NO_MERIT)
     return progress
 
 
@@ -111,7 +121,6 @@ def _learner(session: Session) -> Callable[[Progress], tuple[Progress, Row]]:
         row = to_host(metrics, objectives=config.objectives)
         ended = time.perf_counter()
         step = progress.step + 1
-        check(step, collected, advantages)
         row |= {
             MERIT: sum(config.weights[k] * row[f"reward/{k}"] for k in config.objectives),
             **collected.measures,
@@ -119,7 +128,13 @@ def _learner(session: Session) -> Callable[[Progress], tuple[Progress, Row]]:
             "tokens_per_second": collected.measures["sampled_tokens"] / (ended - started),
         }
         _write_down(session, step, row, collected, np.asarray(advantages))
-        _stop_if_not_finite(config, step, int(state.learner.skipped_in_a_row))
+        stop_if_not_finite(
+            f"step {step}",
+            int(state.learner.skipped_in_a_row),
+            limit=config.max_skipped_in_a_row,
+            rate="optimizer.learning_rate",
+        )
+        check(step, collected.experience, advantages)
         return dataclasses.replace(progress, state=state, step=step), row
 
     return learn
@@ -146,39 +161,33 @@ def _write_down(
     session.display.update(step, row)
 
 
-def _invariant_check(config: Config) -> Callable[[int, Collected, Array], None]:
+def _invariant_check(config: Config) -> Callable[[int, Experience, Array], None]:
     """Holds a step's advantages against the propositions of their method, if that is asked for."""
     if not config.check_invariants:
-        return lambda step, collected, advantages: None
+        return lambda step, experience, advantages: None
     weights = aggregators.named_weights(config.weights, config.objectives)
-    checked = chex.chexify(
-        jax.jit(partial(aggregators.invariants.check, config.aggregator)), async_check=False
-    )
+    examine = partial(invariants.check, config.aggregator, **aggregator_knobs(config))
+    checked = chex.chexify(jax.jit(examine), async_check=False)
+    signature = inspect.signature(aggregators.BY_NAME[config.aggregator])
+    takes_lengths = "lengths" in signature.parameters
 
-    def check(step: int, collected: Collected, advantages: Array) -> None:
-        rewards, mask = collected.experience.rewards, collected.experience.reward_mask
+    def check(step: int, experience: Experience, advantages: Array) -> None:
+        rewards, mask = experience.rewards, experience.reward_mask
+        lengths = experience.completion_mask.sum(axis=-1) if takes_lengths else None
         try:
-            checked(rewards, weights, advantages, mask=mask)
-        except Exception as error:
-            raise TrainingError(f"step {step}: {error}") from error
+            checked(rewards, weights, advantages, mask=mask, lengths=lengths)
+        except ValueError as error:
+            raise TrainingError(f"step {step}, {config.aggregator}: {error}") from error
 
     return check
-
-
-def _stop_if_not_finite(config: Config, step: int, skipped_in_a_row: int) -> None:
-    if skipped_in_a_row > config.max_skipped_in_a_row:
-        raise TrainingError(
-            f"step {step}: loss or gradient was not finite in {skipped_in_a_row} updates in a "
-            f"row, more than max_skipped_in_a_row={config.max_skipped_in_a_row}; the last "
-            "checkpoint is from before: try a smaller optimizer.learning_rate"
-        )
 
 
 def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, Any]:
     """The evaluation after the last step, the summary and the pictures."""
     config = session.config
     evaluating = time.perf_counter()
-    after = session.evaluate(progress.state.learner.params).summary()
+    evaluation = session.evaluate(progress.state.learner.params)
+    after = evaluation.summary()
     summary = {
         "name": config.name,
         "aggregator": config.aggregator,
@@ -186,7 +195,7 @@ def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, A
         "weights": dict(config.weights),
         "seed": config.seed,
         "steps": progress.step,
-        "problems": config.evaluation.num_prompts,
+        "problems": len(evaluation.prompts),
         "samples": config.evaluation.samples,
         "before": progress.before,
         "after": after,

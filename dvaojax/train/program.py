@@ -216,12 +216,24 @@ def _fitting_mesh(config: Config) -> Mesh:
     groups = mesh.shape["data"] * mesh.shape["fsdp"]
     model, learning = config.model, config.learning
     pieces = learning.mini_batches * learning.micro_batches
+    warm_start, problems = config.warm_start, len(config.task.prompts("test"))
+    demonstrations = warm_start.batch_size if warm_start.num_steps else 0
     for what, size, axis, parts in (
-        ("prompts in a micro-batch", config.prompts_per_step // pieces, "data x fsdp", groups),
-        ("evaluation.num_prompts", config.evaluation.num_prompts, "data x fsdp", groups),
         (
-            "demonstrations in a micro-batch",
-            config.warm_start.batch_size // config.warm_start.micro_batches,
+            "prompts_per_step / (learning.mini_batches x learning.micro_batches)",
+            config.prompts_per_step // pieces,
+            "data x fsdp",
+            groups,
+        ),
+        (
+            "warm_start.batch_size / warm_start.micro_batches",
+            demonstrations // warm_start.micro_batches,
+            "data x fsdp",
+            groups,
+        ),
+        (
+            "evaluation.num_prompts",
+            min(config.evaluation.num_prompts, problems),
             "data x fsdp",
             groups,
         ),

@@ -13,6 +13,7 @@ from dvaojax import files, run_directory
 from dvaojax.checkpoint import Checkpoints
 from dvaojax.config import Config, make_aggregator, validate
 from dvaojax.display import Display
+from dvaojax.errors import UserError, import_extra
 from dvaojax.evaluation.held_out import Evaluation, evaluate
 from dvaojax.learning.train_step import TrainState
 from dvaojax.metrics import Metrics, TensorBoard
@@ -25,7 +26,14 @@ from dvaojax.wandb_logger import WandB
 Start = Literal["create", "resume", "overwrite"]
 
 # What may be set to something else when a run is resumed; nothing here changes a number.
-MAY_DIFFER = ("checkpoints.every", "checkpoints.keep_latest", "samples_per_step", "wandb_project")
+MAY_DIFFER = (
+    "check_invariants",
+    "checkpoints.every",
+    "checkpoints.keep_latest",
+    "max_skipped_in_a_row",
+    "samples_per_step",
+    "wandb_project",
+)
 
 # The metric whose largest value marks the best checkpoint.
 MERIT = "weighted_reward"
@@ -89,12 +97,16 @@ class Session:
         self.checkpoints.save(progress.step, state, extra=extra, metrics=metrics)
 
     def restore(self) -> Progress | None:
-        """The newest checkpoint, with what was written after it forgotten; None without one."""
-        if self.checkpoints.latest_step is None:
+        """The newest checkpoint, with what was written after it forgotten.
+
+        None without one: the run was killed before its first was complete, and begins anew.
+        """
+        step = self.checkpoints.latest_step
+        self.metrics.truncate_after(step or 0)
+        self.samples.truncate_after(step or 0)
+        if step is None:
             return None
         saved, extra = self.checkpoints.restore(checkpoint_shapes(self.config, self.program))
-        self.metrics.truncate_after(extra["step"])
-        self.samples.truncate_after(extra["step"])
         return Progress(**saved, **extra)
 
 
@@ -106,7 +118,9 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
         UserError: the configuration, the mesh or the directory do not fit.
     """
     validate(config)
-    program = make_program(config, make_aggregator(config))
+    program, suite = make_program(config, make_aggregator(config)), make_suite(config)
+    if config.wandb_project:
+        import_extra("wandb", extra="wandb")
     path = runs / config.name
     if start == "resume":
         directory = run_directory.resume(path, config, may_differ=MAY_DIFFER)
@@ -122,7 +136,7 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
             config=config,
             program=program,
             directory=directory,
-            suite=stack.enter_context(make_suite(config)),
+            suite=stack.enter_context(suite),
             checkpoints=stack.enter_context(checkpoints),
             metrics=stack.enter_context(_metrics(config, directory)),
             samples=stack.enter_context(contextlib.closing(files.JsonLines(directory.samples))),
@@ -150,14 +164,21 @@ def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
 
 
 def make_suite(config: Config) -> RewardSuite:
-    """The task's objectives, run where the configuration says."""
+    """The task's objectives, run where the configuration says; no process is started yet.
+
+    Raises:
+        UserError: a reward function cannot be sent to worker processes.
+    """
     settings = config.rewards
-    return RewardSuite(
-        config.task.objectives,
-        workers=settings.workers,
-        timeout_seconds=settings.timeout_seconds or None,
-        on_error=settings.on_error,
-    )
+    try:
+        return RewardSuite(
+            config.task.objectives,
+            workers=settings.workers,
+            timeout_seconds=settings.timeout_seconds or None,
+            on_error=settings.on_error,
+        )
+    except TypeError as error:
+        raise UserError(f"rewards.workers={settings.workers}: {error}") from error
 
 
 def _metrics(config: Config, directory: RunDirectory) -> Metrics:

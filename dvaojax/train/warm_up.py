@@ -1,8 +1,10 @@
 """The supervised start: demonstrations of the task until the policy can be taught by rewards."""
 
 import random
+from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dvaojax.config import Config
@@ -11,36 +13,47 @@ from dvaojax.data.text import encode_prompts, pad_tokens
 from dvaojax.display import Display
 from dvaojax.learning.warm_start import Demonstrations
 from dvaojax.models import Params
+from dvaojax.train.failures import stop_if_not_finite
 from dvaojax.train.program import Program
+from dvaojax.types import Prompt, TaskWithDemonstrations
 
 
 def warm_up(config: Config, program: Program, params: Params, display: Display) -> Params:
-    """Parameters after the warm start; the same as before where none is configured."""
+    """Parameters after the warm start; the same as before where none is configured.
+
+    Raises:
+        UserError: a demonstration is longer than `max_new_tokens`.
+        TrainingError: loss or gradient stayed without finite values.
+    """
     settings = config.warm_start
     if settings.num_steps == 0:
         return params
+    assert isinstance(config.task, TaskWithDemonstrations), "`validate` refuses other tasks"
     stream = PromptStream(config.task.prompts("train"), seed=config.seed + 1)
     generator = random.Random(config.seed)
     learner = program.begin_warm_start(params)
     for step in range(settings.num_steps):
-        batch = _demonstrations(config, stream, step * settings.batch_size, generator)
+        prompts = stream.take(step * settings.batch_size, settings.batch_size)
+        texts = [config.task.demonstration(prompt, generator) for prompt in prompts]
+        batch = _encode(config, prompts, texts)
         learner, metrics = program.warm_start(learner, jax.device_put(batch, program.by_group))
         if step % 50 == 0 or step == settings.num_steps - 1:
+            stop_if_not_finite(
+                f"warm start {step + 1}",
+                int(learner.skipped_in_a_row),
+                limit=config.max_skipped_in_a_row,
+                rate="warm_start.learning_rate",
+            )
             loss = float(metrics["loss"].value)
             display.print(f"warm start {step + 1}/{settings.num_steps}  loss {loss:.3f} nats/token")
     return learner.params
 
 
-def _demonstrations(
-    config: Config, stream: PromptStream, position: int, generator: random.Random
-) -> Demonstrations:
-    task, tokenizer = config.task, config.task.tokenizer
-    prompts = stream.take(position, config.warm_start.batch_size)
+def _encode(config: Config, prompts: Sequence[Prompt], texts: Sequence[str]) -> Demonstrations:
+    """Prompts and their completions as arrays, the stop token behind each completion."""
+    task, tokenizer, width = config.task, config.task.tokenizer, config.max_new_tokens
     prompt_tokens, prompt_lengths = encode_prompts(tokenizer, prompts, width=task.max_prompt_length)
-    rows = [
-        [*tokenizer.encode(task.demonstration(prompt, generator)), tokenizer.stop_tokens[0]]
-        for prompt in prompts
-    ]
-    tokens, lengths = pad_tokens(rows, tokenizer, width=config.max_new_tokens)
-    mask = np.arange(config.max_new_tokens)[None] < lengths[:, None]
-    return Demonstrations(prompt_tokens, prompt_lengths, tokens, mask)
+    rows = [[*tokenizer.encode(text), tokenizer.stop_tokens[0]] for text in texts]
+    tokens, lengths = pad_tokens(rows, tokenizer, width=width, limit="max_new_tokens")
+    mask = np.arange(width)[None] < lengths[:, None]
+    return Demonstrations(*map(jnp.asarray, (prompt_tokens, prompt_lengths, tokens, mask)))
