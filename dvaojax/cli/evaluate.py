@@ -42,8 +42,15 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.closing(files.JsonLines(directory.evaluations)) as rows:
         rows.write(step, row)
     console = Console(highlight=False)
-    console.print(_table(config, step, evaluation))
-    console.print(f"added to {directory.evaluations}", soft_wrap=True)
+    samples = config.evaluation.samples
+    console.print(
+        f"{directory.path}, step {step}: {len(evaluation.prompts)} held-out problems, "
+        f"{samples} completion{'s' * (samples > 1)} each",
+        _table(evaluation, samples),
+        f"added to {directory.evaluations}",
+        sep="\n",
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -77,15 +84,8 @@ def _evaluate(
         return extra["step"], evaluate_policy(config, program, suite, saved["state"].learner.params)
 
 
-def _table(config: Config, step: int, evaluation: Evaluation) -> Table:
-    samples = config.evaluation.samples
-    table = Table(
-        title=f"{config.name}, step {step}: {len(evaluation.prompts)} held-out problems, "
-        f"{samples} completion{'s' * (samples > 1)} each",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-    )
+def _table(evaluation: Evaluation, samples: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     table.add_column("objective")
     table.add_column(f"avg@{samples}", justify="right")
     table.add_column("95 % interval", justify="right")
