@@ -242,3 +242,26 @@ def test_a_damaged_checkpoint_is_named_and_the_others_too(tmp_path, item):
             checkpoints.restore(state)
         assert "\n" not in str(refusal.value)
         assert bits(checkpoints.restore(state, step=1)[0]) == bits(state)
+
+
+def test_checkpoints_of_a_run_that_goes_on_are_read_without_touching_them(tmp_path):
+    with Checkpoints(tmp_path, best_metric="merit") as writer:
+        for step in (1, 2):
+            metrics = {"merit": -float(step)}
+            writer.save(step, {"x": jnp.arange(3.0) * step}, extra={"n": step}, metrics=metrics)
+        writer.wait()
+        unfinished = tmp_path / "3.orbax-checkpoint-tmp"
+        unfinished.mkdir()
+        before = sorted(tmp_path.rglob("*"))
+        with Checkpoints.to_read(tmp_path, best_metric="merit") as reader:
+            assert (reader.latest_step, reader.best_step) == (2, 1)
+            state, extra = reader.restore({"x": jnp.zeros(3)}, step=1)
+        assert sorted(tmp_path.rglob("*")) == before
+    assert extra == {"n": 1}
+    assert state["x"].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_there_is_nothing_to_read_where_nothing_is(tmp_path):
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        Checkpoints.to_read(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
