@@ -21,14 +21,14 @@ from decoder_oracle import (
 from dvaojax import models
 from dvaojax.models.cache import CompletionCache, empty_cache
 
-RAGGED = dict(lengths=[5, 1, 3], width=5)
+RAGGED = {"lengths": [5, 1, 3], "width": 5}
 # Several completions, groups of one, and the shortest completions there are.
 SHAPES = {
-    "group": dict(group_size=3, completion_length=4),
-    "one_completion_of_two_tokens": dict(group_size=1, completion_length=2),
-    "one_token": dict(group_size=2, completion_length=1),
+    "group": {"group_size": 3, "completion_length": 4},
+    "one_completion_of_two_tokens": {"group_size": 1, "completion_length": 2},
+    "one_token": {"group_size": 2, "completion_length": 1},
 }
-WIDE = dict(param_dtype="float64", compute_dtype="float64")
+WIDE = {"param_dtype": "float64", "compute_dtype": "float64"}
 
 
 @pytest.fixture(params=FAMILIES)

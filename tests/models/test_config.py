@@ -1,0 +1,143 @@
+"""Every field of `ModelConfig` is read, and what cannot be a decoder is refused."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from decoder_oracle import QWEN3, random_groups, random_params
+
+from dvaojax import models
+from dvaojax.models.cache import empty_cache
+
+CHANGES = {
+    "vocab_size": 29,
+    "width": 12,
+    "num_layers": 3,
+    "num_heads": 6,
+    "num_kv_heads": 4,
+    "head_width": 8,
+    "ff_width": 24,
+    "rope_theta": 1000.0,
+    "norm_epsilon": 1e-2,
+    "qk_norm": False,
+    "attention_bias": True,
+    "tied_head": False,
+    "param_dtype": "bfloat16",
+    "compute_dtype": "bfloat16",
+    "remat": "layer",
+}
+
+
+def logits(config, params):
+    model = models.apply(config, params)
+    groups = random_groups(QWEN3, lengths=[4, 2], width=4, group_size=2, completion_length=3)
+    return model.logits(model(*groups))
+
+
+@pytest.fixture(scope="module")
+def base():
+    params = random_params(QWEN3)
+    return params, np.asarray(jax.jit(lambda p: logits(QWEN3, p))(params))
+
+
+def test_every_field_has_a_change():
+    assert set(CHANGES) == {field.name for field in dataclasses.fields(QWEN3)}
+
+
+# What remat changes is what is held, see test_stacking.py.
+@pytest.mark.parametrize("field", sorted(set(CHANGES) - {"remat"}))
+def test_changing_a_field_changes_the_parameters_or_the_logits(field, base):
+    config = dataclasses.replace(QWEN3, **{field: CHANGES[field]})
+    params = random_params(config)
+    shapes = jax.tree.map(lambda a: (a.shape, a.dtype), params)
+    if shapes != jax.tree.map(lambda a: (a.shape, a.dtype), base[0]):
+        chex.assert_shape(
+            jax.eval_shape(lambda p: logits(config, p), params), (2, 2, 3, config.vocab_size)
+        )
+    else:
+        difference = np.asarray(jax.jit(lambda p: logits(config, p))(params)) - base[1]
+        assert np.abs(difference).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_kv_heads": 3}, r"num_kv_heads=3 must divide num_heads=4"),
+        ({"num_kv_heads": 0}, r"num_kv_heads=0 must be positive"),
+        ({"num_layers": 0}, r"num_layers=0 must be positive"),
+        ({"norm_epsilon": float("nan")}, r"norm_epsilon=nan must be positive"),
+        ({"head_width": 5}, r"head_width=5 must be even"),
+        ({"param_dtype": "float16"}, r"param_dtype='float16' is none of: float32, bfloat16"),
+        ({"compute_dtype": "int8"}, r"compute_dtype='int8' is none of"),
+        ({"remat": "full"}, r"remat='full' is none of: none, layer"),
+    ],
+)
+def test_what_cannot_be_a_decoder_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(QWEN3, **change)
+
+
+def test_bfloat16_compute_keeps_parameters_gradients_and_logits_in_float32():
+    config = dataclasses.replace(
+        QWEN3, attention_bias=True, tied_head=False, compute_dtype="bfloat16"
+    )
+    params = random_params(config)
+    groups = random_groups(config, lengths=[4, 2], width=4, group_size=2, completion_length=3)
+
+    def logprobs(config, params):
+        model = models.apply(config, params)
+        hidden = model(*groups)
+        chex.assert_type([hidden, model.output_matrix()], config.compute_dtype)
+        logp, _ = models.token_logprobs(hidden, model.output_matrix(), groups.completions)
+        chex.assert_type([model.logits(hidden), logp], jnp.float32)
+        return jnp.sum(logp), logp
+
+    (_, logp), gradient = jax.jit(jax.value_and_grad(lambda p: logprobs(config, p), has_aux=True))(
+        params
+    )
+    chex.assert_type(jax.tree.leaves((params, gradient)), jnp.float32)
+    wide = dataclasses.replace(config, compute_dtype="float32")
+    _, expected = jax.jit(lambda p: logprobs(wide, p))(params)
+    # Eight bits of mantissa and some twenty roundings; and it is not float32 after all.
+    np.testing.assert_allclose(logp, expected, atol=0.1)
+    assert np.abs(logp - expected).max() > 1e-4
+
+
+def test_bfloat16_caches():
+    config = dataclasses.replace(QWEN3, compute_dtype="bfloat16")
+
+    def decode(params):
+        model = models.apply(config, params)
+        _, prompt_caches = model.prefill(jnp.zeros((2, 4), jnp.int32))
+        caches = empty_cache(config, num_prompts=2, group_size=3, length=5)
+        tokens, lengths = jnp.zeros((2, 3), jnp.int32), jnp.ones(2, jnp.int32)
+        return prompt_caches, model.decode(tokens, jnp.int32(0), lengths, prompt_caches, caches)
+
+    out = jax.eval_shape(decode, random_params(config))
+    chex.assert_type(jax.tree.leaves(out), jnp.bfloat16)
+
+
+def test_bfloat16_gradients_of_many_equal_tokens_add_up():
+    # A sum of equal numbers stops growing in bfloat16 at 256 times their size.
+    count = 512
+    config = dataclasses.replace(
+        QWEN3, num_layers=1, tied_head=False, compute_dtype="bfloat16", head_width=2
+    )
+    params = random_params(config)
+    for name in ("output", "down"):  # the layer adds nothing
+        params["layers"][name][:] = 0.0
+
+    @jax.jit
+    def gradient(tokens):
+        def last(embedding):
+            hidden, _ = models.apply(config, params | {"embedding": embedding}).prefill(tokens)
+            return jnp.sum(hidden[..., 0].astype(jnp.float32))
+
+        return jax.grad(last)(params["embedding"])
+
+    one = gradient(np.full((1, 1), 5, np.int32))
+    many = gradient(np.full((1, count), 5, np.int32))
+    chex.assert_trees_all_close(many, count * one, rtol=1e-2)

@@ -1,0 +1,148 @@
+"""Layers lie in stacked arrays and are scanned; parameters pass the border as a plain pytree."""
+
+import dataclasses
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from decoder_oracle import FAMILIES, QWEN3, random_groups, random_params
+from jax.extend.core import jaxprs_in_params
+
+from dvaojax import models
+
+GROUPS = random_groups(QWEN3, lengths=[4, 1], width=4, group_size=2, completion_length=3)
+
+
+def total(config, params):
+    return jnp.sum(jnp.square(models.apply(config, params)(*GROUPS)))
+
+
+def equations(jaxpr):
+    """Every equation, those of inner programs included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+def with_layers(number, **changes):
+    return dataclasses.replace(QWEN3, num_layers=number, **changes)
+
+
+def scans(function, params):
+    program = jax.make_jaxpr(function)(params).jaxpr
+    return [e.params["length"] for e in equations(program) if e.primitive.name == "scan"]
+
+
+def test_training_scans_once_over_the_layers():
+    config = with_layers(5)
+    params = random_params(config)
+    assert scans(partial(total, config), params) == [5]
+    assert scans(jax.grad(partial(total, config)), params) == [5, 5]  # there and back
+    prefill = lambda p: models.apply(config, p).prefill(GROUPS.prompts)[0]  # noqa: E731
+    assert scans(prefill, params) == [5]
+
+
+def test_the_program_is_as_long_for_five_layers_as_for_two():
+    def length(config):
+        program = jax.make_jaxpr(jax.grad(partial(total, config)))(random_params(config))
+        return len(list(equations(program.jaxpr)))
+
+    assert length(with_layers(2)) == length(with_layers(5))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_a_plain_tree_with_the_layers_in_front(family):
+    config = FAMILIES[family]
+    params = jax.eval_shape(partial(models.init, config), jax.random.key(0))
+    for leaf in jax.tree.leaves(params["layers"]):
+        assert leaf.shape[0] == config.num_layers
+    outside = {"embedding", "norm"} if config.tied_head else {"embedding", "norm", "head"}
+    assert set(params) == outside | {"layers"}
+    nodes = [params, *params.values(), *params["layers"].values()]
+    assert {type(node) for node in nodes} == {dict, jax.ShapeDtypeStruct}
+
+
+def test_init_draws_every_layer_anew_with_unit_variance_of_products():
+    config = with_layers(2, width=64, ff_width=96, tied_head=False, vocab_size=200)
+    init = jax.jit(partial(models.init, config))
+    params, other = init(jax.random.key(0)), init(jax.random.key(1))
+    for name, fan_in in {
+        "query": 64,
+        "key": 64,
+        "value": 64,
+        "gate": 64,
+        "up": 64,
+        "down": 96,
+        "output": 4 * 6,
+    }.items():
+        matrix = np.asarray(params["layers"][name])
+        np.testing.assert_allclose(
+            matrix.std(axis=tuple(range(1, matrix.ndim))), fan_in**-0.5, rtol=0.1
+        )
+        flat = matrix.reshape(2, -1)
+        assert abs(np.corrcoef(flat)[0, 1]) < 0.15
+        assert abs(np.corrcoef(flat[0], other["layers"][name][0].ravel())[0, 1]) < 0.15
+    for name in ("embedding", "head"):
+        np.testing.assert_allclose(params[name].std(), 0.02, rtol=0.05)
+    assert abs(np.corrcoef(params["embedding"].ravel(), params["head"].T.ravel())[0, 1]) < 0.1
+    chex.assert_trees_all_equal(params, init(jax.random.key(0)))
+
+
+def test_remat_keeps_values_and_gradients_and_holds_less():
+    kept, again = with_layers(6), with_layers(6, remat="layer")
+    params = random_params(kept)
+    results = [jax.jit(jax.value_and_grad(partial(total, c)))(params) for c in (kept, again)]
+    chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-4)
+
+    def residual_bytes(config):
+        backward = jax.eval_shape(lambda p: jax.vjp(partial(total, config), p)[1], params)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
+
+    parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    held, held_again = (residual_bytes(c) - parameter_bytes for c in (kept, again))
+    assert held_again < held / 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 8},
+        {"qk_norm": False},
+        {"num_layers": 3},
+        {"attention_bias": True},
+        {"tied_head": False},
+    ],
+)
+def test_parameters_of_another_decoder_are_refused(change):
+    with pytest.raises((AssertionError, ValueError)):
+        models.apply(dataclasses.replace(QWEN3, **change), random_params(QWEN3))
+
+
+def test_parameters_are_arguments_and_no_constants():
+    params = random_params(QWEN3)
+    program = jax.make_jaxpr(partial(total, QWEN3))(params)
+    assert sum(np.size(c) for c in program.consts) <= sum(a.size for a in GROUPS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_has_logical_axes(family):
+    shapes = random_params(FAMILIES[family])
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        axes = models.logical_axes(path, leaf)
+        assert len(axes) == leaf.ndim
+        is_whole = all(axis is None for axis in axes)
+        assert is_whole == (path[-1].key == "scale")
+        assert (axes[:1] == ("layer",)) == (path[0].key == "layers" and not is_whole)
+
+
+def test_what_is_not_shaped_like_a_parameter_is_whole():
+    path = jax.tree_util.tree_leaves_with_path({"query": 0})[0][0]
+    assert models.logical_axes(path, np.zeros((2, 3, 4, 5))) == ("layer", "embed", "heads", None)
+    assert models.logical_axes(path, np.zeros((2, 3))) == (None, None)
+    assert models.logical_axes((), np.zeros(3)) == (None,)
+    attribute = jax.tree_util.GetAttrKey("query")
+    assert models.logical_axes((attribute,), np.zeros((2, 3, 4, 5))) == (None,) * 4
