@@ -1,5 +1,8 @@
 """A policy small enough to check by hand, ragged experience for it, and a float64 loop."""
 
+import functools
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +47,7 @@ def ragged_experience(seed=0, *, prompts=8, group=4, length=7):
     rng = np.random.default_rng(seed)
     shape = (prompts, group, length)
     lengths = rng.integers(1, length + 1, shape[:2])
-    lengths[0], lengths[1], lengths[2, 1] = length, 1, 0
+    lengths[0], lengths[1], lengths[-1, 1] = length, 1, 0
     mask = np.arange(length) < lengths[..., None]
     prompt_tokens = rng.integers(1, VOCABULARY, (prompts, 5)).astype(np.int32)
     experience = Experience(
@@ -61,15 +64,20 @@ def ragged_experience(seed=0, *, prompts=8, group=4, length=7):
     return jax.tree.map(jnp.asarray, experience._replace(logprobs=np.where(mask, noisy, np.nan)))
 
 
-def table_loss(monkeypatch, config=None, *, temperature=1.0):
+def table_loss(config=None, *, temperature=1.0):
     """`make_policy_loss` of the table policy."""
-    monkeypatch.setattr(policy_loss, "policy_logprobs", table_logprobs)
-    return make_policy_loss(
+    loss = make_policy_loss(
         config or LossConfig(),
         model=None,
         temperature=temperature,
         max_new_tokens=MAX_NEW_TOKENS,
     )
+
+    def of_the_table(params, batch):
+        with mock.patch.object(policy_loss, "policy_logprobs", table_logprobs):
+            return loss(params, batch)
+
+    return of_the_table
 
 
 def new_state(optimizer, params=None, *, aggregator_state=(), key=0):
@@ -77,7 +85,7 @@ def new_state(optimizer, params=None, *, aggregator_state=(), key=0):
     return TrainState(jnp.zeros((), jnp.int32), learner, aggregator_state, jax.random.key(key))
 
 
-def table_step(loss, *, optimizer=None, aggregator=None, learning=None, **parts):
+def step_of(loss, *, optimizer=None, aggregator=None, learning=None, **parts):
     """A jitted step; plain gradient descent at rate 1, so that an update is minus a gradient."""
     return jax.jit(
         make_train_step(
@@ -88,6 +96,16 @@ def table_step(loss, *, optimizer=None, aggregator=None, learning=None, **parts)
             **parts,
         )
     )
+
+
+@functools.cache
+def table_step(config=None, *, temperature=1.0, learning=None):
+    """The table policy's step, compiled once for all tests; with a penalty it has a reference."""
+    loss = table_loss(config, temperature=temperature)
+    parts = {}
+    if config is not None and config.kl_weight > 0.0:
+        parts["reference_logprobs"] = lambda params, e: table_logprobs(params, e)[0]
+    return step_of(loss, learning=learning, **parts)
 
 
 def descent(step, experience, *, reference=None):
