@@ -60,6 +60,12 @@ class Arithmetic:
     def __post_init__(self):
         if self.digits < 2:
             raise ValueError(f"task.digits={self.digits} must be at least 2")
+        for name in ("slip", "careful_slip", "too_long", "misformatted"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"task.{name}={getattr(self, name)} must lie in [0, 1]")
+        for name in ("budget", "num_train", "num_test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"task.{name}={getattr(self, name)} must be at least 1")
         sums = (9 * 10 ** (self.digits - 1)) ** 2
         if 2 * (self.num_train + self.num_test) > sums:
             raise ValueError(
