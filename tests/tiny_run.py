@@ -20,8 +20,6 @@ TINY = [
     "model.num_kv_heads=1",
     "model.head_width=8",
     "model.ff_width=16",
-    "task.num_train=16",
-    "task.num_test=8",
     "evaluation.num_prompts=8",
     "warm_start.num_steps=0",
     "warm_start.batch_size=8",
@@ -32,13 +30,14 @@ TINY = [
 
 @contextlib.contextmanager
 def compiled_once(directory: Path) -> Iterator[None]:
-    """Keeps what is compiled in a directory, so that the second tiny run need not wait for it."""
+    """Compiles in a hurry, and keeps what is compiled in a directory for the next tiny run."""
     settings = {
         "jax_compilation_cache_dir": str(directory),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_disable_most_optimizations": True,
     }
-    before = {name: getattr(jax.config, name) for name in settings}
+    before = {name: jax.config.values[name] for name in settings}
     try:
         for name, value in settings.items():
             jax.config.update(name, value)

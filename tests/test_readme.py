@@ -1,0 +1,203 @@
+"""The README is true: its commands and code run, and its tables are those of the package.
+
+How a fenced block is executed, by its language:
+
+- `python`: in a Python of its own. If the first line is `# NAME.py`, the block is also that file, for
+  the commands after it.
+- `bash`: line by line, in one directory for the whole document. `dvaojax` runs in this process, and
+  `train` in miniature: the settings of `tiny_run` come last. `pip` and `pytest` are `.ci/run`'s.
+- `text` is shown, not run. There is no other language.
+
+The main job itself, in full, is the one slow test.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_staircase import FLOORS
+from tiny_run import TINY, compiled_once
+
+import dvaojax.types
+from dvaojax import aggregators, cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def section(title):
+    """The text under a heading."""
+    return re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.M | re.S).group(1)
+
+
+def rows(text):
+    """The cells of the rows of a table, without its head."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def commands(kind):
+    """The commands of the `bash` blocks that begin with a program's name."""
+    lines = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+    split = [shlex.split(command) for line in lines for command in line.split(" && ")]
+    return [command for command in split if command[0] == kind]
+
+
+def test_blocks_are_of_a_kind_that_is_run():
+    assert {language for language, _ in BLOCKS} == {"bash", "python", "text"}
+    every = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+    programs = {shlex.split(part)[0] for line in every for part in line.split(" && ")}
+    assert programs == {"pip", "pytest", "dvaojax"}
+
+
+def test_ci_runs_the_commands_that_this_test_leaves_to_it():
+    assert commands("pip") == [["pip", "install", "."], ["pip", "install", ".[dev]"]]
+    assert commands("pytest") == [["pytest"]]
+    script = (ROOT / ".ci" / "run").read_text()
+    pattern = re.search(r"README_TESTS='(.*)'", script).group(1)
+    found = [line for line in README.splitlines() if re.fullmatch(pattern, line)]
+    assert found == ["pip install '.[dev]' && pytest"]
+
+
+def test_every_command_does_what_it_says(tmp_path, tmp_path_factory, monkeypatch):
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    monkeypatch.chdir(tmp_path)
+    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
+        for language, code in BLOCKS:
+            name = re.match(r"# (\w+\.py)\n", code)
+            if language == "python" and name:
+                Path(name.group(1)).write_text(code)
+            elif language == "bash":
+                for line in code.splitlines():
+                    for command in line.split(" && "):
+                        run_in_miniature(shlex.split(command))
+    runs = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert runs == {"arithmetic", "gdpo", "gentle", "reverse", "arithmetic-smoke"}
+    assert (tmp_path / "comparison" / "trade_off.png").is_file()
+
+
+def run_in_miniature(command):
+    program, *arguments = command
+    if program != "dvaojax":
+        return
+    if arguments[0] == "train" and "--smoke" not in arguments:
+        arguments += ["--set", *TINY]
+    assert cli.main(arguments) == 0, command
+
+
+@pytest.mark.parametrize(
+    "code", [code for language, code in BLOCKS if language == "python"], ids=lambda c: c[:20]
+)
+def test_code_runs_as_it_stands(code, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for promised in re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE):
+        assert promised in done.stdout
+
+
+def test_the_example_of_aggregators_alone_is_short_and_alone():
+    code = next(code for language, code in BLOCKS if language == "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    assert set(re.findall(r"^(?:from|import) (\S+)", code, re.M)) == {
+        "jax.numpy",
+        "dvaojax.aggregators",
+    }
+
+
+def test_the_table_of_methods_is_complete_and_cites_what_the_code_cites():
+    table = {row[0].strip("`"): row for row in rows(section("Methods"))}
+    assert table.keys() == aggregators.BY_NAME.keys()
+    for name, (_, equation, paper, is_not) in table.items():
+        module = sys.modules[aggregators.BY_NAME[name].__module__]
+        assert re.search(r"\d{4}\.\d{5}", module.__doc__ or "").group() in paper
+        assert equation
+        assert is_not
+
+
+def test_the_axis_letters_are_those_of_the_code():
+    pairs = r"`(\w)` *\| ([^|]+?) *\|"
+    told = dict(re.findall(pairs, section("Axis letters")))
+    meant = dict(re.findall(pairs, dvaojax.types.__doc__ or ""))
+    assert told == meant
+    assert len(told) == 12
+
+
+def test_the_tree_shows_every_room_on_its_floor():
+    lines = section("The tree").partition("```text\n")[2].splitlines()
+    floor, shown = -1, {}
+    for line in lines:
+        entry = re.match(r"  (\w+)(?:\.py|/) +(?:floor (\d))?", line)
+        if entry:
+            floor = int(entry.group(2) or floor)
+            shown[entry.group(1)] = floor
+    assert shown == {room: n for room, n in FLOORS.items() if room not in ("", "__main__")}
+
+
+def test_the_extras_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = {row[0].strip("`") for row in rows(section("Extras"))}
+    assert told == set(project["optional-dependencies"])
+
+
+def test_what_the_readme_says_of_dvao_is_so():
+    rewards = jnp.asarray(np.random.default_rng(0).random((50, 8, 3)), jnp.float32)
+    weights = jnp.array([1.0, 0.5, 2.0])
+    dvao = aggregators.dvao(rewards, weights)
+    combined = aggregators.reward_combination(rewards, weights)
+    agreement = aggregators.diagnostics(rewards, weights).agreement
+    # Reward combination times one number per group in [0, 1].
+    np.testing.assert_allclose(dvao, agreement[:, None] * combined, atol=1e-5)
+    assert ((agreement >= 0) & (agreement <= 1)).all()
+    # Not invariant to the scale of one reward.
+    scaled = aggregators.dvao(rewards * jnp.array([[[9.0, 1.0, 1.0]]]), weights)
+    assert not np.allclose(scaled, dvao, atol=1e-2)
+    # Weights over deviations give advantage combination over the sum of the weights.
+    inverse = weights[None, :] / jnp.std(rewards, axis=1)
+    separate = aggregators.advantage_combination(rewards, weights) / weights.sum()
+    np.testing.assert_allclose(aggregators.dvao(rewards, inverse), separate, atol=1e-5)
+
+
+def test_dvao_does_not_resolve_the_collapse_that_gdpo_resolves():
+    sums_0_and_1 = [[0.0, 0.0], [1.0, 0.0]]
+    sums_0_and_2 = [[0.0, 0.0], [1.0, 1.0]]
+    rewards, weights = jnp.array([sums_0_and_1, sums_0_and_2]), jnp.ones(2)
+    for method in (aggregators.reward_combination, aggregators.dvao):
+        np.testing.assert_allclose(method(rewards, weights), [[-1.0, 1.0], [-1.0, 1.0]], atol=1e-6)
+    one, two = aggregators.gdpo(rewards, weights)
+    assert two[1] > 1.5 * one[1]
+
+
+@pytest.mark.slow
+def test_the_main_job_reaches_its_targets(tmp_path):
+    """`dvaojax train` on this machine's cores, as the README says it."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "dvaojax", "train"], cwd=tmp_path, env=environment, check=True
+    )
+    seconds = time.perf_counter() - started
+    summary = json.loads((tmp_path / "runs" / "arithmetic" / "summary.json").read_text())
+    before, after = summary["before"], summary["after"]
+    print(f"main job: {seconds:.0f} s, before {before}, after {after}")
+    assert seconds < 300
+    assert summary["wall_seconds"] < 300
+    assert summary["problems"] == 512
+    assert before["accuracy"]["mean"] < 0.60
+    assert after["accuracy"]["mean"] >= 0.85
+    for objective in ("brevity", "format"):
+        assert before[objective]["mean"] < 0.75
+        assert after[objective]["mean"] >= 0.97
+    assert len(list((tmp_path / "runs" / "arithmetic" / "plots").glob("*.png"))) == 5
