@@ -16,7 +16,7 @@ class PromptCache(NamedTuple):
     """One layer's keys and values of the prompts, as prefill returns them.
 
     Attributes:
-        keys: `[B, N, P, C]`, rotated; what stands behind a prompt's end is never read.
+        keys: `[B, N, C, P]`, rotated; what stands behind a prompt's end is never read.
         values: `[B, N, P, C]`.
     """
 
@@ -28,19 +28,18 @@ class CompletionCache(NamedTuple):
     """One layer's keys and values of the completions, filled one column a step.
 
     Attributes:
-        keys: `[B, G, N, T, C]`, rotated.
-        values: `[B, G, N, T, C]`.
+        keys: `[B, N, G, C, T]`, rotated.
+        values: `[B, N, G, T, C]`.
     """
 
     keys: Array
     values: Array
 
     def write(self, keys: Array, values: Array, column: Array) -> "CompletionCache":
-        """A cache with `keys` and `values`, `[B, G, N, 1, C]`, in `column`."""
-        start = (0, 0, 0, column, 0)
+        """A cache with `keys`, `[B, N, G, C, 1]`, and `values`, `[B, N, G, 1, C]`, in `column`."""
         return CompletionCache(
-            lax.dynamic_update_slice(self.keys, keys, start),
-            lax.dynamic_update_slice(self.values, values, start),
+            lax.dynamic_update_slice(self.keys, keys, (0, 0, 0, 0, column)),
+            lax.dynamic_update_slice(self.values, values, (0, 0, 0, column, 0)),
         )
 
 
@@ -48,6 +47,9 @@ def empty_cache(
     config: ModelConfig, *, num_prompts: int, group_size: int, length: int
 ) -> tuple[CompletionCache, ...]:
     """Room for `length` tokens of every completion, one cache a layer."""
-    shape = (num_prompts, group_size, config.num_kv_heads, length, config.head_width)
-    zeros = jnp.zeros(shape, config.compute_dtype)
-    return (CompletionCache(zeros, zeros),) * config.num_layers
+    heads = (num_prompts, config.num_kv_heads, group_size)
+    cache = CompletionCache(
+        keys=jnp.zeros((*heads, config.head_width, length), config.compute_dtype),
+        values=jnp.zeros((*heads, length, config.head_width), config.compute_dtype),
+    )
+    return (cache,) * config.num_layers

@@ -20,8 +20,8 @@ from flax import nnx
 from jax import Array, lax
 
 from dvaojax.models.attention import (
+    cache_layout,
     group_attention,
-    heads_first,
     joint_attention,
     prompt_attention,
 )
@@ -91,7 +91,7 @@ class Decoder(nnx.Module):
 
         def step(x, layer):
             queries, keys, values = layer.project(x, positions)
-            cache = PromptCache(heads_first(keys), heads_first(values))
+            cache = PromptCache(*cache_layout(keys, values))
             return layer.finish(x, prompt_attention(queries, *cache)), cache
 
         hidden, stacked = self._scan(step, self._embed(tokens))
@@ -120,13 +120,13 @@ class Decoder(nnx.Module):
             `[B, G, D]` hidden states after the last norm, and the caches with `column` filled.
         """
         chex.assert_rank(tokens, 2)
-        prompt_where = _within(prompt_lengths, prompt_caches[0].keys.shape[2])
+        prompt_where = _within(prompt_lengths, prompt_caches[0].keys.shape[-1])
         positions = jnp.broadcast_to(prompt_lengths[:, None] + column, tokens.shape)[..., None]
-        seen = (_columns(caches[0].keys.shape[3]) <= column)[None]  # one query, all columns
+        seen = (_columns(caches[0].keys.shape[-1]) <= column)[None]  # one query, all columns
         x, filled = self._embed(tokens)[:, :, None], []
         for layer, prompt_cache, cache in zip(self._layers(), prompt_caches, caches, strict=True):
             queries, keys, values = layer.project(x, positions)
-            cache = cache.write(heads_first(keys), heads_first(values), column)
+            cache = cache.write(*cache_layout(keys, values), column)
             attended = group_attention(
                 queries, *prompt_cache, *cache, prompt_where=prompt_where, where=seen
             )

@@ -21,6 +21,8 @@ from decoder_oracle import (
 from dvaojax import models
 from dvaojax.models.cache import CompletionCache, empty_cache
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RAGGED = {"lengths": [5, 1, 3], "width": 5}
 # Several completions, groups of one, and the shortest completions there are.
 SHAPES = {
@@ -155,15 +157,19 @@ def test_decode_fills_one_column_and_reads_none_behind_it():
     params = random_params(QWEN3)
     prompts, lengths, completions = random_groups(QWEN3, **RAGGED, **SHAPES["group"])
     column, generator = 2, np.random.default_rng(4)
-    shape = (3, 3, QWEN3.num_kv_heads, 5, QWEN3.head_width)
+    shape = (3, QWEN3.num_kv_heads, 3, 5, QWEN3.head_width)
 
     def random_caches(behind):
         caches = []
         for _ in range(QWEN3.num_layers):
-            arrays = generator.normal(size=(2, *shape)).astype(np.float32)
-            arrays[..., column:, :] = behind
-            caches.append(CompletionCache(*map(jnp.asarray, arrays)))
+            keys, values = generator.normal(size=(2, *shape)).astype(np.float32)
+            keys[..., column:, :] = values[..., column:, :] = behind
+            caches.append(by_token(CompletionCache(jnp.asarray(keys), jnp.asarray(values))))
         return tuple(caches)
+
+    def by_token(cache):
+        """The cache with tokens before features, or back again."""
+        return cache._replace(keys=jnp.swapaxes(cache.keys, -1, -2))
 
     @jax.jit
     def decode(caches):
@@ -175,12 +181,16 @@ def test_decode_fills_one_column_and_reads_none_behind_it():
     kept = jax.device_get(caches)
     hidden, filled = decode(caches)
     chex.assert_trees_all_equal(caches, kept)  # what went in is as it was
-    for before, after in zip(jax.tree.leaves(caches), jax.tree.leaves(filled), strict=True):
-        is_new = np.any(np.asarray(before != after), axis=-1)  # [B, G, N, T]
+    pairs = zip(map(by_token, caches), map(by_token, filled), strict=True)
+    for before, after in (arrays for cache in pairs for arrays in zip(*cache, strict=True)):
+        is_new = np.any(np.asarray(before != after), axis=-1)  # [B, N, G, T]
         assert is_new[..., column].all()
         assert not np.delete(is_new, column, axis=-1).any()
 
-    poisoned = jax.tree.map(lambda a: a.at[..., column:, :].set(1e3), caches)
+    def poison(cache):
+        return by_token(jax.tree.map(lambda a: a.at[..., column:, :].set(1e3), by_token(cache)))
+
+    poisoned = tuple(map(poison, caches))
     chex.assert_trees_all_equal(decode(poisoned)[0], hidden)
 
 
@@ -189,7 +199,9 @@ def test_prompt_caches_are_one_per_layer_with_one_row_per_group():
     prefill = jax.jit(lambda p, tokens: models.apply(QWEN3, p).prefill(tokens)[1])
     caches = jax.eval_shape(prefill, random_params(QWEN3), prompts)
     assert len(caches) == QWEN3.num_layers
-    chex.assert_shape(jax.tree.leaves(caches), (3, QWEN3.num_kv_heads, 5, QWEN3.head_width))
+    heads, width = (3, QWEN3.num_kv_heads), QWEN3.head_width
+    chex.assert_shape([cache.keys for cache in caches], (*heads, width, 5))
+    chex.assert_shape([cache.values for cache in caches], (*heads, 5, width))
 
 
 def test_groups_that_do_not_fit_together_are_refused():
