@@ -2,8 +2,8 @@
 
 How a fenced block is executed, by its language:
 
-- `python`: in a Python of its own. If the first line is `# NAME.py`, the block is also that file, for
-  the commands after it.
+- `python`: in a Python of its own. If its first line is `# NAME.py`, it is also written to that
+  file, for the commands after it.
 - `bash`: line by line, in one directory for the whole document. `dvaojax` runs in this process, and
   `train` in miniature: the settings of `tiny_run` come last. `pip` and `pytest` are `.ci/run`'s.
 - `text` is shown, not run. There is no other language.
