@@ -12,6 +12,8 @@ from decoder_oracle import QWEN3, random_groups, random_params
 from dvaojax import models
 from dvaojax.models.cache import empty_cache
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CHANGES = {
     "vocab_size": 29,
     "width": 12,

@@ -1,0 +1,125 @@
+"""Meshes, the table that is read on them, and arrays that are split by it."""
+
+import dataclasses
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from decoder_oracle import FAMILIES, random_groups, random_params
+from jax.sharding import PartitionSpec
+
+from dvaojax import models, sharding
+from dvaojax.sharding import MeshConfig
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.mark.parametrize(
+    ("config", "number", "sizes"),
+    [
+        (MeshConfig(), 8, (8, 1, 1)),
+        (MeshConfig(), 1, (1, 1, 1)),
+        (MeshConfig(data=2, fsdp=2, tensor=2), 8, (2, 2, 2)),
+        (MeshConfig(data=2, fsdp=-1, tensor=2), 8, (2, 2, 2)),
+        (MeshConfig(data=1, fsdp=1, tensor=-1), 8, (1, 1, 8)),
+        (MeshConfig(data=-1, tensor=3), 6, (2, 1, 3)),
+    ],
+)
+def test_the_mesh_has_the_sizes_and_the_rest_where_asked(config, number, sizes):
+    mesh = sharding.make_mesh(config, jax.devices()[:number])
+    assert tuple(mesh.shape.items()) == tuple(zip(sharding.MESH_AXES, sizes, strict=True))
+    assert set(mesh.devices.flat) == set(jax.devices()[:number])
+
+
+def test_all_devices_by_default():
+    assert sharding.make_mesh(MeshConfig()).size == jax.device_count() == 8
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (MeshConfig(data=3), r"data=3 x fsdp=1 x tensor=1 does not fit 8 device\(s\)"),
+        (MeshConfig(data=2, fsdp=2), r"data=2 x fsdp=2 x tensor=1 does not fit 8 device\(s\)"),
+        (MeshConfig(data=16), r"data=16 x .* does not fit 8"),
+        (MeshConfig(tensor=3), r"data=-1 x fsdp=1 x tensor=3 does not fit 8 device\(s\)"),
+        (MeshConfig(tensor=16), r"tensor=16 does not fit 8"),
+        (MeshConfig(fsdp=-1), r"data=-1 x fsdp=-1 x tensor=1: sizes are positive, and -1 at most"),
+        (MeshConfig(data=0), r"data=0 x fsdp=1 x tensor=1: sizes are positive"),
+        (MeshConfig(data=8, fsdp=-2), r"fsdp=-2 x tensor=1: sizes are positive"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(config, message):
+    with pytest.raises(ValueError, match=message):
+        sharding.make_mesh(config)
+
+
+def test_logical_axes_are_read_from_one_table():
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    spec = sharding.named(mesh, "group", None, "heads", "layer").spec
+    assert spec == PartitionSpec(("data", "fsdp"), None, "tensor", None)
+    assert sharding.named(mesh).is_fully_replicated
+    mesh_axes = {a for axes in sharding.RULES.values() for a in np.atleast_1d(axes)}
+    assert mesh_axes == set(sharding.MESH_AXES)
+
+
+def test_every_logical_axis_of_the_decoder_stands_in_the_table():
+    config = dataclasses.replace(FAMILIES["qwen2"], tied_head=False)
+    leaves = jax.tree_util.tree_leaves_with_path(random_params(config))
+    names = {axis for path, leaf in leaves for axis in models.logical_axes(path, leaf)}
+    assert names - {None, "layer"} == set(sharding.RULES) - {"group"}
+
+
+def test_a_sharding_for_every_leaf_by_its_path():
+    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+    tree = {"wide": jnp.zeros((8, 6)), "scalar": jnp.zeros(())}
+    axes = {"wide": ("embed", "ff"), "scalar": ()}
+    out = sharding.shardings(mesh, tree, lambda path, leaf: axes[path[-1].key])
+    assert out["wide"].spec == PartitionSpec("fsdp", "tensor")
+    assert out["wide"].shard_shape((8, 6)) == (2, 3)
+    assert out["scalar"].is_fully_replicated
+
+
+MESHES = [
+    MeshConfig(),
+    MeshConfig(fsdp=2, tensor=2),
+    MeshConfig(data=1, tensor=8),
+]
+
+
+@pytest.mark.parametrize("mesh_config", MESHES, ids=str)
+def test_logits_and_gradients_do_not_depend_on_the_mesh(mesh_config, unsharded):
+    params, groups, run, expected = unsharded
+    mesh = sharding.make_mesh(mesh_config)
+    params = jax.device_put(params, sharding.shardings(mesh, params, models.logical_axes))
+    query = params["layers"]["query"]
+    assert math.prod(query.sharding.shard_shape(query.shape)) == query.size // (
+        mesh.shape["fsdp"] * mesh.shape["tensor"]
+    )
+    groups = jax.device_put(tuple(groups), sharding.named(mesh, "group"))
+    chex.assert_trees_all_close(
+        jax.device_get(run(params, *groups)), expected, atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def unsharded():
+    """A decoder whose sizes divide over eight devices, and its results on one."""
+    config = dataclasses.replace(
+        FAMILIES["qwen2"], vocab_size=24, num_heads=8, num_kv_heads=8, ff_width=24, num_layers=1
+    )
+    params = random_params(config)
+    groups = random_groups(
+        config, lengths=[1, 2, 3, 4] * 2, width=4, group_size=2, completion_length=3
+    )
+
+    @jax.jit
+    @jax.value_and_grad
+    def run(params, *groups):
+        model = models.apply(config, params)
+        logp, _ = models.token_logprobs(model(*groups), model.output_matrix(), groups[-1])
+        return jnp.mean(logp)
+
+    return params, groups, run, jax.device_get(run(params, *groups))
