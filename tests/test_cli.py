@@ -181,6 +181,7 @@ def test_settings_are_listed_as_they_are_taken(capsys):
         ("train --set weights.bravity=1", "the nearest is weights.brevity"),
         ("train --set sampling.top_k=4", "set them under evaluation.sampling"),
         ("train --set sampling.top_p=0.9", "set them under evaluation.sampling"),
+        ("train --set sampling.min_p=0.1", "set them under evaluation.sampling"),
         ("train --set sampling.temperature=0", "set them under evaluation.sampling"),
         ("train --set model.vocab_size=9", "model.vocab_size=9 is smaller than the 18 tokens"),
         ("train --set rewards.on_error=wrap", "'wrap' is not one of raise, mask"),
