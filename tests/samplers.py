@@ -1,6 +1,8 @@
 """Samplers as a run makes them, for the tests of the rollout."""
 
 import jax
+import numpy as np
+from decoder_oracle import QWEN3
 
 from dvaojax.rollout import completion_keys, rollout
 from dvaojax.sampling import Sampling
@@ -25,3 +27,10 @@ def make_sampler(config, *, group_size, **changes):
         return rollout(params, prompts, lengths, keys, config=config, **knobs)
 
     return sample
+
+
+def random_prompts(number, *, seed=0, width=5):
+    """Tokens `[number, width]`, padding included, and ragged lengths."""
+    generator = np.random.default_rng(seed)
+    tokens = generator.integers(0, QWEN3.vocab_size, (number, width)).astype(np.int32)
+    return tokens, np.resize([width, 1, 3], number).astype(np.int32)

@@ -1,5 +1,4 @@
-"""The sampler against the trainer, against the decoder's oracle, and against itself in other
-company. Compiled as a run compiles it, for what is compared is rounding."""
+"""The sampler against the decoder's oracle and against itself in other company; its program."""
 
 import dataclasses
 
@@ -7,41 +6,15 @@ import chex
 import jax
 import numpy as np
 import pytest
-from decoder_oracle import FAMILIES, QWEN3, Groups, logits, of_completions, random_params
+from decoder_oracle import QWEN3, Groups, logits, of_completions, random_params
 from jax.extend.core import jaxprs_in_params
-from samplers import LIMIT, make_sampler
+from samplers import LIMIT, make_sampler, random_prompts
 
 from dvaojax import models, sharding
 from dvaojax.rollout import completion_keys
 from dvaojax.sampling import Sampling
 
-
-def random_prompts(number, *, seed=0, width=5):
-    generator = np.random.default_rng(seed)
-    tokens = generator.integers(0, QWEN3.vocab_size, (number, width)).astype(np.int32)
-    return tokens, np.resize([width, 1, 3], number).astype(np.int32)
-
-
-@pytest.mark.parametrize(
-    ("family", "temperature"), [("qwen3", 0.6), ("qwen2", 1.0), ("llama", 1.3)]
-)
-def test_the_trainer_recomputes_the_samplers_logprobs(family, temperature):
-    config = FAMILIES[family]
-    params, (prompts, lengths) = random_params(config), random_prompts(6)
-    sample = make_sampler(config, group_size=4, sampling=Sampling(temperature), max_new_tokens=9)
-    done = sample(params, prompts, lengths, jax.random.key(0), np.arange(6))
-
-    @jax.jit
-    def recompute(params):
-        model = models.apply(config, params)
-        hidden = model(prompts, lengths, done.tokens)
-        matrix = model.output_matrix()
-        return models.token_logprobs(hidden, matrix, done.tokens, temperature=temperature)[0]
-
-    expected = np.where(done.mask, recompute(params), 0.0)
-    np.testing.assert_allclose(done.logprobs, expected, atol=1e-5)
-    assert 0 < np.sum(done.mask) < done.mask.size  # some stopped, none before it began
-    assert np.all(np.asarray(done.logprobs)[np.asarray(done.mask)] < 0.0)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_temperature_zero_is_the_argmax_of_teacher_forcing():
