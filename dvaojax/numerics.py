@@ -86,13 +86,11 @@ def moments(values: Array, where: Array, *, ddof: int = 0) -> Moments:
     Raises:
         ValueError: `ddof` is neither 0 nor 1.
     """
-    if ddof not in (0, 1):
-        raise ValueError(f"ddof is 0 (population) or 1 (sample), not {ddof!r}")
-    count, total, low, high = _extent(values, where)
+    require_ddof(ddof)
+    # The results depend neither on the pivot nor on the span: no gradient passes through them.
+    count, total, low, high = _extent(jax.lax.stop_gradient(values), where)
     pivot = jnp.where(count > 0, jnp.clip(safe_divide(total, count), low, high), 0)
     span = jnp.where(high - low >= jnp.finfo(values.dtype).tiny, high - low, 1)
-    # The results depend neither on the pivot nor on the span: no gradient passes through them.
-    pivot, span = jax.lax.stop_gradient((pivot, span))
 
     shifted = jnp.where(where, values - pivot, 0)
     first, second = _sum_and_sum_of_squares(shifted * (1 / span))
@@ -104,6 +102,12 @@ def moments(values: Array, where: Array, *, ddof: int = 0) -> Moments:
         centred=jnp.where(where, shifted - offset * span, 0),
         deviation=span * safe_sqrt(variance),
     )
+
+
+def require_ddof(ddof: int) -> None:
+    """Raise `ValueError` unless `ddof` is 0 or 1."""
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof is 0 (population) or 1 (sample), not {ddof!r}")
 
 
 def safe_sqrt(x: Array) -> Array:

@@ -39,6 +39,7 @@ from dvaojax.aggregators.reward_combination import reward_combination as reward_
 from dvaojax.aggregators.rloo import rloo as rloo
 from dvaojax.aggregators.rvpo import rvpo as rvpo
 from dvaojax.aggregators.rvpo import rvpo_variance_penalty as rvpo_variance_penalty
+from dvaojax.aggregators.rvpo import soft_minimum as soft_minimum
 from dvaojax.errors import UserError
 
 BY_NAME: dict[str, Callable[..., Array]] = {

@@ -7,10 +7,11 @@ one stops the run with the invariant's number and the group's index:
     checked = chex.chexify(jax.jit(functools.partial(check, "dvao")), async_check=False)
     checked(rewards, weights, advantages, mask=mask)
 
-Statements that compare two batches stand in `transformations`. Both use one list of numbers: 1 to
-35 concern reward combination (RC), advantage combination (AC) and DVAO, 36 to 42 GDPO, 50 to 56
-RVPO, 57 Lite PPO and 58 RLOO. What the papers state for the population's deviation is written for
-`ddof` 0 and 1 alike: with 1, mean squares carry the factor `(n - 1) / n`.
+Statements that compare two batches, or two methods on one, are the `assert_...` functions, written
+in `transformations` and exported here. All use one list of numbers: 1 to 35 concern reward
+combination (RC), advantage combination (AC) and DVAO, 36 to 42 GDPO, 50 to 56 RVPO, 57 Lite PPO and
+58 RLOO. What the papers state for the population's deviation is written for `ddof` 0 and 1 alike:
+with 1, mean squares carry the factor `(n - 1) / n`.
 
 An advantage is examined in units in which rounding is small: multiplied by its own divisor, over
 `S = sum_k w_k sigma_k` for methods that sum first. RC's divisor may be a small difference of large
@@ -21,14 +22,54 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 from jax import Array
-from jax.experimental import checkify
 from jax.typing import ArrayLike
 
 from dvaojax.aggregators import propositions
 from dvaojax.aggregators.facts import Combine, Facts, gather
-from dvaojax.aggregators.propositions import TOLERANCE, Units
+from dvaojax.aggregators.propositions import TOLERANCE, Units, assert_small
+from dvaojax.aggregators.transformations import assert_agree as assert_agree
+from dvaojax.aggregators.transformations import assert_cancels as assert_cancels
+from dvaojax.aggregators.transformations import (
+    assert_constant_objective_is_ignored as assert_constant_objective_is_ignored,
+)
+from dvaojax.aggregators.transformations import (
+    assert_duplication_invariant as assert_duplication_invariant,
+)
+from dvaojax.aggregators.transformations import (
+    assert_group_affine_invariant as assert_group_affine_invariant,
+)
+from dvaojax.aggregators.transformations import assert_joint_scale as assert_joint_scale
+from dvaojax.aggregators.transformations import assert_mean_square as assert_mean_square
+from dvaojax.aggregators.transformations import (
+    assert_objective_scale_invariant as assert_objective_scale_invariant,
+)
+from dvaojax.aggregators.transformations import (
+    assert_objective_scale_is_a_weight as assert_objective_scale_is_a_weight,
+)
+from dvaojax.aggregators.transformations import assert_odd as assert_odd
+from dvaojax.aggregators.transformations import (
+    assert_own_reward_never_hurts as assert_own_reward_never_hurts,
+)
+from dvaojax.aggregators.transformations import (
+    assert_permutation_equivariant as assert_permutation_equivariant,
+)
+from dvaojax.aggregators.transformations import assert_same as assert_same
+from dvaojax.aggregators.transformations import assert_sensitivities as assert_sensitivities
+from dvaojax.aggregators.transformations import assert_shift_invariant as assert_shift_invariant
+from dvaojax.aggregators.transformations import assert_soft_minimum as assert_soft_minimum
+from dvaojax.aggregators.transformations import (
+    assert_soft_minimum_expansion as assert_soft_minimum_expansion,
+)
+from dvaojax.aggregators.transformations import (
+    assert_soft_minimum_is_a_mean as assert_soft_minimum_is_a_mean,
+)
+from dvaojax.aggregators.transformations import assert_split_invariant as assert_split_invariant
+from dvaojax.aggregators.transformations import assert_weight_scale as assert_weight_scale
+from dvaojax.aggregators.transformations import (
+    assert_weights_undo_deviations as assert_weights_undo_deviations,
+)
+from dvaojax.aggregators.transformations import assert_within as assert_within
 
 
 def check(
@@ -61,25 +102,6 @@ def check(
         assert_small(
             invariant.excess(facts), invariant.statement, TOLERANCE[facts.advantages.dtype]
         )
-
-
-def assert_small(excess: Array, statement: str, tolerance: float) -> None:
-    """Assert that a statement is violated by no more than rounding, in any group.
-
-    Args:
-        excess: `[B]` or `[B, G]`, or `[]` for the whole batch: by how much; NaN is a violation.
-        statement: its number and wording.
-        tolerance: what rounding may leave.
-    """
-    per_group = jnp.max(excess.reshape(len(excess) if excess.ndim else 1, -1), axis=-1, initial=0)
-    worst = jnp.argmax(per_group)  # of NaN, the first
-    where = "group {worst}" if excess.ndim else "the batch"
-    checkify.check(
-        jnp.all(per_group <= tolerance),
-        f"invariant {statement}: violated in {where} by {{excess}}",
-        worst=worst,
-        excess=per_group[worst],
-    )
 
 
 class Invariant(NamedTuple):

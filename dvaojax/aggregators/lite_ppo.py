@@ -49,13 +49,15 @@ def lite_ppo(
     """
     batch = group.open_batch(rewards, weights, mask)
     # Means of groups are compared, so a large offset that all share must go before they round.
-    count = jnp.sum(batch.where, axis=(0, 1), dtype=batch.rewards.dtype)
-    offset = numerics.safe_divide(
-        numerics.masked_sum(batch.rewards, batch.where, axis=(0, 1)), count
+    num_objectives = batch.rewards.shape[-1]
+    overall = jax.vmap(numerics.moments, in_axes=-1)(
+        batch.rewards.reshape(-1, num_objectives), batch.where.reshape(-1, num_objectives)
     )
-    offset = jax.lax.stop_gradient(offset)[None, None, :]
+    offset = jax.lax.stop_gradient(overall.mean)[None, None, :]
     objectives = group.statistics(batch._replace(rewards=batch.rewards - offset), ddof=0)
-    batch_mean = numerics.safe_divide(jnp.sum(objectives.count * objectives.mean, axis=0), count)
+    batch_mean = numerics.safe_divide(
+        jnp.sum(objectives.count * objectives.mean, axis=0), jnp.sum(objectives.count, axis=0)
+    )
     departures = jnp.where(objectives.count > 0, objectives.mean - batch_mean[None, :], 0)
 
     total = group.weighted_sum(objectives.centred, batch.weights)

@@ -1,13 +1,15 @@
 """By how much a proposition is violated, as a function of the facts about one batch.
 
 Each function returns `[B]`, `[B, G]` or, for the batch as a whole, `[]`: at most rounding where the
-proposition holds. What each one states, and for which aggregator, stands in `invariants.BY_NAME`.
+proposition holds, which is what `assert_small` asserts. What each one states, and for which
+aggregator, stands in `invariants.BY_NAME`.
 """
 
 from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array
+from jax.experimental import checkify
 
 from dvaojax import numerics
 from dvaojax.aggregators import group
@@ -18,6 +20,26 @@ from dvaojax.aggregators.whitening import batch_moments
 TOLERANCE = {jnp.dtype("float32"): 1e-5, jnp.dtype("float64"): 1e-9}
 
 Units = Callable[[Facts], Array]  # to `[B]`: what brings the advantages to order 1; 0 leaves out
+
+
+def assert_small(excess: Array, statement: str, tolerance: float) -> None:
+    """Assert that a statement is violated by no more than rounding, in any group.
+
+    Args:
+        excess: `[B]` or `[B, G]`, or `[]` for the whole batch: by how much; NaN is a violation.
+        statement: its number and wording.
+        tolerance: what rounding may leave.
+    """
+    per_group = jnp.max(excess.reshape(len(excess) if excess.ndim else 1, -1), axis=-1, initial=0)
+    worst = jnp.argmax(per_group)  # of NaN, the first
+    where = "group {worst}" if excess.ndim else "the batch"
+    checkify.check(
+        jnp.all(per_group <= tolerance),
+        f"invariant {statement}: violated in {where} by {{excess}}",
+        worst=worst,
+        excess=per_group[worst],
+    )
+
 
 # Units: an advantage times these is `c / S` in the centred-sum family, a mean z-score elsewhere.
 

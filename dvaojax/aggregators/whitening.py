@@ -25,7 +25,12 @@ class BatchMoments(NamedTuple):
 
 
 def batch_moments(values: Array, counts: Array, *, ddof: int) -> BatchMoments:
-    """Moments of `values` `[B, G]`, each counted `counts` `[B, G]` times (0 leaves it out)."""
+    """Moments of `values` `[B, G]`, each counted `counts` `[B, G]` times (0 leaves it out).
+
+    Raises:
+        ValueError: `ddof` is neither 0 nor 1.
+    """
+    numerics.require_ddof(ddof)
     total = jnp.sum(counts)
     centred = values - numerics.safe_divide(jnp.sum(counts * values), total)
     correction = numerics.safe_sqrt(numerics.safe_divide(total, jnp.maximum(total - ddof, 1)))

@@ -1,0 +1,224 @@
+"""How long the advantages of a step take: every aggregator beside a loop and beside a copy.
+
+Claim under test: on 4,096 groups of 16 completions with 8 objectives, each aggregator is at least
+30 times faster, jitted, than a NumPy loop over the groups, and `dvao`, `reward_combination` and
+`advantage_combination` take at most 15 times as long as copying the rewards.
+
+    python experiments/benchmarks/aggregators.py
+    python experiments/benchmarks/aggregators.py --json times.json
+
+Everything is timed in one process, in turns, so that a busy machine slows all of it alike; the
+medians are printed. Needs: any machine, about half a minute. The loop computes what the aggregator
+does, with NumPy's own means and deviations of one group at a time.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dvaojax.aggregators import BY_NAME
+
+GROUPS, COMPLETIONS, OBJECTIVES = 4096, 16, 8
+FASTER_THAN_THE_LOOP = 30.0
+COPIES = {"dvao": 15.0, "reward_combination": 15.0, "advantage_combination": 15.0}
+
+
+def main() -> int:
+    """Time everything, print the table, and return 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of 10 calls (default 15)")
+    arguments = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(GROUPS, COMPLETIONS, OBJECTIVES)).astype(np.float32)
+    weights = rng.dirichlet(np.ones(OBJECTIVES)).astype(np.float32)
+    lengths = rng.integers(1, 1000, size=(GROUPS, COMPLETIONS))
+    on_device = tuple(map(jnp.asarray, (rewards, weights, lengths)))
+
+    calls = {name: _jitted_call(name, *on_device) for name in BY_NAME}
+    calls["copy"] = _call(jax.jit(jnp.copy), on_device[0])
+    jitted = _medians(calls, rounds=arguments.rounds, repeats=10)
+    loops = {name: _loop_call(name, rewards, weights, lengths) for name in BY_NAME}
+    looped = _medians(loops, rounds=3, repeats=1)
+
+    rows = [_row(name, jitted[name], looped[name], jitted["copy"]) for name in BY_NAME]
+    _print(rows, jitted["copy"])
+    if arguments.json:
+        report = {
+            "shape": [GROUPS, COMPLETIONS, OBJECTIVES],
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "copy_microseconds": jitted["copy"] * 1e6,
+            "aggregators": rows,
+        }
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 0 if all(row["met"] for row in rows) else 1
+
+
+def _call(function: Callable, *arguments) -> Callable[[], object]:
+    return lambda: jax.block_until_ready(function(*arguments))
+
+
+def _jitted_call(name: str, rewards, weights, lengths) -> Callable[[], object]:
+    extra = (lengths,) if name == "gdpo_token_weighted" else ()
+    return _call(jax.jit(BY_NAME[name]), rewards, weights, *extra)
+
+
+def _medians(
+    calls: dict[str, Callable[[], object]], *, rounds: int, repeats: int
+) -> dict[str, float]:
+    """Median seconds of each call: `rounds` turns through all of them, `repeats` calls a turn."""
+    for call in calls.values():
+        call()  # compiles
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            for _ in range(repeats):
+                start = time.perf_counter()
+                call()
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+# The loops: one group at a time, each with the defaults of its aggregator.
+
+
+def _loop_call(name: str, rewards, weights, lengths) -> Callable[[], object]:
+    return lambda: LOOPS[name](rewards, weights, lengths)
+
+
+def _each_group(one_group: Callable) -> Callable:
+    """A loop over groups of `one_group(rewards [G, K], weights) -> [G]`."""
+
+    def loop(rewards, weights, lengths):
+        del lengths
+        return np.stack([one_group(group, weights) for group in rewards])
+
+    return loop
+
+
+def _whitened(combine: Callable, *, epsilon: float, by_tokens: bool = False) -> Callable:
+    """Z-scores group by group, `combine(z [G, K], weights) -> [G]`, one whitening at the end."""
+
+    def loop(rewards, weights, lengths):
+        def one_group(group, weights):
+            deviation = group.std(axis=0, ddof=1) + epsilon
+            return combine((group - group.mean(axis=0)) / deviation, weights)
+
+        values = np.stack([one_group(group, weights) for group in rewards])
+        counts = lengths if by_tokens else np.ones_like(values)
+        mean = np.average(values, weights=counts)
+        variance = np.sum(counts * (values - mean) ** 2) / (np.sum(counts) - 1)
+        return (values - mean) / (np.sqrt(variance) + epsilon)
+
+    return loop
+
+
+def _grpo(group, weights):
+    total = group @ weights
+    return (total - total.mean()) / (total.std(ddof=1) + 1e-6)
+
+
+def _dr_grpo(group, weights):
+    total = group @ weights
+    return total - total.mean()
+
+
+def _rloo(group, weights):
+    total = group @ weights
+    return total - (total.sum() - total) / (len(total) - 1)
+
+
+def _reward_combination(group, weights):
+    total = group @ weights
+    return (total - total.mean()) / total.std()
+
+
+def _advantage_combination(group, weights):
+    return (group - group.mean(axis=0)) / group.std(axis=0) @ weights
+
+
+def _dvao(group, weights):
+    return (group - group.mean(axis=0)) @ weights / (group.std(axis=0) @ weights)
+
+
+def _lite_ppo(rewards, weights, lengths):
+    centred = _each_group(_dr_grpo)(rewards, weights, lengths)
+    return centred / ((rewards @ weights).std(ddof=1) + 1e-4)
+
+
+def _weighted(scores, weights):
+    return scores @ weights
+
+
+def _soft_minimum(scores, weights):
+    return -np.log(np.exp(-scores) @ weights)
+
+
+def _penalised_mean(scores, weights):
+    mean = scores @ weights
+    return mean - 0.5 * (scores - mean[:, None]) ** 2 @ weights
+
+
+LOOPS: dict[str, Callable] = {
+    "grpo": _each_group(_grpo),
+    "dr_grpo": _each_group(_dr_grpo),
+    "rloo": _each_group(_rloo),
+    "reward_combination": _each_group(_reward_combination),
+    "advantage_combination": _each_group(_advantage_combination),
+    "dvao": _each_group(_dvao),
+    "lite_ppo": _lite_ppo,
+    "gdpo": _whitened(_weighted, epsilon=1e-4),
+    "gdpo_token_weighted": _whitened(_weighted, epsilon=1e-6, by_tokens=True),
+    "rvpo": _whitened(_soft_minimum, epsilon=1e-6),
+    "rvpo_variance_penalty": _whitened(_penalised_mean, epsilon=1e-6),
+}
+
+
+def _row(name: str, jitted: float, looped: float, copy: float) -> dict:
+    """One line of the table; times in seconds."""
+    faster, copies = looped / jitted, jitted / copy
+    return {
+        "aggregator": name,
+        "microseconds": jitted * 1e6,
+        "loop_microseconds": looped * 1e6,
+        "times_faster_than_the_loop": faster,
+        "copies_of_the_rewards": copies,
+        "met": faster >= FASTER_THAN_THE_LOOP and copies <= COPIES.get(name, float("inf")),
+    }
+
+
+def _print(rows: list[dict], copy: float) -> None:
+    table = Table(
+        title=f"{GROUPS} groups x {COMPLETIONS} completions x {OBJECTIVES} objectives, float32; "
+        f"a copy of the rewards takes {copy * 1e6:.0f} us"
+    )
+    table.add_column("aggregator")
+    for heading in ("median us", "copies", "allowed", "loop us", "times faster", "target"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row["aggregator"],
+            f"{row['microseconds']:.0f}",
+            f"{row['copies_of_the_rewards']:.1f}",
+            f"{COPIES[row['aggregator']]:.0f}" if row["aggregator"] in COPIES else "-",
+            f"{row['loop_microseconds']:.0f}",
+            f"{row['times_faster_than_the_loop']:.0f}",
+            "met" if row["met"] else "MISSED",
+        )
+    Console(width=max(100, Console().width)).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

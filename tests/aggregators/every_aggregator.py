@@ -1,0 +1,32 @@
+"""All aggregators in one jitted function: the tests share what is compiled, once for each shape."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dvaojax.aggregators import BY_NAME
+
+
+def lengths_for(rewards):
+    """Lengths `[..., G]` in tokens, all different within a group."""
+    shape = jnp.shape(rewards)[:-1]
+    return jnp.arange(1, 1 + int(np.prod(shape))).reshape(shape)
+
+
+def call(function, rewards, weights, **kwargs):
+    """The function with lengths where it wants them."""
+    needs_lengths = function is BY_NAME["gdpo_token_weighted"]
+    return function(rewards, weights, *((lengths_for(rewards),) if needs_lengths else ()), **kwargs)
+
+
+@jax.jit
+def every(rewards, weights, mask):
+    """Advantages by name."""
+    return {name: call(function, rewards, weights, mask=mask) for name, function in BY_NAME.items()}
+
+
+def apply(name, rewards, weights, *, mask=None):
+    """The advantages of one of them, jitted."""
+    return every(rewards, weights, np.ones(jnp.shape(rewards), bool) if mask is None else mask)[
+        name
+    ]

@@ -1,0 +1,155 @@
+"""The exam that every aggregator sits. A new one joins `BY_NAME`; nothing changes here."""
+
+import functools
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every_aggregator import apply, call, every
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dvaojax import aggregators
+from dvaojax.aggregators import BY_NAME
+
+SHAPE = B, G, K = 8, 5, 3
+WEIGHTS = jnp.array([0.5, 0.3, 0.2])
+LENGTHS = jnp.arange(1, 1 + B * G).reshape(B, G)
+
+
+@pytest.fixture(params=list(BY_NAME))
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def rewards():
+    return jax.random.normal(jax.random.key(0), SHAPE)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_one_advantage_per_completion_in_float32(name, rewards, dtype):
+    advantages = apply(name, rewards.astype(dtype), WEIGHTS)
+    chex.assert_shape(advantages, (B, G))
+    chex.assert_type(advantages, jnp.float32)
+
+
+def test_works_without_jit(name, rewards):
+    eager = call(BY_NAME[name], rewards, WEIGHTS)
+    chex.assert_trees_all_close(eager, apply(name, rewards, WEIGHTS), atol=1e-6)
+
+
+def test_a_single_group_is_a_batch_of_one(name, rewards):
+    chex.assert_trees_all_close(
+        apply(name, rewards[0], WEIGHTS), apply(name, rewards[:1], WEIGHTS)[0], atol=1e-6
+    )
+
+
+def test_all_leading_axes_are_the_batch(name, rewards):
+    folded = apply(name, rewards.reshape(2, 4, G, K), WEIGHTS)
+    chex.assert_shape(folded, (2, 4, G))
+    chex.assert_trees_all_close(folded.reshape(B, G), apply(name, rewards, WEIGHTS), atol=1e-6)
+
+
+def test_weights_may_differ_between_groups(name, rewards):
+    same = apply(name, rewards, jnp.broadcast_to(WEIGHTS, (B, K)))
+    chex.assert_trees_all_close(same, apply(name, rewards, WEIGHTS), atol=1e-5)
+    own = jnp.broadcast_to(WEIGHTS, (B, K)).at[1].set(jnp.array([0.0, 0.0, 1.0]))
+    other = apply(name, rewards, own)
+    alone = apply(name, rewards[1:2], own[1:2])[0]
+    assert np.corrcoef(other[1], alone)[0, 1] > 1 - 1e-6
+    assert not np.allclose(other[1], apply(name, rewards, WEIGHTS)[1], atol=1e-3)
+
+
+def test_a_batch_of_no_groups(name):
+    chex.assert_shape(apply(name, jnp.zeros((0, G, K)), WEIGHTS), (0, G))
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_what_is_not_finite_is_refused_outside_jit_and_masked_inside(name, rewards, bad):
+    poisoned = rewards.at[2, 3, 1].set(bad)
+    mask = jnp.ones(SHAPE, bool).at[2, 3, 1].set(False)
+    expected = apply(name, rewards, WEIGHTS, mask=mask)
+    with pytest.raises(ValueError, match="1 of 120 rewards are NaN or infinite"):
+        call(BY_NAME[name], poisoned, WEIGHTS)
+    chex.assert_trees_all_close(apply(name, poisoned, WEIGHTS), expected, atol=1e-6)
+
+
+def test_weights_are_not_negative(rewards):
+    with pytest.raises(ValueError, match="a weight is negative or NaN"):
+        aggregators.dvao(rewards, -WEIGHTS)
+    with pytest.raises(ValueError, match="a weight is negative or NaN"):
+        aggregators.dvao(rewards, WEIGHTS * jnp.nan)
+
+
+@pytest.mark.parametrize(
+    ("weights", "mask"),
+    [
+        (jnp.ones(K + 1), None),
+        (jnp.ones((B + 1, K)), None),
+        (WEIGHTS, jnp.ones((B, G), bool)),
+        (WEIGHTS, jnp.ones(SHAPE)),
+    ],
+)
+def test_shapes_and_types_are_asserted_at_the_door(name, rewards, weights, mask):
+    with pytest.raises(AssertionError):
+        call(BY_NAME[name], rewards, weights, mask=mask)
+
+
+def test_lengths_have_the_shape_of_the_completions(rewards):
+    with pytest.raises(AssertionError):
+        aggregators.gdpo_token_weighted(rewards, WEIGHTS, LENGTHS[:, :-1])
+
+
+def test_ddof_is_zero_or_one(rewards):
+    for name, function in BY_NAME.items():
+        if "ddof" in aggregators.knobs_of(function):
+            lengths = (LENGTHS,) if name == "gdpo_token_weighted" else ()
+            with pytest.raises(ValueError, match="ddof is 0"):
+                function(rewards, WEIGHTS, *lengths, ddof=2)
+
+
+def test_maps_like_a_loop(rewards):
+    batches = rewards.reshape(4, 2, G, K)
+    mask = np.ones((2, G, K), bool)
+    mapped = jax.jit(jax.vmap(every, (0, None, None)))(batches, WEIGHTS, mask)
+    looped = [every(batch, WEIGHTS, mask) for batch in batches]
+    chex.assert_trees_all_close(mapped, jax.tree.map(lambda *x: jnp.stack(x), *looped), atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [PartitionSpec(("data", "fsdp")), PartitionSpec("fsdp")], ids=str)
+def test_sharding_over_groups_changes_nothing(name, rewards, spec):
+    mesh = jax.make_mesh((4, 2), ("data", "fsdp"))
+    mask = jax.random.bernoulli(jax.random.key(1), 0.8, SHAPE)
+    sharding = NamedSharding(mesh, spec)
+    whole = apply(name, rewards, WEIGHTS, mask=mask)
+    split = apply(
+        name, jax.device_put(rewards, sharding), WEIGHTS, mask=jax.device_put(mask, sharding)
+    )
+    chex.assert_trees_all_close(jax.device_get(split), jax.device_get(whole), atol=1e-6)
+
+
+def test_compiles_once(rewards):
+    traced = jax.jit(chex.assert_max_traces(every.__wrapped__, n=1))
+    for i in range(3):
+        traced(rewards + i, WEIGHTS, np.ones(SHAPE, bool))
+
+
+def test_sharpness_may_follow_a_schedule(rewards):
+    traced = jax.jit(lambda k: aggregators.rvpo(rewards, WEIGHTS, sharpness=k))
+    for k in (0.0, 0.5, 2.0, 1e4):
+        fixed = jax.jit(functools.partial(aggregators.rvpo, sharpness=k))(rewards, WEIGHTS)
+        chex.assert_trees_all_close(traced(jnp.float32(k)), fixed, atol=1e-5)
+        assert np.all(np.isfinite(fixed))
+
+
+def test_the_import_brings_jax_and_chex_alone():
+    code = (
+        "import sys; import dvaojax.aggregators, dvaojax.aggregators.invariants; "
+        "print([m for m in ('flax', 'optax', 'orbax', 'transformers') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,128 @@
+"""Gradients through the aggregators: closed forms (13 to 15), finite differences, and masks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dvaojax import aggregators
+from dvaojax.aggregators import advantage_combination, dvao, invariants, reward_combination
+
+B, G, K = 2, 5, 3
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def rewards():
+    return jnp.asarray(np.random.default_rng(0).normal(size=(B, G, K)))
+
+
+@pytest.fixture
+def weights():
+    return jnp.asarray([0.5, 0.3, 0.2], jnp.float64)
+
+
+def jacobian_of(function, rewards, weights):
+    """`[B, G, G, K]`: of each group's advantages by its own rewards."""
+
+    def one_group(r):
+        return function(r, weights)
+
+    return jax.jit(jax.vmap(jax.jacrev(one_group)))(rewards)
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_dvao(rewards, weights, ddof):
+    function = functools.partial(dvao, ddof=ddof)
+    deviation = jnp.std(rewards, axis=1, ddof=ddof)
+    invariants.assert_sensitivities(
+        jacobian_of(function, rewards, weights),
+        jnp.broadcast_to(function(rewards, weights)[..., None], rewards.shape),
+        (rewards - rewards.mean(1, keepdims=True)) / deviation[:, None],
+        weights[None] / (deviation @ weights)[:, None],
+        ddof=ddof,
+    )
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_reward_combination(rewards, weights, ddof):
+    function = functools.partial(reward_combination, ddof=ddof)
+    advantages = jnp.broadcast_to(function(rewards, weights)[..., None], rewards.shape)
+    invariants.assert_sensitivities(
+        jacobian_of(function, rewards, weights),
+        advantages,
+        advantages,
+        weights[None] / jnp.std(rewards @ weights, axis=1, ddof=ddof)[:, None],
+        ddof=ddof,
+    )
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_advantage_combination(rewards, weights, ddof):
+    function = functools.partial(advantage_combination, ddof=ddof)
+    deviation = jnp.std(rewards, axis=1, ddof=ddof)
+    scores = (rewards - rewards.mean(1, keepdims=True)) / deviation[:, None]
+    invariants.assert_sensitivities(
+        jacobian_of(function, rewards, weights),
+        scores,
+        scores,
+        weights[None] / deviation,
+        ddof=ddof,
+    )
+
+
+def test_a_wrong_sensitivity_is_caught(rewards, weights):
+    jacobian = jacobian_of(dvao, rewards, weights)
+    deviation = jnp.std(rewards, axis=1)
+    scores = (rewards - rewards.mean(1, keepdims=True)) / deviation[:, None]
+    with pytest.raises(ValueError, match="13 to 15"):  # AC's form, without the combined advantage
+        invariants.assert_sensitivities(
+            jacobian, scores, scores, weights[None] / (deviation @ weights)[:, None], ddof=0
+        )
+
+
+@pytest.mark.parametrize("name", aggregators.BY_NAME)
+def test_every_gradient_equals_finite_differences(name, rewards, weights):
+    function = aggregators.BY_NAME[name]
+    lengths = (jnp.arange(1, 1 + B * G).reshape(B, G),) if name == "gdpo_token_weighted" else ()
+    mask = np.ones((B, G, K), bool)
+    mask[0, 1, 2] = mask[1, 0, :] = False
+    probe = jnp.asarray(np.random.default_rng(1).normal(size=(B, G)))
+
+    @jax.jit
+    def scalar(r):
+        return jnp.sum(probe * function(r, weights, *lengths, mask=jnp.asarray(mask)))
+
+    gradient = jax.jit(jax.grad(scalar))(rewards)
+    step = 1e-6
+    for index in np.ndindex(B, G, K):
+        moved = rewards.at[index].add(step)
+        difference = (scalar(moved) - scalar(rewards.at[index].add(-step))) / (2 * step)
+        np.testing.assert_allclose(gradient[index], difference, atol=1e-7, err_msg=str(index))
+    assert np.all(np.asarray(gradient)[~mask] == 0)
+
+
+@pytest.mark.parametrize("name", aggregators.BY_NAME)
+def test_gradients_are_finite_where_nothing_can_be_learned(name):
+    function = aggregators.BY_NAME[name]
+    lengths = (jnp.ones((3, 4)),) if name == "gdpo_token_weighted" else ()
+    rewards = np.full((3, 4, 2), 0.1)
+    rewards[1, :, 0] = np.nan  # masked
+    rewards[2, :, 0] = [0, 1, 0, 1]
+    mask = np.isfinite(rewards)
+
+    def scalar(r, w):
+        return jnp.sum(function(r, w, *lengths, mask=jnp.asarray(mask)) ** 2)
+
+    by_rewards, by_weights = jax.jit(jax.grad(scalar, (0, 1)))(
+        jnp.asarray(rewards), jnp.asarray([0.5, 0.5])
+    )
+    assert np.all(np.isfinite(by_rewards))
+    assert np.all(np.isfinite(by_weights))

@@ -1,0 +1,272 @@
+"""Bugs that systems of this kind have shipped; the numbers are those of the collection of traps."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every_aggregator import apply, call
+
+from dvaojax import aggregators
+from dvaojax.aggregators import BY_NAME
+
+WEIGHTS = jnp.array([0.5, 0.3, 0.2])
+DIVIDING = [name for name in BY_NAME if name not in ("dr_grpo", "rloo")]
+
+
+def with_knobs(name, rewards, weights, **knobs):
+    return jax.jit(functools.partial(call, BY_NAME[name], **knobs))(rewards, weights)
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.fixture(params=list(BY_NAME))
+def name(request):
+    return request.param
+
+
+def test_trap_01_constant_groups_are_exactly_zero(name):
+    values = [0.1, 0.3, 0.35, 0.7, 1 / 3, -1e6 / 7, 1e-20, 1e34, 0.0]
+    for size in (1, 7):
+        rewards = jnp.asarray(np.broadcast_to(np.array(values)[:, None, None], (9, size, 3)))
+        rewards = rewards.astype(jnp.float32)
+        assert np.all(apply(name, rewards, WEIGHTS) == 0)
+        beside = rewards.at[:2].set(normal(2, size, 3))
+        assert np.all(apply(name, beside, WEIGHTS)[2:] == 0), "beside groups that do teach"
+    assert np.all(apply(name, rewards.astype(jnp.bfloat16), WEIGHTS) == 0)
+
+
+def test_trap_02_small_differences_are_not_floored():
+    rewards = jnp.array([1.00000, 1.00001, 1.00001, 2.00001, 2.00000, 2.00001]).reshape(2, 3, 1)
+    values = np.asarray(rewards, np.float64)
+    expected = (values - values.mean(1, keepdims=True)) / values.std(1, keepdims=True)
+    actual = aggregators.reward_combination(rewards, jnp.ones(1))
+    np.testing.assert_allclose(actual, expected[..., 0], rtol=1e-5)
+    sample = (values - values.mean(1, keepdims=True)) / (
+        values.std(1, ddof=1, keepdims=True) + 1e-6
+    )
+    np.testing.assert_allclose(aggregators.grpo(rewards, jnp.ones(1)), sample[..., 0], rtol=1e-5)
+
+
+def test_trap_02_neighbouring_floats_are_told_apart():
+    low = np.float32(1.0)
+    rewards = jnp.asarray([[low], [np.nextafter(low, np.float32(2))]])
+    for method in (aggregators.reward_combination, aggregators.dvao):
+        np.testing.assert_allclose(method(rewards, jnp.ones(1)), [-1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("total", [1.0, 0.3, 100.0])
+def test_trap_03_rewards_that_cancel_leave_no_noise(total):
+    first = jax.random.uniform(jax.random.key(0), (8, 7))
+    rewards = jnp.stack([first, total - first], axis=-1)
+    for name in DIVIDING:
+        if not name.startswith("rvpo"):  # to RVPO disagreement is a signal of its own
+            advantages = apply(name, rewards, jnp.array([0.5, 0.5]))
+            limit = 1e-5 if total <= 1 else 1e-4  # what float32 leaves of 100 - x is that coarse
+            assert np.max(np.abs(advantages)) < limit, name
+
+
+def test_trap_03_rvpo_sees_no_signal_in_binary_rewards_that_cancel():
+    first = jnp.tile(jnp.array([0.0, 1.0, 1.0, 0.0]), (3, 1))
+    rewards = jnp.stack([first, 1 - first], axis=-1)
+    for name in ("rvpo", "rvpo_variance_penalty"):
+        assert np.max(np.abs(apply(name, rewards, jnp.array([0.5, 0.5])))) < 1e-5
+
+
+@pytest.mark.parametrize(("ddof", "largest"), [(0, 7**0.5), (1, 7 / 8**0.5)])
+def test_trap_04_the_largest_score_depends_on_ddof(ddof, largest):
+    rewards = jnp.zeros((8, 1)).at[3].set(1.0)
+    for name in ("grpo", "reward_combination", "advantage_combination", "dvao"):
+        advantages = BY_NAME[name](rewards, jnp.ones(1), ddof=ddof, epsilon=0.0)
+        np.testing.assert_allclose(advantages[3], largest, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "expected"),
+    [
+        ("dr_grpo", {}, [[-1, 1], [-2, 2]]),
+        ("rloo", {}, [[-2, 2], [-4, 4]]),
+        ("grpo", {"epsilon": 0.0}, [[-(0.5**0.5), 0.5**0.5]] * 2),
+        ("grpo", {"epsilon": 0.0, "ddof": 0}, [[-1, 1]] * 2),
+        ("grpo", {"epsilon": 1.0, "ddof": 0}, [[-0.5, 0.5], [-2 / 3, 2 / 3]]),
+        (
+            "lite_ppo",
+            {"epsilon": 0.0, "ddof": 0},
+            [[-(0.4**0.5), 0.4**0.5], [-(1.6**0.5), 1.6**0.5]],
+        ),
+    ],
+)
+def test_trap_05_golden_numbers_for_every_option(name, knobs, expected):
+    rewards = jnp.array([[0.0, 2.0], [-1.0, 3.0]])[..., None]  # means 1 and 1
+    np.testing.assert_allclose(BY_NAME[name](rewards, jnp.ones(1), **knobs), expected, rtol=1e-6)
+
+
+def test_trap_06_every_member_moves_every_advantage(name):
+    rewards = normal(2, 5, 3)
+    base = apply(name, rewards, WEIGHTS)
+    for i in range(5):
+        moved = apply(name, rewards.at[0, i].add(0.7), WEIGHTS)
+        assert np.all(np.abs(moved - base)[0] > 1e-5)
+
+
+def test_trap_07_identical_prompts_stay_separate_groups():
+    rewards = normal(1, 5, 3)
+    twice = jnp.concatenate([rewards, rewards + 10.0])
+    for name in ("grpo", "dvao", "advantage_combination", "rloo", "dr_grpo"):
+        np.testing.assert_allclose(
+            apply(name, twice, WEIGHTS), np.tile(apply(name, rewards, WEIGHTS), (2, 1)), atol=1e-5
+        )
+
+
+def test_trap_07_a_short_group_is_a_masked_one(name):
+    rewards, mask = normal(2, 5, 3), np.ones((2, 5, 3), bool)
+    mask[1, 3:] = False
+    padded = apply(name, rewards, WEIGHTS, mask=mask)
+    refilled = apply(name, rewards.at[1, 3:].set(99.0), WEIGHTS, mask=mask)
+    np.testing.assert_array_equal(padded, refilled)
+    assert np.all(padded[1, 3:] == 0)
+    if name in ("grpo", "dvao", "advantage_combination", "rloo", "dr_grpo", "reward_combination"):
+        short = apply(name, rewards[1:, :3], WEIGHTS)
+        np.testing.assert_allclose(padded[1:, :3], short, rtol=1e-5, atol=1e-6)
+
+
+def test_trap_08_groups_of_one_teach_nothing_and_groups_of_two_are_finite(name):
+    assert np.all(apply(name, normal(9, 1, 3), WEIGHTS) == 0)
+    assert np.all(np.isfinite(apply(name, normal(2, 2, 3), WEIGHTS)))
+
+
+def test_trap_08_a_pair_is_one_over_root_two_apart():
+    advantages = aggregators.grpo(jnp.array([[0.0], [1.0]]), jnp.ones(1), epsilon=0.0)
+    np.testing.assert_allclose(advantages, [-(0.5**0.5), 0.5**0.5], rtol=1e-6)
+
+
+# The others are whitened about a mean that is not the group's (statements 37 and 54).
+@pytest.mark.parametrize("name", [n for n in BY_NAME if "rvpo" not in n and "token" not in n])
+def test_trap_09_advantages_sum_to_zero_in_every_group(name):
+    mask = np.random.default_rng(3).random((2, 5, 3)) < 0.8
+    advantages = apply(name, normal(2, 5, 3), WEIGHTS, mask=mask)
+    np.testing.assert_allclose(np.sum(advantages, axis=1), 0, atol=1e-5)
+
+
+def test_trap_10_leave_one_out_takes_no_deviation():
+    assert aggregators.knobs_of(aggregators.rloo) == {}
+    with pytest.raises(ValueError, match="rloo has no knob 'ddof'"):
+        aggregators.make("rloo", WEIGHTS, ddof=1)
+
+
+def test_trap_11_a_swapped_pair_cancels():
+    rewards = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
+    for name in BY_NAME:
+        np.testing.assert_allclose(apply(name, rewards, jnp.array([0.5, 0.5])), 0, atol=1e-6)
+    assert "(1, 0) and (0, 1)" in aggregators.gdpo.__doc__
+
+
+def test_trap_12_every_objective_is_used(name):
+    rewards = normal(2, 5, 3)
+    base = apply(name, rewards, WEIGHTS)
+    for k in range(3):
+        moved = apply(name, rewards.at[0, 0, k].add(2.0), WEIGHTS)
+        assert not np.allclose(moved, base, atol=1e-4)
+
+
+def test_trap_13_a_penalty_changes_the_advantages(name):
+    rewards = normal(2, 5, 3)
+    penalty = -jnp.abs(normal(2, 5, seed=1))
+    punished = apply(name, rewards.at[..., 2].set(penalty), WEIGHTS)
+    spared = apply(name, rewards.at[..., 2].set(0), WEIGHTS)
+    assert not np.allclose(punished, spared, atol=1e-3)
+
+
+def test_trap_14_weights_go_by_name():
+    weights = {"accuracy": 0.5, "brevity": 0.3, "format": 0.2}
+    one = aggregators.named_weights(weights, ["accuracy", "brevity", "format"])
+    other = aggregators.named_weights(weights, ["format", "accuracy", "brevity"])
+    rewards = normal(2, 4, 3)
+    np.testing.assert_allclose(
+        aggregators.dvao(rewards, one),
+        aggregators.dvao(rewards[..., jnp.array([2, 0, 1])], other),
+        atol=1e-6,
+    )
+
+
+def test_trap_15_an_unscored_completion_moves_nobody(name):
+    rewards, mask = normal(2, 5, 3), np.ones((2, 5, 3), bool)
+    mask[0, 3] = False
+    advantages = apply(name, rewards.at[0, 3].set(jnp.nan), WEIGHTS, mask=mask)
+    other = apply(name, rewards.at[0, 3].set(1e6), WEIGHTS, mask=mask)
+    np.testing.assert_array_equal(advantages, other)
+    assert np.all(advantages[0, 3] == 0)
+    assert np.all(np.isfinite(advantages))
+
+
+def test_trap_15_one_unscored_objective_counts_as_its_groups_mean(name):
+    rewards, mask = normal(2, 5, 3), np.ones((2, 5, 3), bool)
+    mask[0, 3, 1] = False
+    advantages = apply(name, rewards.at[0, 3, 1].set(jnp.nan), WEIGHTS, mask=mask)
+    assert np.all(np.isfinite(advantages))
+    if name in (
+        "dr_grpo",
+        "rloo",
+        "lite_ppo",
+    ):  # filling in the mean changes no deviation of theirs
+        mean = jnp.mean(rewards[0, mask[0, :, 1], 1])
+        filled = apply(name, rewards.at[0, 3, 1].set(mean), WEIGHTS)
+        np.testing.assert_allclose(advantages, filled, atol=1e-6)
+
+
+def test_trap_16_scale_dominance():
+    rewards, scales = normal(2, 5, 3), jnp.array([1.0, 1.0, 300.0])
+    scaled = rewards * scales[None, None] + jnp.array([5.0, -2.0, 0.0])[None, None]
+    for name in ("advantage_combination", "gdpo", "rvpo"):
+        np.testing.assert_allclose(
+            with_knobs(name, scaled, WEIGHTS, epsilon=0.0),
+            with_knobs(name, rewards, WEIGHTS, epsilon=0.0),
+            atol=2e-5,
+        )
+    # These are not invariant; what holds is that a scale acts as a weight.
+    for name in ("reward_combination", "dvao"):
+        loud = apply(name, scaled, WEIGHTS)
+        assert np.any(np.sign(loud) != np.sign(apply(name, rewards, WEIGHTS)))
+        np.testing.assert_allclose(loud, apply(name, rewards, WEIGHTS * scales), atol=1e-5)
+
+
+def test_trap_17_no_knob_is_ignored(name):
+    function = BY_NAME[name]
+    others = {"ddof": 0, "epsilon": 0.3, "variance_epsilon": 0.3, "sharpness": 3.0, "penalty": 2.0}
+    rewards = normal(2, 5, 3)
+    base = apply(name, rewards, WEIGHTS)
+    for knob, default in aggregators.knobs_of(function).items():
+        value = others[knob] if default != others[knob] else 1
+        assert not np.allclose(with_knobs(name, rewards, WEIGHTS, **{knob: value}), base, atol=1e-4)
+    assert set(inspect.signature(function).parameters) == {
+        "rewards",
+        "weights",
+        "mask",
+        *(["lengths"] if name == "gdpo_token_weighted" else []),
+        *aggregators.knobs_of(function),
+    }
+
+
+def test_trap_18_whitening_over_tokens_is_another_estimator():
+    rewards = jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 4, 1)
+    lengths = jnp.array([[10, 10, 1000, 1000]])
+    tokens = aggregators.gdpo_token_weighted(rewards, jnp.ones(1), lengths)
+    np.testing.assert_allclose(tokens, [[10.0, 10.0, -0.1, -0.1]], rtol=5e-4)
+    sequences = aggregators.gdpo(rewards, jnp.ones(1))
+    np.testing.assert_allclose(sequences, [[0.8660, 0.8660, -0.8660, -0.8660]], rtol=5e-4)
+    equal = aggregators.gdpo_token_weighted(rewards, jnp.ones(1), jnp.ones((1, 4)))
+    np.testing.assert_allclose(equal, sequences, rtol=5e-4)
+
+
+def test_trap_20_inputs_are_left_alone(name):
+    rewards = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    weights = np.array([0.5, 0.3, 0.2], np.float32)
+    mask = np.ones((2, 5, 3), bool)
+    before = rewards.copy(), weights.copy(), mask.copy()
+    apply(name, rewards, weights, mask=mask)
+    for now, then in zip((rewards, weights, mask), before, strict=True):
+        np.testing.assert_array_equal(now, then)
