@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import numpy as np
 from jax import Array
+from jax.experimental import checkify
 
 from dvaojax import aggregators, files
 from dvaojax.aggregators import invariants
@@ -167,7 +167,8 @@ def _invariant_check(config: Config) -> Callable[[int, Experience, Array], None]
         return lambda step, experience, advantages: None
     weights = aggregators.named_weights(config.weights, config.objectives)
     examine = partial(invariants.check, config.aggregator, **aggregator_knobs(config))
-    checked = chex.chexify(jax.jit(examine), async_check=False)
+    # What `chex.chexify` does, compiled once and without its warning at the end of every process.
+    checked = jax.jit(checkify.checkify(examine))
     signature = inspect.signature(aggregators.BY_NAME[config.aggregator])
     takes_lengths = "lengths" in signature.parameters
 
@@ -175,7 +176,8 @@ def _invariant_check(config: Config) -> Callable[[int, Experience, Array], None]
         rewards, mask = experience.rewards, experience.reward_mask
         lengths = experience.completion_mask.sum(axis=-1) if takes_lengths else None
         try:
-            checked(rewards, weights, advantages, mask=mask, lengths=lengths)
+            violation, _ = checked(rewards, weights, advantages, mask=mask, lengths=lengths)
+            violation.throw()
         except ValueError as error:
             raise TrainingError(f"step {step}, {config.aggregator}: {error}") from error
 

@@ -1,0 +1,158 @@
+"""A run that takes seconds: a task of its own, a model of one layer, two groups of four."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from dvaojax import sharding
+from dvaojax.aggregators import Aggregator
+from dvaojax.config import Config, EvaluationConfig
+from dvaojax.learning import policy_loss
+from dvaojax.learning.optimizer import OptimizerConfig
+from dvaojax.learning.train_step import LearningConfig
+from dvaojax.learning.warm_start import WarmStartConfig
+from dvaojax.models import ModelConfig
+from dvaojax.rewards.length import within_budget
+from dvaojax.tasks.characters import CharacterTokenizer
+from dvaojax.train import program
+from dvaojax.types import Prompt
+
+
+def digits(completion, reference):
+    """Share of the characters that are digits: varies from the first step on."""
+    del reference
+    return sum(c.isdigit() for c in completion.text) / max(len(completion.text), 1)
+
+
+def largest(completion, reference):
+    """The largest digit's distance from the reference; does not apply where there is none."""
+    found = [int(c) for c in completion.text if c.isdigit()]
+    return -abs(max(found) - int(reference)) / 9 if found else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """A task in one file, as a researcher would add it: write the digit after this one."""
+
+    num_train: int = 5  # does not divide by the prompts of a step
+
+    name = "digits"
+    tokenizer = CharacterTokenizer("0123456789+=[]")
+    max_prompt_length = 4
+
+    @property
+    def objectives(self):
+        return {
+            "digits": digits,
+            "largest": largest,
+            "brevity": partial(within_budget, budget=5),
+        }
+
+    def prompts(self, split):
+        numbers = range(self.num_train) if split == "train" else range(5, 13)
+        return [Prompt("+" * (i % 3) + f"{i}", str(i + 1), i) for i in numbers]
+
+    def demonstration(self, prompt, generator):
+        return f"{prompt.reference}{generator.choice(['', ']'])}"
+
+
+MODEL = ModelConfig(
+    vocab_size=16, width=16, num_layers=1, num_heads=4, num_kv_heads=4, head_width=4, ff_width=16
+)
+
+CONFIG = Config(
+    name="mini",
+    task=Digits(),
+    weights={"digits": 1.0, "largest": 0.5, "brevity": 2.0},
+    num_steps=6,
+    prompts_per_step=2,
+    group_size=4,
+    max_new_tokens=8,
+    model=MODEL,
+    learning=LearningConfig(),
+    optimizer=OptimizerConfig(learning_rate=0.02, schedule="linear", warmup_updates=1),
+    warm_start=WarmStartConfig(num_steps=2, batch_size=2),
+    evaluation=EvaluationConfig(num_prompts=4),
+)
+
+
+def miniature(**changes):
+    """The run with some settings changed; those of a section as a dict."""
+    for name, value in changes.items():
+        if isinstance(value, dict) and name != "weights":
+            changes[name] = dataclasses.replace(getattr(CONFIG, name), **value)
+    return dataclasses.replace(CONFIG, **changes)
+
+
+# Several updates a step, a penalty, and an aggregator that remembers and draws.
+EPOCHS = miniature(
+    learning={"epochs": 2, "mini_batches": 2},
+    loss={"kl_weight": 0.1},
+    checkpoints={"every": 3},
+)
+PLAIN = miniature(checkpoints={"every": 4})
+
+
+def remembering(config):
+    """Running means of the rewards as a baseline, and noise: state and key both matter."""
+    weights = jnp.asarray([config.weights[name] for name in config.objectives])[None, None]
+
+    def init(num_objectives):
+        return {"means": jnp.zeros(num_objectives), "updates": jnp.zeros((), jnp.int32)}
+
+    def update(rewards, mask, state, key, /, *, lengths=None):
+        del lengths
+        seen = jnp.sum(jnp.where(mask, rewards, 0.0), axis=(0, 1)) / mask[..., 0].size
+        means = 0.9 * state["means"] + 0.1 * seen
+        centred = jnp.where(mask, rewards - means[None, None], 0.0)
+        advantages = jnp.sum(centred * weights, axis=-1)
+        noise = 0.1 * jax.random.normal(key, advantages.shape)
+        return advantages + noise, {"means": means, "updates": state["updates"] + 1}
+
+    return Aggregator(init, update)
+
+
+def make_mesh_of(count):
+    """`sharding.make_mesh` on the first devices alone."""
+    make_mesh = sharding.make_mesh
+
+    def make(config, devices=None):
+        return make_mesh(config, devices or jax.devices()[:count])
+
+    return mock.patch.object(sharding, "make_mesh", make)
+
+
+def pair_logprobs(params, experience, *, model, temperature):
+    """`policy_logprobs` of the embedding alone: a policy whose step compiles in a second."""
+    tokens = experience.completion_tokens
+    before = jnp.concatenate([jnp.zeros_like(tokens[..., :1]), tokens[..., :-1]], axis=-1)
+    embedding = params["embedding"]
+    logits = jnp.einsum("bgtd,vd->bgtv", embedding[before], embedding) / temperature
+    logprobs = jax.nn.log_softmax(logits)
+    chosen = jnp.take_along_axis(logprobs, tokens[..., None], axis=-1)[..., 0]
+    return chosen, -jnp.sum(jnp.exp(logprobs) * logprobs, axis=-1)
+
+
+@contextlib.contextmanager
+def quick_programs() -> Iterator[None]:
+    """Runs on one device that learn with `pair_logprobs` and compile each sampler but once."""
+    make, made = program._sampler, {}
+
+    def sampler(config, sampling, group_size, by_group):
+        key = (config.model, config.max_new_tokens, config.task, sampling, group_size)
+        if key not in made:
+            made[key] = make(config, sampling, group_size, by_group)
+        return made[key]
+
+    with (
+        make_mesh_of(1),
+        mock.patch.object(program, "_sampler", sampler),
+        mock.patch.object(policy_loss, "policy_logprobs", pair_logprobs),
+        mock.patch.object(program, "policy_logprobs", pair_logprobs),
+    ):
+        yield

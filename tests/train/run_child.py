@@ -1,0 +1,65 @@
+"""A run in a process of its own, that can be made to die or to wait for a signal at a step.
+
+python run_child.py RUNS CONFIG START [--die-at STEP CHECKPOINT | --wait-at STEP]
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import miniature
+
+from dvaojax.train import Interrupted, loop, session, train
+
+INTERRUPTED = 75
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("config", choices=["PLAIN", "EPOCHS"])
+    parser.add_argument("start", choices=["create", "resume"])
+    parser.add_argument("--die-at", type=int, nargs=2, metavar=("STEP", "CHECKPOINT"))
+    parser.add_argument("--wait-at", type=int)
+    arguments = parser.parse_args()
+    config = getattr(miniature, arguments.config)
+    write_down = loop._write_down
+
+    def watched(session, step, *rest):
+        write_down(session, step, *rest)
+        if arguments.die_at and step == arguments.die_at[0]:
+            wait_for(session.directory.checkpoints / str(arguments.die_at[1]))
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == arguments.wait_at:
+            (arguments.runs / "waiting").touch()
+            wait_for(arguments.runs / "signalled")
+
+    patches = [mock.patch.object(loop, "_write_down", watched)]
+    patches += [mock.patch.object(loop, "plot_run", return_value=[])]
+    if arguments.config == "EPOCHS":
+        patches += [mock.patch.object(session, "make_aggregator", miniature.remembering)]
+    for patch in patches:
+        patch.start()
+    try:
+        train(config, arguments.runs, start=arguments.start)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def wait_for(path: Path) -> None:
+    """Returns once the path exists."""
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""A step's experience: which problems, whose rewards, how wide."""
+
+import jax
+import miniature
+import numpy as np
+import pytest
+
+from dvaojax import sharding
+from dvaojax.data.stream import PromptStream
+from dvaojax.rewards import RewardSuite
+from dvaojax.train.collect import Collector, length_bucket
+from dvaojax.types import Rollout
+
+TEXTS = [["7", "12]", "+", "9999"], ["", "0", "34", "]]"]]
+CALLS = []
+
+
+def sample(params, tokens, lengths, key, serials):
+    """A sampler that writes the texts above, whatever it is asked."""
+    CALLS.append((params, jax.device_get((tokens, lengths, serials)), key))
+    encode = miniature.Digits.tokenizer.encode
+    rows = [[[*encode(text), 1] for text in group] for group in TEXTS]
+    width = 8
+    tokens = np.array([[row + [0] * (width - len(row)) for row in g] for g in rows], np.int32)
+    mask = np.array([[[i < len(row) for i in range(width)] for row in g] for g in rows])
+    stopped = np.array([[True] * 3 + [False], [True] * 4])
+    logprobs = np.where(mask, -tokens / 10, 0).astype(np.float32)
+    return Rollout(*map(jax.numpy.asarray, (tokens, mask, logprobs, stopped)))
+
+
+@pytest.fixture
+def collected():
+    CALLS.clear()
+    task, mesh = miniature.Digits(), sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:2])
+    collector = Collector(
+        task=task,
+        stream=PromptStream(task.prompts("train"), seed=4),
+        suite=RewardSuite(task.objectives),
+        sample=sample,
+        key=jax.random.key(8),
+        prompts_per_step=2,
+        max_new_tokens=8,
+        sharding=sharding.named(mesh, "group"),
+    )
+    return collector.collect("the parameters", 6)
+
+
+def test_the_problems_at_the_position_are_asked_with_serials_of_their_own(collected):
+    stream = PromptStream(miniature.Digits().prompts("train"), seed=4)
+    assert collected.prompts == stream.take(6, 2)
+    params, (tokens, lengths, serials), key = CALLS[0]
+    assert params == "the parameters"
+    assert serials.tolist() == [6, 7]
+    assert key == jax.random.key(8)
+    texts = [p.text for p in collected.prompts]
+    assert [miniature.Digits.tokenizer.decode(row) for row in tokens] == texts
+    assert lengths.tolist() == [len(text) for text in texts]
+
+
+def test_each_reward_stands_where_its_completion_does(collected):
+    """Trap 12: K objectives in, K columns out; what does not apply is masked."""
+    experience = jax.device_get(collected.experience)
+    assert experience.rewards.shape == (2, 4, 3)
+    assert [[c.text for c in group] for group in collected.completions] == TEXTS
+    for b, group in enumerate(TEXTS):
+        reference = int(collected.prompts[b].reference)
+        for g, text in enumerate(group):
+            found = [int(c) for c in text if c.isdigit()]
+            expected = [
+                len(found) / max(len(text), 1),
+                -abs(max(found) - reference) / 9 if found else 0.0,
+                float(len(text) + 1 <= 5),
+            ]
+            np.testing.assert_allclose(experience.rewards[b, g], expected, rtol=1e-6)
+            assert experience.reward_mask[b, g].tolist() == [True, bool(found), True]
+    np.testing.assert_array_equal(collected.scores.rewards, experience.rewards)
+
+
+def test_tokens_mask_and_logprobs_are_the_samplers_cut_to_a_bucket(collected):
+    experience = jax.device_get(collected.experience)
+    assert experience.completion_tokens.shape == (2, 4, 6), "five tokens fit into six of eight"
+    whole = sample(None, 0, 0, 0, 0)
+    np.testing.assert_array_equal(experience.completion_tokens, whole.tokens[..., :6])
+    np.testing.assert_array_equal(experience.completion_mask, whole.mask[..., :6])
+    np.testing.assert_array_equal(experience.logprobs, whole.logprobs[..., :6])
+    assert not whole.mask[..., 6:].any()
+
+
+def test_what_comes_from_the_host_is_split_over_the_devices(collected):
+    made = collected.experience
+    for array in (made.prompt_tokens, made.prompt_lengths, made.rewards, made.reward_mask):
+        assert [shard.data.shape[0] for shard in array.addressable_shards] == [1, 1]
+
+
+def test_what_is_measured_on_the_way(collected):
+    lengths = [len(text) + 1 for group in TEXTS for text in group]
+    assert collected.measures["sampled_tokens"] == sum(lengths)
+    assert collected.measures["truncated"] == 1 / 8
+    assert collected.measures["rollout_seconds"] >= 0
+    assert collected.measures["reward_seconds"] >= 0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 48, 50])
+def test_a_bucket_is_the_shortest_of_four_that_holds_the_longest(limit):
+    widths = [length_bucket(length, limit) for length in range(1, limit + 1)]
+    assert all(width >= length for length, width in enumerate(widths, start=1))
+    assert widths == sorted(widths)
+    assert len(set(widths)) <= 4
+    assert widths[-1] == limit
+    assert max(w - length for length, w in enumerate(widths, start=1)) <= max(-(-limit // 4) - 1, 0)

@@ -1,0 +1,381 @@
+"""The loop in miniature: what a run leaves, what it refuses, what stops it, what it survives."""
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+from unittest import mock
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from miniature import Digits, make_mesh_of, miniature, quick_programs
+
+from dvaojax import aggregators, files
+from dvaojax.checkpoint import Checkpoints
+from dvaojax.config import make_aggregator
+from dvaojax.errors import UserError
+from dvaojax.learning.gradients import Learner
+from dvaojax.metrics import Sample
+from dvaojax.numerics import Mean
+from dvaojax.sampling import Sampling
+from dvaojax.train import Interrupted, TrainingError, loop, train
+from dvaojax.train.collect import Collector
+from dvaojax.train.program import make_program
+from dvaojax.train.session import checkpoint_shapes
+from dvaojax.train.warm_up import warm_up
+
+# Evaluation truncates, which training may not; a reference, and a checkpoint every step.
+CONFIG = miniature(
+    num_steps=2,
+    samples_per_step=3,
+    optimizer={"learning_rate": 0.5, "warmup_updates": 0},
+    loss={"kl_weight": 0.1},
+    checkpoints={"every": 1, "keep_latest": 5},
+    evaluation={"samples": 2, "sampling": Sampling(top_p=0.9)},
+)
+QUICK = miniature(num_steps=2, warm_start={"num_steps": 0}, checkpoints={"every": 1})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    with quick_programs():
+        yield
+
+
+@pytest.fixture
+def no_pictures():
+    with mock.patch.object(loop, "plot_run", return_value=[]):
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that came to its end, and what it returned."""
+    runs = tmp_path_factory.mktemp("finished")
+    return runs, train(CONFIG, runs)
+
+
+def rows(runs):
+    return files.read_json_lines(runs / "mini" / files.METRICS)
+
+
+def checkpoint(config, runs, step=None):
+    with make_mesh_of(1):
+        shapes = checkpoint_shapes(config, make_program(config, make_aggregator(config)))
+    checkpoints = Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS, best_metric="merit")
+    try:
+        return checkpoints.restore(shapes, step=step)
+    finally:
+        checkpoints.close()
+
+
+def test_a_run_leaves_every_file_complete(finished):
+    runs, summary = finished
+    path = runs / "mini"
+    assert {entry.name for entry in path.iterdir()} == {
+        *(files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY),
+        *(files.TENSORBOARD, files.CHECKPOINTS, files.PLOTS),
+    }
+    recorded = files.read_json(path / files.CONFIG)
+    assert recorded["config"]["loss"]["kl_weight"] == 0.1
+    assert recorded["config"]["task"]["class"] == "miniature:Digits"
+    assert recorded["starts"][0]["versions"].keys() >= {"jax", "flax", "optax"}
+    assert sorted(p.name for p in (path / files.CHECKPOINTS).iterdir()) == ["0", "1", "2"]
+    assert list((path / files.PLOTS).glob("*.png"))
+    assert list((path / files.TENSORBOARD).iterdir())
+    assert files.read_json(path / files.SUMMARY) == json.loads(json.dumps(summary))
+
+
+def test_the_summary_says_what_was_run_and_what_came_of_it(finished):
+    _, summary = finished
+    expected = {
+        "name": "mini",
+        "aggregator": "dvao",
+        "objectives": ["digits", "largest", "brevity"],
+        "weights": CONFIG.weights,
+        "seed": 0,
+        "steps": 2,
+        "problems": 4,
+        "samples": 2,
+    }
+    assert {name: summary[name] for name in expected} == expected
+    assert summary["wall_seconds"] > 0
+    for when in ("before", "after"):
+        assert summary[when].keys() == {"digits", "largest", "brevity", "length"}
+        for measured in summary[when].values():
+            assert measured["low"] <= measured["mean"] <= measured["high"]
+        assert 1 <= summary[when]["length"]["mean"] <= CONFIG.max_new_tokens
+    assert summary["before"] != summary["after"]
+
+
+def test_every_step_has_a_row_with_every_metric_of_the_design(finished):
+    seen = rows(finished[0])
+    assert [row["step"] for row in seen] == [1, 2]
+    per_objective = {
+        f"{name}/{objective}"
+        for name in ("reward", "spread", "effective_weight")
+        for objective in CONFIG.objectives
+    }
+    others = (
+        "agreement silent_groups advantage_mean_square entropy kl clip_fraction grad_norm "
+        "completion_length truncated rollout_seconds reward_seconds train_seconds "
+        "tokens_per_second loss ratio skipped_updates weighted_reward"
+    )
+    for row in seen:
+        assert per_objective | set(others.split()) <= row.keys()
+        assert all(value is not None for value in row.values())
+        merit = sum(CONFIG.weights[k] * row[f"reward/{k}"] for k in CONFIG.objectives)
+        assert row["weighted_reward"] == pytest.approx(merit)
+    assert seen[0]["kl"] == 0.0, "before its first update the policy is the reference"
+    assert seen[0]["grad_norm"] > 0
+
+
+def test_samples_hold_every_reward_and_the_advantage(finished):
+    """Trap 12: what did not apply is null, not zero and not left out."""
+    samples = files.read_json_lines(finished[0] / "mini" / files.SAMPLES)
+    assert [s["step"] for s in samples] == [1] * 3 + [2] * 3
+    for sample in samples:
+        assert sample.keys() == {"step", *Sample._fields}
+        assert list(sample["rewards"]) == list(CONFIG.objectives)
+        has_digit = any(c.isdigit() for c in sample["completion"])
+        assert (sample["rewards"]["largest"] is None) == (not has_digit)
+    assert any(sample["advantage"] != 0 for sample in samples)
+
+
+def test_the_reference_is_the_policy_before_the_first_step_and_stays_it(finished):
+    first, _ = checkpoint(CONFIG, finished[0], step=0)
+    last, extra = checkpoint(CONFIG, finished[0])
+    chex.assert_trees_all_equal(first["reference"], first["state"].learner.params)
+    chex.assert_trees_all_equal(last["reference"], first["reference"])
+    moved = jax.tree.map(
+        lambda a, b: bool(np.any(a != b)), last["state"].learner.params, last["reference"]
+    )
+    assert moved["embedding"]
+    assert extra["step"] == 2
+    assert extra["before"] == finished[1]["before"]
+    assert 0 < extra["seconds"] <= finished[1]["wall_seconds"]
+
+
+def test_an_existing_run_is_neither_overwritten_nor_mixed_with_another(finished):
+    runs, _ = finished
+    with pytest.raises(UserError, match="--resume continues it, --overwrite deletes it"):
+        train(CONFIG, runs)
+    other = dataclasses.replace(CONFIG, seed=1)
+    with pytest.raises(UserError, match="was started with seed=0, not 1"):
+        train(other, runs, start="resume")
+    with pytest.raises(UserError, match="there is no run"):
+        train(dataclasses.replace(CONFIG, name="mina"), runs, start="resume")
+    assert len(rows(runs)) == 2
+
+
+def test_resuming_a_finished_run_reports_again_and_overwriting_begins_anew(no_pictures, tmp_path):
+    first = train(QUICK, tmp_path)
+    before = rows(tmp_path)
+    again = train(QUICK, tmp_path, start="resume")
+    assert rows(tmp_path) == before
+    assert again["after"] == first["after"]
+    earlier = checkpoint(QUICK, tmp_path)[1]["seconds"]
+    assert again["wall_seconds"] > earlier > 0, "earlier starts are counted"
+    anew = train(dataclasses.replace(QUICK, seed=3), tmp_path, start="overwrite")
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+    assert rows(tmp_path) != before
+    assert anew["seed"] == 3
+
+
+def test_what_changes_no_number_may_be_set_anew_on_a_resume(no_pictures, tmp_path):
+    train(QUICK, tmp_path)
+    other = dataclasses.replace(
+        QUICK,
+        check_invariants=True,
+        max_skipped_in_a_row=9,
+        samples_per_step=1,
+        checkpoints=dataclasses.replace(QUICK.checkpoints, every=7, keep_latest=1),
+    )
+    train(other, tmp_path, start="resume")
+    recorded = files.read_json(tmp_path / "mini" / files.CONFIG)
+    assert recorded["config"]["samples_per_step"] == 1
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew_and_forgets_its_rows(
+    no_pictures, tmp_path
+):
+    train(QUICK, tmp_path / "whole")
+    with (
+        mock.patch.object(Checkpoints, "save"),
+        mock.patch.object(loop, "_finish", side_effect=SystemExit),
+        pytest.raises(SystemExit),
+    ):
+        train(QUICK, tmp_path)
+    assert len(rows(tmp_path)) == 2
+    train(QUICK, tmp_path, start="resume")
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+    samples = files.read_json_lines(tmp_path / "mini" / files.SAMPLES)
+    assert samples == files.read_json_lines(tmp_path / "whole" / "mini" / files.SAMPLES)
+
+
+def test_a_signal_before_the_first_step_stops_there(no_pictures, tmp_path):
+    begin = loop._begin
+
+    def interrupted(session, started):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return begin(session, started)
+
+    with (
+        mock.patch.object(loop, "_begin", interrupted),
+        pytest.raises(Interrupted, match="after step 0 of 2 by SIGTERM") as stop,
+    ):
+        train(QUICK, tmp_path)
+    assert stop.value.signal_number == signal.SIGTERM
+    assert rows(tmp_path) == []
+    train(QUICK, tmp_path, start="resume")
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+
+
+def test_a_signal_in_the_last_step_lets_the_run_end(no_pictures, tmp_path):
+    write_down = loop._write_down
+
+    def interrupted(session, step, *rest):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        write_down(session, step, *rest)
+
+    with mock.patch.object(loop, "_write_down", interrupted):
+        assert train(QUICK, tmp_path)["steps"] == 2
+
+
+@pytest.mark.parametrize("name", sorted(aggregators.BY_NAME))
+def test_every_aggregator_trains_and_keeps_its_invariants(no_pictures, tmp_path, name):
+    config = dataclasses.replace(QUICK, aggregator=name, check_invariants=True)
+    assert train(config, tmp_path)["steps"] == 2
+    seen = rows(tmp_path)
+    assert all(row["grad_norm"] > 0 for row in seen)
+    assert all(row["skipped_updates"] == 0 for row in seen)
+
+
+def broken_dvao(rewards, weights, *, mask=None, ddof=0, epsilon=0.0):
+    """DVAO with the second group's advantages doubled."""
+    advantages = aggregators.dvao(rewards, weights, mask=mask, ddof=ddof, epsilon=epsilon)
+    return advantages.at[1].multiply(2.0)
+
+
+def test_a_broken_aggregator_stops_the_run_by_step_group_and_invariant(no_pictures, tmp_path):
+    config = dataclasses.replace(QUICK, check_invariants=True)
+    with (
+        mock.patch.dict(aggregators.BY_NAME, {"dvao": broken_dvao}),
+        pytest.raises(TrainingError) as error,
+    ):
+        train(config, tmp_path)
+    line = str(error.value).splitlines()[0]
+    assert line.startswith("step 1, dvao: ")
+    assert "invariant " in line
+    assert "group 1" in line
+    assert len(rows(tmp_path)) == 1, "the step's row and samples are there to be looked at"
+
+
+def test_without_the_check_nobody_looks(no_pictures, tmp_path):
+    with mock.patch.dict(aggregators.BY_NAME, {"dvao": broken_dvao}):
+        assert train(QUICK, tmp_path)["steps"] == 2
+
+
+def test_invariants_are_checked_with_the_knobs_that_were_set(no_pictures, tmp_path):
+    config = dataclasses.replace(
+        QUICK, num_steps=1, aggregator_options=("ddof=1", "epsilon=0.5"), check_invariants=True
+    )
+    train(config, tmp_path)
+
+
+def test_numbers_that_stay_infinite_stop_the_run_after_as_many_updates_as_allowed(
+    no_pictures, tmp_path
+):
+    config = dataclasses.replace(QUICK, num_steps=9, max_skipped_in_a_row=2)
+    collect = Collector.collect
+
+    def poisoned(self, params, position):
+        collected = collect(self, params, position)
+        if position < 2:
+            return collected
+        logprobs = jnp.full_like(collected.experience.logprobs, jnp.nan)
+        return collected._replace(experience=collected.experience._replace(logprobs=logprobs))
+
+    with (
+        mock.patch.object(Collector, "collect", poisoned),
+        pytest.raises(TrainingError, match=r"^step 4: .* 3 updates in a row, more than max_skip"),
+    ):
+        train(config, tmp_path)
+    seen = rows(tmp_path)
+    assert [row["skipped_updates"] for row in seen] == [0, 1, 1, 1]
+    assert [row["loss"] is None for row in seen] == [False, True, True, True]
+    assert all(row["reward/digits"] is not None for row in seen)
+    good, _ = checkpoint(config, tmp_path, step=1)
+    last, _ = checkpoint(config, tmp_path)
+    chex.assert_trees_all_equal(good["state"].learner.params, last["state"].learner.params)
+    assert int(last["state"].learner.skipped) == 2
+
+
+class StuckProgram:
+    """A program whose warm start never finds a finite loss."""
+
+    by_group = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+
+    def begin_warm_start(self, params):
+        zero = jnp.zeros((), jnp.int32)
+        return Learner(params, (), zero, zero)
+
+    def warm_start(self, learner, batch):
+        skipped = learner.skipped + 1
+        return learner._replace(skipped=skipped, skipped_in_a_row=skipped), {
+            "loss": Mean(jnp.zeros(()), jnp.zeros(()))
+        }
+
+
+def test_a_warm_start_that_stays_infinite_stops_too():
+    config = miniature(warm_start={"num_steps": 60, "batch_size": 2})
+    with pytest.raises(TrainingError, match=r"^warm start 51: .*smaller warm_start.learning_rate"):
+        warm_up(config, StuckProgram(), {}, mock.Mock())
+
+
+def test_a_demonstration_that_does_not_fit_is_refused_by_the_setting_it_breaks():
+    config = miniature(max_new_tokens=1, warm_start={"num_steps": 1})
+    with pytest.raises(UserError, match="max_new_tokens=1"):
+        warm_up(config, StuckProgram(), {}, mock.Mock())
+
+
+def test_without_a_warm_start_the_parameters_are_as_they_were():
+    params = {"a": jnp.ones(3)}
+    assert warm_up(QUICK, StuckProgram(), params, mock.Mock()) is params
+
+
+@dataclasses.dataclass(frozen=True)
+class Unsendable(Digits):
+    """Its objective cannot be found by name in another process."""
+
+    @property
+    def objectives(self):
+        return {"digits": lambda completion, reference: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (miniature(aggregator="dvoa"), "did you mean 'dvao'"),
+        (miniature(sampling={"top_k": 3}), "^sampling: "),
+        (miniature(mesh={"data": 3}), "^mesh data=3"),
+        (
+            miniature(task=Unsendable(), weights={"digits": 1.0}, rewards={"workers": 1}),
+            "^rewards.workers=1: ",
+        ),
+        (miniature(wandb_project="somewhere"), r"dvaojax\[wandb\]"),
+    ],
+)
+def test_bad_settings_are_answered_in_one_line_and_nothing_is_written(tmp_path, config, message):
+    with (
+        mock.patch.dict("sys.modules", {"wandb": None}),
+        pytest.raises(UserError, match=message) as error,
+    ):
+        train(config, tmp_path / "runs")
+    assert "\n" not in str(error.value)
+    assert not Path(tmp_path / "runs").exists()

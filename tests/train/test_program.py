@@ -1,0 +1,230 @@
+"""What a run compiles: the same numbers on every mesh, buffers given away, nothing twice."""
+
+import dataclasses
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import miniature
+import numpy as np
+import optax
+import pytest
+
+from dvaojax import models, sharding
+from dvaojax.config import make_aggregator
+from dvaojax.errors import UserError
+from dvaojax.sampling import Sampling
+from dvaojax.sharding import MeshConfig
+from dvaojax.train.program import make_program
+from dvaojax.types import Experience
+
+PROMPTS, GROUP, LENGTH = 8, 4, 8
+GREEDY = Sampling(temperature=0.0)
+CONFIG = miniature.miniature(
+    prompts_per_step=PROMPTS,
+    aggregator="gdpo",  # whose last step looks at the whole batch
+    sampling={"temperature": 0.7},
+    evaluation={"num_prompts": 8, "sampling": GREEDY},
+    optimizer={"max_grad_norm": math.inf, "warmup_updates": 0},
+    warm_start={"num_steps": 0},
+)
+
+
+def program_on(mesh, config=CONFIG):
+    data, fsdp, tensor = mesh
+    config = dataclasses.replace(config, mesh=MeshConfig(*mesh))
+    with miniature.make_mesh_of(data * fsdp * tensor):
+        return make_program(config, make_aggregator(config))
+
+
+@pytest.fixture(scope="module")
+def single():
+    return program_on((1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.device_get(jax.jit(lambda: models.init(CONFIG.model, jax.random.key(0)))())
+
+
+def ragged(seed=0, *, length=LENGTH):
+    """Eight groups of completions from empty to full, padding full of NaN."""
+    rng = np.random.default_rng(seed)
+    shape = (PROMPTS, GROUP, length)
+    lengths = rng.integers(1, length + 1, shape[:2])
+    lengths[0], lengths[1], lengths[2, 0] = length, 1, 0
+    mask = np.arange(length) < lengths[..., None]
+    return Experience(
+        prompt_tokens=rng.integers(2, 16, (PROMPTS, 4)).astype(np.int32),
+        prompt_lengths=rng.integers(1, 5, PROMPTS).astype(np.int32),
+        completion_tokens=np.where(mask, rng.integers(1, 16, shape), 0).astype(np.int32),
+        completion_mask=mask,
+        logprobs=np.where(mask, rng.normal(-2.8, 0.3, shape), np.nan).astype(np.float32),
+        rewards=rng.normal(size=(PROMPTS, GROUP, 3)).astype(np.float32),
+        reward_mask=rng.random((PROMPTS, GROUP, 3)) > 0.1,
+    )
+
+
+def one_step(program, params, experience):
+    """Gradient (Adam's first moment after one update), advantages and metrics of a step."""
+    state = program.begin(params, jax.random.key(1))
+    state, metrics, advantages = program.step(
+        state, jax.device_put(experience, program.by_group), None
+    )
+    moment = optax.tree.get(state.learner.optimizer_state, "mu")
+    gradient = jax.tree.map(lambda m: m / (1 - CONFIG.optimizer.b1), moment)
+    values = {name: mean.value for name, mean in metrics.items()}
+    return jax.device_get((gradient, advantages, values))
+
+
+@pytest.fixture(scope="module")
+def on_one_device(single, params):
+    return one_step(single, params, ragged())
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [(2, 1, 1), (1, 1, 4), (8, 1, 1), (1, 8, 1), (2, 2, 2)],
+    ids=lambda mesh: "x".join(map(str, mesh)),
+)
+def test_gradient_advantages_and_metrics_are_the_same_on_every_mesh(mesh, params, on_one_device):
+    """Traps 22 and 27, with statistics over the whole batch and micro-batches where they fit."""
+    groups = mesh[0] * mesh[1]
+    cut = {"micro_batches": PROMPTS // groups if groups > 1 else 2}
+    config = dataclasses.replace(CONFIG, learning=dataclasses.replace(CONFIG.learning, **cut))
+    program = program_on(mesh, config)
+    gradient, advantages, values = one_step(program, params, ragged())
+    expected, expected_advantages, expected_values = on_one_device
+    largest = max(np.abs(g).max() for g in jax.tree.leaves(expected))
+    assert largest > 0.01
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-5, atol=1e-5 * largest)
+    np.testing.assert_allclose(advantages, expected_advantages, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(values, expected_values, rtol=1e-5, atol=1e-6)
+    whole = jax.tree.leaves(program.state_shapes.learner.params)
+    devices = {len(leaf.sharding.device_set) for leaf in whole}
+    assert devices == {math.prod(mesh)}
+    split = [leaf for leaf in whole if not leaf.sharding.is_fully_replicated]
+    assert bool(split) == (mesh[1] * mesh[2] > 1)
+
+
+def test_what_is_logged_of_the_rewards_is_what_was_optimised(on_one_device):
+    """Trap 14: K means, without weights and without what was masked."""
+    _, advantages, values = on_one_device
+    experience = ragged()
+    for k in range(3):
+        scored = experience.rewards[..., k][experience.reward_mask[..., k]]
+        np.testing.assert_allclose(values["reward"][k], scored.mean(), rtol=1e-5)
+    assert values["spread"].shape == values["effective_weight"].shape == (3,)
+    np.testing.assert_allclose(values["effective_weight"].sum(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(
+        values["advantage_mean_square"], np.square(advantages).mean(), rtol=1e-5
+    )
+    lengths = experience.completion_mask.sum(-1)
+    np.testing.assert_allclose(values["completion_length"], lengths.mean(), rtol=1e-6)
+
+
+def test_the_state_is_donated_and_comes_back_where_it_was(single, params):
+    """Warnings are errors here: a buffer that cannot be used again would be one."""
+    state = single.begin(params, jax.random.key(1))
+    given = jax.tree.leaves(state)
+    after, _, _ = single.step(state, jax.device_put(ragged(), single.by_group), None)
+    assert all(leaf.is_deleted() for leaf in given)
+    for leaf, shape in zip(
+        jax.tree.leaves(after), jax.tree.leaves(single.state_shapes), strict=True
+    ):
+        assert (leaf.shape, leaf.dtype) == (shape.shape, shape.dtype)
+        assert leaf.sharding.is_equivalent_to(shape.sharding, leaf.ndim)
+
+
+def test_ten_ragged_steps_compile_once_per_length_bucket(single, params):
+    """Trap 44."""
+    state = single.begin(params, jax.random.key(1))
+    before = single.step._cache_size()
+    assert before == 1
+    for seed in range(10):
+        experience = ragged(seed, length=[LENGTH, LENGTH // 2][seed % 2])
+        state, _, _ = single.step(state, jax.device_put(experience, single.by_group), None)
+    assert single.step._cache_size() == 2
+    assert int(state.step) == 10
+    counts = [a for a in jax.tree.leaves(state.learner.optimizer_state) if a.dtype == jnp.int32]
+    assert [int(count) for count in counts] == [10, 10], "updates, to Adam and to the schedule"
+
+
+@pytest.fixture(scope="module")
+def sampled(single, params):
+    tokens = jnp.asarray(ragged().prompt_tokens)
+    lengths = jnp.asarray(ragged().prompt_lengths)
+    params = single.begin(params, jax.random.key(1)).learner.params
+    return single.sample(params, tokens, lengths, jax.random.key(3), jnp.arange(PROMPTS))
+
+
+def test_the_ratio_of_an_unchanged_policy_is_one_at_the_samplers_temperature(
+    single, params, sampled
+):
+    """Traps 32 and 33, through the sampler and the step as a run compiles them, at 0.7."""
+    experience = ragged()._replace(
+        completion_tokens=sampled.tokens, completion_mask=sampled.mask, logprobs=sampled.logprobs
+    )
+    _, _, values = one_step(single, params, experience)
+    np.testing.assert_allclose(values["ratio"], 1.0, atol=1e-5)
+    assert values["clip_fraction"] == 0.0
+    assert values["grad_norm"] > 0.01
+
+
+def test_completions_of_a_group_differ_and_follow_from_the_key(single, params, sampled):
+    assert len({tuple(row) for row in sampled.tokens[0].tolist()}) > 1
+    params = single.begin(params, jax.random.key(1)).learner.params
+    tokens, lengths = map(jnp.asarray, ragged()[:2])
+    other = single.sample(params, tokens, lengths, jax.random.key(4), jnp.arange(PROMPTS))
+    assert not np.array_equal(other.tokens, sampled.tokens)
+
+
+def test_an_evaluation_draws_as_it_was_told_not_as_training_does(single, params):
+    """Greedy here: no key changes it; one completion a problem, where training has four."""
+    params = single.begin(params, jax.random.key(1)).learner.params
+    tokens, lengths = (jnp.asarray(a)[:4] for a in ragged()[:2])
+    one, other = (
+        single.evaluate(params, tokens, lengths, jax.random.key(key), jnp.arange(4))
+        for key in (1, 2)
+    )
+    assert one.tokens.shape == (4, 1, LENGTH)
+    np.testing.assert_array_equal(one.tokens, other.tokens)
+
+
+def changed(**changes):
+    return miniature.miniature(**{"prompts_per_step": PROMPTS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (changed(mesh={"data": 3}), "mesh data=3 x fsdp=1 x tensor=1 does not fit 8"),
+        (changed(mesh={"data": -1, "fsdp": -1}), "mesh data=-1 x fsdp=-1"),
+        (changed(mesh={"data": 0}), "mesh data=0"),
+        (
+            changed(prompts_per_step=12),
+            r"prompts_per_step / \(learning.mini_batches x .* = 12 .*data x fsdp = 8",
+        ),
+        (changed(), "warm_start.batch_size / warm_start.micro_batches = 2"),
+        (
+            changed(warm_start={"num_steps": 0}, evaluation={"num_prompts": 4}),
+            "evaluation.num_prompts = 4",
+        ),
+        (changed(mesh={"data": 1, "tensor": 8}), "model.num_heads = 4 .*tensor = 8"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused_in_one_line(config, message):
+    with pytest.raises(UserError, match=message) as error:
+        make_program(config, make_aggregator(config))
+    assert "\n" not in str(error.value)
+
+
+def test_parameters_are_born_and_optimised_where_they_belong():
+    program = program_on((1, 8, 1))
+    shapes = program.state_shapes.learner
+    moments = optax.tree.get(shapes.optimizer_state, "mu")
+    for leaf, moment in zip(jax.tree.leaves(shapes.params), jax.tree.leaves(moments), strict=True):
+        assert leaf.sharding.is_equivalent_to(moment.sharding, leaf.ndim)
+    named = sharding.named(program.mesh, "vocab", "embed")
+    assert shapes.params["embedding"].sharding.is_equivalent_to(named, 2)

@@ -1,0 +1,164 @@
+"""Exact resume: whatever ends a process, the run goes on as if nothing had."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import chex
+import jax
+import miniature
+import numpy as np
+import pytest
+from run_child import INTERRUPTED
+
+import dvaojax
+from dvaojax import files
+from dvaojax.checkpoint import Checkpoints
+from dvaojax.config import make_aggregator
+from dvaojax.train.program import make_program
+from dvaojax.train.session import checkpoint_shapes
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Of processes that share what they compile, and turn warnings into errors."""
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{Path(dvaojax.__file__).parents[1]}{os.pathsep}{HERE}",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PLATFORMS": "cpu",
+    }
+
+
+def begin(environment, runs, *arguments):
+    command = [sys.executable, "-W", "error", HERE / "run_child.py", runs, *map(str, arguments)]
+    runs.mkdir(exist_ok=True)
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    """The exit code and the standard error of a process."""
+    _, errors = process.communicate(timeout=240)
+    return process.returncode, errors
+
+
+def run(environment, runs, *arguments, code=0):
+    returned, errors = finish(begin(environment, runs, *arguments))
+    assert returned == code, errors
+
+
+def interrupt(environment, runs, number, *arguments):
+    """Sends the signal while the process is in the middle of a step; what it says at its end."""
+    process = begin(environment, runs, *arguments)
+    while not (runs / "waiting").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(number)
+    (runs / "signalled").touch()
+    returned, errors = finish(process)
+    (runs / "waiting").unlink()
+    (runs / "signalled").unlink()
+    assert returned == INTERRUPTED, errors
+    return errors
+
+
+def rows(runs, *, durations=False):
+    """`metrics.jsonl` without what depends on the clock."""
+    return [
+        {k: v for k, v in row.items() if durations or not k.endswith(("_seconds", "per_second"))}
+        for row in files.read_json_lines(runs / "mini" / files.METRICS)
+    ]
+
+
+def saved(config, aggregator, runs):
+    """The last checkpoint: parameters, optimiser, aggregator, keys, reference; and its record."""
+    with miniature.make_mesh_of(1):
+        shapes = checkpoint_shapes(config, make_program(config, aggregator))
+    checkpoints = Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS)
+    arrays, extra = checkpoints.restore(shapes)
+    checkpoints.close()
+    unwrapped = jax.tree.map(
+        lambda a: (
+            jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a
+        ),
+        arrays,
+    )
+    return unwrapped, {name: value for name, value in extra.items() if name != "seconds"}
+
+
+def assert_same_run(config, aggregator, left, right):
+    """Bit for bit, everything that a run leaves but durations."""
+    (arrays, extra), (other_arrays, other_extra) = (
+        saved(config, aggregator, runs) for runs in (left, right)
+    )
+    chex.assert_trees_all_equal(arrays, other_arrays)
+    assert extra == other_extra
+    assert extra["step"] == int(arrays["state"].step) == config.num_steps
+    assert rows(left) == rows(right)
+    assert [row["step"] for row in rows(left)] == list(range(1, config.num_steps + 1))
+    left_samples, right_samples = (
+        files.read_json_lines(runs / "mini" / files.SAMPLES) for runs in (left, right)
+    )
+    assert left_samples == right_samples
+    summaries = [files.read_json(runs / "mini" / files.SUMMARY) for runs in (left, right)]
+    for summary in summaries:
+        assert summary.pop("wall_seconds") > 0
+    assert summaries[0] == summaries[1]
+
+
+def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
+    environment, tmp_path
+):
+    """Killed in step 4, whose row was written and whose checkpoint was not."""
+    at_once, killed = tmp_path / "at_once", tmp_path / "killed"
+    run(environment, at_once, "EPOCHS", "create")
+    run(environment, killed, "EPOCHS", "create", "--die-at", 4, 3, code=-signal.SIGKILL)
+    assert [row["step"] for row in rows(killed)] == [1, 2, 3, 4]
+    run(environment, killed, "EPOCHS", "resume")
+    aggregator = miniature.remembering(miniature.EPOCHS)
+    assert_same_run(miniature.EPOCHS, aggregator, at_once, killed)
+
+    arrays, _ = saved(miniature.EPOCHS, aggregator, killed)
+    assert int(arrays["state"].aggregator_state["updates"]) == 6
+    assert np.abs(arrays["state"].aggregator_state["means"]).max() > 0.01
+    starts = files.read_json(killed / "mini" / files.CONFIG)["starts"]
+    assert len(starts) == 2
+
+
+def test_signals_finish_the_step_save_say_how_to_resume_and_change_nothing(environment, tmp_path):
+    """SIGTERM in step 2, Ctrl-C in step 3, a kill in step 5, and on to the end."""
+    at_once, stopped = tmp_path / "at_once", tmp_path / "stopped"
+    run(environment, at_once, "PLAIN", "create")
+    for number, start, step in (
+        (signal.SIGTERM, "create", 2),
+        (signal.SIGINT, "resume", 3),
+    ):
+        said = interrupt(environment, stopped, number, "PLAIN", start, "--wait-at", step)
+        line = said.strip().splitlines()[-1]
+        assert f"stopped after step {step} of 6 by {number.name}" in line
+        assert "--resume" in line
+        assert str(stopped / "mini") in line
+        assert (stopped / "mini" / files.CHECKPOINTS / str(step)).is_dir()
+        assert [row["step"] for row in rows(stopped)] == list(range(1, step + 1))
+    # The checkpoint after step 4 may be half written: it counts or it does not.
+    run(environment, stopped, "PLAIN", "resume", "--die-at", 5, 3, code=-signal.SIGKILL)
+    run(environment, stopped, "PLAIN", "resume")
+    aggregator = make_aggregator(miniature.PLAIN)
+    assert_same_run(miniature.PLAIN, aggregator, at_once, stopped)
+
+    # Trap 46: were the first completions after a resume those of other weights than the restored
+    # ones, their ratio would not be 1.
+    seen = rows(stopped)
+    np.testing.assert_allclose([row["ratio"] for row in seen], 1.0, atol=1e-5)
+    assert all(row["clip_fraction"] == 0.0 for row in seen)
+    assert all(row["grad_norm"] > 0.01 for row in seen)
+    json.dumps(seen, allow_nan=False)
