@@ -140,7 +140,8 @@ def _draw(
     )
     tokens = jnp.where(state.active, drawn, pad_token)
     stops = jnp.asarray(stop_tokens, jnp.int32)
-    stopped = state.active & jnp.any(tokens[..., None] == stops[None, None], axis=-1)
+    # Padding may be a stop token: what it stands behind has stopped already.
+    stopped = jnp.any(tokens[..., None] == stops[None, None], axis=-1)
     logprobs = jnp.where(state.active, logprobs, 0.0)
 
     def write(rows: Array, column: Array) -> Array:
