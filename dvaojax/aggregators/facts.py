@@ -21,7 +21,8 @@ class Facts(NamedTuple):
         scores: z-scores `A_k`, with the epsilon of the method, and which groups are alive.
         count: `[B]` completions that were scored.
         counts: `[B, G]` how often the batch's mean counts each completion: 1, or its tokens.
-        shares: `[B, K]` the weights with sum 1.
+        shares: `[B, K]` the weights with sum 1; of GDPO, with a sum whose mean over groups is 1.
+        weight: `[]` what the method's own weights are of those shares: 1 where it takes shares.
         knobs: what the aggregator was called with, its defaults included.
     """
 
@@ -32,6 +33,7 @@ class Facts(NamedTuple):
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
     counts: Array
     shares: Array
+    weight: Array
     knobs: Mapping[str, Any]
 
     @property
@@ -80,6 +82,9 @@ class Whitening(NamedTuple):
     divisor: Array
 
 
+# What these whiten is in units of the weights, and so are the epsilons that they add to it.
+_COMBINES_WEIGHTS = ("gdpo", "gdpo_token_weighted")
+
 Combine = Callable[[Facts], Array]  # to `[B, G]`, one number per completion before the whitening
 
 
@@ -91,8 +96,8 @@ def whitening_of(facts: Facts, combine: Combine) -> Whitening:
     scale = whitening.root_mean_square(sizes, facts.counts)
     is_rounding = batch.deviation <= jnp.finfo(scale.dtype).eps ** 0.5 * scale
     # verl adds its epsilon to the variance, the others to the deviation.
-    inside = facts.knobs.get("variance_epsilon", 0.0)
-    outside = 0.0 if "variance_epsilon" in facts.knobs else facts.knobs["epsilon"]
+    inside = facts.knobs.get("variance_epsilon", 0.0) / facts.weight**2
+    outside = 0.0 if "variance_epsilon" in facts.knobs else facts.knobs["epsilon"] / facts.weight
     divisor = numerics.safe_sqrt(batch.deviation**2 + inside) + outside
     return Whitening(
         mean=numerics.safe_divide(jnp.sum(facts.counts * values), jnp.sum(facts.counts)),
@@ -129,7 +134,13 @@ def gather(
     if lengths is not None:
         tokens = jnp.asarray(lengths).astype(counts.dtype).reshape(counts.shape)
         counts = jnp.where(batch.scored, tokens, 0)
-    shares = numerics.safe_divide(batch.weights, jnp.sum(batch.weights, axis=-1, keepdims=True))
+    totals = jnp.sum(batch.weights, axis=-1, keepdims=True)
+    weight = jnp.ones((), counts.dtype)
+    if name in _COMBINES_WEIGHTS:
+        weight = jnp.mean(totals)
+        totals = jnp.full_like(totals, weight)
+        weight = jnp.where(weight > 0, weight, 1)
+    shares = numerics.safe_divide(batch.weights, totals)
     return Facts(
         batch=batch,
         advantages=jnp.asarray(advantages).reshape(counts.shape),
@@ -138,5 +149,6 @@ def gather(
         count=jnp.sum(batch.scored, axis=-1, dtype=counts.dtype),
         counts=counts,
         shares=jnp.broadcast_to(shares, (len(counts), shares.shape[-1])),
+        weight=weight,
         knobs=knobs,
     )
