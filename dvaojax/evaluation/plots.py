@@ -153,6 +153,6 @@ def _draw_panel(ax: Axes, panel: _Panel, histories: Sequence[History]) -> None:
             # A single step is no line; its point would be invisible.
             marker = "o" if len(values) == 1 else ""
             ax.plot(history.steps, smooth(values), marker=marker, **style)
-    ax.set(title=panel.title, xlabel="step", ylabel=panel.unit)
+    ax.set(title=panel.title, xlabel="step (thin: each, bold: smoothed)", ylabel=panel.unit)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     drawing.quieten(ax)
