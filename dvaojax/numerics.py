@@ -56,16 +56,23 @@ class Moments(NamedTuple):
 
     Attributes:
         count: how many values count, as a float.
-        mean: their mean; 0 where none counts.
+        pivot: near their mean, between the smallest and the largest; 0 where none counts.
+        offset: from the pivot to their mean; apart, the two keep digits that a sum would round off.
         centred: `[N]` each value minus the mean; exactly 0 where it does not count, and everywhere
             if those that count are equal.
         deviation: their standard deviation; exactly 0 if they are equal.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    mean: Array
+    pivot: Array
+    offset: Array
     centred: Array
     deviation: Array
+
+    @property
+    def mean(self) -> Array:
+        """Their mean; 0 where none counts."""
+        return self.pivot + self.offset
 
 
 def moments(values: Array, where: Array, *, ddof: int = 0) -> Moments:
@@ -94,12 +101,13 @@ def moments(values: Array, where: Array, *, ddof: int = 0) -> Moments:
 
     shifted = jnp.where(where, values - pivot, 0)
     first, second = _sum_and_sum_of_squares(shifted * (1 / span))
-    offset = safe_divide(first, count)
-    variance = jnp.maximum(second - offset * first, 0) / jnp.maximum(count - ddof, 1)
+    mean = safe_divide(first, count)
+    variance = jnp.maximum(second - mean * first, 0) / jnp.maximum(count - ddof, 1)
     return Moments(
         count=count,
-        mean=pivot + offset * span,
-        centred=jnp.where(where, shifted - offset * span, 0),
+        pivot=pivot,
+        offset=mean * span,
+        centred=jnp.where(where, shifted - mean * span, 0),
         deviation=span * safe_sqrt(variance),
     )
 
@@ -169,4 +177,5 @@ def _reduce_together(combine: Callable, *operands: tuple[Array, float]) -> tuple
     """
     values = tuple(x for x, _ in operands)
     initial = tuple(jnp.asarray(start, x.dtype) for x, start in operands)
-    return tuple(jax.lax.reduce(values, initial, combine, (0,)))
+    # The barrier keeps the loop in one piece where a caller drops one of its results.
+    return tuple(jax.lax.optimization_barrier(jax.lax.reduce(values, initial, combine, (0,))))

@@ -1,4 +1,4 @@
-"""Masked sums and moments beside NumPy and fractions, at zero, at one and at the ends of the floats."""
+"""Masked sums and moments beside exact fractions, at zero, at one, at the ends of the floats."""
 
 from fractions import Fraction
 

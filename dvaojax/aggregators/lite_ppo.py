@@ -1,6 +1,5 @@
 """Lite PPO: the group's mean, the batch's deviation (Alibaba ROLL team, arXiv 2508.08221)."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -48,18 +47,8 @@ def lite_ppo(
         ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
     """
     batch = group.open_batch(rewards, weights, mask)
-    # Means of groups are compared, so a large offset that all share must go before they round.
-    num_objectives = batch.rewards.shape[-1]
-    overall = jax.vmap(numerics.moments, in_axes=-1)(
-        batch.rewards.reshape(-1, num_objectives), batch.where.reshape(-1, num_objectives)
-    )
-    offset = jax.lax.stop_gradient(overall.mean)[None, None, :]
-    objectives = group.statistics(batch._replace(rewards=batch.rewards - offset), ddof=0)
-    batch_mean = numerics.safe_divide(
-        jnp.sum(objectives.count * objectives.mean, axis=0), jnp.sum(objectives.count, axis=0)
-    )
-    departures = jnp.where(objectives.count > 0, objectives.mean - batch_mean[None, :], 0)
-
+    objectives = group.statistics(batch, ddof=0)
+    departures = _departures(objectives)
     total = group.weighted_sum(objectives.centred, batch.weights)
     raw = total + group.weighted_sum(departures, batch.weights)[:, None]
     sizes = jnp.abs(objectives.centred) + jnp.abs(departures)[:, None, :]
@@ -72,3 +61,19 @@ def lite_ppo(
         scale=whitening.root_mean_square(group.weighted_sum(sizes, batch.weights), scored),
     )
     return advantages.reshape(jnp.shape(rewards)[:-1])
+
+
+def _departures(objectives: numerics.Moments) -> Array:
+    """`[B, K]` from the batch's mean to each group's; 0 where nobody in the group was scored.
+
+    Taken from pivot to pivot: means on a large offset would be rounded before they are compared.
+    """
+    is_scored = objectives.count > 0
+    anchor = numerics.safe_divide(
+        jnp.sum(objectives.pivot, axis=0), jnp.sum(is_scored, axis=0, dtype=objectives.pivot.dtype)
+    )
+    from_anchor = objectives.pivot - anchor[None, :] + objectives.offset
+    mean = numerics.safe_divide(
+        jnp.sum(objectives.count * from_anchor, axis=0), jnp.sum(objectives.count, axis=0)
+    )
+    return jnp.where(is_scored, from_anchor - mean[None, :], 0)

@@ -45,25 +45,30 @@ def assert_small(excess: Array, statement: str, tolerance: float) -> None:
 
 
 def rc_units(facts: Facts) -> Array:
+    """`sigma_sum + epsilon` over `S`; 0 where the objectives cancel."""
     damping = facts.knobs["epsilon"] * facts.in_spreads
     return jnp.where(facts.agreement > 0, facts.agreement + damping, 0)
 
 
 def dvao_units(facts: Facts) -> Array:
+    """`S + epsilon` over `S`; 0 where no objective with a weight varies."""
     damping = facts.knobs["epsilon"] * facts.in_spreads
     return jnp.where(facts.total.scale > 0, 1 + damping, 0)
 
 
 def rloo_units(facts: Facts) -> Array:
+    """`(n - 1) / n` over `S`: a baseline without oneself is that much larger."""
     return facts.in_spreads * numerics.safe_divide(facts.count - 1, facts.count)
 
 
 def ac_units(facts: Facts) -> Array:
+    """1 over the sum of the weights."""
     total = jnp.broadcast_to(jnp.sum(facts.batch.weights, axis=-1), facts.count.shape)
     return numerics.safe_divide(jnp.ones_like(total), total)
 
 
 def whitened_units(combine: Combine, facts: Facts) -> Array:
+    """The divisor of the whitening; 0 where the batch cancels."""
     return jnp.broadcast_to(whitening_of(facts, combine).divisor, facts.count.shape)
 
 
@@ -71,15 +76,18 @@ def whitened_units(combine: Combine, facts: Facts) -> Array:
 
 
 def mean_score(facts: Facts) -> Array:
+    """`[B, G]` of AC and GDPO: the mean of the z-scores."""
     return group.weighted_sum(facts.scores.values, facts.shares)
 
 
 def combined_soft_minimum(facts: Facts) -> Array:
+    """`[B, G]` of RVPO."""
     sharpness = facts.knobs["sharpness"]
     return soft_minimum(facts.scores.values, facts.shares, sharpness=sharpness)
 
 
 def combined_penalised_mean(facts: Facts) -> Array:
+    """`[B, G]` of RVPO with the explicit penalty."""
     penalty = facts.knobs["penalty"]
     return penalised_mean(facts.scores.values, facts.shares, penalty=penalty)
 
@@ -88,20 +96,24 @@ def combined_penalised_mean(facts: Facts) -> Array:
 
 
 def silence(facts: Facts) -> Array:
+    """Where the advantage has to be 0, exactly, and is not."""
     # Exact: anything but 0 is infinitely wrong.
     return jnp.where(~facts.teaches & (facts.advantages != 0), jnp.inf, 0)
 
 
 def sums_to_zero(units: Units, facts: Facts) -> Array:
+    """The mean of a group."""
     return jnp.abs(facts.mean(facts.advantages)) * units(facts)
 
 
 def same_order_as_the_sum(units: Units, facts: Facts) -> Array:
+    """Pairs of completions ordered against their weighted sums of rewards."""
     is_less = facts.unit[:, :, None] < facts.unit[:, None, :] - TOLERANCE[facts.unit.dtype]
     return misordered(is_less, units, facts)
 
 
 def dominance(units: Units, facts: Facts) -> Array:
+    """Pairs where one is no better on any objective, and is preferred."""
     is_no_better = jnp.all(
         facts.scores.values[:, :, None, :] <= facts.scores.values[:, None, :, :], axis=-1
     )
@@ -117,59 +129,64 @@ def misordered(should_not_exceed: Array, units: Units, facts: Facts) -> Array:
 
 
 def is_the_sum(units: Units, facts: Facts) -> Array:
+    """The distance from `c` over the method's divisor."""
     expected = jnp.where(units(facts)[:, None] > 0, facts.unit, 0)
     return jnp.abs(facts.advantages * units(facts)[:, None] - expected)
 
 
 def bound(units: Units, facts: Facts) -> Array:
-    # sqrt(n - 1) for the population's deviation, (n - 1) / sqrt(n) for the sample's.
-    bound = jnp.sqrt(jnp.maximum(facts.count - 1, 0) * facts.mean_square_of_scores)
-    return (jnp.max(jnp.abs(facts.advantages), axis=-1, initial=0) - bound) * units(facts)
+    """Above `sqrt(n - 1)`, or `(n - 1) / sqrt(n)` for the sample's deviation."""
+    limit = jnp.sqrt(jnp.maximum(facts.count - 1, 0) * facts.mean_square_of_scores)
+    return (jnp.max(jnp.abs(facts.advantages), axis=-1, initial=0) - limit) * units(facts)
 
 
 def ac_bound(facts: Facts) -> Array:
-    bound = jnp.sqrt(jnp.maximum(facts.count - 1, 0) * facts.mean_square_of_scores)
-    return jnp.max(jnp.abs(facts.advantages), axis=-1, initial=0) * ac_units(facts) - bound
+    """The same for AC, in units of the sum of the weights."""
+    limit = jnp.sqrt(jnp.maximum(facts.count - 1, 0) * facts.mean_square_of_scores)
+    return jnp.max(jnp.abs(facts.advantages), axis=-1, initial=0) * ac_units(facts) - limit
 
 
 # Reward combination, advantage combination, DVAO.
 
 
 def within_rc(facts: Facts) -> Array:
+    """`|DVAO| - |RC|`, where RC is not 0."""
     # |RC| is |c| / sigma_sum; both sides times sigma_sum / S.
     excess = jnp.abs(facts.advantages) * facts.agreement[:, None] - jnp.abs(facts.unit)
     return jnp.where(facts.agreement[:, None] > 0, excess, 0)
 
 
 def agreement_is_the_mean_square(units: Units, facts: Facts) -> Array:
+    """The mean square against `(sigma_sum / S)^2`."""
     expected = facts.agreement**2 * facts.mean_square_of_scores
     return jnp.abs(facts.mean(facts.advantages**2) * units(facts) ** 2 - expected)
 
 
 def effective_weights(facts: Facts) -> Array:
+    """`[B, K]` DVAO's weights `w_k sigma_k / S`."""
     deviation = group.statistics(facts.batch, ddof=facts.knobs["ddof"]).deviation
     weighted = deviation * jnp.broadcast_to(facts.batch.weights, deviation.shape)
     return weighted * facts.in_spreads[:, None]
 
 
 def simplex(facts: Facts) -> Array:
+    """How far DVAO's weights are from the simplex."""
     weights = effective_weights(facts)
     off = jnp.abs(jnp.sum(weights, axis=-1) - (facts.total.scale > 0).astype(weights.dtype))
     return jnp.maximum(off, jnp.max(-weights, axis=-1))
 
 
 def effective_scores(facts: Facts) -> Array:
+    """DVAO against its definition, dynamic weights on z-scores."""
     deviation = group.statistics(facts.batch, ddof=facts.knobs["ddof"]).deviation
-    weights = effective_weights(facts) * (1 + facts.knobs["epsilon"] / or_one(deviation))
+    damping = numerics.safe_divide(jnp.asarray(facts.knobs["epsilon"], deviation.dtype), deviation)
+    weights = effective_weights(facts) * (1 + damping)  # the scores have the epsilon in them
     expected = group.weighted_sum(facts.scores.values, weights)
     return jnp.abs(facts.advantages * dvao_units(facts)[:, None] - expected)
 
 
-def or_one(x: Array) -> Array:
-    return jnp.where(x > 0, x, 1)
-
-
 def ac_mean_square(facts: Facts) -> Array:
+    """The mean square of AC against `w' rho w`, and above `(sum w)^2`."""
     scores = facts.scores.values
     products = jnp.einsum("bgk,bgl->bkl", scores, scores, precision="highest")
     correlation = numerics.safe_divide(products, facts.count[:, None, None])
@@ -180,6 +197,7 @@ def ac_mean_square(facts: Facts) -> Array:
 
 
 def ac_is_the_mean_score(facts: Facts) -> Array:
+    """AC against its definition, weights on z-scores."""
     return jnp.abs(facts.advantages * ac_units(facts)[:, None] - mean_score(facts))
 
 
@@ -188,6 +206,7 @@ def ac_is_the_mean_score(facts: Facts) -> Array:
 
 
 def is_whitened(combine: Combine, facts: Facts) -> Array:
+    """The distance from the whitened value."""
     whitening = whitening_of(facts, combine)
     expected = jnp.where(whitening.divisor > 0, combine(facts) - whitening.mean, 0)
     difference = jnp.abs(facts.advantages * whitening.divisor - expected)
@@ -195,6 +214,7 @@ def is_whitened(combine: Combine, facts: Facts) -> Array:
 
 
 def whitened_mean(combine: Combine, facts: Facts) -> Array:
+    """The batch's mean, each completion as often as it counts."""
     total = jnp.sum(facts.counts)
     mean = numerics.safe_divide(jnp.sum(facts.counts * facts.advantages), total)
     is_off = jnp.abs(mean) * whitening_of(facts, combine).divisor
@@ -202,6 +222,7 @@ def whitened_mean(combine: Combine, facts: Facts) -> Array:
 
 
 def whitened_deviation(combine: Combine, facts: Facts) -> Array:
+    """The batch's deviation against 1."""
     whitening = whitening_of(facts, combine)
     moments = batch_moments(facts.advantages, facts.counts, ddof=facts.knobs["ddof"])
     is_off = jnp.abs(moments.deviation * whitening.divisor - whitening.deviation)
@@ -216,6 +237,7 @@ def before_whitening(combine: Combine, facts: Facts) -> tuple[Array, Array]:
 
 
 def between_minimum_and_mean(facts: Facts) -> Array:
+    """Below the lowest score, or above the mean score."""
     value, known = before_whitening(combined_soft_minimum, facts)
     scores, has_share = facts.scores.values, facts.shares[:, None, :] > 0
     lowest = jnp.min(jnp.where(has_share, scores, jnp.inf), axis=-1)
@@ -224,6 +246,7 @@ def between_minimum_and_mean(facts: Facts) -> Array:
 
 
 def near_the_minimum(facts: Facts) -> Array:
+    """Above `Z_j - ln(share_j) / k` for any j, or `-ln(share of all zeros) / k`."""
     # sum_j share_j exp(-k Z_j) is at least each of its terms, and all those of one value together.
     value, known = before_whitening(combined_soft_minimum, facts)
     scores, shares = facts.scores.values, facts.shares[:, None, :]
@@ -236,23 +259,26 @@ def near_the_minimum(facts: Facts) -> Array:
 
 
 def soft_minimum_group_mean(facts: Facts) -> Array:
+    """The group's mean before the whitening, which is at most 0."""
     value, known = before_whitening(combined_soft_minimum, facts)
     return facts.mean(jnp.where(known, value, 0))
 
 
 def penalty_lowers(facts: Facts) -> Array:
+    """Above the mean score."""
     value, known = before_whitening(combined_penalised_mean, facts)
     return jnp.where(known, value - mean_score(facts), 0)
 
 
 def lite_units(facts: Facts) -> Array:
-    # The batch's divisor: the largest advantage belongs to the largest c.
+    """The batch's divisor over `S`: the largest advantage belongs to the largest `c`."""
     largest = jnp.max(jnp.abs(facts.total.centred), initial=0)
     divisor = numerics.safe_divide(largest, jnp.max(jnp.abs(facts.advantages), initial=0))
     return divisor * facts.in_spreads
 
 
 def within_share(facts: Facts) -> Array:
+    """The mean square, the share of the variance within groups, above 1."""
     total = jnp.sum(facts.counts)
     mean_square = numerics.safe_divide(jnp.sum(facts.counts * facts.advantages**2), total)
     return mean_square - 1

@@ -115,18 +115,12 @@ def soft_minimum(scores: Array, shares: Array, *, sharpness: ArrayLike) -> Array
     divisor = jnp.where(sharpness > 0, sharpness, 1)
     mean = group.weighted_sum(scores, shares)
     exponent = jnp.where(shares[:, None, :] > 0, divisor * (mean[..., None] - scores), 0)
-    steepest = jax.lax.stop_gradient(jnp.max(exponent, axis=-1, keepdims=True))
     # About the mean the logarithm is that of a number above 1, and log1p keeps all its digits;
-    # where the exponential would overflow, the largest exponent is taken out first.
-    is_gentle = steepest < 30
-    gentle = jnp.expm1(jnp.where(is_gentle, exponent, 0))
-    steep = jnp.exp(jnp.where(is_gentle, 0, exponent - steepest))
-    logarithm = jnp.where(
-        is_gentle[..., 0],
-        jnp.log1p(group.weighted_sum(gentle, shares)),
-        steepest[..., 0] + jnp.log(group.weighted_sum(steep, shares)),
-    )
-    return jnp.where(sharpness > 0, mean - logarithm / divisor, mean)
+    # where the exponential might overflow, the largest exponent is taken out first.
+    steepest = jax.lax.stop_gradient(jnp.max(exponent, axis=-1))
+    pivot = jnp.where(steepest < 30, 0, steepest)
+    excess = group.weighted_sum(jnp.expm1(exponent - pivot[..., None]), shares)
+    return jnp.where(sharpness > 0, mean - (pivot + jnp.log1p(excess)) / divisor, mean)
 
 
 def penalised_mean(scores: Array, shares: Array, *, penalty: ArrayLike) -> Array:

@@ -1,4 +1,8 @@
-"""All aggregators in one jitted function: the tests share what is compiled, once for each shape."""
+"""What the tests of the aggregators share, so that little is compiled more than once.
+
+Jitted, all aggregators are one function, compiled once for each shape. Eagerly, JAX compiles each
+operation once for each shape: tests that need many variants use it, all on the shape `[2, 5, 3]`.
+"""
 
 import jax
 import jax.numpy as jnp
