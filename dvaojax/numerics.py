@@ -160,7 +160,10 @@ def _sum_and_sum_of_squares(values: Array) -> tuple[Array, ...]:
 
 # Named functions, for JAX keeps what it compiled for a reduction by the identity of its function.
 def _combine_extents(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return a[0] + b[0], a[1] + b[1], jnp.minimum(a[2], b[2]), jnp.maximum(a[3], b[3])
+    # Comparisons rather than minimum and maximum, which take longer because they look for NaN.
+    low = jax.lax.select(b[2] < a[2], b[2], a[2])
+    high = jax.lax.select(b[3] > a[3], b[3], a[3])
+    return a[0] + b[0], a[1] + b[1], low, high
 
 
 def _combine_sums(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -51,14 +51,14 @@ def lite_ppo(
     departures = _departures(objectives)
     total = group.weighted_sum(objectives.centred, batch.weights)
     raw = total + group.weighted_sum(departures, batch.weights)[:, None]
-    sizes = jnp.abs(objectives.centred) + jnp.abs(departures)[:, None, :]
+    sizes = group.weighted_sum(objectives.deviation + jnp.abs(departures), batch.weights)
     scored = batch.scored.astype(total.dtype)
     deviation = whitening.batch_moments(raw, scored, ddof=ddof).deviation
     advantages = numerics.standardise(
         total,
         deviation + epsilon,
         deviation=deviation,
-        scale=whitening.root_mean_square(group.weighted_sum(sizes, batch.weights), scored),
+        scale=whitening.root_mean_square(sizes, jnp.sum(scored, axis=-1)),
     )
     return advantages.reshape(jnp.shape(rewards)[:-1])
 

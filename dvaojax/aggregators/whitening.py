@@ -38,7 +38,10 @@ def batch_moments(values: Array, counts: Array, *, ddof: int) -> BatchMoments:
 
 
 def root_mean_square(values: Array, counts: Array) -> Array:
-    """`[]` of `values` `[B, G]`; on the scale of the largest, so that no square overflows."""
+    """`[]` of `values`, each counted `counts` times, of the same shape.
+
+    On the scale of the largest, so that squares neither overflow nor vanish.
+    """
     size = jax.lax.stop_gradient(jnp.max(jnp.where(counts > 0, jnp.abs(values), 0), initial=0))
     squares = jnp.square(numerics.safe_divide(values, size))
     mean_square = numerics.safe_divide(jnp.sum(counts * squares), jnp.sum(counts))

@@ -245,13 +245,14 @@ def lite_ppo(rewards, weights, *, rounding, epsilon=1e-4):
             for k, (mean, deviation) in enumerate(_columns(group, 0))
         ]
         all_sums.append(_sums(group, weights, columns))
-        for row in filter(_is_scored, group):
-            size = 0.0
-            for r, w, (mean, _), middle in zip(row, weights, columns, overall, strict=True):
-                if middle is not None:
-                    size += w * (abs((mean if r is None else r) - mean) + abs(mean - middle))
-            terms += size * size
-            counted += 1
+        size = sum(
+            w * (deviation + abs(mean - middle))
+            for w, (mean, deviation), middle in zip(weights, columns, overall, strict=True)
+            if middle is not None
+        )
+        scored = sum(map(_is_scored, group))
+        terms += scored * size * size
+        counted += scored
     _, deviation = _moments([s for sums in all_sums for s in sums], 1)
     terms = math.sqrt(terms / counted) if counted else 0.0
     cancels = deviation <= rounding * terms

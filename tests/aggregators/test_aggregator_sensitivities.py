@@ -117,10 +117,8 @@ def test_gradients_are_finite_where_nothing_can_be_learned(weights):
     rewards[2, :, 0] = [0, 1, 0, 1]
     mask = np.isfinite(rewards)
 
-    def scalars(r, w):
-        return {name: jnp.sum(a**2) for name, a in every(r, w, mask).items()}
+    def sum_of_all(r, w):
+        return sum(jnp.sum(a**2) for a in every(r, w, mask).values())
 
-    gradients = jax.jit(jax.jacrev(scalars, (0, 1)))(jnp.asarray(rewards), weights)
-    for name, by_each in gradients.items():
-        for gradient in by_each:
-            assert np.all(np.isfinite(gradient)), name
+    for gradient in jax.jit(jax.grad(sum_of_all, (0, 1)))(jnp.asarray(rewards), weights):
+        assert np.all(np.isfinite(gradient))

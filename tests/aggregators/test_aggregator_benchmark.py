@@ -1,0 +1,34 @@
+"""The loops that the aggregators are timed against compute the same advantages."""
+
+import importlib.util
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every_aggregator import call, lengths_for
+
+from dvaojax.aggregators import BY_NAME
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "aggregators.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark_of_aggregators", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_aggregator_has_a_loop(benchmark):
+    assert set(benchmark.LOOPS) == set(BY_NAME)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_loop_computes_the_same(benchmark, name):
+    rewards = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    weights = np.array([0.5, 0.3, 0.2], np.float32)
+    looped = benchmark.LOOPS[name](rewards, weights, np.asarray(lengths_for(rewards)))
+    advantages = call(BY_NAME[name], jnp.asarray(rewards), jnp.asarray(weights))
+    np.testing.assert_allclose(advantages, looped, atol=1e-4)
