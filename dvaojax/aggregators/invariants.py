@@ -135,6 +135,13 @@ def _sum_family(units: Units) -> tuple[Invariant, ...]:
     )
 
 
+def _seen_through(view: Callable[[Facts], Facts], *invariants: Invariant) -> tuple[Invariant, ...]:
+    def compose(invariant: Invariant) -> Invariant:
+        return Invariant(invariant.statement, lambda facts: invariant.excess(view(facts)))
+
+    return tuple(map(compose, invariants))
+
+
 def _whitened(combine: Combine, numbers: str) -> tuple[Invariant, ...]:
     return (
         SILENCE,
@@ -176,10 +183,12 @@ BY_NAME: dict[str, tuple[Invariant, ...]] = {
             "29 (c itself)", partial(propositions.is_the_sum, lambda facts: facts.in_spreads)
         ),
     ),
-    "rloo": (
-        *_sum_family(propositions.rloo_units),
+    "rloo": _seen_through(
+        propositions.rloo_view,
+        *_sum_family(lambda facts: facts.in_spreads),
         Invariant(
-            "58 (G / (G - 1) times c)", partial(propositions.is_the_sum, propositions.rloo_units)
+            "58 (G / (G - 1) times c)",
+            partial(propositions.is_the_sum, lambda facts: facts.in_spreads),
         ),
     ),
     "grpo": (*_sum_family(propositions.rc_units), *_RC),

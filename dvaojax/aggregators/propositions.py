@@ -56,9 +56,12 @@ def dvao_units(facts: Facts) -> Array:
     return jnp.where(facts.total.scale > 0, 1 + damping, 0)
 
 
-def rloo_units(facts: Facts) -> Array:
-    """`(n - 1) / n` over `S`: a baseline without oneself is that much larger."""
-    return facts.in_spreads * numerics.safe_divide(facts.count - 1, facts.count)
+def rloo_view(facts: Facts) -> Facts:
+    """The facts with RLOO's weights `w_k n_k / (n_k - 1)`: in them it is Dr.GRPO."""
+    count = group.statistics(facts.batch, ddof=0).count
+    weights = jnp.broadcast_to(facts.batch.weights, count.shape)
+    batch = facts.batch._replace(weights=weights * numerics.safe_divide(count, count - 1))
+    return facts._replace(batch=batch, total=group.centred_sum(batch, ddof=0))
 
 
 def ac_units(facts: Facts) -> Array:

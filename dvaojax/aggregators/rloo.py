@@ -16,9 +16,9 @@ def rloo(rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = Non
        r_i = \sum_k w_k r_{ik} $$
 
     The baseline does not depend on the completion's own reward, so the gradient is unbiased. A
-    deviation that does depend on it would undo that, hence there is no knob for one. Where
-    completions were not scored at all, G is the number of those that were; a group of one has no
-    baseline and teaches nothing.
+    deviation that does depend on it would undo that, hence there is no knob for one. With a mask
+    the others are those that were scored on the same objective, and G is counted for each; where
+    there are none, as in a group of one, there is no baseline and nothing to learn.
 
     What it is confused with. `dr_grpo`, whose baseline contains the completion itself: the same
     vector times `(G - 1) / G`.
@@ -38,7 +38,7 @@ def rloo(rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = Non
     """
     batch = group.open_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
-    total = group.weighted_sum(objectives.centred, batch.weights)
-    count = jnp.sum(batch.scored, axis=-1, dtype=total.dtype)
-    advantages = total * numerics.safe_divide(count, count - 1)[:, None]
+    leaves_one_out = numerics.safe_divide(objectives.count, objectives.count - 1)
+    weights = jnp.broadcast_to(batch.weights, leaves_one_out.shape) * leaves_one_out
+    advantages = group.weighted_sum(objectives.centred, weights)
     return advantages.reshape(jnp.shape(rewards)[:-1])

@@ -86,20 +86,20 @@ def dr_grpo(rewards, weights, *, rounding):
 
 
 def rloo(rewards, weights, *, rounding):
+    """Each objective minus its mean over the other completions that were scored on it."""
     del rounding
     advantages, sizes = [], []
     for group in rewards:
-        columns = _columns(group, 0)
-        sums = _sums(group, weights, columns)
-        terms = _spread_of_terms(weights, columns)
         row = []
-        for i, own in enumerate(sums):
-            others = [s for j, s in enumerate(sums) if j != i and s is not None]
-            if own is None or not others or terms == 0:
-                row.append(0.0)
-            else:
-                row.append(own - math.fsum(others) / len(others))
-        advantages.append(row)
+        for i, own in enumerate(group):
+            total = 0.0
+            for k, w in enumerate(weights):
+                others = [r[k] for j, r in enumerate(group) if j != i and r[k] is not None]
+                if own[k] is not None and others:
+                    total += w * (own[k] - math.fsum(others) / len(others))
+            row.append(total)
+        terms = _spread_of_terms(weights, _columns(group, 0))
+        advantages.append([0.0 if terms == 0 else a for a in row])
         sizes.append([2 * terms] * len(group))
     return advantages, sizes
 
