@@ -20,6 +20,15 @@ def test_the_first_signal_is_remembered_and_everything_is_put_back_after_it(numb
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.fixture
+def listening():
+    """Ctrl-C raises; a shell that starts the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_a_second_ctrl_c_is_not_held_back():
     with Interrupts() as interrupts:
         os.kill(os.getpid(), signal.SIGINT)
