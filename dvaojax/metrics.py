@@ -11,9 +11,15 @@ One row a step, a flat mapping from name to number:
 | `silent_groups`                | share of groups whose completions all scored the same       |
 | `advantage_mean_square`        | mean of the squared advantage                               |
 | `entropy`                      | of the next-token distribution, nats a token                |
+| `loss`                         | policy loss with its penalty, per count of its reduction    |
+| `ratio`                        | mean probability ratio to the policy that sampled           |
+| `approximate_kl`               | from the policy that sampled, by k3, nats a token           |
 | `kl`                           | to the reference policy, nats a token                       |
 | `clip_fraction`                | share of tokens whose ratio was clipped                     |
 | `grad_norm`                    | global norm before clipping                                 |
+| `skipped_updates`              | share of updates skipped, loss or gradient not finite       |
+| `weighted_reward`              | mean rewards times their weights, added; marks the best     |
+| `sampled_tokens`               | tokens of all completions, stop tokens included             |
 | `completion_length`            | mean tokens of a completion, the stop token included        |
 | `truncated`                    | share of completions cut off by the token limit             |
 | `rollout_seconds`, `reward_seconds`, `train_seconds` | wall time of the step's parts         |

@@ -15,6 +15,7 @@ from jax import Array
 VERL_EPSILON = 1e-6  # verl adds it to a group's standard deviation
 TRL_EPSILON = 1e-4  # TRL adds it to a group's and to a batch's standard deviation
 VERL_VARIANCE_EPSILON = 1e-8  # verl adds it to a batch's variance, under the root
+MAX_EXPONENT = 20.0  # nats where exponents of log-ratios end, as in verl; float32 overflows at 88
 
 
 class Mean(NamedTuple):

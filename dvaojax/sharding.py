@@ -1,6 +1,7 @@
 """One table from logical axes to mesh axes, and the meshes it is read on."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,9 +51,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     written = " x ".join(f"{a}={s}" for a, s in zip(MESH_AXES, sizes, strict=True))
     if sum(s == -1 for s in sizes) > 1 or any(s < 1 and s != -1 for s in sizes):
         raise ValueError(f"mesh {written}: sizes are positive, and -1 at most once")
-    known = 1
-    for size in sizes:
-        known *= max(size, 1)
+    known = math.prod(max(size, 1) for size in sizes)
     if len(devices) % known or (-1 not in sizes and known != len(devices)):
         raise ValueError(f"mesh {written} does not fit {len(devices)} device(s)")
     sizes = [len(devices) // known if s == -1 else s for s in sizes]

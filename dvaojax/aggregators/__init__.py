@@ -25,6 +25,7 @@ from dvaojax.aggregators.advantage_combination import (
 from dvaojax.aggregators.base import Aggregator as Aggregator
 from dvaojax.aggregators.base import knobs_of as knobs_of
 from dvaojax.aggregators.base import named_weights as named_weights
+from dvaojax.aggregators.base import needs_lengths as needs_lengths
 from dvaojax.aggregators.base import stateless as stateless
 from dvaojax.aggregators.base import suggest as suggest
 from dvaojax.aggregators.diagnostics import Diagnostics as Diagnostics

@@ -72,7 +72,7 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
     """
     weights = jnp.asarray(weights)
     chex.assert_rank(weights, 1)
-    needs_lengths = "lengths" in inspect.signature(function).parameters
+    with_lengths = needs_lengths(function)
 
     def init(num_objectives: int, /) -> State:
         if weights.shape != (num_objectives,):
@@ -89,7 +89,7 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
         lengths: Array | None = None,
     ) -> tuple[Array, State]:
         del key  # nothing is drawn
-        if not needs_lengths:
+        if not with_lengths:
             return function(rewards, weights, mask=mask, **knobs), state
         if lengths is None:
             raise ValueError(f"{function.__name__} needs the lengths of the completions")
@@ -115,6 +115,11 @@ def named_weights(weights: Mapping[str, float], objectives: Sequence[str]) -> Ar
     if missing:
         raise UserError(f"no weight for {', '.join(missing)}")
     return jnp.asarray([weights[name] for name in objectives], jnp.float32)
+
+
+def needs_lengths(function: Callable[..., Array]) -> bool:
+    """Whether an aggregator is given the completions' lengths as its third argument."""
+    return "lengths" in inspect.signature(function).parameters
 
 
 def knobs_of(function: Callable[..., Array]) -> dict[str, Any]:

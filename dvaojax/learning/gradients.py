@@ -90,13 +90,12 @@ def update(
     """
     norm = optax.tree.norm(gradient)
     is_finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"].total)
-    # A skipped gradient is zeroed before the optimiser sees it, so that no NaN enters its state.
-    gradient = jax.tree.map(lambda g: jnp.where(is_finite, g, 0), gradient)
     # optax counts on NumPy's promotion of types, which a caller may have forbidden.
     with jax.numpy_dtype_promotion("standard"):
         updates, optimizer_state = optimizer.update(
             gradient, learner.optimizer_state, learner.params
         )
+    # What a bad gradient has made is chosen against as a whole: nothing of it enters the state.
     updated = (optax.apply_updates(learner.params, updates), optimizer_state)
     kept = (learner.params, learner.optimizer_state)
     params, optimizer_state = jax.tree.map(

@@ -123,6 +123,7 @@ def make_policy_loss(
             "entropy": masked_mean(entropy, where),
             "clip_fraction": info.clip_fraction,
             "ratio": info.ratio,
+            "approximate_kl": info.approximate_kl,
         }
         if config.kl_weight > 0.0:
             penalty = losses.kl_penalty(

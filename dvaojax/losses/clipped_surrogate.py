@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dvaojax.losses.kl import MAX_EXPONENT, k3
+from dvaojax.losses.kl import k3
 from dvaojax.losses.reductions import Reduction, token_mean
 from dvaojax.losses.tokens import advantages_on_tokens, on_tokens
-from dvaojax.numerics import Mean, masked_mean
+from dvaojax.numerics import MAX_EXPONENT, Mean, masked_mean
 
 
 class SurrogateInfo(NamedTuple):

@@ -25,10 +25,7 @@ from jax import Array
 
 from dvaojax.losses.reductions import Reduction, token_mean
 from dvaojax.losses.tokens import on_tokens
-from dvaojax.numerics import Mean
-
-MAX_EXPONENT = 20.0
-"""Where exponents of log-ratios end, in nats: exp(20) is 4.9e8, far from float32's overflow."""
+from dvaojax.numerics import MAX_EXPONENT, Mean
 
 Estimator = Callable[[Array, Array], Array]
 """`(logp, logp_reference) -> value`, element by element."""

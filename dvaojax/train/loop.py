@@ -1,7 +1,6 @@
 """The loop: sample, score, learn, write down; start anew, resume, stop when asked."""
 
 import dataclasses
-import inspect
 import math
 import signal
 import time
@@ -169,12 +168,11 @@ def _invariant_check(config: Config) -> Callable[[int, Experience, Array], None]
     examine = partial(invariants.check, config.aggregator, **aggregator_knobs(config))
     # What `chex.chexify` does, compiled once and without its warning at the end of every process.
     checked = jax.jit(checkify.checkify(examine))
-    signature = inspect.signature(aggregators.BY_NAME[config.aggregator])
-    takes_lengths = "lengths" in signature.parameters
+    with_lengths = aggregators.needs_lengths(aggregators.BY_NAME[config.aggregator])
 
     def check(step: int, experience: Experience, advantages: Array) -> None:
         rewards, mask = experience.rewards, experience.reward_mask
-        lengths = experience.completion_mask.sum(axis=-1) if takes_lengths else None
+        lengths = experience.completion_mask.sum(axis=-1) if with_lengths else None
         try:
             violation, _ = checked(rewards, weights, advantages, mask=mask, lengths=lengths)
             violation.throw()
