@@ -187,6 +187,10 @@ def test_settings_are_listed_as_they_are_taken(capsys):
         ("train --set rewards.on_error=wrap", "'wrap' is not one of raise, mask"),
         ("train --set rewards.timeout_seconds=1", "needs rewards.workers"),
         ("train --set name=../x", "name='../x' is not the name of a directory"),
+        (
+            "train --set max_new_tokens=20 learning.micro_batches=1 warm_start.num_steps=1",
+            "tokens; max_new_tokens=20 takes 1 to 20",
+        ),
         ("train --smoke", "--smoke needs an experiment file"),
         ("train nothing.py", "there is no experiment file nothing.py; the nearest is"),
         ("train empty.py", "it has no function get_config()"),

@@ -41,7 +41,9 @@ def pad_tokens(
     for i, row in enumerate(rows):
         if not 0 < len(row) <= width:
             text = tokenizer.decode(row)
-            raise UserError(f"{text[:60]!r} has {len(row)} tokens; {limit}={width} allows 1 to it")
+            raise UserError(
+                f"{text[:60]!r} has {len(row)} tokens; {limit}={width} takes 1 to {width}"
+            )
         tokens[i, : len(row)] = row
     return tokens, np.array([len(row) for row in rows], np.int32)
 

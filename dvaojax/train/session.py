@@ -21,6 +21,7 @@ from dvaojax.models import Params
 from dvaojax.rewards import RewardSuite
 from dvaojax.run_directory import RunDirectory
 from dvaojax.train.program import Program, make_program
+from dvaojax.train.warm_up import check_demonstrations
 from dvaojax.wandb_logger import WandB
 
 Start = Literal["create", "resume", "overwrite"]
@@ -121,6 +122,7 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
     program, suite = make_program(config, make_aggregator(config)), make_suite(config)
     if config.wandb_project:
         import_extra("wandb", extra="wandb")
+    check_demonstrations(config)
     path = runs / config.name
     if start == "resume":
         directory = run_directory.resume(path, config, may_differ=MAY_DIFFER)

@@ -1,7 +1,7 @@
 """The supervised start: demonstrations of the task until the policy can be taught by rewards."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +22,13 @@ def warm_up(config: Config, program: Program, params: Params, display: Display) 
     """Parameters after the warm start; the same as before where none is configured.
 
     Raises:
-        UserError: a demonstration is longer than `max_new_tokens`.
         TrainingError: loss or gradient stayed without finite values.
     """
     settings = config.warm_start
     if settings.num_steps == 0:
         return params
-    assert isinstance(config.task, TaskWithDemonstrations), "`validate` refuses other tasks"
-    stream = PromptStream(config.task.prompts("train"), seed=config.seed + 1)
-    generator = random.Random(config.seed)
     learner = program.begin_warm_start(params)
-    for step in range(settings.num_steps):
-        prompts = stream.take(step * settings.batch_size, settings.batch_size)
-        texts = [config.task.demonstration(prompt, generator) for prompt in prompts]
+    for step, (prompts, texts) in enumerate(_demonstrations(config)):
         batch = _encode(config, prompts, texts)
         learner, metrics = program.warm_start(learner, jax.device_put(batch, program.by_group))
         if step % 50 == 0 or step == settings.num_steps - 1:
@@ -47,6 +41,29 @@ def warm_up(config: Config, program: Program, params: Params, display: Display) 
             loss = float(metrics["loss"].value)
             display.print(f"warm start {step + 1}/{settings.num_steps}  loss {loss:.3f} nats/token")
     return learner.params
+
+
+def check_demonstrations(config: Config) -> None:
+    """Draws and encodes what the warm start will learn from, before anything is written.
+
+    Raises:
+        UserError: a demonstration or its prompt is longer than its limit.
+    """
+    for prompts, texts in _demonstrations(config):
+        _encode(config, prompts, texts)
+
+
+def _demonstrations(config: Config) -> Iterator[tuple[list[Prompt], list[str]]]:
+    """The batches of the warm start, the same at every call."""
+    settings, task = config.warm_start, config.task
+    if settings.num_steps == 0:
+        return
+    assert isinstance(task, TaskWithDemonstrations), "`validate` refuses other tasks"
+    stream = PromptStream(task.prompts("train"), seed=config.seed + 1)
+    generator = random.Random(config.seed)
+    for step in range(settings.num_steps):
+        prompts = stream.take(step * settings.batch_size, settings.batch_size)
+        yield prompts, [task.demonstration(prompt, generator) for prompt in prompts]
 
 
 def _encode(config: Config, prompts: Sequence[Prompt], texts: Sequence[str]) -> Demonstrations:
