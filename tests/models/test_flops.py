@@ -1,0 +1,192 @@
+"""Counts of arithmetic and traffic, against loops over tokens and against the compiler's own."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dvaojax import models
+from dvaojax.models import flops
+from dvaojax.models.config import ModelConfig
+from dvaojax.models.flops import Lengths, full_lengths
+
+SMALL = ModelConfig(
+    vocab_size=31,
+    width=12,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_width=6,
+    ff_width=20,
+    compute_dtype="bfloat16",
+)
+SHAPES = {
+    "tied": SMALL,
+    "untied": dataclasses.replace(SMALL, tied_head=False),
+    "biased": dataclasses.replace(SMALL, attention_bias=True, qk_norm=False),
+}
+RAGGED = Lengths(np.array([5, 3]), np.array([[4, 1, 0], [2, 7, 7]]))
+
+
+@pytest.fixture(params=SHAPES)
+def config(request):
+    return SHAPES[request.param]
+
+
+def products(config):
+    """Sizes of the matrices that a token meets in the layers, and of the head, off the arrays."""
+    shapes = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
+    names = ("query", "key", "value", "output", "gate", "up", "down")
+    in_layers = sum(math.prod(shapes["layers"][name].shape) for name in names)
+    return in_layers, math.prod(shapes.get("head", shapes["embedding"]).shape)
+
+
+def one_token(config, *, sees):
+    """All layers on one token whose queries see so many keys: the loop's own count."""
+    count = 2 * products(config)[0]
+    for _layer in range(config.num_layers):
+        for _head in range(config.num_heads):
+            for _key in range(sees):
+                count += 2 * config.head_width  # its score
+                count += 2 * config.head_width  # its value, added to the mixture
+    return count
+
+
+def by_loop(config, lengths):
+    """Products of prefill, decoding and the training forward pass, token by token."""
+    head = 2 * products(config)[1]
+    prefill = decode = forward = 0
+    for prompt, group in zip(lengths.prompts, lengths.completions, strict=True):
+        layers = sum(one_token(config, sees=place + 1) for place in range(prompt))
+        prefill += layers + head
+        forward += layers
+        for completion in group:
+            for place in range(completion):
+                forward += head
+                if place > 0:  # the token before this one is run to predict it
+                    turn = one_token(config, sees=prompt + place)
+                    decode += turn + head
+                    forward += turn
+    return prefill, decode, forward
+
+
+def test_real_tokens_are_the_prompts_once_and_the_completions():
+    assert RAGGED.tokens == 5 + 3 + 4 + 1 + 2 + 7 + 7
+
+
+def test_parameters_are_those_of_the_arrays(config):
+    params = models.init(config, jax.random.key(0))
+    assert flops.num_params(config) == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def test_products_are_those_of_a_loop_over_tokens(config):
+    prefill, decode, forward = by_loop(config, RAGGED)
+    assert flops.prefill_flops(config, RAGGED) == prefill
+    assert flops.decode_flops(config, RAGGED) == decode
+    assert flops.forward_flops(config, RAGGED) == forward
+    assert flops.train_flops(config, RAGGED) == 3 * forward
+
+
+def test_bytes_are_those_of_a_loop_over_turns(config):
+    size = jnp.dtype(config.compute_dtype).itemsize
+    of_token = 2 * config.num_layers * config.num_kv_heads * config.head_width
+    read = 0
+    for turn in range(1, RAGGED.completions.max()):
+        cached = 0
+        for prompt, group in zip(RAGGED.prompts, RAGGED.completions, strict=True):
+            going_on = [length for length in group if length > turn]
+            cached += prompt * bool(going_on) + turn * len(going_on)
+        assert flops.decode_step_bytes(config, cached_tokens=cached) == size * (
+            sum(products(config)) + cached * of_token
+        )
+        read += flops.decode_step_bytes(config, cached_tokens=cached)
+    assert flops.decode_bytes(config, RAGGED) == read
+
+
+def test_a_step_without_completions_only_prefills():
+    empty = RAGGED._replace(completions=np.zeros((2, 3), int))
+    assert flops.decode_flops(SMALL, empty) == flops.decode_bytes(SMALL, empty) == 0
+    assert flops.prefill_flops(SMALL, empty) == flops.prefill_flops(SMALL, RAGGED)
+
+
+def test_a_group_computes_its_prompt_once():
+    def forward(group_size):
+        lengths = full_lengths(
+            num_prompts=2, group_size=group_size, prompt_length=50, completion_length=4
+        )
+        return flops.forward_flops(SMALL, lengths)
+
+    of_prompt = 2 * forward(1) - forward(2)
+    assert (
+        of_prompt
+        == flops.prefill_flops(
+            SMALL, full_lengths(num_prompts=2, group_size=1, prompt_length=50, completion_length=0)
+        )
+        - 2 * 2 * products(SMALL)[1]
+    )
+
+
+def test_counts_of_large_steps_do_not_overflow():
+    width = 10**5
+    huge = dataclasses.replace(SMALL, width=width, ff_width=width)
+
+    def train(num_prompts):
+        lengths = full_lengths(
+            num_prompts=num_prompts, group_size=64, prompt_length=1024, completion_length=8192
+        )
+        return flops.train_flops(huge, lengths)
+
+    assert train(1024) == 1024 * train(1) > 2**63
+
+
+# Wide and short, so that the products outweigh what the compiler counts besides. One layer, for
+# the compiler counts the body of a loop once.
+WIDE = ModelConfig(
+    vocab_size=512,
+    width=128,
+    num_layers=1,
+    num_heads=4,
+    num_kv_heads=2,
+    head_width=32,
+    ff_width=512,
+)
+
+
+def compiled_flops(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+
+def test_the_compiler_counts_the_same_within_a_tenth():
+    prompts, group, length, completion = 2, 4, 8, 9
+    lengths = full_lengths(
+        num_prompts=prompts, group_size=group, prompt_length=length, completion_length=completion
+    )
+    params = models.init(WIDE, jax.random.key(0))
+    prompt_tokens = jnp.ones((prompts, length), jnp.int32)
+    prompt_lengths = jnp.full((prompts,), length, jnp.int32)
+    tokens = jnp.ones((prompts, group, completion), jnp.int32)
+
+    def forward(params):
+        model = models.apply(WIDE, params)
+        return jnp.sum(jnp.sin(model.logits(model(prompt_tokens, prompt_lengths, tokens))))
+
+    counted = compiled_flops(forward, params)
+    assert counted == pytest.approx(flops.forward_flops(WIDE, lengths), rel=0.1)
+    trained = compiled_flops(jax.grad(forward), params)
+    assert trained == pytest.approx(flops.train_flops(WIDE, lengths), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        Lengths(np.array([[5, 3]]), RAGGED.completions),
+        Lengths(RAGGED.prompts, np.array([4, 2])),
+        Lengths(np.array([5, 3, 1]), RAGGED.completions),
+    ],
+)
+def test_lengths_of_the_wrong_shape_are_refused(lengths):
+    with pytest.raises(AssertionError):
+        flops.train_flops(SMALL, lengths)
