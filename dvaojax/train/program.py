@@ -1,7 +1,7 @@
 """What a run compiles: its mesh, its shardings and its jitted functions."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,13 +63,21 @@ class Program:
     state_shapes: TrainState
 
 
-def make_program(config: Config, aggregator: Aggregator) -> Program:
+def make_program(
+    config: Config, aggregator: Aggregator, *, devices: Sequence[Any] | None = None
+) -> Program:
     """Builds everything; nothing is compiled before its first call.
+
+    Args:
+        config: the run.
+        aggregator: what `config` makes of rewards.
+        devices: what the mesh is laid out over; all of this machine's by default. Devices that
+            only describe a machine will do, for functions that are compiled and never called.
 
     Raises:
         UserError: the mesh does not fit the devices, the model or the batch.
     """
-    mesh = _fitting_mesh(config)
+    mesh = _fitting_mesh(config, devices)
     by_group = sharding.named(mesh, "group")
     constrain = partial(jax.lax.with_sharding_constraint, shardings=by_group)
     optimizer = make_optimizer(config.optimizer, config.num_updates)
@@ -207,10 +215,10 @@ def _shardings(mesh: Mesh, tree: Any) -> Any:
     return sharding.shardings(mesh, tree, models.logical_axes)
 
 
-def _fitting_mesh(config: Config) -> Mesh:
+def _fitting_mesh(config: Config, devices: Sequence[Any] | None) -> Mesh:
     """The configuration's mesh, held against everything that is split over it."""
     try:
-        mesh = sharding.make_mesh(config.mesh)
+        mesh = sharding.make_mesh(config.mesh, devices)
     except ValueError as error:
         raise UserError(str(error)) from error
     groups = mesh.shape["data"] * mesh.shape["fsdp"]

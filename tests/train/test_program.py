@@ -34,8 +34,8 @@ CONFIG = miniature.miniature(
 def program_on(mesh, config=CONFIG):
     data, fsdp, tensor = mesh
     config = dataclasses.replace(config, mesh=MeshConfig(*mesh))
-    with miniature.make_mesh_of(data * fsdp * tensor):
-        return make_program(config, make_aggregator(config))
+    devices = jax.devices()[: data * fsdp * tensor]
+    return make_program(config, make_aggregator(config), devices=devices)
 
 
 @pytest.fixture(scope="module")
