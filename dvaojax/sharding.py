@@ -1,12 +1,16 @@
 """One table from logical axes to mesh axes, and the meshes it is read on."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax import Array, lax
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+Function = TypeVar("Function", bound=Callable)
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
@@ -59,20 +63,47 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh(sizes, MESH_AXES, axis_types=axis_types, devices=devices)
 
 
-def named(mesh: Mesh, *logical_axes: str | None) -> NamedSharding:
+def named(mesh: Mesh | AbstractMesh, *logical_axes: str | None) -> NamedSharding:
     """The sharding of an array whose axes carry these logical names."""
-    axes = [RULES.get(axis) if axis is not None else None for axis in logical_axes]
-    return NamedSharding(mesh, PartitionSpec(*axes))
+    return NamedSharding(mesh, _spec(logical_axes))
 
 
 def shardings(
-    mesh: Mesh, tree: Any, logical_axes: Callable[[tuple[Any, ...], Any], tuple[str | None, ...]]
+    mesh: Mesh | AbstractMesh,
+    tree: Any,
+    logical_axes: Callable[[tuple[Any, ...], Any], tuple[str | None, ...]],
 ) -> Any:
     """A sharding for every leaf of `tree`.
 
     Args:
-        mesh: the devices.
+        mesh: the devices, or their numbers alone.
         tree: a pytree of arrays or shapes.
         logical_axes: the names of a leaf's axes, from its path and the leaf.
     """
     return jax.tree.map_with_path(lambda path, leaf: named(mesh, *logical_axes(path, leaf)), tree)
+
+
+def on_mesh(mesh: Mesh | AbstractMesh, function: Function) -> Function:
+    """The function, to be jitted, with every `constrain` in it meant for this mesh."""
+
+    @functools.wraps(function)
+    def on_this_mesh(*arguments: Any, **named_arguments: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments, **named_arguments)
+
+    return on_this_mesh  # pyright: ignore[reportReturnType]
+
+
+def constrain(x: Array, *logical_axes: str | None) -> Array:
+    """The same array, laid out by its axes' names; its cotangent too.
+
+    Without it the compiler follows the parameters: their split axes become those of activations,
+    and every device computes every group. Inside `on_mesh` alone; elsewhere it does nothing.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return lax.with_sharding_constraint(x, _spec(logical_axes))
+
+
+def _spec(logical_axes: Sequence[str | None]) -> PartitionSpec:
+    return PartitionSpec(*(RULES.get(axis) if axis else None for axis in logical_axes))

@@ -82,6 +82,20 @@ def test_a_sharding_for_every_leaf_by_its_path():
     assert out["scalar"].is_fully_replicated
 
 
+def test_an_array_is_laid_out_on_the_mesh_that_was_named_and_nowhere_else():
+    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+    x, weights = jnp.ones((8, 4)), jnp.ones((4, 6))
+
+    def product(x, weights):
+        return sharding.constrain(x @ weights, "group", "ff")
+
+    assert product(x, weights).sharding.is_fully_replicated
+    assert jax.jit(product)(x, weights).sharding.is_fully_replicated
+    out = jax.jit(sharding.on_mesh(mesh, product))(x, weights)
+    assert out.sharding.shard_shape(out.shape) == (2, 3)
+    chex.assert_trees_all_equal(jax.device_get(out), jax.device_get(x @ weights))
+
+
 MESHES = [
     MeshConfig(),
     MeshConfig(fsdp=2, tensor=2),

@@ -29,6 +29,7 @@ from dvaojax.models.cache import CompletionCache, PromptCache
 from dvaojax.models.config import REMAT, ModelConfig
 from dvaojax.models.layers import Layer, RMSNorm
 from dvaojax.models.precision import accumulator
+from dvaojax.sharding import constrain
 
 Params = Any  # a nested dict of arrays, the layers' stacked along a leading axis `L`
 
@@ -68,7 +69,8 @@ class Decoder(nnx.Module):
     def output_matrix(self) -> Array:
         """`[D, V]`, from hidden states to logits, in the compute dtype."""
         matrix = self.embedding[...].T if self.config.tied_head else self.head[...]
-        return matrix.astype(self.config.compute_dtype)
+        # Whole along D before any loop reads it, or every turn would gather it.
+        return constrain(matrix.astype(self.config.compute_dtype), None, "vocab")
 
     def logits(self, hidden: Array) -> Array:
         """`[..., V]`, in float32 at least, from hidden states `[..., D]`."""
@@ -178,7 +180,7 @@ class Decoder(nnx.Module):
         graph, stacked = nnx.split(self.layers)
 
         def body(x, params):
-            return step(x, nnx.merge(graph, params))
+            return step(constrain(x, "group"), nnx.merge(graph, params))
 
         return lax.scan(REMAT[self.config.remat](body), x, stacked)
 

@@ -101,7 +101,7 @@ def make_program(
         sample=_sampler(config, config.sampling, config.group_size, by_group),
         evaluate=_sampler(config, config.evaluation.sampling, config.evaluation.samples, by_group),
         step=jax.jit(
-            _step(config, optimizer, aggregator, constrain),
+            sharding.on_mesh(mesh, _step(config, optimizer, aggregator, constrain)),
             donate_argnums=0,
             out_shardings=(state_shardings, None, None),
         ),
@@ -183,7 +183,7 @@ def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Co
     )
     return (
         jax.jit(begin, out_shardings=shardings),
-        jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)),
+        jax.jit(sharding.on_mesh(mesh, step), donate_argnums=0, out_shardings=(shardings, None)),
     )
 
 
@@ -193,6 +193,7 @@ def _sampler(
     tokenizer = config.task.tokenizer
 
     @partial(jax.jit, out_shardings=by_group)
+    @partial(sharding.on_mesh, by_group.mesh)
     def sample(
         params: Params, prompt_tokens: Array, prompt_lengths: Array, key: Array, serials: Array
     ) -> Rollout:
