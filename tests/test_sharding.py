@@ -84,12 +84,11 @@ def test_a_sharding_for_every_leaf_by_its_path():
 
 def test_an_array_is_laid_out_on_the_mesh_that_was_named_and_nowhere_else():
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
-    x, weights = jnp.ones((8, 4)), jnp.ones((4, 6))
+    x, weights = jax.device_put((jnp.ones((8, 4)), jnp.ones((4, 6))), sharding.named(mesh))
 
     def product(x, weights):
         return sharding.constrain(x @ weights, "group", "ff")
 
-    assert product(x, weights).sharding.is_fully_replicated
     assert jax.jit(product)(x, weights).sharding.is_fully_replicated
     out = jax.jit(sharding.on_mesh(mesh, product))(x, weights)
     assert out.sharding.shard_shape(out.shape) == (2, 3)
