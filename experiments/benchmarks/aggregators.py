@@ -14,10 +14,9 @@ does, with NumPy's own means and deviations of one group at a time.
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -25,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from timing import medians
 
 from dvaojax.aggregators import BY_NAME
 
@@ -47,9 +47,9 @@ def main() -> int:
     on_device = tuple(map(jnp.asarray, (rewards, weights, lengths)))
 
     calls = {("jitted", name): _jitted_call(name, *on_device) for name in BY_NAME}
-    calls["jitted", "copy"] = _call(jax.jit(jnp.copy), on_device[0])
+    calls["jitted", "copy"] = partial(jax.jit(jnp.copy), on_device[0])
     loops = {("loop", name): _loop_call(name, rewards, weights, lengths) for name in BY_NAME}
-    seconds = _medians({**calls, **loops}, rounds=arguments.rounds)
+    seconds = medians({**calls, **loops}, rounds=arguments.rounds, repeats=_repeats)
 
     copy = seconds["jitted", "copy"]
     rows = [_row(name, seconds["jitted", name], seconds["loop", name], copy) for name in BY_NAME]
@@ -66,29 +66,14 @@ def main() -> int:
     return 0 if all(row["met"] for row in rows) else 1
 
 
-def _call(function: Callable, *arguments) -> Callable[[], object]:
-    return lambda: jax.block_until_ready(function(*arguments))
-
-
 def _jitted_call(name: str, rewards, weights, lengths) -> Callable[[], object]:
     extra = (lengths,) if name == "gdpo_token_weighted" else ()
-    return _call(jax.jit(BY_NAME[name]), rewards, weights, *extra)
+    return partial(jax.jit(BY_NAME[name]), rewards, weights, *extra)
 
 
-def _medians(
-    calls: dict[tuple[str, str], Callable[[], object]], *, rounds: int
-) -> dict[tuple[str, str], float]:
-    """Median seconds of each call: in turns, ten calls a turn of what is jitted, one of a loop."""
-    for call in calls.values():
-        call()  # compiles
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
-    for _ in range(rounds):
-        for key, call in calls.items():
-            for _ in range(10 if key[0] == "jitted" else 1):
-                start = time.perf_counter()
-                call()
-                seconds[key].append(time.perf_counter() - start)
-    return {key: statistics.median(times) for key, times in seconds.items()}
+def _repeats(key: tuple[str, str]) -> int:
+    """Calls in a turn: ten of what is jitted, one of a loop."""
+    return 10 if key[0] == "jitted" else 1
 
 
 # The loops: one group at a time, each with the defaults of its aggregator.

@@ -1,6 +1,7 @@
 """The loops that the aggregators are timed against compute the same advantages."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "aggregators
 
 @pytest.fixture(scope="module")
 def benchmark():
+    sys.path.insert(0, str(SCRIPT.parent))  # where the script finds what it shares with others
     spec = importlib.util.spec_from_file_location("benchmark_of_aggregators", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

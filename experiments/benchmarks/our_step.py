@@ -1,0 +1,255 @@
+"""RL steps of dvaojax on a workload, timed in their parts.
+
+    python experiments/benchmarks/our_step.py WORKLOAD.json [--part sampler] [--micro-batches 4]
+
+`rl_step.py` and `accelerator.py` start it, in a process of its own as the peers have theirs. A
+step is what `dvaojax train` does in one: rollout, two rewards on the host from the decoded text,
+DVAO and an update by AdamW in one jitted call whose state is donated.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import ceilings
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from words import REWARDS, Words
+from workload import WARM_UP, Workload
+
+import dvaojax
+from dvaojax import models
+from dvaojax.aggregators import dvao, stateless
+from dvaojax.data.text import decode_completions
+from dvaojax.learning.gradients import init_learner
+from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
+from dvaojax.learning.policy_loss import LossConfig, make_policy_loss
+from dvaojax.learning.train_step import LearningConfig, TrainState, TrainStep, make_train_step
+from dvaojax.models import ModelConfig, Params
+from dvaojax.rollout import completion_keys, rollout
+from dvaojax.sampling import Sampling
+from dvaojax.types import Experience, Rollout
+
+# Tokens of a micro-batch: a CPU's caches hold the activations of so many; others have room.
+TOKENS_AT_ONCE = {"cpu": 2048, "elsewhere": 32_768}
+PROBE_TOKENS = 32
+
+
+Seconds = dict[str, float]  # of those parts of a step that were timed
+
+
+class System(NamedTuple):
+    """The jitted functions of a workload.
+
+    Attributes:
+        sample: (parameters, prompts `[B, P]`, serials `[B]`) -> completions.
+        train: (state, experience, None) -> (state, metrics, advantages); the state is donated.
+        prompts: `[steps, B, P]` int32.
+        words: the tokenizer.
+    """
+
+    sample: Callable[[Params, Array, Array], Rollout]
+    train: TrainStep
+    prompts: np.ndarray
+    words: Words
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("workload", type=Path)
+    parser.add_argument("--part", choices=PARTS, default="step")
+    parser.add_argument("--micro-batches", type=int)
+    arguments = parser.parse_args()
+    workload = Workload.load(arguments.workload)
+    model = ModelConfig(**workload.model)
+    pieces = arguments.micro_batches or automatic_micro_batches(workload)
+
+    before = ceilings.measure(model.compute_dtype)
+    system, state = begin(model, workload, micro_batches=pieces)
+    if workload.weights:
+        save_weights(state.learner.params, workload.weights)
+    logprob = probe(model, state.learner.params, workload)
+    times = []
+    for index in range(len(workload.prompts)):
+        state, seconds = PARTS[arguments.part](system, state, workload, index)
+        times.append(seconds)
+    after = ceilings.measure(model.compute_dtype)
+
+    times = times[WARM_UP:]
+    device = jax.devices()[0]
+    report = {
+        "version": dvaojax.__version__,
+        "jax": jax.__version__,
+        "device": device.device_kind,
+        "micro_batches": pieces,
+        "probe_logprob": logprob,
+        "step_seconds": [sum(seconds.values()) for seconds in times],
+        **{f"{part}_seconds": [seconds[part] for seconds in times] for part in times[0]},
+        "peak_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
+        "ceilings": ceilings.best(before, after)._asdict(),
+    }
+    print(json.dumps(report))
+
+
+def automatic_micro_batches(workload: Workload) -> int:
+    """Pieces whose tokens come nearest to what the device computes at once."""
+    prompts = np.asarray(workload.prompts)
+    _, num_prompts, prompt_length = prompts.shape
+    tokens = num_prompts * (prompt_length + workload.group_size * workload.completion_length)
+    at_once = TOKENS_AT_ONCE["cpu" if jax.default_backend() == "cpu" else "elsewhere"]
+    divisors = [n for n in range(1, num_prompts + 1) if num_prompts % n == 0]
+    return min(divisors, key=lambda n: abs(math.log(tokens / n / at_once)))
+
+
+def begin(
+    model: ModelConfig, workload: Workload, *, micro_batches: int
+) -> tuple[System, TrainState]:
+    """The functions, compiled at their first call, and the state before the first step."""
+    optimizer = make_optimizer(OptimizerConfig(), num_updates=len(workload.prompts))
+    loss = make_policy_loss(
+        LossConfig(),
+        model=model,
+        temperature=1.0,
+        max_new_tokens=workload.completion_length,
+    )
+    train = make_train_step(
+        LearningConfig(micro_batches=micro_batches),
+        loss=loss,
+        optimizer=optimizer,
+        aggregator=stateless(dvao, weights=np.ones(len(REWARDS), np.float32)),
+    )
+
+    @jax.jit
+    def sample(params: Params, prompts: Array, serials: Array) -> Rollout:
+        return rollout(
+            params,
+            prompts,
+            jnp.full(prompts.shape[:1], prompts.shape[1], jnp.int32),
+            completion_keys(jax.random.key(1), serials, group_size=workload.group_size),
+            config=model,
+            sampling=Sampling(),
+            max_new_tokens=workload.completion_length,
+            stop_tokens=Words.stop_tokens,
+            pad_token=Words.pad_token,
+        )
+
+    @jax.jit
+    def first_state(key: Array) -> TrainState:
+        learner = init_learner(models.init(model, key), optimizer)
+        return TrainState(jnp.zeros((), jnp.int32), learner, (), jax.random.key(2))
+
+    prompts = np.asarray(workload.prompts, np.int32)
+    system = System(sample, jax.jit(train, donate_argnums=0), prompts, Words(model.vocab_size))
+    return system, first_state(jax.random.key(0))
+
+
+def whole_step(
+    system: System, state: TrainState, workload: Workload, index: int
+) -> tuple[TrainState, Seconds]:
+    """Rollout, rewards and update of step number `index`."""
+    started = time.perf_counter()
+    sampled = _sample(system, state, index)
+    on_host = jax.device_get(sampled)
+    ended = time.perf_counter()
+    rewards = _rewards(system.words, on_host)
+    scored = time.perf_counter()
+    state = _update(system, state, _experience(system.prompts[index], sampled, rewards))
+    updated = time.perf_counter()
+    return state, {"rollout": ended - started, "reward": scored - ended, "train": updated - scored}
+
+
+def sampler_alone(
+    system: System, state: TrainState, workload: Workload, index: int
+) -> tuple[TrainState, Seconds]:
+    """Rollout alone, until its tokens are on the host."""
+    started = time.perf_counter()
+    jax.device_get(_sample(system, state, index))
+    return state, {"rollout": time.perf_counter() - started}
+
+
+def train_step_alone(
+    system: System, state: TrainState, workload: Workload, index: int
+) -> tuple[TrainState, Seconds]:
+    """Update alone, on completions that no model sampled."""
+    limits = np.asarray(workload.limits[index])
+    shape = (*limits.shape, workload.completion_length)
+    rng = np.random.default_rng(index)
+    sampled = Rollout(
+        tokens=jnp.asarray(rng.integers(0, system.words.vocab_size, shape, np.int32)),
+        mask=jnp.asarray(np.arange(shape[-1]) < limits[..., None]),
+        logprobs=jnp.full(shape, -math.log(system.words.vocab_size), jnp.float32),
+        stopped=jnp.zeros(limits.shape, bool),
+    )
+    rewards = rng.normal(size=(*limits.shape, len(REWARDS))).astype(np.float32)
+    experience = jax.block_until_ready(_experience(system.prompts[index], sampled, rewards))
+    started = time.perf_counter()
+    state = _update(system, state, experience)
+    return state, {"train": time.perf_counter() - started}
+
+
+PARTS = {"step": whole_step, "sampler": sampler_alone, "train": train_step_alone}
+
+
+def probe(model: ModelConfig, params: Params, workload: Workload) -> float:
+    """Mean log-probability of the first prompt's tokens: a peer with the same model has the same.
+
+    In nats, over the tokens that have one before them, at most the first `PROBE_TOKENS`.
+    """
+    tokens = jnp.asarray(workload.prompts[0][0][:PROBE_TOKENS], jnp.int32)[None]
+
+    @jax.jit
+    def mean_logprob(params: Params) -> Array:
+        decoder = models.apply(model, params)
+        logprobs = jax.nn.log_softmax(decoder.logits(decoder.prefill(tokens)[0][:, :-1]))
+        return jnp.mean(jnp.take_along_axis(logprobs, tokens[:, 1:, None], axis=-1))
+
+    return float(mean_logprob(params))
+
+
+def save_weights(params: Params, path: str) -> None:
+    """The parameters in float32, each under the keys that lead to it, for peers to begin with."""
+    named = jax.tree_util.tree_leaves_with_path(params)
+    arrays = {
+        "/".join(str(key.key) for key in keys): np.asarray(leaf, np.float32) for keys, leaf in named
+    }
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _sample(system: System, state: TrainState, index: int) -> Rollout:
+    prompts = system.prompts[index]
+    serials = jnp.arange(len(prompts), dtype=jnp.int32) + index * len(prompts)
+    return system.sample(state.learner.params, jnp.asarray(prompts), serials)
+
+
+def _update(system: System, state: TrainState, experience: Experience) -> TrainState:
+    return jax.block_until_ready(system.train(state, experience, None))[0]
+
+
+def _rewards(words: Words, sampled: Rollout) -> np.ndarray:
+    """`[B, G, K]` float32, of the decoded text."""
+    groups = decode_completions(words, sampled)
+    return np.array(
+        [[[reward(c.text) for reward in REWARDS] for c in group] for group in groups], np.float32
+    )
+
+
+def _experience(prompts: np.ndarray, sampled: Rollout, rewards: np.ndarray) -> Experience:
+    return Experience(
+        prompt_tokens=jnp.asarray(prompts),
+        prompt_lengths=jnp.full(len(prompts), prompts.shape[1], jnp.int32),
+        completion_tokens=sampled.tokens,
+        completion_mask=sampled.mask,
+        logprobs=sampled.logprobs,
+        rewards=jnp.asarray(rewards),
+        reward_mask=jnp.ones(rewards.shape, bool),
+    )
+
+
+if __name__ == "__main__":
+    main()

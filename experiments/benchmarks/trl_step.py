@@ -1,0 +1,209 @@
+"""RL steps of TRL's `GRPOTrainer` on a workload, timed in their parts.
+
+    python experiments/benchmarks/trl_step.py WORKLOAD.json [--micro-batches 2]
+
+Needs `trl` and `torch` and nothing of dvaojax. `rl_step.py` starts it and reads its last line.
+
+Its setting is the fastest that was found: no gradient checkpointing, no tokens suppressed (the end
+of a sequence lies outside the vocabulary), no reference model, no second forward pass for old
+log-probabilities, rewards normalised each by itself as GDPO does, which is TRL's nearest to DVAO.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import trl
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    TrainerCallback,
+)
+from words import REWARDS, Words
+from workload import WARM_UP, Workload
+
+PROBE_TOKENS = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("workload", type=Path)
+    parser.add_argument("--micro-batches", type=int, default=1)
+    arguments = parser.parse_args()
+    workload = Workload.load(arguments.workload)
+    if workload.is_ragged:
+        parser.error("lengths cannot be imposed on TRL's sampler; time it at full lengths")
+    if not torch.cuda.is_available():
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    model = make_model(workload)
+    logprob = probe(model, workload)
+    clock = Clock()
+    trainer = make_trainer(model, workload, clock, micro_batches=arguments.micro_batches)
+    trainer.train()
+    report = {
+        "version": trl.__version__,
+        "torch": torch.__version__,
+        "micro_batches": arguments.micro_batches,
+        "probe_logprob": logprob,
+        **clock.seconds(),
+        "sampled_tokens": clock.sampled_tokens,
+    }
+    print(json.dumps(report))
+
+
+class Clock(TrainerCallback):
+    """When steps begin and end, and when rewards are computed in between."""
+
+    def __init__(self):
+        self.begins: list[float] = []
+        self.ends: list[float] = []
+        self.reward_begins: list[float] = []
+        self.reward_ends: list[float] = []
+        self.sampled_tokens: list[int] = []
+
+    def on_step_begin(self, args, state, control, **_):
+        self.begins.append(time.perf_counter())
+
+    def on_step_end(self, args, state, control, **_):
+        self.ends.append(time.perf_counter())
+
+    def rewards(self):
+        """The reward functions in TRL's form; the first and the last note the time."""
+
+        def first(completions, **_):
+            self.reward_begins.append(time.perf_counter())
+            self.sampled_tokens.append(sum(len(text.split()) for text in completions))
+            return [REWARDS[0](text) for text in completions]
+
+        def last(completions, **_):
+            scores = [REWARDS[1](text) for text in completions]
+            self.reward_ends.append(time.perf_counter())
+            return scores
+
+        return [first, last]
+
+    def seconds(self) -> dict[str, list[float]]:
+        """Of the steps after the warm-up; a step reaches from the end of the one before it."""
+        parts = {
+            "step_seconds": np.diff(self.ends, prepend=self.begins[0]),
+            "rollout_seconds": np.subtract(self.reward_begins, self.begins),
+            "reward_seconds": np.subtract(self.reward_ends, self.reward_begins),
+            "train_seconds": np.subtract(self.ends, self.reward_ends),
+        }
+        return {name: seconds[WARM_UP:].tolist() for name, seconds in parts.items()}
+
+
+def make_model(workload: Workload) -> Qwen3ForCausalLM:
+    shape = workload.model
+    config = Qwen3Config(
+        vocab_size=shape["vocab_size"],
+        hidden_size=shape["width"],
+        intermediate_size=shape["ff_width"],
+        num_hidden_layers=shape["num_layers"],
+        num_attention_heads=shape["num_heads"],
+        num_key_value_heads=shape["num_kv_heads"],
+        head_dim=shape["head_width"],
+        rope_theta=shape["rope_theta"],
+        rms_norm_eps=shape["norm_epsilon"],
+        tie_word_embeddings=shape["tied_head"],
+        pad_token_id=None,
+        eos_token_id=shape["vocab_size"],
+    )
+    model = Qwen3ForCausalLM(config).to(getattr(torch, shape["param_dtype"]))
+    if workload.weights:
+        model.load_state_dict(state_dict(workload), strict=False)
+    return model
+
+
+def state_dict(workload: Workload) -> dict[str, torch.Tensor]:
+    """The saved weights under Hugging Face's names, matrices as `[out, in]`."""
+    shape, saved = workload.model, np.load(workload.weights)
+    width, state = shape["width"], {"model.norm.weight": saved["norm/scale"]}
+    state["model.embed_tokens.weight"] = saved["embedding"]
+    state["lm_head.weight"] = saved["embedding"] if shape["tied_head"] else saved["head"].T
+    for i in range(shape["num_layers"]):
+        layer = {name.split("/", 1)[1]: saved[name][i] for name in saved if "layers/" in name}
+        of_heads = {
+            "self_attn.q_proj": layer["query"].reshape(width, -1).T,
+            "self_attn.k_proj": layer["key"].reshape(width, -1).T,
+            "self_attn.v_proj": layer["value"].reshape(width, -1).T,
+            "self_attn.o_proj": layer["output"].reshape(-1, width).T,
+            "self_attn.q_norm": layer["query_norm/scale"],
+            "self_attn.k_norm": layer["key_norm/scale"],
+            "input_layernorm": layer["attention_norm/scale"],
+            "post_attention_layernorm": layer["ff_norm/scale"],
+            "mlp.gate_proj": layer["gate"].T,
+            "mlp.up_proj": layer["up"].T,
+            "mlp.down_proj": layer["down"].T,
+        }
+        state |= {f"model.layers.{i}.{name}.weight": array for name, array in of_heads.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in state.items()}
+
+
+@torch.no_grad()
+def probe(model: Qwen3ForCausalLM, workload: Workload) -> float:
+    """Mean log-probability of the first prompt's tokens, as `our_step.probe`."""
+    tokens = torch.tensor([workload.prompts[0][0][:PROBE_TOKENS]], device=model.device)
+    logprobs = model(tokens).logits[:, :-1].float().log_softmax(-1)
+    return float(logprobs.gather(-1, tokens[:, 1:, None]).mean())
+
+
+def make_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    """`Words` in the form that TRL asks for."""
+    words = Words(vocab_size)
+    vocabulary = {f"w{i}": i for i in range(vocab_size)}
+    vocabulary |= {"<eos>": words.eos_id(), "<pad>": words.pad_id()}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", padding_side="left"
+    )
+
+
+def make_trainer(
+    model: Qwen3ForCausalLM, workload: Workload, clock: Clock, *, micro_batches: int
+) -> trl.GRPOTrainer:
+    words = Words(workload.model["vocab_size"])
+    rows = [words.decode(prompt) for step in workload.prompts for prompt in step]
+    completions = len(workload.prompts[0]) * workload.group_size
+    return trl.GRPOTrainer(
+        model=model,
+        reward_funcs=clock.rewards(),
+        args=trl.GRPOConfig(
+            output_dir=tempfile.mkdtemp(),
+            per_device_train_batch_size=completions // micro_batches,
+            gradient_accumulation_steps=micro_batches,
+            num_generations=workload.group_size,
+            max_completion_length=workload.completion_length,
+            max_steps=len(workload.prompts),
+            learning_rate=1e-4,
+            adam_beta2=0.95,
+            beta=0.0,
+            temperature=1.0,
+            multi_objective_aggregation="normalize_then_sum",
+            gradient_checkpointing=False,
+            bf16=workload.model["compute_dtype"] == "bfloat16",
+            use_cpu=not torch.cuda.is_available(),
+            shuffle_dataset=False,
+            report_to=[],
+            logging_steps=10**6,
+            save_strategy="no",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": rows}),
+        processing_class=make_tokenizer(workload.model["vocab_size"]),
+        callbacks=[clock],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""RL steps of Tunix's `GRPOLearner` on a workload, timed in their parts.
+
+    python experiments/benchmarks/tunix_step.py WORKLOAD.json [--micro-batches 2]
+
+Needs `google-tunix` and nothing of dvaojax. `rl_step.py` starts it and reads its last line.
+
+Its setting is the fastest that was found: a cache of just the tokens there are, no reference
+model, the vanilla sampler on the weights that are trained (no copy, no transfer).
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tunix
+from flax import nnx
+from tunix.models.qwen3 import model as qwen3
+from tunix.rl import rl_cluster
+from tunix.rl.grpo.grpo_learner import GRPOConfig, GRPOLearner
+from tunix.rl.rollout.base_rollout import RolloutConfig
+from words import REWARDS, Words
+from workload import WARM_UP, Workload
+
+PROBE_TOKENS = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("workload", type=Path)
+    parser.add_argument("--micro-batches", type=int, default=1)
+    arguments = parser.parse_args()
+    workload = Workload.load(arguments.workload)
+    if workload.is_ragged:
+        parser.error("lengths cannot be imposed on Tunix's sampler; time it at full lengths")
+
+    kinds = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((1, 1), ("fsdp", "tp"), axis_types=kinds)
+    with mesh:
+        model = make_model(workload)
+        logprob = probe(model, workload)
+        clock = Clock()
+        learner = make_learner(model, mesh, workload, clock, micro_batches=arguments.micro_batches)
+        learner.train(clock.batches(workload))
+        clock.end()
+    report = {
+        "version": tunix.__version__,
+        "jax": jax.__version__,
+        "micro_batches": arguments.micro_batches,
+        "probe_logprob": logprob,
+        **clock.seconds(),
+        "sampled_tokens": clock.sampled_tokens,
+        "peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
+    }
+    print(json.dumps(report))
+
+
+class Clock:
+    """When the learner generates, and when rewards are computed."""
+
+    def __init__(self):
+        self.begins: list[float] = []  # of generation; the last entry is the end of training
+        self.generated: list[float] = []
+        self.scored: list[float] = []
+        self.sampled_tokens: list[int] = []
+
+    def batches(self, workload: Workload):
+        """The prompts of each step, as text."""
+        words = Words(workload.model["vocab_size"])
+        for step in workload.prompts:
+            yield {"prompts": np.array([words.decode(prompt) for prompt in step])}
+
+    def watch(self, cluster: rl_cluster.RLCluster) -> None:
+        """Notes when generation begins; it has ended when the rewards are asked for."""
+        generate = cluster.generate
+
+        def timed(*arguments, **knobs):
+            self.begins.append(time.perf_counter())
+            return generate(*arguments, **knobs)
+
+        cluster.generate = timed
+
+    def rewards(self):
+        """The reward functions in Tunix's form; the first and the last note the time."""
+
+        def first(prompts, completions, **_):
+            self.generated.append(time.perf_counter())
+            self.sampled_tokens.append(sum(len(text.split()) for text in completions))
+            return [REWARDS[0](text) for text in completions]
+
+        def last(prompts, completions, **_):
+            scores = [REWARDS[1](text) for text in completions]
+            self.scored.append(time.perf_counter())
+            return scores
+
+        return [first, last]
+
+    def end(self) -> None:
+        self.begins.append(time.perf_counter())
+
+    def seconds(self) -> dict[str, list[float]]:
+        """Of the steps after the warm-up; a step reaches to the beginning of the next one."""
+        parts = {
+            "step_seconds": np.diff(self.begins),
+            "rollout_seconds": np.subtract(self.generated, self.begins[:-1]),
+            "reward_seconds": np.subtract(self.scored, self.generated),
+            "train_seconds": np.subtract(self.begins[1:], self.scored),
+        }
+        return {name: seconds[WARM_UP:].tolist() for name, seconds in parts.items()}
+
+
+def make_model(workload: Workload) -> qwen3.Qwen3:
+    shape = workload.model
+    remat = {"none": qwen3.RematConfig.NONE, "layer": qwen3.RematConfig.DECODER}
+    model = qwen3.Qwen3(
+        qwen3.ModelConfig(
+            num_layers=shape["num_layers"],
+            vocab_size=shape["vocab_size"],
+            embed_dim=shape["width"],
+            hidden_dim=shape["ff_width"],
+            num_heads=shape["num_heads"],
+            head_dim=shape["head_width"],
+            num_kv_heads=shape["num_kv_heads"],
+            rope_theta=int(shape["rope_theta"]),
+            norm_eps=shape["norm_epsilon"],
+            use_tied_embedding=shape["tied_head"],
+            remat_config=remat[shape["remat"]],
+            dtype=jnp.dtype(shape["compute_dtype"]),
+            param_dtype=jnp.dtype(shape["param_dtype"]),
+        ),
+        rngs=nnx.Rngs(0),
+    )
+    if workload.weights:
+        load_weights(model, workload)
+    return model
+
+
+def load_weights(model: qwen3.Qwen3, workload: Workload) -> None:
+    """The saved weights, which have the shapes that Tunix keeps them in."""
+    saved = np.load(workload.weights)
+    places = {
+        "query": lambda layer: layer.attn.q_proj.w,
+        "key": lambda layer: layer.attn.k_proj.w,
+        "value": lambda layer: layer.attn.v_proj.w,
+        "output": lambda layer: layer.attn.o_proj.w,
+        "query_norm/scale": lambda layer: layer.attn.q_norm.w,
+        "key_norm/scale": lambda layer: layer.attn.k_norm.w,
+        "attention_norm/scale": lambda layer: layer.input_layernorm.w,
+        "ff_norm/scale": lambda layer: layer.post_attention_layernorm.w,
+        "gate": lambda layer: layer.mlp.gate_proj.kernel,
+        "up": lambda layer: layer.mlp.up_proj.kernel,
+        "down": lambda layer: layer.mlp.down_proj.kernel,
+    }
+    put(model.embedder.input_embedding, saved["embedding"])
+    put(model.final_norm.w, saved["norm/scale"])
+    if not workload.model["tied_head"]:
+        put(model.lm_head.w, saved["head"])
+    for i, layer in enumerate(model.layers):
+        for name, place in places.items():
+            put(place(layer), saved[f"layers/{name}"][i])
+
+
+def put(param: nnx.Param, array: np.ndarray) -> None:
+    if param[...].shape != array.shape:
+        raise ValueError(f"weights of shape {array.shape} for a place of {param[...].shape}")
+    param[...] = jnp.asarray(array, param[...].dtype)
+
+
+def probe(model: qwen3.Qwen3, workload: Workload) -> float:
+    """Mean log-probability of the first prompt's tokens, as `our_step.probe`."""
+    tokens = jnp.asarray([workload.prompts[0][0][:PROBE_TOKENS]])
+    length = tokens.shape[1]
+    causal = jnp.tril(jnp.ones((1, length, length), bool))
+    logits, _ = model(tokens, jnp.arange(length)[None], None, causal)
+    logprobs = jax.nn.log_softmax(logits[:, :-1])
+    return float(jnp.take_along_axis(logprobs, tokens[:, 1:, None], axis=-1).mean())
+
+
+def make_learner(
+    model: qwen3.Qwen3, mesh, workload: Workload, clock: Clock, *, micro_batches: int
+) -> GRPOLearner:
+    _, num_prompts, prompt_length = np.shape(workload.prompts)
+    role = rl_cluster.Role
+    cluster = rl_cluster.RLCluster(
+        actor=model,
+        tokenizer=Words(workload.model["vocab_size"]),
+        cluster_config=rl_cluster.ClusterConfig(
+            role_to_mesh={role.ACTOR: mesh, role.REFERENCE: mesh, role.ROLLOUT: mesh},
+            rollout_engine="vanilla",
+            offload_to_cpu=False,
+            training_config=rl_cluster.RLTrainingConfig(
+                actor_optimizer=optax.chain(
+                    optax.clip_by_global_norm(1.0), optax.adamw(1e-4, b2=0.95, weight_decay=0.0)
+                ),
+                eval_every_n_steps=10**6,
+                max_steps=len(workload.prompts),
+                mini_batch_size=num_prompts,
+                train_micro_batch_size=num_prompts // micro_batches,
+                rollout_micro_batch_size=num_prompts,
+                compute_logps_micro_batch_size=num_prompts,
+            ),
+            rollout_config=RolloutConfig(
+                max_tokens_to_generate=workload.completion_length,
+                max_prompt_length=prompt_length,
+                kv_cache_size=prompt_length + workload.completion_length,
+                temperature=1.0,
+                top_p=1.0,
+                top_k=None,
+            ),
+        ),
+    )
+    clock.watch(cluster)
+    return GRPOLearner(
+        rl_cluster=cluster,
+        reward_fns=clock.rewards(),
+        algo_config=GRPOConfig(
+            num_generations=workload.group_size, num_iterations=1, beta=0.0, epsilon=0.2
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The benchmark of a whole step: one small run, and what it makes of what systems report."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ceilings
+import numpy as np
+import pytest
+import rl_step
+import systems
+from ceilings import Ceilings
+from our_step import automatic_micro_batches
+from rl_step import as_row, same_model
+from shares import measured
+from systems import Outcome
+from workload import WARM_UP
+from workload_cases import make
+
+from dvaojax.models import flops
+from dvaojax.models.presets import PRESETS
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "rl_step.py"
+LIMITS = Ceilings(flops_per_second=1e9, bytes_per_second=1e8)
+
+
+def run_benchmark(*options):
+    command = [sys.executable, str(SCRIPT), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+SMALL = (
+    "--prompt-length", "8", "--completion-length", "8", "--prompts", "2", "--group-size", "2",
+)  # fmt: skip
+
+
+def test_a_small_step_is_timed_and_missing_peers_are_named(tmp_path):
+    """One run of the whole command; the peers' interpreter is one that has none of them."""
+    file = tmp_path / "times.json"
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\nexit 1\n")
+    bare.chmod(0o755)
+    options = ("--against", "trl", "tunix", "--peer-python", str(bare), "--json", str(file))
+    done = run_benchmark(*SMALL, *options)
+    assert done.returncode == 0, done.stderr
+    for peer in ("trl", "tunix"):
+        assert f"{peer}: not installed: pip install 'dvaojax[bench]'" in done.stdout
+    ours, *peers = json.loads(file.read_text())["systems"]
+    assert [peer["system"] for peer in peers] == ["trl", "tunix"]
+    parts = [ours[f"{part}_seconds"] for part in ("rollout", "reward", "train")]
+    assert min(parts) > 0
+    assert max(parts) < ours["step_seconds"] * 1.5  # medians of each by itself
+    assert ours["times_ours"] == 1
+    assert ours["tokens_per_second"] == pytest.approx(48 / ours["step_seconds"])
+    assert 0 < ours["arithmetic_share"] < 1
+    assert 0 < ours["rollout_bandwidth_share"] < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--steps", "4"), "--steps must be at least 5"),
+        (("--prompts", "0"), "--prompts must be at least 1"),
+        (("--micro-batches", "3"), "must divide 2 prompts"),
+        (("--part", "train", "--against", "trl"), "times ours alone"),
+    ],
+)
+def test_mistakes_are_refused(monkeypatch, capsys, options, complaint):
+    monkeypatch.setattr(sys, "argv", ["rl_step.py", *SMALL, *options])
+    with pytest.raises(SystemExit) as stopped:
+        rl_step.parse()
+    assert stopped.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def report(workload, *, rollout=0.25, train=0.5):
+    """What a system prints whose parts take these seconds."""
+    steps = len(workload.prompts) - WARM_UP
+    return {
+        "probe_logprob": -6.0,
+        "rollout_seconds": [rollout] * steps,
+        "reward_seconds": [0.25] * steps,
+        "train_seconds": [train] * steps,
+        "step_seconds": [rollout + 0.25 + train] * steps,
+        "ceilings": LIMITS._asdict(),
+    }
+
+
+def test_shares_are_counts_over_rates_over_seconds():
+    workload, model = make(), PRESETS["tiny"]
+    lengths = flops.full_lengths(num_prompts=3, group_size=4, prompt_length=6, completion_length=40)
+    found = measured(report(workload), workload, LIMITS)
+    sampled = flops.prefill_flops(model, lengths) + flops.decode_flops(model, lengths)
+    trained = flops.train_flops(model, lengths)
+    assert found["step_seconds"] == 1
+    assert found["tokens_per_second"] == lengths.tokens == 3 * (6 + 4 * 40)
+    assert found["arithmetic_share"] == pytest.approx((sampled + trained) / 1e9)
+    assert found["rollout_arithmetic_share"] == pytest.approx(sampled / 1e9 / 0.25)
+    assert found["train_arithmetic_share"] == pytest.approx(trained / 1e9 / 0.5)
+    read = flops.decode_bytes(model, lengths)
+    assert found["rollout_bandwidth_share"] == pytest.approx(read / 1e8 / 0.25)
+
+
+def test_what_was_not_timed_is_not_reported():
+    workload = make()
+    seconds = [0.5] * 5
+    found = measured({"step_seconds": seconds, "train_seconds": seconds}, workload, LIMITS)
+    assert found["arithmetic_share"] == found["train_arithmetic_share"]
+    assert not any("rollout" in name or "reward" in name for name in found)
+
+
+def test_ragged_rates_are_medians_over_steps_of_different_tokens():
+    workload = make(ragged=True)
+    tokens = [3 * 6 + int(np.sum(limits)) for limits in workload.limits[WARM_UP:]]
+    assert len(set(tokens)) > 1
+    found = measured(report(workload), workload, LIMITS)
+    assert found["tokens_per_second"] == pytest.approx(np.median(tokens))
+
+
+def test_a_peer_is_compared_and_one_with_another_model_is_not():
+    workload = make()
+    ours = Outcome("dvaojax", report(workload), "")
+    peer = Outcome("trl", report(workload, rollout=2.0), "")
+    row = as_row(same_model(peer, ours), ours, workload)
+    assert row["times_ours"] == 2.75
+    other = Outcome("trl", peer.report | {"probe_logprob": -6.1}, "")
+    judged = same_model(other, ours)
+    assert judged.failed
+    assert "another model" in as_row(judged, ours, workload)["complaint"]
+
+
+def test_a_system_that_fails_says_why(tmp_path, monkeypatch):
+    script = tmp_path / "broken.py"
+    script.write_text("print('{}')\nraise ValueError('no such thing')\n")
+    monkeypatch.setitem(systems.SCRIPTS, "dvaojax", str(script))
+    outcome = systems.run("dvaojax", tmp_path / "workload.json")
+    assert outcome.failed
+    assert outcome.complaint == "failed: ValueError: no such thing"
+
+
+def test_the_ceilings_are_those_of_a_machine(monkeypatch):
+    monkeypatch.setitem(ceilings.SIZES, "cpu", (256,))
+    monkeypatch.setitem(ceilings.COPY_BYTES, "cpu", 2**22)
+    found = ceilings.measure("float32")
+    assert 1e8 < found.flops_per_second < 1e15
+    assert 1e7 < found.bytes_per_second < 1e14
+    assert ceilings.best(Ceilings(1, 4), Ceilings(3, 2)) == (3, 4)
+
+
+def test_micro_batches_divide_the_prompts_and_hold_about_what_fits():
+    assert automatic_micro_batches(make()) == 1  # 498 tokens
+    workload = make()
+    for prompts, completion, expected in ((8, 64, 2), (2, 256, 2), (1, 4000, 1)):
+        step = [[1] * 32] * prompts
+        shaped = type(workload)(workload.model, [step], [[[completion] * 8] * prompts], completion)
+        assert automatic_micro_batches(shaped) == expected
