@@ -105,6 +105,9 @@ class Config:
         prompts_per_step: `B`.
         group_size: `G`, completions per prompt.
         max_new_tokens: `T`, the stop token included.
+        pipeline_depth: steps that sampling runs ahead of learning. 0 is strictly on-policy; at 1
+            the completions of one step are scored while the devices sample the next, and every
+            step learns from completions of the parameters before the last update.
         sampling: how tokens are drawn; truncations are refused here, see `validate`.
         model: the decoder's shape.
         loss: the policy's loss.
@@ -134,6 +137,7 @@ class Config:
     prompts_per_step: int = 32
     group_size: int = 8
     max_new_tokens: int = 48
+    pipeline_depth: int = 0
     sampling: Sampling = Sampling()
     model: ModelConfig = ModelConfig(
         vocab_size=18,
@@ -258,7 +262,7 @@ def _check_name(config: Config) -> None:
 
 
 def _check_numbers(config: Config) -> None:
-    for key in ("seed", "max_skipped_in_a_row", "samples_per_step"):
+    for key in ("seed", "pipeline_depth", "max_skipped_in_a_row", "samples_per_step"):
         if getattr(config, key) < 0:
             raise UserError(f"{key}={getattr(config, key)} must not be negative")
     for name, weight in config.weights.items():

@@ -18,13 +18,16 @@ One row a step, a flat mapping from name to number:
 | `clip_fraction`                | share of tokens whose ratio was clipped                     |
 | `grad_norm`                    | global norm before clipping                                 |
 | `skipped_updates`              | share of updates skipped, loss or gradient not finite       |
+| `skipped_in_a_row`             | updates skipped last, none that counted after them          |
 | `weighted_reward`              | mean rewards times their weights, added; marks the best     |
 | `sampled_tokens`               | tokens of all completions, stop tokens included             |
 | `completion_length`            | mean tokens of a completion, the stop token included        |
 | `truncated`                    | share of completions cut off by the token limit             |
-| `rollout_seconds`, `reward_seconds`, `train_seconds` | wall time of the step's parts         |
-| `tokens_per_second`            | sampled tokens over the step's wall time                    |
-| `mfu`                          | model FLOPs over the peak, where the peak is known          |
+| `rollout_seconds`, `train_seconds` | the devices' time for the two halves of the step        |
+| `reward_seconds`               | the host's time for scoring; at depth 1 devices work then   |
+| `tokens_per_second`            | sampled tokens over the time since the step before ended    |
+| `mfu`                          | model FLOPs over that time and the devices' peak for        |
+|                                | bfloat16 products, where it is known                        |
 """
 
 import time

@@ -1,4 +1,4 @@
-"""One step's experience: problems, completions, scores."""
+"""One step's experience: completions sampled on the devices, scored on the host."""
 
 import dataclasses
 import time
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax import Array
 
-from dvaojax.data.stream import PromptStream
-from dvaojax.data.text import decode_completions, encode_prompts
+from dvaojax.data.text import decode_completions
 from dvaojax.models import Params
+from dvaojax.models.flops import Lengths
 from dvaojax.rewards import RewardSuite
 from dvaojax.rewards.suite import Scores
+from dvaojax.train.batches import Batches
 from dvaojax.train.program import Sampler
-from dvaojax.types import Completion, Experience, Prompt, Task
+from dvaojax.types import Completion, Experience, Prompt, Rollout, Tokenizer
 
 
 class Collected(NamedTuple):
@@ -26,73 +26,77 @@ class Collected(NamedTuple):
         prompts: the `B` problems.
         completions: `B` lists of `G`.
         scores: the rewards and what failed.
-        measures: `truncated`, `rollout_seconds`, `reward_seconds`, `sampled_tokens`.
+        lengths: of prompts and completions.
+        measures: `truncated`, `reward_seconds`, `sampled_tokens`.
     """
 
     experience: Experience
     prompts: Sequence[Prompt]
     completions: Sequence[Sequence[Completion]]
     scores: Scores
+    lengths: Lengths
     measures: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Collector:
-    """Samples and scores a step's groups.
+    """Samples and scores the groups of any step.
+
+    Sampling is only dispatched; scoring waits for the completions it is given, and for nothing
+    else. What happens between the two is the caller's choice.
 
     Attributes:
-        task: prompts and tokenizer.
-        stream: the order of the problems.
+        batches: the problems of every step.
+        tokenizer: of the task.
         suite: the objectives.
-        sample: the jitted sampler.
+        sampler: the jitted sampler.
         key: the run's sampling key; a completion's own key follows from it and from the problem's
             position in the stream, so nothing is consumed.
-        prompts_per_step: `B`.
-        max_new_tokens: `T`.
-        sharding: of arrays whose leading axis is the groups'.
     """
 
-    task: Task
-    stream: PromptStream
+    batches: Batches
+    tokenizer: Tokenizer
     suite: RewardSuite
-    sample: Sampler
+    sampler: Sampler
     key: Array
-    prompts_per_step: int
-    max_new_tokens: int
-    sharding: jax.sharding.NamedSharding
 
-    def collect(self, params: Params, position: int) -> Collected:
-        """The groups of the problems at `position` in the stream and after."""
-        started = time.perf_counter()
-        prompts = self.stream.take(position, self.prompts_per_step)
-        width = self.task.max_prompt_length
-        tokens, lengths = encode_prompts(self.task.tokenizer, prompts, width=width)
-        serials = np.arange(position, position + len(prompts), dtype=np.int32)
-        tokens, lengths, serials = jax.device_put((tokens, lengths, serials), self.sharding)
-        rollout = self.sample(params, tokens, lengths, self.key, serials)
+    def sample(self, params: Params, step: int) -> Rollout:
+        """Dispatches the sampling of a step's groups with these parameters."""
+        batch = self.batches.of_step(step)
+        return self.sampler(params, batch.tokens, batch.lengths, self.key, batch.serials)
+
+    def score(self, rollout: Rollout, step: int) -> Collected:
+        """A step's experience, from its completions, once they are there."""
+        batch = self.batches.of_step(step)
         on_host = jax.device_get(rollout)
-        sampled = time.perf_counter()
-        completions = decode_completions(self.task.tokenizer, on_host)
-        scores = self.suite.score(completions, prompts)
+        arrived = time.perf_counter()
+        completions = decode_completions(self.tokenizer, on_host)
+        scores = self.suite.score(completions, batch.prompts)
         scored = time.perf_counter()
-        width = length_bucket(int(on_host.mask.sum(axis=-1).max()), self.max_new_tokens)
-        rewards, mask = jax.device_put((scores.rewards, scores.mask), self.sharding)
+        lengths = Lengths(jax.device_get(batch.lengths), on_host.mask.sum(axis=-1))
+        tokens, mask, logprobs = _cut(rollout, longest=int(lengths.completions.max()))
+        rewards, reward_mask = jax.device_put((scores.rewards, scores.mask), batch.tokens.sharding)
         experience = Experience(
-            prompt_tokens=tokens,
-            prompt_lengths=lengths,
-            completion_tokens=rollout.tokens[..., :width],
-            completion_mask=rollout.mask[..., :width],
-            logprobs=rollout.logprobs[..., :width],
+            prompt_tokens=batch.tokens,
+            prompt_lengths=batch.lengths,
+            completion_tokens=tokens,
+            completion_mask=mask,
+            logprobs=logprobs,
             rewards=rewards,
-            reward_mask=mask,
+            reward_mask=reward_mask,
         )
         measures = {
             "truncated": float(1.0 - on_host.stopped.mean()),
-            "rollout_seconds": sampled - started,
-            "reward_seconds": scored - sampled,
-            "sampled_tokens": float(on_host.mask.sum()),
+            "reward_seconds": scored - arrived,
+            "sampled_tokens": float(lengths.completions.sum()),
         }
-        return Collected(experience, prompts, completions, scores, measures)
+        return Collected(experience, batch.prompts, completions, scores, lengths, measures)
+
+
+def _cut(rollout: Rollout, *, longest: int) -> tuple[Array, Array, Array]:
+    """Tokens, mask and log-probabilities without the columns that no completion reaches."""
+    width = length_bucket(longest, rollout.tokens.shape[-1])
+    return rollout.tokens[..., :width], rollout.mask[..., :width], rollout.logprobs[..., :width]
 
 
 def length_bucket(length: int, limit: int) -> int:

@@ -1,33 +1,42 @@
-"""The loop: sample, score, learn, write down; start anew, resume, stop when asked."""
+"""The loop: sample, score, learn, write down; start anew, resume, stop when asked.
+
+The host dispatches and the devices follow; it waits for completions, which it must score, and for
+nothing else. One step of the run is, in this order,
+
+1. dispatch the sampling of the step `pipeline_depth` ahead, with the parameters as they are;
+2. encode the problems that are sampled after it;
+3. wait for this step's completions, which were sampled `pipeline_depth` steps ago, and score them;
+4. dispatch this step's update;
+5. write down the step before it.
+
+At depth 0 the devices have nothing to do while completions are scored. At depth 1 they run the
+update before and the sampling ahead, and a step learns from completions of the parameters before
+the last update; the sampler's log-probabilities stand in its ratio.
+"""
 
 import dataclasses
 import math
 import signal
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax import Array
-from jax.experimental import checkify
 
-from dvaojax import aggregators, files
-from dvaojax.aggregators import invariants
-from dvaojax.config import Config, aggregator_knobs
+from dvaojax import files
+from dvaojax.config import Config
 from dvaojax.data.stream import PromptStream
 from dvaojax.evaluation.plots import plot_run
-from dvaojax.metrics import Sample, to_host
-from dvaojax.train.collect import Collected, Collector
-from dvaojax.train.failures import TrainingError, stop_if_not_finite
+from dvaojax.train.batches import Batches
+from dvaojax.train.clock import DeviceClock, Span
+from dvaojax.train.collect import Collector
 from dvaojax.train.interrupts import Interrupted, Interrupts
+from dvaojax.train.journal import Journal, Step
 from dvaojax.train.session import MERIT, Progress, Session, Start, open_session
 from dvaojax.train.warm_up import warm_up
-from dvaojax.types import Experience
-
-Row = dict[str, float]
+from dvaojax.types import Rollout
 
 # Before the first step there is no reward to tell a good checkpoint by.
 _NO_MERIT = {MERIT: -math.inf}
@@ -52,22 +61,28 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
         RewardError: a reward function failed, and `rewards.on_error` is "raise".
     """
     started = time.perf_counter()
-    with open_session(config, runs, start) as session, Interrupts() as interrupts:
+    with (
+        open_session(config, runs, start) as session,
+        Interrupts() as interrupts,
+        DeviceClock() as clock,
+    ):
+        collector = _collector(session)
         progress = session.restore() if start == "resume" else None
         earlier = 0.0 if progress is None else progress.seconds
-        progress = _begin(session, started) if progress is None else progress
-        learn, row = _learner(session), _NO_MERIT
-        while progress.step < config.num_steps and interrupts.received is None:
-            progress, row = learn(progress)
-            seconds = earlier + time.perf_counter() - started
-            progress = dataclasses.replace(progress, seconds=seconds)
-            is_last = progress.step == config.num_steps
-            if is_last or progress.step % config.checkpoints.every == 0:
-                session.save(progress, row)
-        if interrupts.received is not None and progress.step < config.num_steps:
-            session.save(progress, row)
-            session.checkpoints.wait()
-            raise _interrupted(session, progress, interrupts.received)
+        progress = _begin(session, collector, started) if progress is None else progress
+        with Journal(session) as journal:
+            learn = _learner(session, collector, clock, journal)
+            while progress.step < config.num_steps and interrupts.received is None:
+                progress = learn(progress)
+                seconds = earlier + time.perf_counter() - started
+                progress = dataclasses.replace(progress, seconds=seconds)
+                is_last = progress.step == config.num_steps
+                if is_last or progress.step % config.checkpoints.every == 0:
+                    session.save(progress, journal.flush())
+            if interrupts.received is not None and progress.step < config.num_steps:
+                session.save(progress, journal.flush() or _NO_MERIT)
+                session.checkpoints.wait()
+                raise _interrupted(session, progress, interrupts.received)
         return _finish(session, progress, earlier + time.perf_counter() - started)
 
 
@@ -81,105 +96,80 @@ def _interrupted(session: Session, progress: Progress, number: int) -> Interrupt
     )
 
 
-def _begin(session: Session, started: float) -> Progress:
-    """Parameters, warm start, and the evaluation that later ones are compared with."""
+def _collector(session: Session) -> Collector:
+    """Samples and scores the groups of any step of the run."""
+    config, program = session.config, session.program
+    batches = Batches(
+        config.task,
+        PromptStream(config.task.prompts("train"), seed=config.seed),
+        program.by_group,
+        prompts_per_step=config.prompts_per_step,
+        kept=config.pipeline_depth + 2,  # from the step that is scored to the one encoded ahead
+    )
+    return Collector(
+        batches=batches,
+        tokenizer=config.task.tokenizer,
+        suite=session.suite,
+        sampler=program.sample,
+        key=session.key(2),
+    )
+
+
+def _begin(session: Session, collector: Collector, started: float) -> Progress:
+    """Parameters, warm start, the evaluation that later ones are compared with, and what the
+    first steps learn from."""
     config, program = session.config, session.program
     params = warm_up(config, program, program.init(session.key(0)), session.display)
     before = session.evaluate(params).summary()
     session.display.print("before  " + _in_words(before))
     reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
     state = program.begin(params, session.key(1))
-    progress = Progress(state, reference, 0, before, time.perf_counter() - started)
+    progress = Progress(
+        state=state,
+        reference=reference,
+        in_flight=tuple(
+            collector.sample(state.learner.params, step + 1)
+            for step in range(config.pipeline_depth)
+        ),
+        step=0,
+        before=before,
+        seconds=time.perf_counter() - started,
+    )
     session.save(progress, _NO_MERIT)
     return progress
 
 
-def _learner(session: Session) -> Callable[[Progress], tuple[Progress, Row]]:
+def _learner(
+    session: Session, collector: Collector, clock: DeviceClock, journal: Journal
+) -> Callable[[Progress], Progress]:
     """One step of the run, from progress to progress."""
     config, program = session.config, session.program
-    collector = Collector(
-        task=config.task,
-        stream=PromptStream(config.task.prompts("train"), seed=config.seed),
-        suite=session.suite,
-        sample=program.sample,
-        key=session.key(2),
-        prompts_per_step=config.prompts_per_step,
-        max_new_tokens=config.max_new_tokens,
-        sharding=program.by_group,
-    )
-    check = _invariant_check(config)
+    depth, last = config.pipeline_depth, config.num_steps
+    sampling: dict[int, Future[Span]] = {}
 
-    def learn(progress: Progress) -> tuple[Progress, Row]:
-        started = time.perf_counter()
-        position = progress.step * config.prompts_per_step
-        collected = collector.collect(progress.state.learner.params, position)
-        sampled = time.perf_counter()
+    def ahead(progress: Progress, step: int) -> Rollout:
+        """The completions of a later step, or, behind the last, anything of their shape."""
+        if step > last:
+            return progress.in_flight[-1]
+        rollout = collector.sample(progress.state.learner.params, step)
+        sampling[step] = clock.time(rollout)
+        if step < last:
+            collector.batches.of_step(step + 1)
+        return rollout
+
+    def learn(progress: Progress) -> Progress:
+        step = progress.step + 1
+        # The train step is donated the parameters that this dispatch reads: devices keep order.
+        rollout, *in_flight = *progress.in_flight, ahead(progress, step + depth)
+        collected = collector.score(rollout, step)
         state, metrics, advantages = program.step(
             progress.state, collected.experience, progress.reference
         )
-        row = to_host(metrics, objectives=config.objectives)
-        ended = time.perf_counter()
-        step = progress.step + 1
-        row |= {
-            MERIT: sum(config.weights[k] * row[f"reward/{k}"] for k in config.objectives),
-            **collected.measures,
-            "train_seconds": ended - sampled,
-            "tokens_per_second": collected.measures["sampled_tokens"] / (ended - started),
-        }
-        _write_down(session, step, row, collected, np.asarray(advantages))
-        stop_if_not_finite(
-            f"step {step}",
-            int(state.learner.skipped_in_a_row),
-            limit=config.max_skipped_in_a_row,
-            rate="optimizer.learning_rate",
-        )
-        check(step, collected.experience, advantages)
-        return dataclasses.replace(progress, state=state, step=step), row
+        training = clock.time((metrics, advantages))
+        journal.add(Step(step, collected, metrics, advantages, sampling.pop(step, None), training))
+        return dataclasses.replace(progress, state=state, in_flight=tuple(in_flight), step=step)
 
     return learn
-
-
-def _write_down(
-    session: Session, step: int, row: Row, collected: Collected, advantages: np.ndarray
-) -> None:
-    """The step's row, a few of its completions, and the table a person watches."""
-    objectives = session.config.objectives
-    session.metrics.write(step, row)
-    rewards = np.where(collected.scores.mask, collected.scores.rewards, np.nan)
-    for g, completion in enumerate(collected.completions[0][: session.config.samples_per_step]):
-        values = [None if math.isnan(r) else float(r) for r in rewards[0, g]]
-        sample = Sample(
-            prompt=collected.prompts[0].text,
-            completion=completion.text,
-            rewards=dict(zip(objectives, values, strict=True)),
-            advantage=float(advantages[0, g]),
-        )
-        session.samples.write(step, sample._asdict())
-    for message in collected.scores.messages:
-        session.display.print(message)
-    session.display.update(step, row)
-
-
-def _invariant_check(config: Config) -> Callable[[int, Experience, Array], None]:
-    """Holds a step's advantages against the propositions of their method, if that is asked for."""
-    if not config.check_invariants:
-        return lambda step, experience, advantages: None
-    weights = aggregators.named_weights(config.weights, config.objectives)
-    examine = partial(invariants.check, config.aggregator, **aggregator_knobs(config))
-    # What `chex.chexify` does, compiled once and without its warning at the end of every process.
-    checked = jax.jit(checkify.checkify(examine))
-    with_lengths = aggregators.needs_lengths(aggregators.BY_NAME[config.aggregator])
-
-    def check(step: int, experience: Experience, advantages: Array) -> None:
-        rewards, mask = experience.rewards, experience.reward_mask
-        lengths = experience.completion_mask.sum(axis=-1) if with_lengths else None
-        try:
-            violation, _ = checked(rewards, weights, advantages, mask=mask, lengths=lengths)
-            violation.throw()
-        except ValueError as error:
-            raise TrainingError(f"step {step}, {config.aggregator}: {error}") from error
-
-    return check
 
 
 def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, Any]:

@@ -144,7 +144,9 @@ def _step(
     def step(state: TrainState, experience: Experience, reference_params: Params | None):
         seen = _reward_metrics(experience, weights)
         state, metrics, advantages = train_step(state, experience, reference_params)
-        return state, seen | metrics, advantages
+        # A copy: the state's own is donated to the next step before anybody reads it.
+        skipped = Mean(state.learner.skipped_in_a_row.astype(jnp.float32), jnp.ones(()))
+        return state, {**seen, **metrics, "skipped_in_a_row": skipped}, advantages
 
     return step
 

@@ -22,6 +22,7 @@ from dvaojax.rewards import RewardSuite
 from dvaojax.run_directory import RunDirectory
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.warm_up import check_demonstrations
+from dvaojax.types import Rollout
 from dvaojax.wandb_logger import WandB
 
 Start = Literal["create", "resume", "overwrite"]
@@ -47,6 +48,9 @@ class Progress:
     Attributes:
         state: of the training.
         reference: parameters of the reference policy; None where none is used.
+        in_flight: the completions of the next `pipeline_depth` steps, sampled by the parameters
+            of so many steps ago. They are saved rather than sampled again: a batch of tokens is
+            smaller than the parameters it came from.
         step: steps done.
         before: the evaluation before the first step, as `summary.json` holds it.
         seconds: wall time of the run up to here, earlier starts included.
@@ -54,6 +58,7 @@ class Progress:
 
     state: TrainState
     reference: Params | None
+    in_flight: tuple[Rollout, ...]
     step: int
     before: Mapping[str, Any]
     seconds: float
@@ -94,7 +99,7 @@ class Session:
     def save(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         """Starts a checkpoint; returns once the state may be donated."""
         extra = {"step": progress.step, "before": progress.before, "seconds": progress.seconds}
-        state = {"state": progress.state, "reference": progress.reference}
+        state = {name: getattr(progress, name) for name in ("state", "reference", "in_flight")}
         self.checkpoints.save(progress.step, state, extra=extra, metrics=metrics)
 
     def restore(self) -> Progress | None:
@@ -162,7 +167,21 @@ def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
     """What a checkpoint of the run holds, as shapes with shardings."""
     shapes = program.state_shapes
     reference = shapes.learner.params if config.loss.kl_weight > 0.0 else None
-    return {"state": shapes, "reference": reference}
+    in_flight = (_rollout_shapes(config, program),) * config.pipeline_depth
+    return {"state": shapes, "reference": reference, "in_flight": in_flight}
+
+
+def _rollout_shapes(config: Config, program: Program) -> Rollout:
+    """A step's completions, as shapes with shardings."""
+    groups = (config.prompts_per_step, config.group_size)
+
+    def of(shape: tuple[int, ...], dtype: str) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=program.by_group)
+
+    tokens = (*groups, config.max_new_tokens)
+    return Rollout(
+        of(tokens, "int32"), of(tokens, "bool"), of(tokens, "float32"), of(groups, "bool")
+    )
 
 
 def make_suite(config: Config) -> RewardSuite:

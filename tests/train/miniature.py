@@ -96,6 +96,8 @@ EPOCHS = miniature(
     checkpoints={"every": 3},
 )
 PLAIN = miniature(checkpoints={"every": 4})
+# One step off-policy.
+AHEAD = dataclasses.replace(EPOCHS, pipeline_depth=1)
 
 
 def remembering(config):

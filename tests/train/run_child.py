@@ -1,5 +1,7 @@
 """A run in a process of its own, that can be made to die or to wait for a signal at a step.
 
+At a step is: when it was dispatched, and the row of the step before is written.
+
 python run_child.py RUNS CONFIG START [--die-at STEP CHECKPOINT | --wait-at STEP]
 """
 
@@ -14,6 +16,7 @@ from unittest import mock
 import miniature
 
 from dvaojax.train import Interrupted, loop, session, train
+from dvaojax.train.journal import Journal
 
 INTERRUPTED = 75
 
@@ -21,26 +24,26 @@ INTERRUPTED = 75
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("runs", type=Path)
-    parser.add_argument("config", choices=["PLAIN", "EPOCHS"])
+    parser.add_argument("config", choices=["PLAIN", "EPOCHS", "AHEAD"])
     parser.add_argument("start", choices=["create", "resume"])
     parser.add_argument("--die-at", type=int, nargs=2, metavar=("STEP", "CHECKPOINT"))
     parser.add_argument("--wait-at", type=int)
     arguments = parser.parse_args()
     config = getattr(miniature, arguments.config)
-    write_down = loop._write_down
+    add = Journal.add
 
-    def watched(session, step, *rest):
-        write_down(session, step, *rest)
-        if arguments.die_at and step == arguments.die_at[0]:
-            wait_for(session.directory.checkpoints / str(arguments.die_at[1]))
+    def watched(self, step):
+        add(self, step)
+        if arguments.die_at and step.number == arguments.die_at[0]:
+            wait_for(self._session.directory.checkpoints / str(arguments.die_at[1]))
             os.kill(os.getpid(), signal.SIGKILL)
-        if step == arguments.wait_at:
+        if step.number == arguments.wait_at:
             (arguments.runs / "waiting").touch()
             wait_for(arguments.runs / "signalled")
 
-    patches = [mock.patch.object(loop, "_write_down", watched)]
+    patches = [mock.patch.object(Journal, "add", watched)]
     patches += [mock.patch.object(loop, "plot_run", return_value=[])]
-    if arguments.config == "EPOCHS":
+    if arguments.config != "PLAIN":
         patches += [mock.patch.object(session, "make_aggregator", miniature.remembering)]
     for patch in patches:
         patch.start()

@@ -1,5 +1,7 @@
 """A step's experience: which problems, whose rewards, how wide."""
 
+from unittest import mock
+
 import jax
 import miniature
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from dvaojax import sharding
 from dvaojax.data.stream import PromptStream
 from dvaojax.rewards import RewardSuite
+from dvaojax.train.batches import Batches
 from dvaojax.train.collect import Collector, length_bucket
 from dvaojax.types import Rollout
 
@@ -15,7 +18,7 @@ TEXTS = [["7", "12]", "+", "9999"], ["", "0", "34", "]]"]]
 CALLS = []
 
 
-def sample(params, tokens, lengths, key, serials):
+def sampler(params, tokens, lengths, key, serials):
     """A sampler that writes the texts above, whatever it is asked."""
     CALLS.append((params, jax.device_get((tokens, lengths, serials)), key))
     encode = miniature.Digits.tokenizer.encode
@@ -32,20 +35,18 @@ def sample(params, tokens, lengths, key, serials):
 def collected():
     CALLS.clear()
     task, mesh = miniature.Digits(), sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:2])
+    stream, by_group = PromptStream(task.prompts("train"), seed=4), sharding.named(mesh, "group")
     collector = Collector(
-        task=task,
-        stream=PromptStream(task.prompts("train"), seed=4),
+        batches=Batches(task, stream, by_group, prompts_per_step=2, kept=2),
+        tokenizer=task.tokenizer,
         suite=RewardSuite(task.objectives),
-        sample=sample,
+        sampler=sampler,
         key=jax.random.key(8),
-        prompts_per_step=2,
-        max_new_tokens=8,
-        sharding=sharding.named(mesh, "group"),
     )
-    return collector.collect("the parameters", 6)
+    return collector.score(collector.sample("the parameters", 4), 4)
 
 
-def test_the_problems_at_the_position_are_asked_with_serials_of_their_own(collected):
+def test_the_problems_of_the_step_are_asked_with_serials_of_their_own(collected):
     stream = PromptStream(miniature.Digits().prompts("train"), seed=4)
     assert collected.prompts == stream.take(6, 2)
     params, (tokens, lengths, serials), key = CALLS[0]
@@ -79,7 +80,7 @@ def test_each_reward_stands_where_its_completion_does(collected):
 def test_tokens_mask_and_logprobs_are_the_samplers_cut_to_a_bucket(collected):
     experience = jax.device_get(collected.experience)
     assert experience.completion_tokens.shape == (2, 4, 6), "five tokens fit into six of eight"
-    whole = sample(None, 0, 0, 0, 0)
+    whole = sampler(None, 0, 0, 0, 0)
     np.testing.assert_array_equal(experience.completion_tokens, whole.tokens[..., :6])
     np.testing.assert_array_equal(experience.completion_mask, whole.mask[..., :6])
     np.testing.assert_array_equal(experience.logprobs, whole.logprobs[..., :6])
@@ -96,7 +97,8 @@ def test_what_is_measured_on_the_way(collected):
     lengths = [len(text) + 1 for group in TEXTS for text in group]
     assert collected.measures["sampled_tokens"] == sum(lengths)
     assert collected.measures["truncated"] == 1 / 8
-    assert collected.measures["rollout_seconds"] >= 0
+    np.testing.assert_array_equal(collected.lengths.completions.ravel(), lengths)
+    assert collected.lengths.prompts.tolist() == [len(p.text) for p in collected.prompts]
     assert collected.measures["reward_seconds"] >= 0
 
 
@@ -108,3 +110,24 @@ def test_a_bucket_is_the_shortest_of_four_that_holds_the_longest(limit):
     assert len(set(widths)) <= 4
     assert widths[-1] == limit
     assert max(w - length for length, w in enumerate(widths, start=1)) <= max(-(-limit // 4) - 1, 0)
+
+
+def test_a_batch_follows_from_its_step_and_is_encoded_once():
+    task, encoded = miniature.Digits(), []
+
+    class Counting:
+        pad_token = task.tokenizer.pad_token
+
+        def encode(self, text):
+            encoded.append(text)
+            return task.tokenizer.encode(text)
+
+    counting = mock.Mock(wraps=task, tokenizer=Counting(), max_prompt_length=4)
+    stream = PromptStream(task.prompts("train"), seed=4)
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    batches = Batches(counting, stream, where, prompts_per_step=2, kept=2)
+    ahead = batches.of_step(4)
+    assert batches.of_step(3).serials.tolist() == [4, 5]
+    assert batches.of_step(4) is ahead
+    assert ahead.serials.tolist() == [6, 7]
+    assert encoded == [p.text for p in stream.take(6, 2) + stream.take(4, 2)]

@@ -24,6 +24,7 @@ from dvaojax.numerics import Mean
 from dvaojax.sampling import Sampling
 from dvaojax.train import Interrupted, TrainingError, loop, train
 from dvaojax.train.collect import Collector
+from dvaojax.train.journal import Journal
 from dvaojax.train.program import make_program
 from dvaojax.train.session import checkpoint_shapes
 from dvaojax.train.warm_up import warm_up
@@ -123,7 +124,7 @@ def test_every_step_has_a_row_with_every_metric_of_the_design(finished):
     others = (
         "agreement silent_groups advantage_mean_square entropy kl clip_fraction grad_norm "
         "completion_length truncated rollout_seconds reward_seconds train_seconds "
-        "tokens_per_second loss ratio skipped_updates weighted_reward"
+        "tokens_per_second loss ratio skipped_updates skipped_in_a_row weighted_reward"
     )
     for row in seen:
         assert per_objective | set(others.split()) <= row.keys()
@@ -220,9 +221,9 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew_and_forgets_its_ro
 def test_a_signal_before_the_first_step_stops_there(no_pictures, tmp_path):
     begin = loop._begin
 
-    def interrupted(session, started):
+    def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
-        return begin(session, started)
+        return begin(*arguments)
 
     with (
         mock.patch.object(loop, "_begin", interrupted),
@@ -236,14 +237,14 @@ def test_a_signal_before_the_first_step_stops_there(no_pictures, tmp_path):
 
 
 def test_a_signal_in_the_last_step_lets_the_run_end(no_pictures, tmp_path):
-    write_down = loop._write_down
+    add = Journal.add
 
-    def interrupted(session, step, *rest):
-        if step == 2:
+    def interrupted(self, step):
+        if step.number == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        write_down(session, step, *rest)
+        add(self, step)
 
-    with mock.patch.object(loop, "_write_down", interrupted):
+    with mock.patch.object(Journal, "add", interrupted):
         assert train(QUICK, tmp_path)["steps"] == 2
 
 
@@ -292,17 +293,17 @@ def test_numbers_that_stay_infinite_stop_the_run_after_as_many_updates_as_allowe
     no_pictures, tmp_path
 ):
     config = dataclasses.replace(QUICK, num_steps=9, max_skipped_in_a_row=2)
-    collect = Collector.collect
+    score = Collector.score
 
-    def poisoned(self, params, position):
-        collected = collect(self, params, position)
-        if position < 2:
+    def poisoned(self, rollout, step):
+        collected = score(self, rollout, step)
+        if step == 1:
             return collected
         logprobs = jnp.full_like(collected.experience.logprobs, jnp.nan)
         return collected._replace(experience=collected.experience._replace(logprobs=logprobs))
 
     with (
-        mock.patch.object(Collector, "collect", poisoned),
+        mock.patch.object(Collector, "score", poisoned),
         pytest.raises(TrainingError, match=r"^step 4: .* 3 updates in a row, more than max_skip"),
     ):
         train(config, tmp_path)

@@ -228,3 +228,15 @@ def test_parameters_are_born_and_optimised_where_they_belong():
         assert leaf.sharding.is_equivalent_to(moment.sharding, leaf.ndim)
     named = sharding.named(program.mesh, "vocab", "embed")
     assert shapes.params["embedding"].sharding.is_equivalent_to(named, 2)
+
+
+def test_nothing_inside_the_step_asks_the_host(single, params):
+    """No transfer, no callback: neither while the step is dispatched nor in what was compiled."""
+    state, experience = single.begin(params, jax.random.key(1)), jax.device_put(ragged())
+    compiled = single.step.lower(state, experience, None).compile()
+    text = compiled.as_text()
+    for word in ("infeed", "outfeed", "callback", "send(", "recv("):
+        assert word not in text, word
+    with jax.transfer_guard("disallow"):
+        state, metrics, advantages = compiled(state, experience, None)
+        jax.block_until_ready((state, metrics, advantages))

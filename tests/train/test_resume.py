@@ -25,6 +25,9 @@ from dvaojax.train.session import checkpoint_shapes
 HERE = Path(__file__).parent
 
 
+EXACT = [("EPOCHS", miniature.EPOCHS), ("AHEAD", miniature.AHEAD)]
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """Of processes that share what they compile, and turn warnings into errors."""
@@ -115,19 +118,23 @@ def assert_same_run(config, aggregator, left, right):
     assert summaries[0] == summaries[1]
 
 
+@pytest.mark.parametrize(("name", "config"), EXACT, ids=["depth 0", "depth 1"])
 def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
-    environment, tmp_path
+    environment, tmp_path, name, config
 ):
-    """Killed in step 4, whose row was written and whose checkpoint was not."""
-    at_once, killed = tmp_path / "at_once", tmp_path / "killed"
-    run(environment, at_once, "EPOCHS", "create")
-    run(environment, killed, "EPOCHS", "create", "--die-at", 4, 3, code=-signal.SIGKILL)
-    assert [row["step"] for row in rows(killed)] == [1, 2, 3, 4]
-    run(environment, killed, "EPOCHS", "resume")
-    aggregator = miniature.remembering(miniature.EPOCHS)
-    assert_same_run(miniature.EPOCHS, aggregator, at_once, killed)
+    """Killed in step 5, when the row of step 4 was written and its checkpoint was not.
 
-    arrays, _ = saved(miniature.EPOCHS, aggregator, killed)
+    At depth 1 completions are in flight; those of step 4 are in the checkpoint of step 3.
+    """
+    at_once, killed = tmp_path / "at_once", tmp_path / "killed"
+    run(environment, at_once, name, "create")
+    run(environment, killed, name, "create", "--die-at", 5, 3, code=-signal.SIGKILL)
+    assert [row["step"] for row in rows(killed)] == [1, 2, 3, 4]
+    run(environment, killed, name, "resume")
+    aggregator = miniature.remembering(config)
+    assert_same_run(config, aggregator, at_once, killed)
+
+    arrays, _ = saved(config, aggregator, killed)
     assert int(arrays["state"].aggregator_state["updates"]) == 6
     assert np.abs(arrays["state"].aggregator_state["means"]).max() > 0.01
     starts = files.read_json(killed / "mini" / files.CONFIG)["starts"]
@@ -135,7 +142,7 @@ def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
 
 
 def test_signals_finish_the_step_save_say_how_to_resume_and_change_nothing(environment, tmp_path):
-    """SIGTERM in step 2, Ctrl-C in step 3, a kill in step 5, and on to the end."""
+    """SIGTERM in step 2, Ctrl-C in step 3, a kill in step 6, and on to the end."""
     at_once, stopped = tmp_path / "at_once", tmp_path / "stopped"
     run(environment, at_once, "PLAIN", "create")
     for number, start, step in (
@@ -149,8 +156,7 @@ def test_signals_finish_the_step_save_say_how_to_resume_and_change_nothing(envir
         assert str(stopped / "mini") in line
         assert (stopped / "mini" / files.CHECKPOINTS / str(step)).is_dir()
         assert [row["step"] for row in rows(stopped)] == list(range(1, step + 1))
-    # The checkpoint after step 4 may be half written: it counts or it does not.
-    run(environment, stopped, "PLAIN", "resume", "--die-at", 5, 3, code=-signal.SIGKILL)
+    run(environment, stopped, "PLAIN", "resume", "--die-at", 6, 4, code=-signal.SIGKILL)
     run(environment, stopped, "PLAIN", "resume")
     aggregator = make_aggregator(miniature.PLAIN)
     assert_same_run(miniature.PLAIN, aggregator, at_once, stopped)

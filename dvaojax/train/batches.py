@@ -1,0 +1,63 @@
+"""The problems of step after step, tokenised ahead and laid onto the devices."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+from dvaojax.data.stream import PromptStream
+from dvaojax.data.text import encode_prompts
+from dvaojax.types import Prompt, Task
+
+
+class Batch(NamedTuple):
+    """The problems of one step.
+
+    Attributes:
+        prompts: `B` of them.
+        tokens: `[B, P]` int32, padding on the right.
+        lengths: `[B]` int32.
+        serials: `[B]` int32, each problem's position in the stream; random keys follow from it.
+    """
+
+    prompts: list[Prompt]
+    tokens: Array
+    lengths: Array
+    serials: Array
+
+
+class Batches:
+    """Step -> its problems, which follow from the step's number alone."""
+
+    def __init__(
+        self,
+        task: Task,
+        stream: PromptStream,
+        sharding: jax.sharding.NamedSharding,
+        *,
+        prompts_per_step: int,
+        kept: int,
+    ):
+        """Encodes nothing yet.
+
+        Args:
+            task: tokenizer and width of the prompts.
+            stream: the order of the problems.
+            sharding: of arrays whose leading axis is the groups'.
+            prompts_per_step: `B`.
+            kept: how many of the latest batches are held, so that asking again costs nothing.
+        """
+        self._task, self._stream, self._sharding = task, stream, sharding
+        self._prompts_per_step = prompts_per_step
+        self.of_step = functools.lru_cache(maxsize=kept)(self._encode)
+
+    def _encode(self, step: int) -> Batch:
+        """The problems of step number `step`, counted from 1."""
+        position = (step - 1) * self._prompts_per_step
+        prompts = self._stream.take(position, self._prompts_per_step)
+        width = self._task.max_prompt_length
+        tokens, lengths = encode_prompts(self._task.tokenizer, prompts, width=width)
+        serials = np.arange(position, position + len(prompts), dtype=np.int32)
+        return Batch(prompts, *jax.device_put((tokens, lengths, serials), self._sharding))
