@@ -5,6 +5,7 @@ completion has stopped. A completion's randomness comes from its own key alone, 
 companions nor the number of devices can change it.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dvaojax.models import decoder
+from dvaojax.models import decoder, unrolled
 from dvaojax.models.cache import CompletionCache, empty_cache
 from dvaojax.models.config import ModelConfig
 from dvaojax.sampling import Sampling, log_distribution, sample_token
@@ -49,6 +50,7 @@ def rollout(
     max_new_tokens: int,
     stop_tokens: tuple[int, ...],
     pad_token: int,
+    limits: Array | None = None,
 ) -> Rollout:
     """Samples a group of completions for each prompt.
 
@@ -63,6 +65,9 @@ def rollout(
         stop_tokens: any of them ends a completion and is part of it; with none, only the limit
             ends one.
         pad_token: what stands behind the end, where the mask is false; it may be a stop token.
+        limits: `[B, G]` int, how many tokens each completion may have, at most `max_new_tokens`,
+            which is what all may have by default. With 0 there is no completion in that place:
+            groups of unequal size are drawn in one program.
 
     Returns:
         The completions; log-probabilities are those of the distribution each token was drawn
@@ -70,27 +75,57 @@ def rollout(
     """
     chex.assert_rank([prompt_tokens, prompt_lengths, keys], [2, 1, 2])
     chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, keys], 1)
+    if limits is None:
+        limits = jnp.full(keys.shape, max_new_tokens, jnp.int32)
+    chex.assert_equal_shape([keys, limits])
     model = decoder.apply(config, params)
-    draw = partial(
-        _draw, keys=keys, sampling=sampling, stop_tokens=stop_tokens, pad_token=pad_token
-    )
-
-    def goes_on(state: _Loop) -> Array:
-        return (state.column < max_new_tokens) & jnp.any(state.active)
-
-    def turn(state: _Loop) -> _Loop:
-        hidden, caches = model.decode(
-            state.last_tokens, state.column - 1, prompt_lengths, prompt_caches, state.caches
-        )
-        return draw(state._replace(caches=caches), model.logits(hidden))
-
     hidden, prompt_caches = model.prefill(prompt_tokens)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
     first_logits = jnp.broadcast_to(model.logits(last), (*keys.shape, config.vocab_size))
-    state = draw(
-        _start(config, *keys.shape, length=max_new_tokens, pad_token=pad_token), first_logits
-    )
-    return lax.while_loop(goes_on, turn, state).rollout
+    ready = unrolled(model)
+    draw = partial(_draw, sampling=sampling, stop_tokens=stop_tokens, pad_token=pad_token)
+
+    def turn(state: _Loop) -> _Loop:
+        hidden, caches = ready.decode(
+            state.last_tokens, state.column - 1, prompt_lengths, prompt_caches, state.caches
+        )
+        return draw(state._replace(caches=caches), ready.logits(hidden))
+
+    state = draw(_start(keys, limits, length=max_new_tokens, pad_token=pad_token), first_logits)
+    for stage in stages(max_new_tokens, keys.shape[1]):
+        state = _run(stage, turn, state, config)
+    return state.rollout
+
+
+class Stage(NamedTuple):
+    """Some columns of a rollout, in which memory and work have one size.
+
+    Attributes:
+        until: the columns it fills end here; caches hold so many tokens meanwhile.
+        group_sizes: the numbers of completions of a group that it can work on, falling. The
+            smallest is taken that holds what is unfinished in every group.
+    """
+
+    until: int
+    group_sizes: tuple[int, ...]
+
+
+def stages(max_new_tokens: int, group_size: int) -> list[Stage]:
+    """The stages of a rollout: each is as long as all before it.
+
+    A cache that stood in full from the start would be read in full at every token, and completions
+    that have ended would go on being computed until the last one ends.
+    """
+    bounds = [max_new_tokens]
+    while len(bounds) < MAX_STAGES and bounds[0] >= 2 * MIN_STAGE:
+        bounds.insert(0, -(-bounds[0] // 2))
+    quarters = {-(-group_size * quarter // 4) for quarter in (1, 2, 4)}
+    sizes = tuple(sorted(quarters, reverse=True))
+    return [Stage(until, sizes if i else (group_size,)) for i, until in enumerate(bounds)]
+
+
+MAX_STAGES = 4
+MIN_STAGE = 16  # tokens; shorter stages cost more to compile than they save
 
 
 class _Loop(NamedTuple):
@@ -100,44 +135,107 @@ class _Loop(NamedTuple):
     rollout: Rollout
     last_tokens: Array  # [B, G]
     active: Array  # [B, G] true while a completion goes on
+    uniforms: Array  # [B, G, T] the random number that decides each token
+    limits: Array  # [B, G] tokens each completion may have
     caches: tuple[CompletionCache, ...]
 
 
-def _start(
-    config: ModelConfig, num_prompts: int, group_size: int, *, length: int, pad_token: int
-) -> _Loop:
-    """Nothing drawn yet, in room for `length` tokens of every completion."""
-    groups = (num_prompts, group_size)
-    shape = (*groups, length)
+def _start(keys: Array, limits: Array, *, length: int, pad_token: int) -> _Loop:
+    """Nothing drawn yet, in room for `length` tokens of every completion; no caches so far."""
+    shape = (*keys.shape, length)
     return _Loop(
         column=jnp.zeros((), jnp.int32),
         rollout=Rollout(
             tokens=jnp.full(shape, pad_token, jnp.int32),
             mask=jnp.zeros(shape, bool),
             logprobs=jnp.zeros(shape, jnp.float32),
-            stopped=jnp.zeros(groups, bool),
+            stopped=jnp.zeros(keys.shape, bool),
         ),
-        last_tokens=jnp.zeros(groups, jnp.int32),
-        active=jnp.ones(groups, bool),
-        caches=empty_cache(config, num_prompts=num_prompts, group_size=group_size, length=length),
+        last_tokens=jnp.zeros(keys.shape, jnp.int32),
+        active=limits > 0,
+        uniforms=_uniforms(keys, length),
+        limits=limits,
+        caches=(),
     )
+
+
+def _uniforms(keys: Array, length: int) -> Array:
+    """`[B, G, length]` numbers in [0, 1): a token's is its own, whatever the other tokens are."""
+
+    def of_token(key: Array, column: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(key, column))
+
+    columns = jnp.arange(length)
+    return jax.vmap(jax.vmap(jax.vmap(of_token, (None, 0)), (0, None)), (0, None))(keys, columns)
+
+
+def _run(stage: Stage, turn: Callable[[_Loop], _Loop], state: _Loop, config: ModelConfig) -> _Loop:
+    """The state after a stage, which ends early where every completion has."""
+    batch, group = state.active.shape
+    if not state.caches:
+        empty = empty_cache(config, num_prompts=batch, group_size=group, length=stage.until)
+        state = state._replace(caches=empty)
+    state = state._replace(caches=tuple(cache.grown(stage.until) for cache in state.caches))
+
+    def goes_on(state: _Loop) -> Array:
+        return (state.column < stage.until) & jnp.any(state.active)
+
+    def with_all(state: _Loop) -> _Loop:
+        return lax.while_loop(goes_on, turn, state)
+
+    def with_few(size: int, state: _Loop) -> _Loop:
+        members = jnp.argsort(~state.active, axis=1, stable=True)[:, :size]
+        return _put_back(state, with_all(_taken(state, members)), members)
+
+    branches = [partial(with_few, size) if size < group else with_all for size in stage.group_sizes]
+    largest = jnp.max(jnp.sum(state.active, axis=1))
+    fits = jnp.array([largest <= size for size in stage.group_sizes])
+    return lax.switch(jnp.sum(fits) - 1, branches, state)
+
+
+def _taken(state: _Loop, members: Array) -> _Loop:
+    """The state of some members of every group, `members` being `[B, size]` places in it."""
+    return jax.tree.map(lambda axis, a: _gather(a, members, axis), _group_axes(state), state)
+
+
+def _put_back(state: _Loop, part: _Loop, members: Array) -> _Loop:
+    """The state with `part`, which `_taken` took and a stage has carried on."""
+    return jax.tree.map(
+        lambda axis, a, new: _scatter(a, new, members, axis), _group_axes(state), state, part
+    )
+
+
+def _group_axes(state: _Loop) -> _Loop:
+    """Where the group's axis stands in each leaf of the state; 0 where there is none."""
+    axes = jax.tree.map(lambda a: min(a.ndim, 1), state)
+    return axes._replace(caches=jax.tree.map(lambda a: 2, state.caches))
+
+
+def _gather(a: Array, members: Array, axis: int) -> Array:
+    if axis == 0:
+        return a
+    return jax.vmap(lambda row, members: jnp.take(row, members, axis=axis - 1))(a, members)
+
+
+def _scatter(a: Array, new: Array, members: Array, axis: int) -> Array:
+    if axis == 0:
+        return new
+    if axis == 1:
+        return jax.vmap(lambda row, new, members: row.at[members].set(new))(a, new, members)
+    return jax.vmap(lambda row, new, members: row.at[:, members].set(new))(a, new, members)
 
 
 def _draw(
     state: _Loop,
     logits: Array,
     *,
-    keys: Array,
     sampling: Sampling,
     stop_tokens: tuple[int, ...],
     pad_token: int,
 ) -> _Loop:
     """Token number `column` of every completion that goes on, from its logits `[B, G, V]`."""
-    # A token's key is its own: the place of a token, not the number of turns, decides it.
-    fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
-    drawn, logprobs = jax.vmap(jax.vmap(sample_token))(
-        fold(keys, state.column), log_distribution(logits, sampling)
-    )
+    uniforms = lax.dynamic_index_in_dim(state.uniforms, state.column, axis=2, keepdims=False)
+    drawn, logprobs = jax.vmap(jax.vmap(sample_token))(uniforms, log_distribution(logits, sampling))
     tokens = jnp.where(state.active, drawn, pad_token)
     stops = jnp.asarray(stop_tokens, jnp.int32)
     # Padding may be a stop token: what it stands behind has stopped already.
@@ -154,4 +252,10 @@ def _draw(
         logprobs=write(done.logprobs, logprobs),
         stopped=done.stopped | stopped,
     )
-    return _Loop(state.column + 1, done, tokens, state.active & ~stopped, state.caches)
+    column = state.column + 1
+    return state._replace(
+        column=column,
+        rollout=done,
+        last_tokens=tokens,
+        active=state.active & ~stopped & (column < state.limits),
+    )

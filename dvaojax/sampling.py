@@ -88,16 +88,39 @@ def _lowest_kept(logprobs: Array, sampling: Sampling) -> Array:
     return jnp.minimum(bound, best)
 
 
-def sample_token(key: Array, logprobs: Array) -> tuple[Array, Array]:
+def sample_token(uniform: Array, logprobs: Array) -> tuple[Array, Array]:
     """Draws one token and says how likely it was.
 
+    The token is the one at which the probabilities, added up in the order of the vocabulary, pass
+    `uniform`. That takes one random number where the Gumbel trick takes one for every token of the
+    vocabulary. Blocks of tokens are added up first, so that no long sum runs.
+
     Args:
-        key: one random key; it is consumed.
+        uniform: a number in [0, 1), which decides alone.
         logprobs: `[V]` as `log_distribution` returns them.
 
     Returns:
         The token, int32, and its log-probability, float32; both scalars.
     """
-    chex.assert_rank(logprobs, 1)
-    token = jax.random.categorical(key, logprobs).astype(jnp.int32)
+    chex.assert_rank([uniform, logprobs], [0, 1])
+    size = logprobs.shape[0]
+    width = 1 << (size - 1).bit_length() // 2
+    blocks = jnp.pad(jnp.exp(logprobs), (0, -size % width)).reshape(-1, width)
+    sums = jnp.sum(blocks, axis=-1)
+    block, left = _passing(sums, uniform * jnp.sum(sums))
+    place, _ = _passing(blocks[block], left)
+    token = (block * width + place).astype(jnp.int32)
     return token, logprobs[token]
+
+
+def _passing(weights: Array, bound: Array) -> tuple[Array, Array]:
+    """Where the running sum of the weights passes a bound, and what of the bound was left there.
+
+    Rounding cannot lead to a weight of zero, nor behind the last one.
+    """
+    reached = jnp.cumsum(weights)
+    is_possible = weights > 0.0
+    top = jnp.max(reached, where=is_possible, initial=0.0)
+    bound = jnp.clip(bound, 0.0, top * (1.0 - jnp.finfo(weights.dtype).eps))
+    index = jnp.argmax(is_possible & (reached > bound))
+    return index, bound - (reached[index] - weights[index])

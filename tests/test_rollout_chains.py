@@ -10,7 +10,7 @@ import pytest
 from decoder_oracle import QWEN3, random_params
 from samplers import KNOBS, STOPS, make_sampler
 
-from dvaojax.models.decoder import Decoder
+from dvaojax.models import UnrolledDecoder
 from dvaojax.rollout import completion_keys, rollout
 from dvaojax.sampling import Sampling
 
@@ -85,13 +85,13 @@ def test_stops_limits_and_padding(limit, pad_token):
 
 def test_the_loop_ends_with_the_last_completion(monkeypatch):
     turns = []
-    decode = Decoder.decode
+    decode = UnrolledDecoder.decode
 
     def counting(self, *args):
         jax.debug.callback(lambda: turns.append(1))
         return decode(self, *args)
 
-    monkeypatch.setattr(Decoder, "decode", counting)
+    monkeypatch.setattr(UnrolledDecoder, "decode", counting)
     sample, params = make_sampler(chain_config(10), group_size=2), chain_params(COUNTING)
     for words, expected in (([5, 8], 0), ([5, 3], 2), ([1, 5], 4), ([0, 6], 4)):
         turns.clear()

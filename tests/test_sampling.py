@@ -159,8 +159,8 @@ def test_tokens_come_as_often_as_their_probability_says(sampling):
     logits = np.random.default_rng(1).normal(0.0, 1.5, 10)
     draws = 20_000
     logprobs = log_distribution(jnp.asarray(logits, jnp.float32), sampling)
-    keys = jax.random.split(jax.random.key(0), draws)
-    tokens, chosen = jax.vmap(sample_token, (0, None))(keys, logprobs)
+    uniforms = jax.random.uniform(jax.random.key(0), (draws,))
+    tokens, chosen = jax.vmap(sample_token, (0, None))(uniforms, logprobs)
     assert tokens.dtype == jnp.int32
     # The probability that comes with a token is the one it was drawn with.
     chex.assert_trees_all_equal(chosen, logprobs[tokens])
@@ -173,17 +173,36 @@ def test_tokens_come_as_often_as_their_probability_says(sampling):
     assert statistic < 27.9
 
 
-def test_the_key_alone_decides():
-    logprobs = log_distribution(jnp.zeros(1_000), Sampling())
-    draw = [int(sample_token(jax.random.key(seed), logprobs)[0]) for seed in (0, 0, 1, 2)]
-    assert draw[0] == draw[1]
-    assert len(set(draw)) == 3
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 100, 1_000])
+def test_a_token_is_where_the_probabilities_added_up_pass_the_number(size):
+    generator = np.random.default_rng(size)
+    weights = generator.choice([0.0, 1.0, 5.0], size)
+    weights[generator.integers(size)] = 2.0
+    reached = np.cumsum(weights) / weights.sum()
+    # In the middle between two steps of the sum no rounding can decide.
+    middles = (np.concatenate([[0.0], reached[:-1]]) + reached)[weights > 0.0] / 2.0
+    logprobs = jnp.log(jnp.asarray(weights / weights.sum(), jnp.float32))
+    tokens, _ = jax.vmap(sample_token, (0, None))(jnp.asarray(middles, jnp.float32), logprobs)
+    np.testing.assert_array_equal(tokens, np.flatnonzero(weights))
 
 
-def test_at_temperature_zero_no_key_matters():
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([-jnp.inf, -90.0, -20.0, 0.0]), min_size=1, max_size=40),
+    st.sampled_from([0.0, 2.0**-24, 0.5, 1.0 - 2.0**-24]),
+)
+def test_no_number_draws_a_token_that_cannot_be_drawn(logits, uniform):
+    logits[len(logits) // 2] = 1.0
+    logprobs = log_distribution(jnp.asarray(logits, jnp.float32), Sampling())
+    token, chosen = sample_token(jnp.float32(uniform), logprobs)
+    assert 0 <= token < len(logits)
+    assert chosen == logprobs[token] > -jnp.inf
+
+
+def test_at_temperature_zero_no_number_matters():
     logprobs = log_distribution(jnp.array([0.0, 5.0, 1.0]), Sampling(0.0))
-    keys = jax.random.split(jax.random.key(0), 100)
-    tokens, chosen = jax.vmap(sample_token, (0, None))(keys, logprobs)
+    uniforms = jnp.linspace(0.0, 1.0, 100, endpoint=False)
+    tokens, chosen = jax.vmap(sample_token, (0, None))(uniforms, logprobs)
     chex.assert_trees_all_equal((tokens, chosen), (jnp.ones(100, jnp.int32), jnp.zeros(100)))
 
 

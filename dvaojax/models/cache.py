@@ -42,6 +42,14 @@ class CompletionCache(NamedTuple):
             lax.dynamic_update_slice(self.values, values, (0, 0, 0, column, 0)),
         )
 
+    def grown(self, length: int) -> "CompletionCache":
+        """The same cache in room for `length` tokens, no fewer than before."""
+        more = length - self.keys.shape[-1]
+        return CompletionCache(
+            jnp.pad(self.keys, [(0, 0)] * 4 + [(0, more)]),
+            jnp.pad(self.values, [(0, 0)] * 3 + [(0, more), (0, 0)]),
+        )
+
 
 def empty_cache(
     config: ModelConfig, *, num_prompts: int, group_size: int, length: int

@@ -3,8 +3,8 @@
 Three passes share one set of layers:
 
 - `prefill` runs the prompts once per group and keeps their keys and values;
-- `decode` adds one token to every completion of every group;
-- `__call__` runs prompts and completions in one pass for training.
+- `__call__` runs prompts and completions in one pass for training;
+- `unrolled.UnrolledDecoder.decode` adds one token to every completion of every group.
 
 The module is Flax NNX and is split at this border: `init` gives a plain pytree of arrays, and
 `apply` calls a method with one. Everything above sees pure functions of that pytree.
@@ -21,14 +21,14 @@ from jax import Array, lax
 
 from dvaojax.models.attention import (
     cache_layout,
-    group_attention,
     joint_attention,
     prompt_attention,
 )
-from dvaojax.models.cache import CompletionCache, PromptCache
+from dvaojax.models.cache import PromptCache
 from dvaojax.models.config import REMAT, ModelConfig
-from dvaojax.models.layers import Layer, RMSNorm
-from dvaojax.models.precision import accumulator
+from dvaojax.models.layers import Layer, RMSNorm, rotation
+from dvaojax.models.logprobs import to_logits
+from dvaojax.models.places import columns, within
 from dvaojax.sharding import constrain
 
 Params = Any  # a nested dict of arrays, the layers' stacked along a leading axis `L`
@@ -74,10 +74,7 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Array) -> Array:
         """`[..., V]`, in float32 at least, from hidden states `[..., D]`."""
-        wide = accumulator(hidden.dtype)
-        return jnp.einsum(
-            "...d,dv->...v", hidden, self.output_matrix(), preferred_element_type=wide
-        )
+        return to_logits(hidden, self.output_matrix())
 
     def prefill(self, tokens: Array) -> tuple[Array, tuple[PromptCache, ...]]:
         """The prompts' hidden states and their caches, once per group.
@@ -89,52 +86,16 @@ class Decoder(nnx.Module):
             `[B, P, D]` hidden states after the last norm, and one cache a layer.
         """
         chex.assert_rank(tokens, 2)
-        positions = jnp.broadcast_to(_columns(tokens.shape[1])[None], tokens.shape)
+        by = rotation(columns(tokens.shape[1])[None], self.config)
 
         def step(x, layer):
-            queries, keys, values = layer.project(x, positions)
+            matrices = layer.matrices()
+            queries, keys, values = layer.project(x, by, matrices)
             cache = PromptCache(*cache_layout(keys, values))
-            return layer.finish(x, prompt_attention(queries, *cache)), cache
+            return layer.finish(x, prompt_attention(queries, *cache), matrices), cache
 
-        hidden, stacked = self._scan(step, self._embed(tokens))
-        return self.norm(hidden), tuple(_unstack(stacked, self.config.num_layers))
-
-    def decode(
-        self,
-        tokens: Array,
-        column: Array,
-        prompt_lengths: Array,
-        prompt_caches: tuple[PromptCache, ...],
-        caches: tuple[CompletionCache, ...],
-    ) -> tuple[Array, tuple[CompletionCache, ...]]:
-        """One more token of every completion.
-
-        Layers are unrolled: a scan would slice the stacked weights anew at every token.
-
-        Args:
-            tokens: `[B, G]`, the completions' tokens number `column`.
-            column: scalar int, the same for all completions.
-            prompt_lengths: `[B]`.
-            prompt_caches: from `prefill`.
-            caches: the completions' own, filled up to `column`.
-
-        Returns:
-            `[B, G, D]` hidden states after the last norm, and the caches with `column` filled.
-        """
-        chex.assert_rank(tokens, 2)
-        prompt_where = _within(prompt_lengths, prompt_caches[0].keys.shape[-1])
-        positions = jnp.broadcast_to(prompt_lengths[:, None] + column, tokens.shape)[..., None]
-        seen = (_columns(caches[0].keys.shape[-1]) <= column)[None]  # one query, all columns
-        x, filled = self._embed(tokens)[:, :, None], []
-        for layer, prompt_cache, cache in zip(self._layers(), prompt_caches, caches, strict=True):
-            queries, keys, values = layer.project(x, positions)
-            cache = cache.write(*cache_layout(keys, values), column)
-            attended = group_attention(
-                queries, *prompt_cache, *cache, prompt_where=prompt_where, where=seen
-            )
-            x = layer.finish(x, attended)
-            filled.append(cache)
-        return self.norm(x[:, :, 0]), tuple(filled)
+        hidden, stacked = self._scan(step, self.embed(tokens))
+        return self.norm(hidden), tuple(unstack(stacked, self.config.num_layers))
 
     def __call__(
         self, prompt_tokens: Array, prompt_lengths: Array, completion_tokens: Array
@@ -155,23 +116,25 @@ class Decoder(nnx.Module):
         chex.assert_shape(prompt_lengths, (batch,))
         chex.assert_axis_dimension(completion_tokens, 0, batch)
         inputs = completion_tokens[:, :, : length - 1]
-        after = prompt_lengths[:, None, None] + _columns(length - 1)[None, None]
-        before = jnp.broadcast_to(_columns(width)[None], prompt_tokens.shape)
-        positions = _rows(before, jnp.broadcast_to(after, inputs.shape))
-        prompt_where = _within(prompt_lengths, width)
+        after = prompt_lengths[:, None, None] + columns(length - 1)[None, None]
+        before = jnp.broadcast_to(columns(width)[None], prompt_tokens.shape)
+        by = rotation(_rows(before, jnp.broadcast_to(after, inputs.shape)), self.config)
+        prompt_where = within(prompt_lengths, width)
 
         def step(x, layer):
-            projected = layer.project(x, positions)
+            matrices = layer.matrices()
+            projected = layer.project(x, by, matrices)
             attended = joint_attention(*projected, prompt_where=prompt_where, group_size=group)
-            return layer.finish(x, attended), None
+            return layer.finish(x, attended, matrices), None
 
-        hidden, _ = self._scan(step, self._embed(_rows(prompt_tokens, inputs)))
+        hidden, _ = self._scan(step, self.embed(_rows(prompt_tokens, inputs)))
         first = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
         first = jnp.broadcast_to(first[:, None], (batch, group, 1, self.config.width))
         rest = hidden[:, width:].reshape(*inputs.shape, self.config.width)
         return self.norm(jnp.concatenate([first, rest], axis=2))
 
-    def _embed(self, tokens: Array) -> Array:
+    def embed(self, tokens: Array) -> Array:
+        """`[..., D]`, the tokens' rows of the embedding."""
         # Rows are taken before they are cast: their gradients add up in the parameters' float.
         return self.embedding[...][tokens].astype(self.config.compute_dtype)
 
@@ -184,11 +147,11 @@ class Decoder(nnx.Module):
 
         return lax.scan(REMAT[self.config.remat](body), x, stacked)
 
-    def _layers(self) -> list[Layer]:
+    def unstacked(self) -> tuple[Layer, ...]:
         """The layers one by one, sliced from the stack."""
         graph, stacked = nnx.split(self.layers)
-        slices = _unstack(stacked, self.config.num_layers)
-        return [nnx.merge(graph, params) for params in slices]
+        slices = unstack(stacked, self.config.num_layers)
+        return tuple(nnx.merge(graph, params) for params in slices)
 
 
 def init(config: ModelConfig, key: Array) -> Params:
@@ -223,7 +186,7 @@ def logical_axes(path: tuple[Any, ...], leaf: Any) -> tuple[str | None, ...]:
     return axes if len(axes) == len(whole) else whole
 
 
-def _unstack(tree: Any, count: int) -> list[Any]:
+def unstack(tree: Any, count: int) -> list[Any]:
     """The trees along the leading axis of every leaf."""
     return [jax.tree.map(lambda a, i=i: a[i], tree) for i in range(count)]
 
@@ -232,12 +195,3 @@ def _rows(of_prompts: Array, of_completions: Array) -> Array:
     """`[B, P]` and `[B, G, S]` to `[B, P + G * S]`: a prompt and, behind it, its completions."""
     batch, group, length = of_completions.shape
     return jnp.concatenate([of_prompts, of_completions.reshape(batch, group * length)], axis=1)
-
-
-def _columns(count: int) -> Array:
-    return jnp.arange(count, dtype=jnp.int32)
-
-
-def _within(lengths: Array, width: int) -> Array:
-    """`[B, width]` true on the first `lengths` columns."""
-    return _columns(width)[None] < lengths[:, None]

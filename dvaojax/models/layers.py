@@ -1,6 +1,7 @@
 """The pieces of a decoder layer: norm, rotary embedding, projections, gated feed-forward."""
 
 from functools import partial
+from typing import NamedTuple
 
 import chex
 import jax
@@ -29,30 +30,70 @@ class RMSNorm(nnx.Module):
         return (wide * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(x.dtype)
 
 
-def rotate(x: Array, positions: Array, theta: float) -> Array:
-    """Rotary position embedding (Su et al., arXiv:2104.09864), halves paired as in Llama.
+class Rotation(NamedTuple):
+    """Cosines and sines of the rotary angles of some positions, the same for all layers.
+
+    Attributes:
+        cos: `[..., S, 1, C / 2]`, in float32 at least.
+        sin: the same.
+    """
+
+    cos: Array
+    sin: Array
+
+
+def rotation(positions: Array, config: ModelConfig) -> Rotation:
+    """The rotary embedding's angles (Su et al., arXiv:2104.09864).
+
+    Args:
+        positions: `[..., S]` int, counted from the prompt's first token.
+        config: the decoder's shape.
+    """
+    half = config.head_width // 2
+    wide = accumulator(jnp.dtype(config.compute_dtype))
+    exponents = jnp.arange(half, dtype=wide) / half
+    frequencies = (1.0 / config.rope_theta**exponents).reshape((1,) * positions.ndim + (half,))
+    angles = (positions[..., None].astype(wide) * frequencies)[..., None, :]
+    return Rotation(jnp.cos(angles), jnp.sin(angles))
+
+
+def rotate(x: Array, by: Rotation) -> Array:
+    """Rotary position embedding, halves paired as in Llama.
 
     Feature `i` is paired with `i + C/2`, not with its neighbour: the two layouts differ by a
     permutation of the weights and are often confused.
 
     Args:
         x: `[..., S, heads, C]`.
-        positions: `[..., S]` int, counted from the prompt's first token.
-        theta: base of the wavelengths.
+        by: of its positions.
 
     Returns:
-        `[..., S, heads, C]` in the float of `x`; the angles are computed in float32 at least.
+        `[..., S, heads, C]` in the float of `x`; computed in float32 at least.
     """
-    chex.assert_equal_shape_prefix([x, positions], positions.ndim)
-    half = x.shape[-1] // 2
-    wide = accumulator(x.dtype)
-    exponents = jnp.arange(half, dtype=wide) / half
-    frequencies = (1.0 / theta**exponents).reshape((1,) * positions.ndim + (half,))
-    angles = positions[..., None].astype(wide) * frequencies
-    cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
-    first, second = jnp.split(x.astype(wide), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
+    first, second = jnp.split(x.astype(by.cos.dtype), 2, axis=-1)
+    chex.assert_equal_rank([first, by.cos, by.sin])
+    turned = [first * by.cos - second * by.sin, second * by.cos + first * by.sin]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
+class Matrices(NamedTuple):
+    """A layer's matrices as its products read them, in the compute dtype.
+
+    What reads the same input is one matrix: a decoded token makes four products a layer instead of
+    seven.
+
+    Attributes:
+        qkv: `[D, N * (R + 2) * C]`: for each key/value head its `R = H / N` queries, its key and
+            its value, so that a mesh that splits the heads splits this too.
+        output: `[H * C, D]`.
+        gate_up: `[D, 2, F]`, whose middle axis no mesh splits.
+        down: `[F, D]`.
+    """
+
+    qkv: Array
+    output: Array
+    gate_up: Array
+    down: Array
 
 
 class Layer(nnx.Module):
@@ -84,28 +125,75 @@ class Layer(nnx.Module):
         self.up = weight((width, ff), fan_in=width)
         self.down = weight((ff, width), fan_in=ff)
 
-    def project(self, x: Array, positions: Array) -> tuple[Array, Array, Array]:
-        """Queries `[..., S, H, C]`, keys and values `[..., S, N, C]`; the first two rotated."""
-        x = self.attention_norm(x)
-        queries, keys, values = (
-            jnp.einsum("...d,dhc->...hc", x, w[...].astype(x.dtype))
-            for w in (self.query, self.key, self.value)
+    def matrices(self) -> Matrices:
+        """Joined and cast; a loop over tokens takes them once, outside."""
+        config, dtype = self.config, self.config.compute_dtype
+        by_head = (config.width, config.num_kv_heads, -1, config.head_width)
+        qkv = [w[...].reshape(by_head) for w in (self.query, self.key, self.value)]
+        return Matrices(
+            qkv=jnp.concatenate(qkv, axis=2).reshape(config.width, -1).astype(dtype),
+            output=self.output[...].reshape(-1, config.width).astype(dtype),
+            gate_up=jnp.stack([self.gate[...], self.up[...]], axis=1).astype(dtype),
+            down=self.down[...].astype(dtype),
         )
-        if self.config.attention_bias:
+
+    def project(self, x: Array, by: Rotation, matrices: Matrices) -> tuple[Array, Array, Array]:
+        """Queries `[..., S, H, C]`, keys and values `[..., S, N, C]`; the first two rotated."""
+        config = self.config
+        ratio = config.num_heads // config.num_kv_heads
+        by_head = (*x.shape[:-1], config.num_kv_heads, ratio + 2, config.head_width)
+        joined = product(self.attention_norm(x), matrices.qkv).reshape(by_head)
+        queries, keys, values = jnp.split(joined, (ratio, ratio + 1), axis=-2)
+        queries = queries.reshape(*x.shape[:-1], config.num_heads, config.head_width)
+        keys, values = keys[..., 0, :], values[..., 0, :]
+        if config.attention_bias:
             queries += _like(self.query_bias[...], queries)
             keys += _like(self.key_bias[...], keys)
             values += _like(self.value_bias[...], values)
-        if self.config.qk_norm:
+        if config.qk_norm:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
-        theta = self.config.rope_theta
-        return rotate(queries, positions, theta), rotate(keys, positions, theta), values
+        return rotate(queries, by), rotate(keys, by), values
 
-    def finish(self, x: Array, attended: Array) -> Array:
+    def finish(self, x: Array, attended: Array, matrices: Matrices) -> Array:
         """The residual stream after attention's output and the gated feed-forward (SwiGLU)."""
-        x = x + jnp.einsum("...hc,hcd->...d", attended, self.output[...].astype(x.dtype))
-        y = self.ff_norm(x)
-        gate, up, down = (w[...].astype(x.dtype) for w in (self.gate, self.up, self.down))
-        return x + (jax.nn.silu(y @ gate) * (y @ up)) @ down
+        x = x + product(attended.reshape(*x.shape[:-1], -1), matrices.output)
+        joined = product(self.ff_norm(x), matrices.gate_up)
+        gate, up = joined[..., 0, :], joined[..., 1, :]
+        return x + product(jax.nn.silu(gate) * up, matrices.down)
+
+
+def product(x: Array, matrix: Array) -> Array:
+    """`x` times a matrix over its last axis.
+
+    Args:
+        x: `[..., D]`.
+        matrix: `[D, ...]`; several axes are the columns of one matrix.
+
+    Returns:
+        `[..., ...]`, the columns' axes behind those of `x`, in the float of `x`.
+    """
+    rows = _product(x.reshape(-1, x.shape[-1]), matrix)
+    return rows.reshape(*x.shape[:-1], *matrix.shape[1:])
+
+
+@jax.custom_vjp
+def _product(x: Array, matrix: Array) -> Array:
+    """`[M, D]` by `[D, ...]`.
+
+    Its backward pass is written out because of the order of one operand: derived by itself, the
+    gradient of the matrix comes transposed, and the wider of the two inputs is turned for it.
+    """
+    return jnp.tensordot(x, matrix, axes=1)
+
+
+def _product_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, matrix = saved
+    columns = tuple(range(1, cotangent.ndim))
+    of_x = jnp.tensordot(cotangent, matrix, axes=(columns, columns))
+    return of_x, jnp.tensordot(x, cotangent, axes=(0, 0))
+
+
+_product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_backward)
 
 
 def _weight(shape: tuple[int, ...], *, fan_in: int, rngs: nnx.Rngs, dtype: str) -> nnx.Param:

@@ -16,6 +16,12 @@ from dvaojax.models.precision import accumulator
 CHUNK_SIZE = 4096  # tokens whose logits are held at once
 
 
+def to_logits(hidden: Array, matrix: Array) -> Array:
+    """`[..., V]`, in float32 at least, from hidden states `[..., D]` and a matrix `[D, V]`."""
+    wide = accumulator(hidden.dtype)
+    return jnp.einsum("...d,dv->...v", hidden, matrix, preferred_element_type=wide)
+
+
 def token_logprobs(
     hidden: Array,
     matrix: Array,
@@ -47,9 +53,7 @@ def token_logprobs(
 
     def chunk(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         hidden, tokens = pair
-        wide = accumulator(hidden.dtype)
-        logits = jnp.einsum("bnd,dv->bnv", hidden, matrix, preferred_element_type=wide)
-        logprobs = jax.nn.log_softmax(logits / temperature)
+        logprobs = jax.nn.log_softmax(to_logits(hidden, matrix) / temperature)
         chosen = jnp.take_along_axis(logprobs, tokens[..., None], axis=-1)[..., 0]
         frozen = lax.stop_gradient(logprobs)
         return chosen, -jnp.sum(jnp.exp(frozen) * frozen, axis=-1)

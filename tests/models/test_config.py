@@ -116,7 +116,8 @@ def test_bfloat16_caches():
         _, prompt_caches = model.prefill(jnp.zeros((2, 4), jnp.int32))
         caches = empty_cache(config, num_prompts=2, group_size=3, length=5)
         tokens, lengths = jnp.zeros((2, 3), jnp.int32), jnp.ones(2, jnp.int32)
-        return prompt_caches, model.decode(tokens, jnp.int32(0), lengths, prompt_caches, caches)
+        ready = models.unrolled(model)
+        return prompt_caches, ready.decode(tokens, jnp.int32(0), lengths, prompt_caches, caches)
 
     out = jax.eval_shape(decode, random_params(config))
     chex.assert_type(jax.tree.leaves(out), jnp.bfloat16)

@@ -140,12 +140,13 @@ def test_prefill_and_decode_equal_the_one_pass_forward(family):
     def step_by_step(params):
         model = models.apply(family, params)
         hidden, prompt_caches = model.prefill(prompts)
+        ready = models.unrolled(model)
         first = hidden[np.arange(len(lengths)), lengths - 1]
         columns = [jnp.broadcast_to(first[:, None], (len(lengths), group, family.width))]
         caches = empty_cache(family, num_prompts=3, group_size=group, length=length - 1)
         for t in range(length - 1):
             tokens, column = completions[..., t], jnp.int32(t)
-            hidden, caches = model.decode(tokens, column, lengths, prompt_caches, caches)
+            hidden, caches = ready.decode(tokens, column, lengths, prompt_caches, caches)
             columns.append(hidden)
         return jnp.stack(columns, axis=2)
 
@@ -175,7 +176,8 @@ def test_decode_fills_one_column_and_reads_none_behind_it():
     def decode(caches):
         model = models.apply(QWEN3, params)
         _, prompt_caches = model.prefill(prompts)
-        return model.decode(completions[..., 2], jnp.int32(column), lengths, prompt_caches, caches)
+        ready = models.unrolled(model)
+        return ready.decode(completions[..., 2], jnp.int32(column), lengths, prompt_caches, caches)
 
     caches = random_caches(behind=0.0)
     kept = jax.device_get(caches)
