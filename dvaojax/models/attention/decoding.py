@@ -1,9 +1,4 @@
-"""Attention that knows the group: G completions read one prompt and are blind to each other.
-
-Keys and values have `N` heads, queries `H`; a key/value head serves `H / N` query heads (Ainslie et
-al., arXiv:2305.13245). Nothing is repeated: neither heads nor prompts. The result equals plain
-causal attention on each prompt followed by one completion, to rounding.
-"""
+"""Attention over caches: prompts see themselves, completions see their prompt and themselves."""
 
 import chex
 import jax.numpy as jnp
@@ -89,43 +84,6 @@ def group_attention(
     mixed = mixed + _mix("bngrts,bngsc->bngrtc", weights, values)
     mixed = (mixed / (prompt_total + total)).astype(queries.dtype)
     return mixed.transpose(0, 2, 4, 1, 3, 5).reshape(queries.shape)
-
-
-def joint_attention(
-    queries: Array, keys: Array, values: Array, *, prompt_where: Array, group_size: int
-) -> Array:
-    """Both of the above over rows that hold a prompt and, behind it, its completions.
-
-    Args:
-        queries: `[B, P + G * S, H, C]`; a row is a prompt, its first completion, its second, ...
-        keys: `[B, P + G * S, N, C]`.
-        values: `[B, P + G * S, N, C]`.
-        prompt_where: `[B, P]` true on prompt tokens.
-        group_size: `G`.
-
-    Returns:
-        `[B, P + G * S, H, C]`.
-    """
-    chex.assert_rank([queries, keys, values], 4)
-    batch, row = queries.shape[:2]
-    width = prompt_where.shape[1]
-    length = (row - width) // group_size
-
-    def own(x: Array) -> Array:
-        return x[:, width:].reshape(batch, group_size, length, *x.shape[2:])
-
-    prompt_keys, prompt_values = cache_layout(keys[:, :width], values[:, :width])
-    of_prompts = prompt_attention(queries[:, :width], prompt_keys, prompt_values)
-    of_completions = group_attention(
-        own(queries),
-        prompt_keys,
-        prompt_values,
-        *cache_layout(own(keys), own(values)),
-        prompt_where=prompt_where,
-        where=jnp.tril(jnp.ones((length, length), bool)),
-    )
-    flat = of_completions.reshape(batch, row - width, *queries.shape[2:])
-    return jnp.concatenate([of_prompts, flat], axis=1)
 
 
 def cache_layout(keys: Array, values: Array) -> tuple[Array, Array]:

@@ -1,0 +1,11 @@
+"""Attention that knows the group: G completions read one prompt and are blind to each other.
+
+Keys and values have `N` heads, queries `H`; a key/value head serves `H / N` query heads (Ainslie et
+al., arXiv:2305.13245). Nothing is repeated: neither heads nor prompts.
+"""
+
+from dvaojax.models.attention.decoding import cache_layout as cache_layout
+from dvaojax.models.attention.decoding import group_attention as group_attention
+from dvaojax.models.attention.decoding import prompt_attention as prompt_attention
+from dvaojax.models.attention.rows import joint_attention as joint_attention
+from dvaojax.models.attention.rows import packed_attention as packed_attention
