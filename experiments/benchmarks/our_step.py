@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ceilings
 import jax
@@ -30,7 +30,7 @@ from dvaojax.data.text import decode_completions
 from dvaojax.learning.gradients import init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_loss import LossConfig, make_policy_loss
-from dvaojax.learning.train_step import LearningConfig, TrainState, TrainStep, make_train_step
+from dvaojax.learning.train_step import LearningConfig, TrainState, make_train_step
 from dvaojax.models import ModelConfig, Params
 from dvaojax.rollout import completion_keys, rollout
 from dvaojax.sampling import Sampling
@@ -55,7 +55,7 @@ class System(NamedTuple):
     """
 
     sample: Callable[[Params, Array, Array], Rollout]
-    train: TrainStep
+    train: Any
     prompts: np.ndarray
     words: Words
 
@@ -94,6 +94,8 @@ def main() -> None:
         "peak_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
         "ceilings": ceilings.best(before, after)._asdict(),
     }
+    if "train" in times[0]:
+        report["update_bytes"] = update_bytes(system, state, workload)
     print(json.dumps(report))
 
 
@@ -177,23 +179,21 @@ def train_step_alone(
     system: System, state: TrainState, workload: Workload, index: int
 ) -> tuple[TrainState, Seconds]:
     """Update alone, on completions that no model sampled."""
-    limits = np.asarray(workload.limits[index])
-    shape = (*limits.shape, workload.completion_length)
-    rng = np.random.default_rng(index)
-    sampled = Rollout(
-        tokens=jnp.asarray(rng.integers(0, system.words.vocab_size, shape, np.int32)),
-        mask=jnp.asarray(np.arange(shape[-1]) < limits[..., None]),
-        logprobs=jnp.full(shape, -math.log(system.words.vocab_size), jnp.float32),
-        stopped=jnp.zeros(limits.shape, bool),
-    )
-    rewards = rng.normal(size=(*limits.shape, len(REWARDS))).astype(np.float32)
-    experience = jax.block_until_ready(_experience(system.prompts[index], sampled, rewards))
+    experience = jax.block_until_ready(_invented(system, workload, index))
     started = time.perf_counter()
     state = _update(system, state, experience)
     return state, {"train": time.perf_counter() - started}
 
 
 PARTS = {"step": whole_step, "sampler": sampler_alone, "train": train_step_alone}
+
+
+def update_bytes(system: System, state: TrainState, workload: Workload) -> int:
+    """Memory of the update as the compiler plans it: state, experience and temporaries."""
+    lowered = system.train.lower(state, _invented(system, workload, 0), None)
+    plan = lowered.compile().memory_analysis()
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return held + plan.temp_size_in_bytes
 
 
 def probe(model: ModelConfig, params: Params, workload: Workload) -> float:
@@ -237,6 +237,21 @@ def _rewards(words: Words, sampled: Rollout) -> np.ndarray:
     return np.array(
         [[[reward(c.text) for reward in REWARDS] for c in group] for group in groups], np.float32
     )
+
+
+def _invented(system: System, workload: Workload, index: int) -> Experience:
+    """What no model sampled and nobody scored, in the lengths of step number `index`."""
+    limits = np.asarray(workload.limits[index])
+    shape = (*limits.shape, workload.completion_length)
+    rng = np.random.default_rng(index)
+    sampled = Rollout(
+        tokens=jnp.asarray(rng.integers(0, system.words.vocab_size, shape, np.int32)),
+        mask=jnp.asarray(np.arange(shape[-1]) < limits[..., None]),
+        logprobs=jnp.full(shape, -math.log(system.words.vocab_size), jnp.float32),
+        stopped=jnp.zeros(limits.shape, bool),
+    )
+    rewards = rng.normal(size=(*limits.shape, len(REWARDS))).astype(np.float32)
+    return _experience(system.prompts[index], sampled, rewards)
 
 
 def _experience(prompts: np.ndarray, sampled: Rollout, rewards: np.ndarray) -> Experience:

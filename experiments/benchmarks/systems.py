@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 OURS = "dvaojax"
 SCRIPTS = {OURS: "our_step.py", "trl": "trl_step.py", "tunix": "tunix_step.py"}  # by module
+OUT_OF_MEMORY = "out of memory"
 INSTALL = "pip install 'dvaojax[bench]'"
 
 
@@ -45,7 +46,7 @@ def run(
     command = [python, str(HERE / SCRIPTS[system]), str(workload), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        return Outcome(system, {}, f"failed: {_last_line(done.stderr) or done.returncode}", True)
+        return Outcome(system, {}, _complaint(done), failed=True)
     return Outcome(system, json.loads(_last_line(done.stdout)), "")
 
 
@@ -53,6 +54,12 @@ def is_installed(module: str, python: str) -> bool:
     """Whether an interpreter finds a module; nothing is imported."""
     look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
     return subprocess.run([python, "-c", look], check=False).returncode == 0
+
+
+def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+    if "RESOURCE_EXHAUSTED" in done.stderr or "OutOfMemoryError" in done.stderr:
+        return OUT_OF_MEMORY
+    return f"failed: {_last_line(done.stderr) or f'exit code {done.returncode}'}"
 
 
 def _last_line(text: str) -> str:
