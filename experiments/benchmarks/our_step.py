@@ -48,15 +48,19 @@ class System(NamedTuple):
     """The jitted functions of a workload.
 
     Attributes:
-        sample: (parameters, prompts `[B, P]`, serials `[B]`) -> completions.
+        sample: (parameters, prompts `[B, P]`, limits `[B, G]`, serials `[B]`) -> completions.
         train: (state, experience, None) -> (state, metrics, advantages); the state is donated.
         prompts: `[steps, B, P]` int32.
+        limits: `[steps, B, G]` int32, tokens of each completion.
+        completion_length: `T`.
         words: the tokenizer.
     """
 
-    sample: Callable[[Params, Array, Array], Rollout]
+    sample: Callable[[Params, Array, Array, Array], Rollout]
     train: Any
     prompts: np.ndarray
+    limits: np.ndarray
+    completion_length: int
     words: Words
 
 
@@ -77,7 +81,7 @@ def main() -> None:
     logprob = probe(model, state.learner.params, workload)
     times = []
     for index in range(len(workload.prompts)):
-        state, seconds = PARTS[arguments.part](system, state, workload, index)
+        state, seconds = PARTS[arguments.part](system, state, index)
         times.append(seconds)
     after = ceilings.measure(model.compute_dtype)
 
@@ -95,7 +99,7 @@ def main() -> None:
         "ceilings": ceilings.best(before, after)._asdict(),
     }
     if "train" in times[0]:
-        report["update_bytes"] = update_bytes(system, state, workload)
+        report["update_bytes"] = update_bytes(system, state)
     print(json.dumps(report))
 
 
@@ -128,7 +132,7 @@ def begin(
     )
 
     @jax.jit
-    def sample(params: Params, prompts: Array, serials: Array) -> Rollout:
+    def sample(params: Params, prompts: Array, limits: Array, serials: Array) -> Rollout:
         return rollout(
             params,
             prompts,
@@ -139,6 +143,7 @@ def begin(
             max_new_tokens=workload.completion_length,
             stop_tokens=Words.stop_tokens,
             pad_token=Words.pad_token,
+            limits=limits,
         )
 
     @jax.jit
@@ -146,14 +151,18 @@ def begin(
         learner = init_learner(models.init(model, key), optimizer)
         return TrainState(jnp.zeros((), jnp.int32), learner, (), jax.random.key(2))
 
-    prompts = np.asarray(workload.prompts, np.int32)
-    system = System(sample, jax.jit(train, donate_argnums=0), prompts, Words(model.vocab_size))
+    system = System(
+        sample=sample,
+        train=jax.jit(train, donate_argnums=0),
+        prompts=np.asarray(workload.prompts, np.int32),
+        limits=np.asarray(workload.limits, np.int32),
+        completion_length=workload.completion_length,
+        words=Words(model.vocab_size),
+    )
     return system, first_state(jax.random.key(0))
 
 
-def whole_step(
-    system: System, state: TrainState, workload: Workload, index: int
-) -> tuple[TrainState, Seconds]:
+def whole_step(system: System, state: TrainState, index: int) -> tuple[TrainState, Seconds]:
     """Rollout, rewards and update of step number `index`."""
     started = time.perf_counter()
     sampled = _sample(system, state, index)
@@ -166,20 +175,16 @@ def whole_step(
     return state, {"rollout": ended - started, "reward": scored - ended, "train": updated - scored}
 
 
-def sampler_alone(
-    system: System, state: TrainState, workload: Workload, index: int
-) -> tuple[TrainState, Seconds]:
+def sampler_alone(system: System, state: TrainState, index: int) -> tuple[TrainState, Seconds]:
     """Rollout alone, until its tokens are on the host."""
     started = time.perf_counter()
     jax.device_get(_sample(system, state, index))
     return state, {"rollout": time.perf_counter() - started}
 
 
-def train_step_alone(
-    system: System, state: TrainState, workload: Workload, index: int
-) -> tuple[TrainState, Seconds]:
+def train_step_alone(system: System, state: TrainState, index: int) -> tuple[TrainState, Seconds]:
     """Update alone, on completions that no model sampled."""
-    experience = jax.block_until_ready(_invented(system, workload, index))
+    experience = jax.block_until_ready(_invented(system, index))
     started = time.perf_counter()
     state = _update(system, state, experience)
     return state, {"train": time.perf_counter() - started}
@@ -188,9 +193,9 @@ def train_step_alone(
 PARTS = {"step": whole_step, "sampler": sampler_alone, "train": train_step_alone}
 
 
-def update_bytes(system: System, state: TrainState, workload: Workload) -> int:
+def update_bytes(system: System, state: TrainState) -> int:
     """Memory of the update as the compiler plans it: state, experience and temporaries."""
-    lowered = system.train.lower(state, _invented(system, workload, 0), None)
+    lowered = system.train.lower(state, _invented(system, 0), None)
     plan = lowered.compile().memory_analysis()
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return held + plan.temp_size_in_bytes
@@ -224,7 +229,8 @@ def save_weights(params: Params, path: str) -> None:
 def _sample(system: System, state: TrainState, index: int) -> Rollout:
     prompts = system.prompts[index]
     serials = jnp.arange(len(prompts), dtype=jnp.int32) + index * len(prompts)
-    return system.sample(state.learner.params, jnp.asarray(prompts), serials)
+    limits = jnp.asarray(system.limits[index])
+    return system.sample(state.learner.params, jnp.asarray(prompts), limits, serials)
 
 
 def _update(system: System, state: TrainState, experience: Experience) -> TrainState:
@@ -239,10 +245,10 @@ def _rewards(words: Words, sampled: Rollout) -> np.ndarray:
     )
 
 
-def _invented(system: System, workload: Workload, index: int) -> Experience:
+def _invented(system: System, index: int) -> Experience:
     """What no model sampled and nobody scored, in the lengths of step number `index`."""
-    limits = np.asarray(workload.limits[index])
-    shape = (*limits.shape, workload.completion_length)
+    limits = system.limits[index]
+    shape = (*limits.shape, system.completion_length)
     rng = np.random.default_rng(index)
     sampled = Rollout(
         tokens=jnp.asarray(rng.integers(0, system.words.vocab_size, shape, np.int32)),

@@ -6,6 +6,11 @@ other.
 
     python experiments/benchmarks/rl_step.py \
         --prompt-length 32 --completion-length 64 --prompts 8 --group-size 8 --against trl tunix
+    python experiments/benchmarks/rl_step.py \
+        --prompt-length 64 --completion-length 512 --prompts 4 --group-size 8 --lengths ragged
+
+With `--lengths ragged` completions are as long as a reasoning model's (`workload.ragged_lengths`),
+and the rate of real tokens is held against that of full lengths in the same run.
 
 Tokens are real ones: no padding, and a prompt counts once for its group however often a system
 computes it. The arithmetic limit of a step is the time that its matrix products take at the rate
@@ -48,35 +53,43 @@ def main() -> int:
     """Times every system, prints the table, and returns 1 if one that is installed failed."""
     arguments = parse()
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "workload.json"
-        workload = make_workload(
-            dataclasses.asdict(PRESETS[arguments.model]),
-            prompt_length=arguments.prompt_length,
-            completion_length=arguments.completion_length,
-            num_prompts=arguments.prompts,
-            group_size=arguments.group_size,
-            steps=arguments.steps,
-            weights=f"{directory}/weights.npz" if arguments.against else "",
-        )
-        workload.save(path)
-        options = ["--part", arguments.part]
-        if arguments.micro_batches:
-            options += ["--micro-batches", str(arguments.micro_batches)]
-        ours = systems.run(OURS, path, options=options)
-        if ours.failed:
-            raise SystemExit(f"{OURS} {ours.complaint}")
-        # After ours, which has saved the weights that they begin with.
-        peers = [
-            systems.run(peer, path, python=arguments.peer_python) for peer in arguments.against
-        ]
-    outcomes = [ours, *(same_model(peer, ours) for peer in peers)]
-    rows = [as_row(outcome, ours, workload) for outcome in outcomes]
+        rows = time_systems(arguments, Path(directory), arguments.lengths, arguments.against)
+        if arguments.lengths == "ragged":
+            rows += time_systems(arguments, Path(directory), "full", [])
     show(rows, arguments)
     if arguments.json:
         shape = {name: getattr(arguments, name) for name in ("model", *SHAPE)}
         today = datetime.date.today().isoformat()
         write_json(arguments.json, {"date": today, **shape, "systems": rows})
-    return int(any(outcome.failed for outcome in outcomes))
+    return int(any(row["failed"] for row in rows))
+
+
+def time_systems(
+    arguments: argparse.Namespace, directory: Path, lengths: str, against: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Ours, and then the peers, on completions of these lengths: a row of each."""
+    path = directory / f"{lengths}.json"
+    workload = make_workload(
+        dataclasses.asdict(PRESETS[arguments.model]),
+        prompt_length=arguments.prompt_length,
+        completion_length=arguments.completion_length,
+        num_prompts=arguments.prompts,
+        group_size=arguments.group_size,
+        steps=arguments.steps,
+        ragged=lengths == "ragged",
+        weights=f"{directory}/weights.npz" if against else "",
+    )
+    workload.save(path)
+    options = ["--part", arguments.part]
+    if arguments.micro_batches:
+        options += ["--micro-batches", str(arguments.micro_batches)]
+    ours = systems.run(OURS, path, options=options)
+    if ours.failed:
+        raise SystemExit(f"{OURS} {ours.complaint}")
+    # After ours, which has saved the weights that they begin with.
+    peers = [systems.run(peer, path, python=arguments.peer_python) for peer in against]
+    outcomes = [ours, *(same_model(peer, ours) for peer in peers)]
+    return [{"lengths": lengths, **as_row(outcome, ours, workload)} for outcome in outcomes]
 
 
 def parse() -> argparse.Namespace:
@@ -91,6 +104,12 @@ def parse() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, required=True, help=text)
     parser.add_argument("--against", nargs="+", choices=PEERS, default=[], help="peers to time")
     parser.add_argument("--model", choices=sorted(PRESETS), default="tiny")
+    parser.add_argument(
+        "--lengths",
+        choices=("full", "ragged"),
+        default="full",
+        help="all completions at T, or log-normal with T / 4 as mean and a few at T",
+    )
     parser.add_argument("--steps", type=int, default=5, help="timed steps, at least 5 (default 5)")
     parser.add_argument(
         "--part", choices=("step", "sampler", "train"), default="step", help="time this alone"
@@ -122,7 +141,8 @@ def same_model(peer: Outcome, ours: Outcome) -> Outcome:
 
 def as_row(outcome: Outcome, ours: Outcome, workload: Workload) -> dict[str, Any]:
     """What is shown and kept of one system."""
-    row: dict[str, Any] = {"system": outcome.system, "complaint": outcome.complaint}
+    row: dict[str, Any] = outcome._asdict()
+    del row["report"]
     if outcome.complaint:
         return row
     row |= measured(outcome.report, workload, Ceilings(**ours.report["ceilings"]))
@@ -154,16 +174,25 @@ def show(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
         f"{ours['device']}, {products:,.0f} GFLOP/s, {copies:,.0f} GB/s"
     )
     table.add_column("system")
+    table.add_column("lengths")
     for heading in COLUMNS:
         table.add_column(heading, justify="right")
     for row in rows:
         cells = [form.format(row[key]) if key in row else "-" for key, form in COLUMNS.values()]
-        table.add_row(f"{row['system']} {row.get('version', '')}", *cells)
-    console = Console(width=max(130, Console().width))
+        table.add_row(f"{row['system']} {row.get('version', '')}", row["lengths"], *cells)
+    console = Console(width=max(140, Console().width))
     console.print(table)
     for row in rows:
         if row["complaint"]:
             console.print(f"{row['system']}: {row['complaint']}", markup=False, soft_wrap=True)
+    if ours["lengths"] == "ragged":
+        kept = {
+            name.removesuffix("tokens_per_second").rstrip("_") or "step": ours[name] / value
+            for name, value in rows[-1].items()
+            if name.endswith("tokens_per_second")
+        }
+        parts = ", ".join(f"{part} {share:.0%}" for part, share in kept.items())
+        console.print(f"Ragged over full lengths, real tokens per second: {parts}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def measured(report: Mapping[str, Any], workload: Workload, limits: Ceilings) ->
         The medians of the seconds under the same names, and further
 
         - `tokens_per_second`: real tokens over a step's seconds; a prompt counts once;
+          `rollout_tokens_per_second`, `train_tokens_per_second`: the same over a part's;
         - `arithmetic_share`: the seconds that the step's matrix products take at the machine's
           best rate, over the seconds it took;
         - `rollout_arithmetic_share`, `train_arithmetic_share`: the same of the parts that were
@@ -52,10 +53,11 @@ def measured(report: Mapping[str, Any], workload: Workload, limits: Ceilings) ->
     products["step"] = [sum(of_parts) for of_parts in zip(*products.values(), strict=True)]
 
     found = {f"{part}_seconds": statistics.median(seconds) for part, seconds in timed.items()}
-    found["tokens_per_second"] = _rate([s.tokens for s in steps], timed["step"])
     for part, counts in products.items():
-        name = "arithmetic_share" if part == "step" else f"{part}_arithmetic_share"
-        found[name] = _rate(counts, timed[part]) / limits.flops_per_second
+        prefix = "" if part == "step" else f"{part}_"
+        found[f"{prefix}tokens_per_second"] = _rate([s.tokens for s in steps], timed[part])
+        share = _rate(counts, timed[part]) / limits.flops_per_second
+        found[f"{prefix}arithmetic_share"] = share
     if "rollout" in timed:
         read = [flops.decode_bytes(model, s) for s in steps]
         found["rollout_bandwidth_share"] = _rate(read, timed["rollout"]) / limits.bytes_per_second

@@ -15,7 +15,7 @@ from our_step import automatic_micro_batches
 from rl_step import as_row, same_model
 from shares import measured
 from systems import Outcome
-from workload import WARM_UP
+from workload import WARM_UP, Workload
 from workload_cases import make
 
 from dvaojax.models import flops
@@ -79,6 +79,7 @@ def report(workload, *, rollout=0.25, train=0.5):
     steps = len(workload.prompts) - WARM_UP
     return {
         "probe_logprob": -6.0,
+        "device": "cpu",
         "rollout_seconds": [rollout] * steps,
         "reward_seconds": [0.25] * steps,
         "train_seconds": [train] * steps,
@@ -116,6 +117,28 @@ def test_ragged_rates_are_medians_over_steps_of_different_tokens():
     assert len(set(tokens)) > 1
     found = measured(report(workload), workload, LIMITS)
     assert found["tokens_per_second"] == pytest.approx(np.median(tokens))
+
+
+def test_ragged_lengths_are_held_against_full_ones_of_the_same_run(monkeypatch, capsys, tmp_path):
+    seen = []
+
+    def pretend(system, path, *, python=sys.executable, options=()):
+        workload = Workload.load(path)
+        seen.append((system, workload.is_ragged))
+        seconds = 0.5 if workload.is_ragged else 1.0
+        return Outcome(system, report(workload, rollout=seconds, train=seconds), "")
+
+    file = tmp_path / "times.json"
+    monkeypatch.setattr(systems, "run", pretend)
+    monkeypatch.setattr(
+        sys, "argv", ["rl_step.py", *SMALL, "--lengths", "ragged", "--json", str(file)]
+    )
+    assert rl_step.main() == 0
+    assert seen == [("dvaojax", True), ("dvaojax", False)]
+    ragged, full = json.loads(file.read_text())["systems"]
+    assert (ragged["lengths"], full["lengths"]) == ("ragged", "full")
+    kept = ragged["train_tokens_per_second"] / full["train_tokens_per_second"]
+    assert f"train {kept:.0%}" in capsys.readouterr().out
 
 
 def test_a_peer_is_compared_and_one_with_another_model_is_not():

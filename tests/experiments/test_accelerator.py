@@ -1,0 +1,124 @@
+"""What the accelerator's benchmark makes of what it measured; the run itself is a slow test."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import accelerator
+import pytest
+import systems
+from ceilings import Ceilings
+from peaks import PEAKS, peak
+from systems import OURS, Outcome
+from workload_cases import make
+
+from dvaojax.models.presets import PRESETS
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "accelerator.py"
+GPU = "NVIDIA H200"
+REPORT = {
+    "version": "0.1.0",
+    "device": GPU,
+    "micro_batches": 4,
+    "step_seconds": [3.0] * 5,
+    "rollout_seconds": [1.0] * 5,
+    "reward_seconds": [0.5] * 5,
+    "train_seconds": [1.5] * 5,
+    "peak_bytes": 3 * 2**30,
+    "update_bytes": None,
+    "ceilings": {"flops_per_second": 1e9, "bytes_per_second": 1e8},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("TPU v5 lite", 197e12),
+        ("TPU v5", 459e12),
+        ("TPU v6 lite", 918e12),
+    ],
+)
+def test_a_device_has_the_peak_of_its_own_kind(kind, expected):
+    assert peak(kind).flops_per_second == expected
+
+
+def test_an_unknown_device_has_the_limits_that_were_measured():
+    assert peak("cpu") is None
+    report = REPORT | {"device": "cpu"}
+    assert accelerator.limits_of(Outcome(OURS, report, "")) == Ceilings(1e9, 1e8)
+    assert accelerator.limits_of(Outcome(OURS, REPORT, "")) == PEAKS[GPU]
+
+
+def test_the_plan_names_models_that_there_are():
+    assert set(accelerator.FULL.models) | set(accelerator.SMALL.models) <= set(PRESETS)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """`systems.run` as a list of outcomes to hand out; it notes how it was called."""
+    outcomes, calls = [], []
+
+    def pretend(system, path, *, python=sys.executable, options=()):
+        calls.append((system, *options))
+        return outcomes.pop(0)
+
+    monkeypatch.setattr(systems, "run", pretend)
+    return outcomes, calls
+
+
+def test_what_does_not_fit_is_tried_in_smaller_pieces_and_then_said(run):
+    outcomes, calls = run
+    full = Outcome(OURS, {}, systems.OUT_OF_MEMORY, failed=True)
+    missing = Outcome("tunix", {}, "not installed")
+    outcomes += [full, full, missing]
+    ours, peer = accelerator.measure("tiny", accelerator.SMALL, sys.executable)
+    assert calls == [(OURS,), (OURS, "--micro-batches", "2"), ("tunix", "--micro-batches", "2")]
+    assert ours["complaint"] == systems.OUT_OF_MEMORY
+    assert peer["complaint"] == "not installed"
+
+
+def test_a_row_holds_shares_of_the_data_sheet_and_memory(run):
+    outcomes, _ = run
+    outcomes += [Outcome(OURS, REPORT, ""), Outcome("tunix", {}, "not installed")]
+    row, _ = accelerator.measure("tiny", accelerator.SMALL, sys.executable)
+    assert row["sampled_tokens_per_second"] == 2 * 4 * 16
+    assert row["peak_gib"] == 3
+    measured = accelerator.as_row("m", Outcome(OURS, REPORT, ""), make(), Ceilings(1e9, 1e8))
+    on_the_sheet = accelerator.as_row("m", Outcome(OURS, REPORT, ""), make(), PEAKS[GPU])
+    ratio = measured["train_arithmetic_share"] / on_the_sheet["train_arithmetic_share"]
+    assert ratio == pytest.approx(989.4e12 / 1e9)
+
+
+def test_the_tables_name_device_versions_date_and_commit(run):
+    outcomes, _ = run
+    outcomes += [Outcome(OURS, REPORT, ""), Outcome("tunix", {}, "not installed: pip install it")]
+    rows = list(accelerator.measure("tiny", accelerator.SMALL, sys.executable))
+    found = accelerator.circumstances(rows)
+    text = accelerator.as_markdown(
+        {**found, "shape": accelerator.SMALL.shape, "rows": rows, "aggregators": {}}
+    )
+    for expected in (GPU, found["date"], found["commit"], "jax", "data sheet", "pip install it"):
+        assert expected in text
+    tables = [line for line in text.splitlines() if line.startswith("| tiny")]
+    assert len(tables) == 2
+    assert len({line.count("|") for line in tables}) == 1
+
+
+@pytest.mark.slow
+def test_the_whole_command_runs_on_a_cpu(tmp_path):
+    path, markdown = tmp_path / "found.json", tmp_path / "found.md"
+    command = [sys.executable, str(SCRIPT), "--small", "--json", str(path)]
+    done = subprocess.run(
+        [*command, "--markdown", str(markdown)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(path.read_text())
+    assert markdown.read_text() == done.stdout.rstrip("\n") + "\n"
+    ours = found["rows"][0]
+    assert ours["complaint"] == ""
+    assert 0 < ours["train_arithmetic_share"] < 1
+    assert ours["update_bytes"] > 0
+    assert {row["aggregator"] for row in found["aggregators"]["aggregators"]} >= {"dvao", "grpo"}
