@@ -35,8 +35,9 @@ FLOORS = {
     "display": 5,
     "wandb_logger": 5,
     "train": 6,
-    "cli": 7,
-    "__main__": 8,
+    "plan": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
 

@@ -1,4 +1,4 @@
-"""The doors: `dvaojax train`, `dvaojax evaluate` and `dvaojax plot`.
+"""The doors: `dvaojax train`, `dvaojax evaluate`, `dvaojax plot` and `dvaojax plan`.
 
 Exit codes: 0 done; 1 the run could not go on; 2 bad input, and nothing was written; 128 and the
 signal's number where a signal stopped it. Whatever is not 0 comes with one line on standard error.
@@ -17,6 +17,7 @@ _DOORS = {
     "train": "dvaojax.cli.train",
     "evaluate": "dvaojax.cli.evaluate",
     "plot": "dvaojax.cli.plot",
+    "plan": "dvaojax.cli.plan",
 }
 
 

@@ -20,6 +20,7 @@ Start here:
   dvaojax train                      the embedded task, a few minutes on a laptop
   dvaojax evaluate runs/arithmetic   measure it once more, on held-out problems
   dvaojax plot runs/arithmetic       draw its pictures again
+  dvaojax plan --help                what a run would take on a TPU slice, without one
   dvaojax train --help               what else there is to say to a command"""
 
 _TRAIN = """\
@@ -64,6 +65,22 @@ Examples:
   dvaojax plot runs/* --out comparison --objectives brevity accuracy"""
 
 
+_PLAN = """\
+Compile a run's rollout and train step for a TPU slice, on a machine that has none, and
+print whether it fits, the memory of a chip by part, floating-point operations,
+collectives, and two estimates of the time: the compiler's and a roofline. Where it does
+not fit, other meshes, remat policies and micro-batches are searched for one that does.
+
+Chips are v5e, v5p and v6e. Needs: pip install 'dvaojax[plan]'."""
+
+_PLAN_EXAMPLES = """\
+Examples:
+  dvaojax plan --model qwen3-8b --topology v5p:4x4x4 --prompts 128 --group-size 16 \\
+      --prompt-length 1024 --completion-length 7168 --steps 500
+  dvaojax plan --experiment mine.py --topology v6e:8x8 --set model.remat=none
+  dvaojax plan --model qwen3-4b --topology v5e:8x8 --set mesh.fsdp=16 mesh.tensor=4"""
+
+
 class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line, like every other bad input."""
 
@@ -80,7 +97,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser("dvaojax", about=_ABOUT, examples=_START)
     parser.add_argument("--version", action="version", version=f"dvaojax {dvaojax.__version__}")
     doors = parser.add_subparsers(dest="door", metavar="COMMAND", required=True)
-    for add in (_add_train, _add_evaluate, _add_plot):
+    for add in (_add_train, _add_evaluate, _add_plot, _add_plan):
         add(doors)
     return parser.parse_args(argv)
 
@@ -170,6 +187,36 @@ def _add_plot(doors: "argparse._SubParsersAction[_Parser]") -> None:
         metavar=("X", "Y"),
         help="the two objectives drawn against each other (default: the first two)",
     )
+
+
+def _add_plan(doors: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_door(doors, "plan", "what a run takes on a TPU slice", _PLAN, _PLAN_EXAMPLES)
+    parser.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="such as v5p:4x4x4")
+    parser.add_argument("--model", help="a published decoder, such as qwen3-8b")
+    parser.add_argument(
+        "--experiment",
+        type=Path,
+        metavar="EXPERIMENT.py",
+        help="a file with a function get_config(); what is not said here is taken from it",
+    )
+    for name, gist in (
+        ("prompts", "prompts of a step"),
+        ("group-size", "completions of a prompt"),
+        ("prompt-length", "tokens that prompts are padded to"),
+        ("completion-length", "tokens of a completion at most"),
+        ("steps", "of the run, for the hours it takes"),
+    ):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=gist)
+    parser.add_argument(
+        "--quick",
+        action="store_const",
+        dest="effort",
+        const=-1.0,
+        default=0.0,
+        help="compile with little optimisation: memory comes out a tenth too high, no cycles",
+    )
+    _add_settings(parser, "replace settings, those of mesh, learning and model among them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
 
 
 def _add_settings(parser: argparse.ArgumentParser, text: str) -> None:

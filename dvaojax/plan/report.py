@@ -1,0 +1,206 @@
+"""A plan as a person reads it, and as JSON."""
+
+import importlib.metadata
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from dvaojax.models import flops
+from dvaojax.plan import estimate
+from dvaojax.plan.chips import GIB
+from dvaojax.plan.compilation import TooLarge
+from dvaojax.plan.estimate import Seconds
+from dvaojax.plan.planning import Half, Plan
+
+_PARTS = {
+    "parameters": "parameters",
+    "optimizer": "optimiser",
+    "cache": "cache of keys and values",
+    "activations": "activations kept for the backward pass",
+    "temporaries": "temporaries",
+}
+
+
+def render(plan: Plan, fitting: Plan | None, *, steps: int | None) -> RenderableType:
+    """The plan, and what would fit instead where it does not.
+
+    Args:
+        plan: of the layout that was asked for or chosen.
+        fitting: another that fits, if the search found one.
+        steps: of the whole run; None where nobody said.
+    """
+    job = plan.job
+    config = job.config
+    lines: list[RenderableType] = [
+        f"{job.slice}, {job.slice.num_chips} chips: {config.prompts_per_step} prompts x "
+        f"{config.group_size} completions, {job.prompt_length} + {config.max_new_tokens} tokens",
+        f"layout: {job.layout}",
+        f"compiled ahead of time with libtpu {importlib.metadata.version('libtpu')}; "
+        "estimated, not run",
+        "",
+        _verdict(plan),
+        *_advice(plan, fitting),
+    ]
+    shown = plan if plan.fits else fitting or plan
+    if isinstance(shown.training, Half):
+        lines += [_memory(shown), _collectives(shown)]
+    if shown.halves is not None:
+        lines += [_times(shown, *shown.halves), *_notes(shown, *shown.halves, steps=steps)]
+    return Group(*lines)
+
+
+def to_json(plan: Plan, fitting: Plan | None, *, steps: int | None) -> dict[str, Any]:
+    """The same as plain numbers: bytes, seconds, operations."""
+    job = plan.job
+    summary = {
+        "topology": str(job.slice),
+        "chips": job.slice.num_chips,
+        "layout": job.layout,
+        "prompts": job.config.prompts_per_step,
+        "group_size": job.config.group_size,
+        "prompt_length": job.prompt_length,
+        "completion_length": job.config.max_new_tokens,
+        "fits": plan.fits,
+        "memory_of_a_chip": job.slice.chip.memory,
+        "memory_needed": plan.needed,
+        "flops": _flops(plan),
+        "rollout": _half_to_json(plan.rollout),
+        "training": _half_to_json(plan.training),
+        "steps": steps,
+    }
+    if plan.halves is not None:
+        summary |= _rates(plan, *plan.halves, steps=steps)
+    if fitting is not None:
+        summary["would_fit"] = to_json(fitting, None, steps=steps)
+    return summary
+
+
+def _verdict(plan: Plan) -> str:
+    chip = plan.job.slice.chip
+    if plan.fits:
+        return f"It fits: {_gib(plan.needed)} of {_gib(chip.memory)} GiB on every chip."
+    which = "the train step" if plan.rollout is None else "the rollout"
+    needed = f"needs {_gib(plan.needed)}" if plan.needed > chip.memory else "needs more than the"
+    return f"It does not fit: {which} {needed} of {_gib(chip.memory)} GiB on every chip."
+
+
+def _advice(plan: Plan, fitting: Plan | None) -> list[str]:
+    if plan.fits:
+        return []
+    if fitting is None:
+        return ["No layout that was tried fits: take a larger slice or shorter completions."]
+    ours, theirs = plan.job.layout.split(), fitting.job.layout.split()
+    changed = " ".join(new for old, new in zip(ours, theirs, strict=True) if old != new)
+    return [f"This would fit, in {_gib(fitting.needed)} GiB: --set {changed}"]
+
+
+def _memory(plan: Plan) -> Table:
+    table = _table("memory, GiB a chip", "rollout", "train step")
+    halves = (plan.rollout, plan.training)
+    for part, words in _PARTS.items():
+        table.add_row(words, *(_part(half, part) for half in halves))
+    table.add_row("in all", *(_part(half, "total") for half in halves), style="bold")
+    return table
+
+
+def _collectives(plan: Plan) -> Table:
+    table = _table("collectives, GiB a chip sends", "rollout", "train step")
+    halves = [
+        half.collectives if isinstance(half, Half) else {} for half in (plan.rollout, plan.training)
+    ]
+    for kind in sorted({kind for half in halves for kind in half}):
+        cells = (half.get(kind) for half in halves)
+        table.add_row(kind, *("" if c is None else f"{_gib(c.sent)} in {c.calls}" for c in cells))
+    return table
+
+
+def _times(plan: Plan, rollout: Half, training: Half) -> Table:
+    table = _table("seconds a step", "rollout", "train step", "both")
+    counts = _flops(plan).values()
+    table.add_row("model FLOPs", *(f"{count:.3g}" for count in (*counts, sum(counts))))
+    for name in Seconds._fields:
+        bounds = (getattr(half.roofline, name) for half in (rollout, training))
+        table.add_row(f"roofline: {name}", *_seconds(*bounds))
+    for name, seconds in _estimates(rollout, training).items():
+        table.add_row(name, *_seconds(*seconds), style="bold")
+    return table
+
+
+def _notes(plan: Plan, rollout: Half, training: Half, *, steps: int | None) -> list[str]:
+    rates = _rates(plan, rollout, training, steps=steps)
+    lines = [
+        f"{name}: {rate:,.0f} completion tokens a second"
+        + (f", {rates['hours'][name]:.1f} hours for {steps} steps" if steps else "")
+        for name, rate in rates["tokens_per_second"].items()
+    ]
+    return [
+        *lines,
+        "Every completion is taken to reach the limit; rewards, evaluation and the host's time "
+        "are left out.",
+        "The roofline is the least that the chip's peak rates allow. The compiler's estimate adds "
+        "up its cycles, loops multiplied, without collectives.",
+    ]
+
+
+def _estimates(rollout: Half, training: Half) -> dict[str, tuple[float, float]]:
+    """Seconds of rollout and train step, as two judges see them."""
+    estimates = {"roofline": (rollout.roofline.total, training.roofline.total)}
+    if rollout.compiler_seconds is not None and training.compiler_seconds is not None:
+        estimates["compiler"] = (rollout.compiler_seconds, training.compiler_seconds)
+    return estimates
+
+
+def _rates(plan: Plan, rollout: Half, training: Half, *, steps: int | None) -> dict[str, Any]:
+    seconds = {name: sum(halves) for name, halves in _estimates(rollout, training).items()}
+    tokens = estimate.tokens_per_step(plan.job)
+    return {
+        "seconds_per_step": seconds,
+        "tokens_per_second": {name: tokens / s if s else 0.0 for name, s in seconds.items()},
+        "hours": {name: s * steps / 3600 for name, s in seconds.items()} if steps else None,
+    }
+
+
+def _flops(plan: Plan) -> dict[str, int]:
+    """Of the model, on all chips: what is padded or recomputed does not count."""
+    model, lengths = plan.job.config.model, plan.job.lengths
+    return {
+        "rollout": flops.prefill_flops(model, lengths) + flops.decode_flops(model, lengths),
+        "training": flops.train_flops(model, lengths) * plan.job.config.learning.epochs,
+    }
+
+
+def _half_to_json(half: Half | TooLarge | None) -> dict[str, Any] | None:
+    if not isinstance(half, Half):
+        return None if half is None else {"too_large": True, **half._asdict()}
+    return {
+        "memory": {**half.memory._asdict(), "total": half.memory.total},
+        "collectives": {
+            kind: {"calls": each.calls, "bytes_sent": each.sent}
+            for kind, each in half.collectives.items()
+        },
+        "roofline_seconds": {**half.roofline._asdict(), "total": half.roofline.total},
+        "compiler_seconds": half.compiler_seconds,
+        "compilation_seconds": half.compilation_seconds,
+    }
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _part(half: Half | TooLarge | None, part: str) -> str:
+    return _gib(getattr(half.memory, part)) if isinstance(half, Half) else "too large"
+
+
+def _seconds(rollout: float, training: float) -> list[str]:
+    return [f"{value:.2f}" for value in (rollout, training, rollout + training)]
+
+
+def _gib(count: float) -> str:
+    return f"{count / GIB:.1f}" if count >= 0.05 * GIB or count == 0 else f"{count / GIB:.2g}"

@@ -1,0 +1,53 @@
+"""Layouts of a job: which there are, and in what order to try them."""
+
+from collections.abc import Sequence
+
+from dvaojax.models.config import REMAT
+from dvaojax.plan import estimate
+from dvaojax.plan.job import Job
+from dvaojax.sharding import MeshConfig
+
+
+def layouts(job: Job) -> list[Job]:
+    """Every layout of the job that divides: mesh shape, remat policy and micro-batches."""
+    prompts = job.config.prompts_per_step
+    pieces = [count for count in range(1, prompts + 1) if prompts % count == 0]
+    found = [
+        job.laid_out(mesh, micro_batches=micro_batches, remat=remat)
+        for mesh in meshes(job)
+        for micro_batches in pieces
+        for remat in REMAT
+    ]
+    return [candidate for candidate in found if candidate.divides]
+
+
+def meshes(job: Job) -> list[MeshConfig]:
+    """Every factorisation of the slice into data, fsdp and tensor."""
+    chips = job.slice.num_chips
+    divisors = [count for count in range(1, chips + 1) if chips % count == 0]
+    return [
+        MeshConfig(data=chips // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
+        for tensor in divisors
+        for fsdp in divisors
+        if chips % (fsdp * tensor) == 0
+    ]
+
+
+def ranked(candidates: Sequence[Job]) -> list[Job]:
+    """The candidates, the most promising first.
+
+    Those that fit by the estimate come first, the fastest of them before the others; then those
+    that do not, the smallest first.
+    """
+
+    def rank(job: Job) -> tuple[bool, float, int]:
+        needed = estimate.peak(job)
+        fits = needed <= job.slice.chip.memory
+        return not fits, _seconds(job) if fits else needed, needed
+
+    return sorted(candidates, key=rank)
+
+
+def _seconds(job: Job) -> float:
+    """As if nothing overlapped: of two layouts with the same roofline, the one that waits less."""
+    return sum(estimate.training_seconds(job)) + sum(estimate.rollout_seconds(job))

@@ -1,0 +1,103 @@
+"""The door: bad input is one line and exit code 2, good input is compiled where libtpu is."""
+
+import importlib.util
+import json
+import sys
+
+import jax
+import pytest
+from jax.experimental import topologies
+
+from dvaojax.cli import main
+
+SIZES = "--prompts 8 --group-size 4 --prompt-length 32 --completion-length 64"
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is not installed: pip install 'dvaojax[plan]'",
+)
+
+
+def plan(arguments):
+    return main(["plan", *arguments.split()])
+
+
+def refused(capsys, arguments):
+    """The one line that a command answers with."""
+    assert plan(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--topology v7x:4x4 --model qwen3-8b", "unknown topology 'v7x:4x4'"),
+        ("--topology v5p:4x4x4 --model qwen3-9b", "unknown model 'qwen3-9b': the nearest is"),
+        ("--topology v5p:4x4x4", "plan needs --model or --experiment"),
+        ("--topology v5p:4x4x4 --model tiny --set model.width=0", "model.width=0 must be positive"),
+        ("--topology v5p:4x4x4 --model tiny --set modle.width=8", "unknown key modle.width"),
+        ("--model tiny", "--topology"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, arguments, words):
+    assert words in refused(capsys, arguments)
+
+
+def test_known_models_are_named(capsys):
+    line = refused(capsys, "--topology v5p:4x4x4 --model llama")
+    for name in ("qwen3-4b", "qwen3-8b", "qwen3-32b", "qwen2.5-3b", "qwen2.5-7b"):
+        assert name in line
+
+
+def test_without_libtpu_the_extra_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    line = refused(capsys, f"--topology v5e:2x2 --model tiny {SIZES}")
+    assert "pip install 'dvaojax[plan]'" in line
+
+
+@pytest.mark.parametrize(
+    ("complaint", "words"),
+    [
+        ("ABORTED: Internal error when accessing libtpu multi-process lockfile.", "only one at a"),
+        ("INVALID_ARGUMENT: not divisible by 2x2x1", "topology v5e:3x3 is unknown to libtpu: not"),
+    ],
+)
+def test_what_libtpu_refuses_is_one_line(capsys, monkeypatch, complaint, words):
+    def refuse(**_):
+        raise jax.errors.JaxRuntimeError(complaint)
+
+    monkeypatch.setitem(sys.modules, "libtpu", sys)
+    monkeypatch.setattr(topologies, "get_topology_desc", refuse)
+    assert words in refused(capsys, f"--topology v5e:3x3 --model tiny {SIZES}")
+
+
+@pytest.mark.slow
+@needs_libtpu
+def test_a_tiny_decoder_is_compiled_for_four_chips_and_leaves_the_process_as_it_was(tmp_path):
+    file, before = tmp_path / "plan.json", jax.devices()
+    command = f"--model tiny --topology v5e:2x2 {SIZES} --steps 100 --quick --json {file}"
+    assert plan(f"{command} --set model.num_layers=2") == 0
+    found = json.loads(file.read_text())
+    assert found["fits"]
+    state = found["training"]["memory"]
+    assert state["optimizer"] == pytest.approx(2 * state["parameters"], rel=1e-3)
+    assert 0 < found["memory_needed"] < found["memory_of_a_chip"] / 10
+    assert found["training"]["roofline_seconds"]["total"] > 0
+    assert jax.devices() == before
+
+
+@pytest.mark.slow
+@needs_libtpu
+def test_what_does_not_fit_is_laid_out_until_it_does(tmp_path):
+    file = tmp_path / "plan.json"
+    sizes = "--prompts 8 --group-size 4 --prompt-length 256 --completion-length 256"
+    by_data = "--set mesh.data=4 model.num_layers=4 learning.micro_batches=1"
+    command = f"--model qwen3-8b --topology v5e:2x2 {sizes} {by_data} --quick --json {file}"
+    assert plan(command) == 0
+    found = json.loads(file.read_text())
+    assert not found["fits"]
+    assert found["memory_needed"] > found["memory_of_a_chip"]
+    assert found["would_fit"]["fits"]
+    assert found["would_fit"]["memory_needed"] < found["memory_of_a_chip"]
