@@ -146,6 +146,8 @@ class Experience(NamedTuple):
         logprobs: `[B, G, T]` float32, the sampler's log-probability of each sampled token.
         rewards: `[B, G, K]` float32, one column per objective, as the reward functions return them.
         reward_mask: `[B, G, K]` bool, false where an objective does not apply or was not scored.
+        packed: `[B, S]` int32 where learning packs a group's completions into one row, as
+            `data.packing.pack` makes it; None where it takes them as a rectangle.
     """
 
     prompt_tokens: Array
@@ -155,3 +157,4 @@ class Experience(NamedTuple):
     logprobs: Array
     rewards: Array
     reward_mask: Array
+    packed: Array | None = None

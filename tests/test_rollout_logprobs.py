@@ -9,7 +9,7 @@ import pytest
 from decoder_oracle import FAMILIES, random_params
 from samplers import make_sampler, random_prompts
 
-from dvaojax.learning.policy_loss import policy_logprobs
+from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.sampling import Sampling
 from dvaojax.types import Experience
 

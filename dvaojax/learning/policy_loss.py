@@ -8,8 +8,9 @@ from typing import NamedTuple
 import jax
 from jax import Array
 
-from dvaojax import losses, models
+from dvaojax import losses
 from dvaojax.learning.gradients import Loss, Metrics
+from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.models import ModelConfig, Params
 from dvaojax.numerics import Mean, masked_mean
 from dvaojax.types import Experience
@@ -65,27 +66,6 @@ class Batch(NamedTuple):
     experience: Experience
     advantages: Array
     reference_logprobs: Array
-
-
-def policy_logprobs(
-    params: Params, experience: Experience, *, model: ModelConfig, temperature: float
-) -> tuple[Array, Array]:
-    """Log-probabilities and entropies of the completions' tokens under the policy as it is now.
-
-    Each prompt is computed once for its group. Temperature is the sampler's, so that an unchanged
-    policy has ratio 1.
-
-    Returns:
-        `[B, G, T]` and `[B, G, T]` float32, in nats; what stands behind a completion's end is
-        finite and means nothing.
-    """
-    policy = models.apply(model, params)
-    hidden = policy(
-        experience.prompt_tokens, experience.prompt_lengths, experience.completion_tokens
-    )
-    return models.token_logprobs(
-        hidden, policy.output_matrix(), experience.completion_tokens, temperature=temperature
-    )
 
 
 def make_policy_loss(

@@ -169,3 +169,5 @@ def _check_shapes(experience: Experience) -> None:
     of_tokens = [experience.completion_mask, experience.logprobs]
     chex.assert_shape(of_tokens, (batch, group, length))
     chex.assert_shape([experience.rewards, experience.reward_mask], (batch, group, None))
+    if experience.packed is not None:
+        chex.assert_shape(experience.packed, (batch, None))

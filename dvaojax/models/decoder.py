@@ -11,6 +11,7 @@ The module is Flax NNX and is split at this border: `init` gives a plain pytree 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chex
@@ -22,6 +23,7 @@ from jax import Array, lax
 from dvaojax.models.attention import (
     cache_layout,
     joint_attention,
+    packed_attention,
     prompt_attention,
 )
 from dvaojax.models.cache import PromptCache
@@ -86,15 +88,13 @@ class Decoder(nnx.Module):
             `[B, P, D]` hidden states after the last norm, and one cache a layer.
         """
         chex.assert_rank(tokens, 2)
-        by = rotation(columns(tokens.shape[1])[None], self.config)
+        positions = jnp.broadcast_to(columns(tokens.shape[1])[None], tokens.shape)
 
-        def step(x, layer):
-            matrices = layer.matrices()
-            queries, keys, values = layer.project(x, by, matrices)
+        def attend(queries, keys, values):
             cache = PromptCache(*cache_layout(keys, values))
-            return layer.finish(x, prompt_attention(queries, *cache), matrices), cache
+            return prompt_attention(queries, *cache), cache
 
-        hidden, stacked = self._scan(step, self.embed(tokens))
+        hidden, stacked = self._scan(attend, tokens, positions)
         return self.norm(hidden), tuple(unstack(stacked, self.config.num_layers))
 
     def __call__(
@@ -112,40 +112,92 @@ class Decoder(nnx.Module):
             first is the prompt's last token's and the last completion token is never run.
         """
         chex.assert_rank([prompt_tokens, prompt_lengths, completion_tokens], [2, 1, 3])
-        (batch, width), (group, length) = prompt_tokens.shape, completion_tokens.shape[1:]
-        chex.assert_shape(prompt_lengths, (batch,))
-        chex.assert_axis_dimension(completion_tokens, 0, batch)
+        batch, group, length = completion_tokens.shape
+        chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, completion_tokens], 1)
         inputs = completion_tokens[:, :, : length - 1]
-        after = prompt_lengths[:, None, None] + columns(length - 1)[None, None]
+        offsets = jnp.broadcast_to(columns(length - 1)[None, None], inputs.shape)
+        attend = partial(joint_attention, group_size=group)
+        first, rest = self._behind_prompts(
+            prompt_tokens, prompt_lengths, _flat(inputs), _flat(offsets), attend
+        )
+        first = jnp.broadcast_to(first[:, None, None], (batch, group, 1, self.config.width))
+        return jnp.concatenate([first, rest.reshape(*inputs.shape, self.config.width)], axis=2)
+
+    def packed(
+        self,
+        prompt_tokens: Array,
+        prompt_lengths: Array,
+        tokens: Array,
+        offsets: Array,
+        segments: Array,
+        *,
+        longest: int,
+    ) -> tuple[Array, Array]:
+        """Hidden states where completions of several lengths stand one behind the other.
+
+        Args:
+            prompt_tokens: `[B, P]`, padding on the right.
+            prompt_lengths: `[B]`.
+            tokens: `[B, S]`, the completions' tokens but the last of each.
+            offsets: `[B, S]`, the place of each in its completion.
+            segments: `[B, S]`, which completion it belongs to, -1 on padding.
+            longest: no completion has more tokens in a row.
+
+        Returns:
+            `[B, D]` and `[B, S, D]` after the last norm: the states that predict the first token of
+            every completion, and those that predict what follows each token.
+        """
+        chex.assert_rank([prompt_tokens, prompt_lengths], [2, 1])
+        chex.assert_equal_shape([tokens, offsets, segments])
+        attend = partial(packed_attention, segments=segments, longest=longest)
+        return self._behind_prompts(prompt_tokens, prompt_lengths, tokens, offsets, attend)
+
+    def _behind_prompts(
+        self,
+        prompt_tokens: Array,
+        prompt_lengths: Array,
+        tokens: Array,
+        offsets: Array,
+        attend: Callable[..., Array],
+    ) -> tuple[Array, Array]:
+        """States of the prompts' last tokens and of the `[B, S]` tokens behind the prompts."""
+        width = prompt_tokens.shape[1]
         before = jnp.broadcast_to(columns(width)[None], prompt_tokens.shape)
-        by = rotation(_rows(before, jnp.broadcast_to(after, inputs.shape)), self.config)
+        positions = jnp.concatenate([before, prompt_lengths[:, None] + offsets], axis=1)
+        rows = jnp.concatenate([prompt_tokens, tokens], axis=1)
         prompt_where = within(prompt_lengths, width)
-
-        def step(x, layer):
-            matrices = layer.matrices()
-            projected = layer.project(x, by, matrices)
-            attended = joint_attention(*projected, prompt_where=prompt_where, group_size=group)
-            return layer.finish(x, attended, matrices), None
-
-        hidden, _ = self._scan(step, self.embed(_rows(prompt_tokens, inputs)))
-        first = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
-        first = jnp.broadcast_to(first[:, None], (batch, group, 1, self.config.width))
-        rest = hidden[:, width:].reshape(*inputs.shape, self.config.width)
-        return self.norm(jnp.concatenate([first, rest], axis=2))
+        hidden, _ = self._scan(
+            lambda *projected: (attend(*projected, prompt_where=prompt_where), None),
+            rows,
+            positions,
+        )
+        last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
+        return self.norm(last[:, 0]), self.norm(hidden[:, width:])
 
     def embed(self, tokens: Array) -> Array:
         """`[..., D]`, the tokens' rows of the embedding."""
         # Rows are taken before they are cast: their gradients add up in the parameters' float.
         return self.embedding[...][tokens].astype(self.config.compute_dtype)
 
-    def _scan(self, step: Callable[[Array, Layer], tuple[Array, Any]], x: Array):
-        """Runs `step` layer after layer over the stacked parameters."""
+    def _scan(self, attend: Callable[..., tuple[Array, Any]], tokens: Array, positions: Array):
+        """`[B, S, D]` before the last norm, and what `attend` returns besides, stacked.
+
+        Between the attentions tokens are rows of one matrix: with a leading axis of 1, for one
+        group, the compiler would give a whole reduction to one core.
+        """
         graph, stacked = nnx.split(self.layers)
+        by = rotation(positions.reshape(-1), self.config)
 
         def body(x, params):
-            return step(constrain(x, "group"), nnx.merge(graph, params))
+            layer = nnx.merge(graph, params)
+            matrices = layer.matrices()
+            projected = layer.project(constrain(x, "group"), by, matrices)
+            attended, extra = attend(*(a.reshape(*tokens.shape, *a.shape[1:]) for a in projected))
+            return layer.finish(x, attended.reshape(x.shape[0], -1), matrices), extra
 
-        return lax.scan(REMAT[self.config.remat](body), x, stacked)
+        x = self.embed(tokens.reshape(-1))
+        x, extras = lax.scan(REMAT[self.config.remat](body), x, stacked)
+        return x.reshape(*tokens.shape, self.config.width), extras
 
     def unstacked(self) -> tuple[Layer, ...]:
         """The layers one by one, sliced from the stack."""
@@ -191,7 +243,6 @@ def unstack(tree: Any, count: int) -> list[Any]:
     return [jax.tree.map(lambda a, i=i: a[i], tree) for i in range(count)]
 
 
-def _rows(of_prompts: Array, of_completions: Array) -> Array:
-    """`[B, P]` and `[B, G, S]` to `[B, P + G * S]`: a prompt and, behind it, its completions."""
-    batch, group, length = of_completions.shape
-    return jnp.concatenate([of_prompts, of_completions.reshape(batch, group * length)], axis=1)
+def _flat(x: Array) -> Array:
+    """`[B, G, S]` to `[B, G * S]`."""
+    return x.reshape(x.shape[0], -1)

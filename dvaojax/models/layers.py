@@ -138,14 +138,14 @@ class Layer(nnx.Module):
         )
 
     def project(self, x: Array, by: Rotation, matrices: Matrices) -> tuple[Array, Array, Array]:
-        """Queries `[..., S, H, C]`, keys and values `[..., S, N, C]`; the first two rotated."""
-        config = self.config
-        ratio = config.num_heads // config.num_kv_heads
-        by_head = (*x.shape[:-1], config.num_kv_heads, ratio + 2, config.head_width)
-        joined = product(self.attention_norm(x), matrices.qkv).reshape(by_head)
-        queries, keys, values = jnp.split(joined, (ratio, ratio + 1), axis=-2)
-        queries = queries.reshape(*x.shape[:-1], config.num_heads, config.head_width)
-        keys, values = keys[..., 0, :], values[..., 0, :]
+        """Queries `[M, H, C]`, keys and values `[M, N, C]` of tokens `[M, D]`; the first two
+        rotated."""
+        config, ratio = self.config, self.config.num_heads // self.config.num_kv_heads
+        joined = product(self.attention_norm(x), matrices.qkv)
+        joined = joined.reshape(-1, config.num_kv_heads, ratio + 2, config.head_width)
+        queries, keys, values = jnp.split(joined, (ratio, ratio + 1), axis=2)
+        queries = queries.reshape(-1, config.num_heads, config.head_width)
+        keys, values = keys[:, :, 0], values[:, :, 0]
         if config.attention_bias:
             queries += _like(self.query_bias[...], queries)
             keys += _like(self.key_bias[...], keys)
@@ -155,30 +155,16 @@ class Layer(nnx.Module):
         return rotate(queries, by), rotate(keys, by), values
 
     def finish(self, x: Array, attended: Array, matrices: Matrices) -> Array:
-        """The residual stream after attention's output and the gated feed-forward (SwiGLU)."""
-        x = x + product(attended.reshape(*x.shape[:-1], -1), matrices.output)
-        joined = product(self.ff_norm(x), matrices.gate_up)
-        gate, up = joined[..., 0, :], joined[..., 1, :]
-        return x + product(jax.nn.silu(gate) * up, matrices.down)
-
-
-def product(x: Array, matrix: Array) -> Array:
-    """`x` times a matrix over its last axis.
-
-    Args:
-        x: `[..., D]`.
-        matrix: `[D, ...]`; several axes are the columns of one matrix.
-
-    Returns:
-        `[..., ...]`, the columns' axes behind those of `x`, in the float of `x`.
-    """
-    rows = _product(x.reshape(-1, x.shape[-1]), matrix)
-    return rows.reshape(*x.shape[:-1], *matrix.shape[1:])
+        """The residual stream `[M, D]` after attention's output, from `attended`, `[M, H * C]`,
+        and the gated feed-forward (SwiGLU)."""
+        x = x + product(attended, matrices.output)
+        gate, up = jnp.split(product(self.ff_norm(x), matrices.gate_up), 2, axis=1)
+        return x + product((jax.nn.silu(gate) * up)[:, 0], matrices.down)
 
 
 @jax.custom_vjp
-def _product(x: Array, matrix: Array) -> Array:
-    """`[M, D]` by `[D, ...]`.
+def product(x: Array, matrix: Array) -> Array:
+    """Rows `[M, D]` times a matrix `[D, ...]`, of which several axes may be the columns.
 
     Its backward pass is written out because of the order of one operand: derived by itself, the
     gradient of the matrix comes transposed, and the wider of the two inputs is turned for it.
@@ -193,7 +179,7 @@ def _product_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Arr
     return of_x, jnp.tensordot(x, cotangent, axes=(0, 0))
 
 
-_product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_backward)
+product.defvjp(lambda x, matrix: (product(x, matrix), (x, matrix)), _product_backward)
 
 
 def _weight(shape: tuple[int, ...], *, fan_in: int, rngs: nnx.Rngs, dtype: str) -> nnx.Param:

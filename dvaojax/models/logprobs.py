@@ -52,11 +52,13 @@ def token_logprobs(
         raise ValueError(f"temperature={temperature} has no log-probabilities; train above 0")
 
     def chunk(pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        hidden, tokens = pair
+        # Rows of one matrix: with one group a leading axis of 1 would leave cores idle.
+        hidden, tokens = (a.reshape(-1, *a.shape[2:]) for a in pair)
         logprobs = jax.nn.log_softmax(to_logits(hidden, matrix) / temperature)
         chosen = jnp.take_along_axis(logprobs, tokens[..., None], axis=-1)[..., 0]
         frozen = lax.stop_gradient(logprobs)
-        return chosen, -jnp.sum(jnp.exp(frozen) * frozen, axis=-1)
+        entropy = -jnp.sum(jnp.exp(frozen) * frozen, axis=-1)
+        return chosen.reshape(pair[1].shape), entropy.reshape(pair[1].shape)
 
     rows = tokens.shape[0]
     flat = tokens.reshape(rows, -1)

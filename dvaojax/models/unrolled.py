@@ -7,6 +7,7 @@ once more than the arithmetic does.
 import dataclasses
 
 import chex
+import jax.numpy as jnp
 from jax import Array, lax
 
 from dvaojax.models.attention import cache_layout, group_attention
@@ -55,20 +56,23 @@ class UnrolledDecoder:
         """
         chex.assert_rank(tokens, 2)
         prompt_where = within(prompt_lengths, prompt_caches[0].keys.shape[-1])
-        by = rotation((prompt_lengths + column)[:, None, None], self.decoder.config)
+        positions = jnp.broadcast_to((prompt_lengths + column)[:, None], tokens.shape)
+        by = rotation(positions.reshape(-1), self.decoder.config)
         seen = (columns(caches[0].keys.shape[-1]) <= column)[None]  # one query, all columns
-        x, filled = self.decoder.embed(tokens)[:, :, None], []
+        x, filled = self.decoder.embed(tokens.reshape(-1)), []
         for layer, matrices, prompt_cache, cache in zip(
             self.layers, self.matrices, prompt_caches, caches, strict=True
         ):
-            queries, keys, values = layer.project(x, by, matrices)
+            queries, keys, values = (
+                a.reshape(*tokens.shape, 1, *a.shape[1:]) for a in layer.project(x, by, matrices)
+            )
             cache = cache.write(*cache_layout(keys, values), column)
             attended = group_attention(
                 queries, *prompt_cache, *cache, prompt_where=prompt_where, where=seen
             )
-            x = layer.finish(x, attended, matrices)
+            x = layer.finish(x, attended.reshape(x.shape[0], -1), matrices)
             filled.append(cache)
-        return self.decoder.norm(x[:, :, 0]), tuple(filled)
+        return self.decoder.norm(x).reshape(*tokens.shape, -1), tuple(filled)
 
     def logits(self, hidden: Array) -> Array:
         """`[..., V]`, in float32 at least, from hidden states `[..., D]`."""

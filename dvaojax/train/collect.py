@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 from jax import Array
 
+from dvaojax.data.packing import choose_layout, fed, pack
 from dvaojax.data.text import decode_completions
 from dvaojax.models import Params
 from dvaojax.models.flops import Lengths
@@ -74,16 +75,25 @@ class Collector:
         scores = self.suite.score(completions, batch.prompts)
         scored = time.perf_counter()
         lengths = Lengths(jax.device_get(batch.lengths), on_host.mask.sum(axis=-1))
-        tokens, mask, logprobs = _cut(rollout, longest=int(lengths.completions.max()))
-        rewards, reward_mask = jax.device_put((scores.rewards, scores.mask), batch.tokens.sharding)
+        layout = choose_layout(
+            longest=int(lengths.completions.max()),
+            fullest=int(fed(lengths.completions).max()),
+            group_size=lengths.completions.shape[1],
+            limit=rollout.tokens.shape[-1],
+        )
+        packed = pack(lengths.completions, layout) if layout.slots else None
+        rewards, reward_mask, packed = jax.device_put(
+            (scores.rewards, scores.mask, packed), batch.tokens.sharding
+        )
         experience = Experience(
             prompt_tokens=batch.tokens,
             prompt_lengths=batch.lengths,
-            completion_tokens=tokens,
-            completion_mask=mask,
-            logprobs=logprobs,
+            completion_tokens=rollout.tokens[..., : layout.width],
+            completion_mask=rollout.mask[..., : layout.width],
+            logprobs=rollout.logprobs[..., : layout.width],
             rewards=rewards,
             reward_mask=reward_mask,
+            packed=packed,
         )
         measures = {
             "truncated": float(1.0 - on_host.stopped.mean()),
@@ -91,20 +101,3 @@ class Collector:
             "sampled_tokens": float(lengths.completions.sum()),
         }
         return Collected(experience, batch.prompts, completions, scores, lengths, measures)
-
-
-def _cut(rollout: Rollout, *, longest: int) -> tuple[Array, Array, Array]:
-    """Tokens, mask and log-probabilities without the columns that no completion reaches."""
-    width = length_bucket(longest, rollout.tokens.shape[-1])
-    return rollout.tokens[..., :width], rollout.mask[..., :width], rollout.logprobs[..., :width]
-
-
-def length_bucket(length: int, limit: int) -> int:
-    """The shortest of four widths that holds `length` tokens, so that few shapes are compiled.
-
-    Args:
-        length: of the longest completion.
-        limit: the sampler's, the widest bucket.
-    """
-    buckets = [-(-limit * quarter // 4) for quarter in (1, 2, 3, 4)]
-    return next(width for width in buckets if width >= length)

@@ -17,7 +17,8 @@ from dvaojax.config import Config
 from dvaojax.errors import UserError
 from dvaojax.learning.gradients import Learner, Metrics, init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
-from dvaojax.learning.policy_loss import make_policy_loss, policy_logprobs
+from dvaojax.learning.policy_logprobs import policy_logprobs
+from dvaojax.learning.policy_loss import make_policy_loss
 from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step
 from dvaojax.learning.warm_start import (
     Demonstrations,

@@ -22,7 +22,8 @@ from learning_cases import (
 
 from dvaojax import losses, models
 from dvaojax.learning.gradients import accumulate
-from dvaojax.learning.policy_loss import Batch, LossConfig, make_policy_loss, policy_logprobs
+from dvaojax.learning.policy_logprobs import policy_logprobs
+from dvaojax.learning.policy_loss import Batch, LossConfig, make_policy_loss
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.models import ModelConfig
 

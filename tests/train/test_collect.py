@@ -11,7 +11,7 @@ from dvaojax import sharding
 from dvaojax.data.stream import PromptStream
 from dvaojax.rewards import RewardSuite
 from dvaojax.train.batches import Batches
-from dvaojax.train.collect import Collector, length_bucket
+from dvaojax.train.collect import Collector
 from dvaojax.types import Rollout
 
 TEXTS = [["7", "12]", "+", "9999"], ["", "0", "34", "]]"]]
@@ -77,14 +77,19 @@ def test_each_reward_stands_where_its_completion_does(collected):
     np.testing.assert_array_equal(collected.scores.rewards, experience.rewards)
 
 
-def test_tokens_mask_and_logprobs_are_the_samplers_cut_to_a_bucket(collected):
+def test_tokens_mask_and_logprobs_are_the_samplers(collected):
     experience = jax.device_get(collected.experience)
-    assert experience.completion_tokens.shape == (2, 4, 6), "five tokens fit into six of eight"
     whole = sampler(None, 0, 0, 0, 0)
-    np.testing.assert_array_equal(experience.completion_tokens, whole.tokens[..., :6])
-    np.testing.assert_array_equal(experience.completion_mask, whole.mask[..., :6])
-    np.testing.assert_array_equal(experience.logprobs, whole.logprobs[..., :6])
-    assert not whole.mask[..., 6:].any()
+    np.testing.assert_array_equal(experience.completion_tokens, whole.tokens)
+    np.testing.assert_array_equal(experience.completion_mask, whole.mask)
+    np.testing.assert_array_equal(experience.logprobs, whole.logprobs)
+
+
+def test_short_completions_are_packed(collected):
+    fed = np.asarray(collected.lengths.completions) - 1
+    packed = np.asarray(collected.experience.packed)
+    assert packed.shape[1] < 4 * 8, "a row is shorter than the rectangle"
+    np.testing.assert_array_equal((packed >= 0).sum(axis=1), fed.sum(axis=1))
 
 
 def test_what_comes_from_the_host_is_split_over_the_devices(collected):
@@ -100,16 +105,6 @@ def test_what_is_measured_on_the_way(collected):
     np.testing.assert_array_equal(collected.lengths.completions.ravel(), lengths)
     assert collected.lengths.prompts.tolist() == [len(p.text) for p in collected.prompts]
     assert collected.measures["reward_seconds"] >= 0
-
-
-@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 48, 50])
-def test_a_bucket_is_the_shortest_of_four_that_holds_the_longest(limit):
-    widths = [length_bucket(length, limit) for length in range(1, limit + 1)]
-    assert all(width >= length for length, width in enumerate(widths, start=1))
-    assert widths == sorted(widths)
-    assert len(set(widths)) <= 4
-    assert widths[-1] == limit
-    assert max(w - length for length, w in enumerate(widths, start=1)) <= max(-(-limit // 4) - 1, 0)
 
 
 def test_a_batch_follows_from_its_step_and_is_encoded_once():

@@ -1,0 +1,76 @@
+"""Layouts of a step's completions: wide enough, few, and cheaper than the rectangle."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvaojax.data.packing import Layout, choose_layout, fed, pack
+
+LENGTHS = st.integers(1, 5).flatmap(
+    lambda group: st.lists(
+        st.lists(st.integers(0, 20), min_size=group, max_size=group), min_size=1, max_size=4
+    )
+)
+
+
+def layout_of(lengths, *, limit=20):
+    return choose_layout(
+        longest=int(lengths.max()),
+        fullest=int(fed(lengths).max()),
+        group_size=lengths.shape[1],
+        limit=limit,
+    )
+
+
+@given(LENGTHS)
+def test_every_token_but_the_last_of_each_completion_has_one_place_in_order(lengths):
+    lengths = np.array(lengths)
+    layout = Layout(width=20, slots=int(fed(lengths).max()) + 3)
+    packed = pack(lengths, layout)
+    assert packed.shape == (len(lengths), layout.slots)
+    for row, members in zip(packed, lengths, strict=True):
+        expected = [20 * g + t for g, n in enumerate(members) for t in range(n - 1)]
+        np.testing.assert_array_equal(row[: len(expected)], expected)
+        assert (row[len(expected) :] == -1).all()
+
+
+def test_a_group_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="7 tokens do not fit 6 slots"):
+        pack(np.array([[4, 5]]), Layout(width=8, slots=6))
+
+
+@given(LENGTHS)
+def test_a_layout_holds_all_and_costs_no_more_than_the_rectangle(lengths):
+    lengths = np.array(lengths)
+    layout = layout_of(lengths)
+    assert layout.width >= lengths.max()
+    if layout.slots:
+        assert layout.slots >= fed(lengths).max()
+        assert layout.slots < lengths.shape[1] * (max(lengths.max(), 1) - 1 + 5)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 48, 50, 1000])
+def test_a_rectangle_is_the_shortest_of_four_that_holds_the_longest(limit):
+    # Completions of one length: packing would save nothing.
+    layouts = [layout_of(np.full((2, 4), n), limit=limit) for n in range(1, limit + 1)]
+    rectangles = [(n, at.width) for n, at in enumerate(layouts, start=1) if at.slots == 0]
+    assert all(n <= width < n + -(-limit // 4) for n, width in rectangles)
+    assert len({width for _, width in rectangles}) <= 4
+    assert rectangles[-1] == (limit, limit)
+
+
+def test_few_layouts_are_ever_compiled():
+    generator = np.random.default_rng(0)
+    layouts = {
+        layout_of(generator.integers(1, high, (8, 8)), limit=64)
+        for high in generator.integers(2, 65, 3_000)
+    }
+    assert len(layouts) <= 14
+
+
+def test_a_few_long_completions_do_not_widen_all():
+    lengths = np.full((4, 8), 10)
+    lengths[:, 0] = 100
+    layout = layout_of(lengths, limit=100)
+    assert 8 * 100 / layout.slots > 3

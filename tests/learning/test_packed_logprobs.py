@@ -1,0 +1,63 @@
+"""Packed rows against the rectangle: the same log-probabilities and the same gradients."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from decoder_oracle import FAMILIES, random_params
+
+from dvaojax.data.packing import Layout, fed, pack
+from dvaojax.learning.policy_logprobs import policy_logprobs
+from dvaojax.types import Experience
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+LENGTHS = {
+    "ragged": [[7, 1, 3], [2, 7, 4]],
+    "nothing at all": [[0, 0, 0], [5, 0, 1]],
+    "in full": [[7, 7, 7], [7, 7, 7]],
+    "the first token alone": [[1, 1, 1], [1, 2, 1]],
+}
+
+
+def experience_of(lengths, *, vocabulary):
+    generator = np.random.default_rng(0)
+    lengths = np.array(lengths)
+    shape = (*lengths.shape, 7)
+    mask = np.arange(7) < lengths[..., None]
+    ones = np.ones((*lengths.shape, 1))
+    return Experience(
+        prompt_tokens=generator.integers(0, vocabulary, (2, 5)).astype(np.int32),
+        prompt_lengths=np.array([5, 2], np.int32),
+        completion_tokens=generator.integers(0, vocabulary, shape).astype(np.int32),
+        completion_mask=mask,
+        logprobs=np.zeros(shape, np.float32),
+        rewards=ones,
+        reward_mask=ones > 0,
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_packed_equals_the_rectangle(name, lengths):
+    config, slots = FAMILIES[name], max(int(fed(np.array(lengths)).max()), 1) + 2
+    rectangle = experience_of(lengths, vocabulary=config.vocab_size)
+    packed = pack(np.array(lengths), Layout(width=7, slots=slots))
+    where = rectangle.completion_mask
+    weights = np.random.default_rng(1).normal(size=where.shape).astype(np.float32)
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def measured(params, experience):
+        logp, entropy = policy_logprobs(params, experience, model=config, temperature=0.7)
+        return jnp.sum(jnp.where(where, weights * logp, 0.0)), (logp, entropy)
+
+    params = random_params(config)
+    (_, expected), gradient = measured(params, rectangle)
+    (_, actual), packed_gradient = measured(params, rectangle._replace(packed=packed))
+    for a, b in zip(actual, expected, strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a[where], b[where], atol=2e-5)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=2e-4), packed_gradient, gradient)
