@@ -3,26 +3,41 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, Literal, TypeVar
 
 import jax
 from jax import Array, lax
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 Function = TypeVar("Function", bound=Callable)
 
-MESH_AXES = ("data", "fsdp", "tensor")
+MESH_AXES = ("replica", "data", "fsdp", "tensor")
+
+Rules = Mapping[str, str | tuple[str, ...] | None]
 
 # Logical axis of an array -> mesh axis (or axes) it is split over. What is not named is whole.
-RULES = {
-    "group": ("data", "fsdp"),
+RULES: Rules = {
+    "group": ("replica", "data", "fsdp"),
     "embed": "fsdp",
     "heads": "tensor",
     "kv_heads": "tensor",
     "ff": "tensor",
     "vocab": "tensor",
 }
+
+# The same table while tokens are sampled. Every token reads every weight, so none may be split over
+# an axis along which it would have to be gathered again each time.
+_SPLIT_FURTHER = dict.fromkeys(("heads", "kv_heads", "ff", "vocab"), ("fsdp", "tensor"))
+SAMPLER_RULES: Mapping[str, Rules] = {
+    "gathered": {**RULES, "embed": None},
+    "tensor": {**RULES, "embed": None, "group": ("replica", "data"), **_SPLIT_FURTHER},
+}
+
+# The table that `constrain` reads, inside `on_mesh`.
+_rules: ContextVar[Rules] = ContextVar("_rules", default=RULES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +48,23 @@ class MeshConfig:
         data: groups are split over it; parameters are copied.
         fsdp: groups and parameters are split over it.
         tensor: heads, feed-forward width and vocabulary are split over it.
+        replica: groups are split over it and parameters copied, as over `data`; the slices of a
+            machine that has several, between which only gradients and batch statistics travel.
+        sampler: where the weights lie while tokens are sampled, brought there once a rollout.
+            "gathered" copies them over `fsdp`; "tensor" splits them over `fsdp` x `tensor`, for
+            weights that would not fit otherwise, and groups over `replica` x `data` alone.
     """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    replica: int = 1
+    sampler: Literal["gathered", "tensor"] = "gathered"
+
+    def __post_init__(self):
+        if self.sampler not in SAMPLER_RULES:
+            known = ", ".join(SAMPLER_RULES)
+            raise ValueError(f"mesh.sampler={self.sampler!r} is none of: {known}")
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
@@ -45,13 +72,14 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
     Args:
         config: the size of each axis.
-        devices: the devices to lay out; all of them by default.
+        devices: the devices to lay out; all of them, of all processes, by default.
 
     Raises:
-        ValueError: the sizes do not multiply to the number of devices.
+        ValueError: the sizes do not multiply to the number of devices, or the slices of a TPU
+            machine do not divide `replica`.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [config.data, config.fsdp, config.tensor]
+    sizes = [config.replica, config.data, config.fsdp, config.tensor]
     written = " x ".join(f"{a}={s}" for a, s in zip(MESH_AXES, sizes, strict=True))
     if sum(s == -1 for s in sizes) > 1 or any(s < 1 and s != -1 for s in sizes):
         raise ValueError(f"mesh {written}: sizes are positive, and -1 at most once")
@@ -59,13 +87,30 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     if len(devices) % known or (-1 not in sizes and known != len(devices)):
         raise ValueError(f"mesh {written} does not fit {len(devices)} device(s)")
     sizes = [len(devices) // known if s == -1 else s for s in sizes]
+    slices = num_slices(devices)
+    if slices > 1 and sizes[0] % slices:
+        raise ValueError(f"mesh {written}: {slices} slices do not divide replica={sizes[0]}")
     axis_types = (jax.sharding.AxisType.Auto,) * len(sizes)
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=axis_types, devices=devices)
+    if slices == 1:
+        return jax.make_mesh(sizes, MESH_AXES, axis_types=axis_types, devices=devices)
+    within = [sizes[0] // slices, *sizes[1:]]
+    between = [slices, *(1 for _ in sizes[1:])]
+    laid_out = mesh_utils.create_hybrid_device_mesh(within, between, devices)
+    return Mesh(laid_out, MESH_AXES, axis_types=axis_types)
 
 
-def named(mesh: Mesh | AbstractMesh, *logical_axes: str | None) -> NamedSharding:
+def num_slices(devices: Sequence[Any]) -> int:
+    """TPU slices that the devices belong to; 1 for other machines, whose network is one."""
+    if devices[0].platform != "tpu":
+        return 1
+    return len({device.slice_index for device in devices})
+
+
+def named(
+    mesh: Mesh | AbstractMesh, *logical_axes: str | None, rules: Rules = RULES
+) -> NamedSharding:
     """The sharding of an array whose axes carry these logical names."""
-    return NamedSharding(mesh, _spec(logical_axes))
+    return NamedSharding(mesh, _spec(logical_axes, rules))
 
 
 def shardings(
@@ -83,13 +128,17 @@ def shardings(
     return jax.tree.map_with_path(lambda path, leaf: named(mesh, *logical_axes(path, leaf)), tree)
 
 
-def on_mesh(mesh: Mesh | AbstractMesh, function: Function) -> Function:
-    """The function, to be jitted, with every `constrain` in it meant for this mesh."""
+def on_mesh(mesh: Mesh | AbstractMesh, function: Function, *, rules: Rules = RULES) -> Function:
+    """The function, to be jitted, with every `constrain` in it meant for this mesh and table."""
 
     @functools.wraps(function)
     def on_this_mesh(*arguments: Any, **named_arguments: Any) -> Any:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return function(*arguments, **named_arguments)
+        token = _rules.set(rules)
+        try:
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return function(*arguments, **named_arguments)
+        finally:
+            _rules.reset(token)
 
     return on_this_mesh  # pyright: ignore[reportReturnType]
 
@@ -102,8 +151,15 @@ def constrain(x: Array, *logical_axes: str | None) -> Array:
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
-    return lax.with_sharding_constraint(x, _spec(logical_axes))
+    return lax.with_sharding_constraint(x, _spec(logical_axes, _rules.get()))
 
 
-def _spec(logical_axes: Sequence[str | None]) -> PartitionSpec:
-    return PartitionSpec(*(RULES.get(axis) if axis else None for axis in logical_axes))
+def num_parts(mesh: Mesh, logical_axis: str, rules: Rules = RULES) -> tuple[str, int]:
+    """The mesh axes that a logical axis is split over, in words, and into how many parts."""
+    axes = rules.get(logical_axis) or ()
+    axes = (axes,) if isinstance(axes, str) else axes
+    return " x ".join(axes), math.prod(mesh.shape[axis] for axis in axes)
+
+
+def _spec(logical_axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
+    return PartitionSpec(*(rules.get(axis) if axis else None for axis in logical_axes))

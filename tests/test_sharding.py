@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
+from unittest import mock
 
 import chex
 import jax
@@ -20,12 +22,13 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     ("config", "number", "sizes"),
     [
-        (MeshConfig(), 8, (8, 1, 1)),
-        (MeshConfig(), 1, (1, 1, 1)),
-        (MeshConfig(data=2, fsdp=2, tensor=2), 8, (2, 2, 2)),
-        (MeshConfig(data=2, fsdp=-1, tensor=2), 8, (2, 2, 2)),
-        (MeshConfig(data=1, fsdp=1, tensor=-1), 8, (1, 1, 8)),
-        (MeshConfig(data=-1, tensor=3), 6, (2, 1, 3)),
+        (MeshConfig(), 8, (1, 8, 1, 1)),
+        (MeshConfig(), 1, (1, 1, 1, 1)),
+        (MeshConfig(data=2, fsdp=2, tensor=2), 8, (1, 2, 2, 2)),
+        (MeshConfig(data=2, fsdp=-1, tensor=2), 8, (1, 2, 2, 2)),
+        (MeshConfig(data=1, fsdp=1, tensor=-1), 8, (1, 1, 1, 8)),
+        (MeshConfig(data=-1, tensor=3), 6, (1, 2, 1, 3)),
+        (MeshConfig(replica=2, fsdp=2), 8, (2, 2, 2, 1)),
     ],
 )
 def test_the_mesh_has_the_sizes_and_the_rest_where_asked(config, number, sizes):
@@ -48,6 +51,7 @@ def test_all_devices_by_default():
         (MeshConfig(tensor=16), r"tensor=16 does not fit 8"),
         (MeshConfig(fsdp=-1), r"data=-1 x fsdp=-1 x tensor=1: sizes are positive, and -1 at most"),
         (MeshConfig(data=0), r"data=0 x fsdp=1 x tensor=1: sizes are positive"),
+        (MeshConfig(replica=3), r"replica=3 x data=-1 x fsdp=1 x tensor=1 does not fit 8"),
         (MeshConfig(data=8, fsdp=-2), r"fsdp=-2 x tensor=1: sizes are positive"),
     ],
 )
@@ -59,10 +63,69 @@ def test_sizes_that_do_not_fit_are_named(config, message):
 def test_logical_axes_are_read_from_one_table():
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     spec = sharding.named(mesh, "group", None, "heads", "layer").spec
-    assert spec == PartitionSpec(("data", "fsdp"), None, "tensor", None)
+    assert spec == PartitionSpec(("replica", "data", "fsdp"), None, "tensor", None)
     assert sharding.named(mesh).is_fully_replicated
     mesh_axes = {a for axes in sharding.RULES.values() for a in np.atleast_1d(axes)}
     assert mesh_axes == set(sharding.MESH_AXES)
+
+
+def test_the_sampler_splits_no_weight_over_an_axis_it_would_be_gathered_along():
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    specs = {
+        name: sharding.named(mesh, "group", "embed", "heads", rules=rules).spec
+        for name, rules in sharding.SAMPLER_RULES.items()
+    }
+    everywhere = ("replica", "data", "fsdp")
+    assert specs == {
+        "gathered": PartitionSpec(everywhere, None, "tensor"),
+        "tensor": PartitionSpec(("replica", "data"), None, ("fsdp", "tensor")),
+    }
+    assert sharding.num_parts(mesh, "heads", sharding.SAMPLER_RULES["tensor"]) == (
+        "fsdp x tensor",
+        4,
+    )
+    assert sharding.num_parts(mesh, "embed", sharding.SAMPLER_RULES["tensor"]) == ("", 1)
+    with pytest.raises(ValueError, match="'whole' is none of: gathered, tensor"):
+        MeshConfig(sampler="whole")
+
+
+def test_constraints_follow_the_table_they_are_made_under():
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    x = jax.device_put(jnp.ones((8, 8)), sharding.named(mesh))
+
+    def constrained(x):
+        return sharding.constrain(x, "group", "heads")
+
+    for rules, shape in ((sharding.RULES, (2, 4)), (sharding.SAMPLER_RULES["tensor"], (4, 2))):
+        out = jax.jit(sharding.on_mesh(mesh, constrained, rules=rules))(x)
+        assert out.sharding.shard_shape(out.shape) == shape
+
+
+class Chip(NamedTuple):
+    """As much of a TPU device as a mesh is laid out by."""
+
+    id: int
+    slice_index: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    process_index: int = 0
+
+
+def test_slices_lie_along_the_replica_axis():
+    chips = [Chip(i, slice_index=i % 2) for i in range(8)]
+    assert sharding.num_slices(chips) == 2
+    assert sharding.num_slices(jax.devices()) == 1
+
+    def hybrid(within, between, devices):
+        """What `create_hybrid_device_mesh` does, for chips without coordinates."""
+        assert (within, between) == ([2, 2, 1, 1], [2, 1, 1, 1])
+        return np.array(jax.devices()).reshape(4, 2, 1, 1)
+
+    with mock.patch.object(sharding.mesh_utils, "create_hybrid_device_mesh", hybrid):
+        mesh = sharding.make_mesh(MeshConfig(replica=4, data=2), chips)
+    assert dict(mesh.shape) == {"replica": 4, "data": 2, "fsdp": 1, "tensor": 1}
+    with pytest.raises(ValueError, match="2 slices do not divide replica=1"):
+        sharding.make_mesh(MeshConfig(), chips)
 
 
 def test_every_logical_axis_of_the_decoder_stands_in_the_table():

@@ -145,6 +145,13 @@ def _add_train(doors: "argparse._SubParsersAction[_Parser]") -> None:
         help="delete the run of that name first",
     )
     parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, started alike on every host: they find each other on "
+        "Cloud TPU, Slurm, Open MPI and Kubernetes, and elsewhere by JAX_COORDINATOR_ADDRESS, "
+        "JAX_NUM_PROCESSES and JAX_PROCESS_ID; runs/NAME lies on a file system they share",
+    )
+    parser.add_argument(
         "--settings", action="store_true", help="print every setting with its value, and stop"
     )
 

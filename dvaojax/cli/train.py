@@ -1,6 +1,9 @@
 """`dvaojax train`: an experiment from its start, or its last checkpoint, to its report."""
 
 import argparse
+import os
+
+import jax
 
 from dvaojax import overrides
 from dvaojax.cli.answers import BY_SIGNAL, FAILED, answer
@@ -12,6 +15,8 @@ from dvaojax.train import Interrupted, TrainingError, train
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the experiment that the arguments describe; returns the exit code."""
+    if arguments.distributed:
+        _meet()
     config = _config(arguments)
     if arguments.settings:
         print(*overrides.settings(config), sep="\n")
@@ -23,6 +28,23 @@ def run(arguments: argparse.Namespace) -> int:
     except (TrainingError, RewardError) as failure:
         return answer(str(failure), FAILED)
     return 0
+
+
+def _meet() -> None:
+    """Makes this process one of several, before JAX has looked for devices.
+
+    Raises:
+        UserError: the others cannot be found.
+    """
+    count, index = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
+    try:
+        jax.distributed.initialize(
+            num_processes=None if count is None else int(count),
+            process_id=None if index is None else int(index),
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"--distributed: {reason}") from error
 
 
 def _config(arguments: argparse.Namespace) -> Config:

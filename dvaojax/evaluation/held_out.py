@@ -8,7 +8,7 @@ import numpy as np
 
 from dvaojax.data.text import decode_completions, encode_prompts
 from dvaojax.evaluation.intervals import Interval, bootstrap_mean
-from dvaojax.rewards import RewardSuite
+from dvaojax.rewards.suite import Scorer
 from dvaojax.types import Completion, Prompt, Rollout, Task
 
 
@@ -38,7 +38,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     task: Task,
-    suite: RewardSuite,
+    suite: Scorer,
     sample: Callable[[np.ndarray, np.ndarray, np.ndarray], Rollout],
     *,
     num_prompts: int,

@@ -1,7 +1,7 @@
 """Several reward functions over a batch of groups, here or in worker processes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,16 @@ class Scores(NamedTuple):
     mask: np.ndarray
     failures: Mapping[str, int]
     messages: Sequence[str]
+
+
+class Scorer(Protocol):
+    """What scores whole batches: a `RewardSuite`, or several that share the work."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]: ...
+    def score(
+        self, completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt]
+    ) -> Scores: ...
 
 
 class RewardSuite:

@@ -9,6 +9,7 @@ from jax import Array
 
 from dvaojax.data.stream import PromptStream
 from dvaojax.data.text import encode_prompts
+from dvaojax.train import hosts
 from dvaojax.types import Prompt, Task
 
 
@@ -29,7 +30,10 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Step -> its problems, which follow from the step's number alone."""
+    """Step -> its problems, which follow from the step's number alone.
+
+    A process encodes the groups that it holds, and no others.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Batches:
         """
         self._task, self._stream, self._sharding = task, stream, sharding
         self._prompts_per_step = prompts_per_step
+        self.share = hosts.share(sharding, prompts_per_step)
         self.of_step = functools.lru_cache(maxsize=kept)(self._encode)
 
     def _encode(self, step: int) -> Batch:
@@ -58,6 +63,11 @@ class Batches:
         position = (step - 1) * self._prompts_per_step
         prompts = self._stream.take(position, self._prompts_per_step)
         width = self._task.max_prompt_length
-        tokens, lengths = encode_prompts(self._task.tokenizer, prompts, width=width)
+        tokens = np.zeros((len(prompts), width), np.int32)
+        lengths = np.zeros(len(prompts), np.int32)
+        held = self.share.held
+        tokens[held], lengths[held] = encode_prompts(
+            self._task.tokenizer, [prompts[i] for i in held], width=width
+        )
         serials = np.arange(position, position + len(prompts), dtype=np.int32)
-        return Batch(prompts, *jax.device_put((tokens, lengths, serials), self._sharding))
+        return Batch(prompts, *hosts.place((tokens, lengths, serials), self._sharding))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
+import numpy as np
 from jax import Array
 
 from dvaojax.data.packing import choose_layout, fed, pack
@@ -14,8 +14,10 @@ from dvaojax.models import Params
 from dvaojax.models.flops import Lengths
 from dvaojax.rewards import RewardSuite
 from dvaojax.rewards.suite import Scores
+from dvaojax.train import hosts
 from dvaojax.train.batches import Batches
 from dvaojax.train.program import Sampler
+from dvaojax.train.scoring import score_groups
 from dvaojax.types import Completion, Experience, Prompt, Rollout, Tokenizer
 
 
@@ -24,14 +26,16 @@ class Collected(NamedTuple):
 
     Attributes:
         experience: what the train step takes, cut to a length bucket.
-        prompts: the `B` problems.
-        completions: `B` lists of `G`.
-        scores: the rewards and what failed.
-        lengths: of prompts and completions.
+        groups: indices of those that were scored in this process.
+        prompts: their problems.
+        completions: of each of them, `G`.
+        scores: the rewards of all groups, and what failed here.
+        lengths: of all prompts and completions.
         measures: `truncated`, `reward_seconds`, `sampled_tokens`.
     """
 
     experience: Experience
+    groups: np.ndarray
     prompts: Sequence[Prompt]
     completions: Sequence[Sequence[Completion]]
     scores: Scores
@@ -68,21 +72,26 @@ class Collector:
 
     def score(self, rollout: Rollout, step: int) -> Collected:
         """A step's experience, from its completions, once they are there."""
-        batch = self.batches.of_step(step)
-        on_host = jax.device_get(rollout)
+        batch, groups = self.batches.of_step(step), self.batches.share.scored
+        on_host: Rollout = hosts.rows(rollout, groups)
         arrived = time.perf_counter()
+        prompts = [batch.prompts[i] for i in groups]
         completions = decode_completions(self.tokenizer, on_host)
-        scores = self.suite.score(completions, batch.prompts)
+        num_groups, group_size = rollout.stopped.shape
+        shape = (num_groups, group_size)
+        scores = score_groups(self.suite, completions, prompts, groups=groups, shape=shape)
         scored = time.perf_counter()
-        lengths = Lengths(jax.device_get(batch.lengths), on_host.mask.sum(axis=-1))
+        mine = (hosts.rows(batch.lengths, groups), on_host.mask.sum(axis=-1, dtype=np.int32))
+        *lengths, stopped = hosts.assemble((*mine, on_host.stopped), groups, num_groups)
+        lengths = Lengths(*lengths)
         layout = choose_layout(
             longest=int(lengths.completions.max()),
             fullest=int(fed(lengths.completions).max()),
-            group_size=lengths.completions.shape[1],
+            group_size=group_size,
             limit=rollout.tokens.shape[-1],
         )
         packed = pack(lengths.completions, layout) if layout.slots else None
-        rewards, reward_mask, packed = jax.device_put(
+        rewards, reward_mask, packed = hosts.place(
             (scores.rewards, scores.mask, packed), batch.tokens.sharding
         )
         experience = Experience(
@@ -96,8 +105,8 @@ class Collector:
             packed=packed,
         )
         measures = {
-            "truncated": float(1.0 - on_host.stopped.mean()),
+            "truncated": float(1.0 - stopped.mean()),
             "reward_seconds": scored - arrived,
             "sampled_tokens": float(lengths.completions.sum()),
         }
-        return Collected(experience, batch.prompts, completions, scores, lengths, measures)
+        return Collected(experience, groups, prompts, completions, scores, lengths, measures)

@@ -1,9 +1,18 @@
-"""Ctrl-C and SIGTERM ask the loop to stop after its step; a second one stops at once."""
+"""Ctrl-C and SIGTERM ask the loop to stop after its step; a second one stops at once.
+
+Of several processes all stop after the same step, whichever of them was asked: once a step they
+tell each other.
+"""
 
 import signal
 import threading
 from types import FrameType
 from typing import Self
+
+import jax
+import numpy as np
+
+from dvaojax.train import hosts
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,12 +37,18 @@ class Interrupts:
 
     def __init__(self):
         self._received: int | None = None
+        self._agreed: int | None = None
         self._before: dict[int, object] = {}
 
     @property
     def received(self) -> int | None:
-        """The signal's number; None while nobody asked."""
-        return self._received
+        """The signal's number; None while nobody asked, or not all processes know of it yet."""
+        return self._received if jax.process_count() == 1 else self._agreed
+
+    def agree(self) -> None:
+        """Tells the other processes, and hears what they received; all have to come here."""
+        received = hosts.gather(np.int32(self._received or 0))
+        self._agreed = int(received.max()) or None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():

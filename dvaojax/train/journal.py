@@ -125,16 +125,17 @@ class Journal:
 
 
 def samples(config: Config, collected: Collected, advantages: np.ndarray) -> list[Sample]:
-    """The first few completions of the step's first group, with all they were given."""
+    """The first few completions of the first group scored here, with all they were given."""
+    b = collected.groups[0]
     rewards = np.where(collected.scores.mask, collected.scores.rewards, np.nan)
 
     def sample(g: int, text: str) -> Sample:
-        values: list[Any] = [None if math.isnan(r) else float(r) for r in rewards[0, g]]
+        values: list[Any] = [None if math.isnan(r) else float(r) for r in rewards[b, g]]
         return Sample(
             prompt=collected.prompts[0].text,
             completion=text,
             rewards=dict(zip(config.objectives, values, strict=True)),
-            advantage=float(advantages[0, g]),
+            advantage=float(advantages[b, g]),
         )
 
     kept = collected.completions[0][: config.samples_per_step]

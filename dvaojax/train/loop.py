@@ -29,6 +29,7 @@ from dvaojax import files
 from dvaojax.config import Config
 from dvaojax.data.stream import PromptStream
 from dvaojax.evaluation.plots import plot_run
+from dvaojax.train import hosts
 from dvaojax.train.batches import Batches
 from dvaojax.train.clock import DeviceClock, Span
 from dvaojax.train.collect import Collector
@@ -71,7 +72,7 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
         earlier = 0.0 if progress is None else progress.seconds
         progress = _begin(session, collector, started) if progress is None else progress
         with Journal(session) as journal:
-            learn = _learner(session, collector, clock, journal)
+            learn = _learner(session, collector, clock, journal, interrupts)
             while progress.step < config.num_steps and interrupts.received is None:
                 progress = learn(progress)
                 seconds = earlier + time.perf_counter() - started
@@ -140,7 +141,11 @@ def _begin(session: Session, collector: Collector, started: float) -> Progress:
 
 
 def _learner(
-    session: Session, collector: Collector, clock: DeviceClock, journal: Journal
+    session: Session,
+    collector: Collector,
+    clock: DeviceClock,
+    journal: Journal,
+    interrupts: Interrupts,
 ) -> Callable[[Progress], Progress]:
     """One step of the run, from progress to progress."""
     config, program = session.config, session.program
@@ -162,6 +167,7 @@ def _learner(
         # The train step is donated the parameters that this dispatch reads: devices keep order.
         rollout, *in_flight = *progress.in_flight, ahead(progress, step + depth)
         collected = collector.score(rollout, step)
+        interrupts.agree()
         state, metrics, advantages = program.step(
             progress.state, collected.experience, progress.reference
         )
@@ -190,11 +196,13 @@ def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, A
         "before": progress.before,
         "after": after,
     }
-    # The pictures read the summary, and the summary tells how long they took.
-    files.write_json(session.directory.summary, summary)
-    pictures = plot_run(session.directory.path)
+    pictures = []
+    if hosts.is_first():  # the pictures read the summary, and the summary tells how long they took
+        files.write_json(session.directory.summary, summary)
+        pictures = plot_run(session.directory.path)
     summary["wall_seconds"] = seconds + time.perf_counter() - evaluating
-    files.write_json(session.directory.summary, summary)
+    if hosts.is_first():
+        files.write_json(session.directory.summary, summary)
     session.display.print("before  " + _in_words(progress.before))
     session.display.print("after   " + _in_words(after))
     session.display.print(

@@ -79,7 +79,7 @@ def make_program(
         UserError: the mesh does not fit the devices, the model or the batch.
     """
     mesh = _fitting_mesh(config, devices)
-    by_group = sharding.named(mesh, "group")
+    by_group, whole = sharding.named(mesh, "group"), sharding.named(mesh)
     constrain = partial(jax.lax.with_sharding_constraint, shardings=by_group)
     optimizer = make_optimizer(config.optimizer, config.num_updates)
 
@@ -99,12 +99,13 @@ def make_program(
         begin_warm_start=begin_warm_start,
         warm_start=warm_start,
         begin=jax.jit(begin, out_shardings=state_shardings),
-        sample=_sampler(config, config.sampling, config.group_size, by_group),
-        evaluate=_sampler(config, config.evaluation.sampling, config.evaluation.samples, by_group),
+        sample=_sampler(config, config.sampling, config.group_size, mesh),
+        evaluate=_sampler(config, config.evaluation.sampling, config.evaluation.samples, mesh),
         step=jax.jit(
             sharding.on_mesh(mesh, _step(config, optimizer, aggregator, constrain)),
             donate_argnums=0,
-            out_shardings=(state_shardings, None, None),
+            # What is written down is whole in every process.
+            out_shardings=(state_shardings, whole, whole),
         ),
         state_shapes=jax.tree.map(
             lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
@@ -186,24 +187,27 @@ def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Co
     )
     return (
         jax.jit(begin, out_shardings=shardings),
-        jax.jit(sharding.on_mesh(mesh, step), donate_argnums=0, out_shardings=(shardings, None)),
+        jax.jit(
+            sharding.on_mesh(mesh, step),
+            donate_argnums=0,
+            out_shardings=(shardings, sharding.named(mesh)),
+        ),
     )
 
 
-def _sampler(
-    config: Config, sampling: Sampling, group_size: int, by_group: NamedSharding
-) -> Sampler:
+def _sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh) -> Sampler:
+    """Brings the weights to where the sampler wants them, once, and samples."""
     tokenizer = config.task.tokenizer
 
-    @partial(jax.jit, out_shardings=by_group)
-    @partial(sharding.on_mesh, by_group.mesh)
+    @partial(jax.jit, out_shardings=sharding.named(mesh, "group"))
+    @partial(sharding.on_mesh, mesh, rules=sharding.SAMPLER_RULES[config.mesh.sampler])
     def sample(
         params: Params, prompt_tokens: Array, prompt_lengths: Array, key: Array, serials: Array
     ) -> Rollout:
         return rollout(
-            params,
-            prompt_tokens,
-            prompt_lengths,
+            sampler_params(params, config.model),
+            sharding.constrain(prompt_tokens, "group"),
+            sharding.constrain(prompt_lengths, "group"),
             completion_keys(key, serials, group_size=group_size),
             config=config.model,
             sampling=sampling,
@@ -213,6 +217,23 @@ def _sampler(
         )
 
     return sample
+
+
+def sampler_params(params: Params, config: models.ModelConfig) -> Params:
+    """The parameters as the sampler reads them: in the compute dtype, and laid out by its rules.
+
+    Inside the sampler's own program, so that what is gathered is gathered once, before the first
+    token, in the smaller dtype, and is freed with the last one. Norm scales keep their dtype, in
+    which they are used; where dtype and layout agree already, nothing is moved or copied.
+    """
+
+    def lay(path: tuple[Any, ...], leaf: Array) -> Array:
+        axes = models.logical_axes(path, leaf)
+        if any(axes):
+            leaf = leaf.astype(config.compute_dtype)
+        return sharding.constrain(leaf, *axes)
+
+    return jax.tree.map_with_path(lay, params)
 
 
 def _shardings(mesh: Mesh, tree: Any) -> Any:
@@ -225,36 +246,31 @@ def _fitting_mesh(config: Config, devices: Sequence[Any] | None) -> Mesh:
         mesh = sharding.make_mesh(config.mesh, devices)
     except ValueError as error:
         raise UserError(str(error)) from error
-    groups = mesh.shape["data"] * mesh.shape["fsdp"]
     model, learning = config.model, config.learning
     pieces = learning.mini_batches * learning.micro_batches
     warm_start, problems = config.warm_start, len(config.task.prompts("test"))
     demonstrations = warm_start.batch_size if warm_start.num_steps else 0
-    for what, size, axis, parts in (
+    sizes = (
         (
+            "group",
             "prompts_per_step / (learning.mini_batches x learning.micro_batches)",
             config.prompts_per_step // pieces,
-            "data x fsdp",
-            groups,
         ),
         (
+            "group",
             "warm_start.batch_size / warm_start.micro_batches",
             demonstrations // warm_start.micro_batches,
-            "data x fsdp",
-            groups,
         ),
-        (
-            "evaluation.num_prompts",
-            min(config.evaluation.num_prompts, problems),
-            "data x fsdp",
-            groups,
-        ),
-        ("model.width", model.width, "fsdp", mesh.shape["fsdp"]),
-        ("model.num_heads", model.num_heads, "tensor", mesh.shape["tensor"]),
-        ("model.num_kv_heads", model.num_kv_heads, "tensor", mesh.shape["tensor"]),
-        ("model.ff_width", model.ff_width, "tensor", mesh.shape["tensor"]),
-        ("model.vocab_size", model.vocab_size, "tensor", mesh.shape["tensor"]),
-    ):
-        if size % parts:
-            raise UserError(f"mesh: {what} = {size} does not divide over {axis} = {parts}")
+        ("group", "evaluation.num_prompts", min(config.evaluation.num_prompts, problems)),
+        ("embed", "model.width", model.width),
+        ("heads", "model.num_heads", model.num_heads),
+        ("kv_heads", "model.num_kv_heads", model.num_kv_heads),
+        ("ff", "model.ff_width", model.ff_width),
+        ("vocab", "model.vocab_size", model.vocab_size),
+    )
+    for rules in (sharding.RULES, sharding.SAMPLER_RULES[config.mesh.sampler]):
+        for axis, what, size in sizes:
+            axes, parts = sharding.num_parts(mesh, axis, rules)
+            if size % parts:
+                raise UserError(f"mesh: {what} = {size} does not divide over {axes} = {parts}")
     return mesh

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 from jax import Array
+from rich.console import Console
 
 from dvaojax import files, run_directory
 from dvaojax.checkpoint import Checkpoints
@@ -20,7 +21,9 @@ from dvaojax.metrics import Metrics, TensorBoard
 from dvaojax.models import Params
 from dvaojax.rewards import RewardSuite
 from dvaojax.run_directory import RunDirectory
+from dvaojax.train import hosts
 from dvaojax.train.program import Program, make_program
+from dvaojax.train.scoring import SharedSuite
 from dvaojax.train.warm_up import check_demonstrations
 from dvaojax.types import Rollout
 from dvaojax.wandb_logger import WandB
@@ -85,7 +88,7 @@ class Session:
     suite: RewardSuite
     checkpoints: Checkpoints
     metrics: Metrics
-    samples: files.JsonLines
+    samples: Metrics
     display: Display
 
     def key(self, purpose: int) -> Array:
@@ -129,12 +132,9 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
         import_extra("wandb", extra="wandb")
     check_demonstrations(config)
     path = runs / config.name
-    if start == "resume":
-        directory = run_directory.resume(path, config, may_differ=MAY_DIFFER)
-    else:
-        make = {"create": run_directory.create, "overwrite": run_directory.overwrite}[start]
-        directory = make(path, config)
+    directory = hosts.together(f"opening {path}", lambda: _open_directory(path, config, start))
     weights = [config.weights[name] for name in config.objectives]
+    console = Console(highlight=False, quiet=not hosts.is_first())
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(
             directory.checkpoints, keep_latest=config.checkpoints.keep_latest, best_metric=MERIT
@@ -146,9 +146,21 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
             suite=stack.enter_context(suite),
             checkpoints=stack.enter_context(checkpoints),
             metrics=stack.enter_context(_metrics(config, directory)),
-            samples=stack.enter_context(contextlib.closing(files.JsonLines(directory.samples))),
-            display=stack.enter_context(Display(config.objectives, weights, config.num_steps)),
+            samples=stack.enter_context(_samples(directory)),
+            display=stack.enter_context(
+                Display(config.objectives, weights, config.num_steps, console)
+            ),
         )
+
+
+def _open_directory(path: Path, config: Config, start: Start) -> RunDirectory:
+    """The run's directory, which the first process makes ready and the others find."""
+    if not hosts.is_first():
+        return RunDirectory(path)
+    if start == "resume":
+        return run_directory.resume(path, config, may_differ=MAY_DIFFER)
+    make = {"create": run_directory.create, "overwrite": run_directory.overwrite}[start]
+    return make(path, config)
 
 
 def evaluate_policy(
@@ -157,10 +169,12 @@ def evaluate_policy(
     """A policy on the task's held-out problems; every call draws with the run's same keys."""
 
     def sample(tokens, lengths, serials):
-        tokens, lengths, serials = jax.device_put((tokens, lengths, serials), program.by_group)
-        return program.evaluate(params, tokens, lengths, _key(config, 3), serials)
+        arrays = hosts.place((tokens, lengths, serials), program.by_group)
+        tokens, lengths, serials = arrays
+        return hosts.whole(program.evaluate(params, tokens, lengths, _key(config, 3), serials))
 
-    return evaluate(config.task, suite, sample, num_prompts=config.evaluation.num_prompts)
+    shared = SharedSuite(suite)
+    return evaluate(config.task, shared, sample, num_prompts=config.evaluation.num_prompts)
 
 
 def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
@@ -202,7 +216,15 @@ def make_suite(config: Config) -> RewardSuite:
         raise UserError(f"rewards.workers={settings.workers}: {error}") from error
 
 
+def _samples(directory: RunDirectory) -> Metrics:
+    """Where completions are kept; nowhere in any process but the first."""
+    return Metrics([files.JsonLines(directory.samples)] if hosts.is_first() else [])
+
+
 def _metrics(config: Config, directory: RunDirectory) -> Metrics:
+    """Where rows are kept; nowhere in any process but the first."""
+    if not hosts.is_first():
+        return Metrics([])
     sinks: list[Any] = [files.JsonLines(directory.metrics), TensorBoard(directory.tensorboard)]
     if config.wandb_project:
         described = run_directory.config_to_json(config)

@@ -3,8 +3,6 @@
 import random
 from collections.abc import Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dvaojax.config import Config
@@ -13,6 +11,7 @@ from dvaojax.data.text import encode_prompts, pad_tokens
 from dvaojax.display import Display
 from dvaojax.learning.warm_start import Demonstrations
 from dvaojax.models import Params
+from dvaojax.train import hosts
 from dvaojax.train.failures import stop_if_not_finite
 from dvaojax.train.program import Program
 from dvaojax.types import Prompt, TaskWithDemonstrations
@@ -29,8 +28,8 @@ def warm_up(config: Config, program: Program, params: Params, display: Display) 
         return params
     learner = program.begin_warm_start(params)
     for step, (prompts, texts) in enumerate(_demonstrations(config)):
-        batch = _encode(config, prompts, texts)
-        learner, metrics = program.warm_start(learner, jax.device_put(batch, program.by_group))
+        batch = Demonstrations(*hosts.place(_encode(config, prompts, texts), program.by_group))
+        learner, metrics = program.warm_start(learner, batch)
         if step % 50 == 0 or step == settings.num_steps - 1:
             stop_if_not_finite(
                 f"warm start {step + 1}",
@@ -66,11 +65,14 @@ def _demonstrations(config: Config) -> Iterator[tuple[list[Prompt], list[str]]]:
         yield prompts, [task.demonstration(prompt, generator) for prompt in prompts]
 
 
-def _encode(config: Config, prompts: Sequence[Prompt], texts: Sequence[str]) -> Demonstrations:
-    """Prompts and their completions as arrays, the stop token behind each completion."""
+def _encode(
+    config: Config, prompts: Sequence[Prompt], texts: Sequence[str]
+) -> tuple[np.ndarray, ...]:
+    """Prompts and their completions as the arrays of `Demonstrations`, the stop token behind each
+    completion."""
     task, tokenizer, width = config.task, config.task.tokenizer, config.max_new_tokens
     prompt_tokens, prompt_lengths = encode_prompts(tokenizer, prompts, width=task.max_prompt_length)
     rows = [[*tokenizer.encode(text), tokenizer.stop_tokens[0]] for text in texts]
     tokens, lengths = pad_tokens(rows, tokenizer, width=width, limit="max_new_tokens")
     mask = np.arange(width)[None] < lengths[:, None]
-    return Demonstrations(*map(jnp.asarray, (prompt_tokens, prompt_lengths, tokens, mask)))
+    return prompt_tokens, prompt_lengths, tokens, mask

@@ -99,6 +99,19 @@ PLAIN = miniature(checkpoints={"every": 4})
 # One step off-policy.
 AHEAD = dataclasses.replace(EPOCHS, pipeline_depth=1)
 
+# Eight groups on eight devices, of one process or of several.
+SPREAD = dataclasses.replace(
+    miniature(
+        prompts_per_step=8,
+        mesh={"fsdp": 2},
+        warm_start={"num_steps": 2, "batch_size": 8},
+        evaluation={"num_prompts": 8},
+        checkpoints={"every": 3},
+    ),
+    num_steps=4,
+    pipeline_depth=1,
+)
+
 
 def remembering(config):
     """Running means of the rewards as a baseline, and noise: state and key both matter."""
@@ -145,10 +158,10 @@ def quick_programs() -> Iterator[None]:
     """Runs on one device that learn with `pair_logprobs` and compile each sampler but once."""
     make, made = program._sampler, {}
 
-    def sampler(config, sampling, group_size, by_group):
+    def sampler(config, sampling, group_size, mesh):
         key = (config.model, config.max_new_tokens, config.task, sampling, group_size)
         if key not in made:
-            made[key] = make(config, sampling, group_size, by_group)
+            made[key] = make(config, sampling, group_size, mesh)
         return made[key]
 
     with (

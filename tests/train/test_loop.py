@@ -292,7 +292,10 @@ def test_invariants_are_checked_with_the_knobs_that_were_set(no_pictures, tmp_pa
 def test_numbers_that_stay_infinite_stop_the_run_after_as_many_updates_as_allowed(
     no_pictures, tmp_path
 ):
-    config = dataclasses.replace(QUICK, num_steps=9, max_skipped_in_a_row=2)
+    checkpoints = dataclasses.replace(QUICK.checkpoints, keep_latest=9)
+    config = dataclasses.replace(
+        QUICK, num_steps=9, max_skipped_in_a_row=2, checkpoints=checkpoints
+    )
     score = Collector.score
 
     def poisoned(self, rollout, step):
@@ -364,7 +367,7 @@ class Unsendable(Digits):
     [
         (miniature(aggregator="dvoa"), "did you mean 'dvao'"),
         (miniature(sampling={"top_k": 3}), "^sampling: "),
-        (miniature(mesh={"data": 3}), "^mesh data=3"),
+        (miniature(mesh={"data": 3}), "^mesh replica=1 x data=3"),
         (
             miniature(task=Unsendable(), weights={"digits": 1.0}, rewards={"workers": 1}),
             "^rewards.workers=1: ",

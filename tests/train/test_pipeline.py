@@ -16,6 +16,7 @@ from dvaojax.rewards import RewardError
 from dvaojax.rewards.suite import Scores
 from dvaojax.train import TrainingError, loop
 from dvaojax.train.clock import DeviceClock
+from dvaojax.train.interrupts import Interrupts
 from dvaojax.train.journal import Journal
 from dvaojax.train.session import Progress
 from dvaojax.train.utilisation import peak_flops, step_flops
@@ -102,7 +103,7 @@ class Stage:
         progress = Progress(state, None, in_flight, 0, {}, 0.0)
         with DeviceClock() as clock, journal_class(self) as journal:
             add, journal.add = journal.add, lambda step: (self.steps.append(step), add(step))
-            learn = loop._learner(self, collector, clock, journal)
+            learn = loop._learner(self, collector, clock, journal, Interrupts())
             while progress.step < self.config.num_steps:
                 progress = learn(progress)
             journal.flush()

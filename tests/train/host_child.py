@@ -1,0 +1,130 @@
+"""One of several processes, each with its share of eight CPU devices.
+
+python host_child.py PORT PROCESSES INDEX exchange
+python host_child.py PORT PROCESSES INDEX run RUNS START [--signal-at STEP]
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from unittest import mock
+
+import jax
+import miniature
+import numpy as np
+from run_child import INTERRUPTED
+
+from dvaojax import sharding
+from dvaojax.rewards import RewardError, RewardSuite
+from dvaojax.train import Interrupted, TrainingError, hosts, loop, train
+from dvaojax.train.interrupts import Interrupts
+from dvaojax.train.journal import Journal
+from dvaojax.train.scoring import SharedSuite, score_groups
+from dvaojax.types import Completion, Prompt
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("processes", type=int)
+    parser.add_argument("index", type=int)
+    parser.add_argument("what", choices=["exchange", "run"])
+    parser.add_argument("runs", type=Path, nargs="?")
+    parser.add_argument("start", choices=["create", "resume"], nargs="?")
+    parser.add_argument("--signal-at", type=int)
+    arguments = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", 8 // arguments.processes)
+    if arguments.processes > 1:
+        address = f"127.0.0.1:{arguments.port}"
+        jax.distributed.initialize(address, arguments.processes, arguments.index)
+    return exchange() if arguments.what == "exchange" else run(arguments)
+
+
+def exchange() -> int:
+    """Prints, as JSON, what this process holds and what it learns from the other."""
+    mesh = sharding.make_mesh(sharding.MeshConfig(data=4, tensor=2))
+    spread = sharding.make_mesh(sharding.MeshConfig(data=1, tensor=8))
+    by_group = sharding.named(mesh, "group")
+    me = jax.process_index()
+    told = {
+        "shares": [
+            [part.tolist() for part in hosts.share(sharding.named(m, "group"), 8)]
+            for m in (mesh, spread)
+        ]
+    }
+    share = hosts.share(by_group, 8)
+    ours = np.full((8, 3), -1, np.int32)
+    ours[share.held] = share.held[:, None]  # what a process does not hold it need not know
+    placed = hosts.place(ours, by_group)
+    told["rows"] = hosts.rows(placed, share.scored).tolist()
+    told["whole"] = hosts.whole(placed).tolist()
+    told["gathered"] = hosts.gather(np.int32(10 + me)).tolist()
+
+    def failing():
+        if me == 1:
+            raise RewardError("here")
+
+    for attempt in (lambda: hosts.together("scoring", failing), lambda: score(share, failing=me)):
+        try:
+            attempt()
+        except (RewardError, TrainingError) as error:
+            told.setdefault("failures", []).append(f"{type(error).__name__}: {error}")
+    told["rewards"] = score(share, failing=None)
+    with Interrupts() as interrupts:
+        told["asked"] = []
+        for step in (1, 2, 3):
+            if step == 2 and me == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            before = interrupts.received
+            interrupts.agree()
+            told["asked"].append([before, interrupts.received])
+    print(json.dumps(told))
+    return 0
+
+
+def score(share: hosts.Share, *, failing: int | None) -> list:
+    """The rewards of eight groups of one, each the length of its completion; ragged on purpose."""
+
+    def length(completion, reference):
+        if failing == 1 and reference == 7:
+            raise ValueError("seven")
+        return len(completion.text) if reference % 3 else None
+
+    def groups(indices):
+        prompts = [Prompt("?", int(i), int(i)) for i in indices]
+        return [[Completion("x" * (9 * int(i)), (1,), True)] for i in indices], prompts
+
+    suite = RewardSuite({"length": length})
+    scores = score_groups(suite, *groups(share.scored), groups=share.scored, shape=(8, 1))
+    again = SharedSuite(suite).score(*groups(range(8)))
+    np.testing.assert_array_equal(again.rewards, scores.rewards)
+    np.testing.assert_array_equal(again.mask, scores.mask)
+    return np.where(scores.mask, scores.rewards, -1.0).ravel().tolist()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """A training run; the last process gets a signal of which the others know nothing."""
+    add = Journal.add
+
+    def watched(self, step):
+        add(self, step)
+        if step.number == arguments.signal_at and jax.process_index() == jax.process_count() - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with (
+        mock.patch.object(Journal, "add", watched),
+        mock.patch.object(loop, "plot_run", return_value=[]),
+    ):
+        try:
+            train(miniature.SPREAD, arguments.runs, start=arguments.start)
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
