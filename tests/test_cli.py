@@ -176,6 +176,7 @@ def test_settings_are_listed_as_they_are_taken(capsys):
         ("train --set aggregator=dvoa", "unknown aggregator 'dvoa'; did you mean 'dvao'?"),
         ("train --set aggregator_options=dof=1", "dvao has no knob 'dof'; did you mean 'ddof'?"),
         ("train --set aggregator_options=ddof=x", "aggregator_options: 'ddof=x' is not ddof=<int>"),
+        ("train --distributed", "--distributed: "),
         ("train --set mesh.tensor=3", "data=-1 x fsdp=1 x tensor=3 does not fit 8 device(s)"),
         ("train --set prompts_per_step=33", "prompts_per_step=33 does not divide into"),
         ("train --set weights.bravity=1", "the nearest is weights.brevity"),
