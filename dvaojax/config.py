@@ -15,6 +15,7 @@ from dvaojax.learning.policy_loss import LossConfig
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.models import ModelConfig
+from dvaojax.rollout import MAX_STAGES
 from dvaojax.sampling import Sampling
 from dvaojax.sharding import MeshConfig
 from dvaojax.tasks.arithmetic import Arithmetic
@@ -105,6 +106,8 @@ class Config:
         prompts_per_step: `B`.
         group_size: `G`, completions per prompt.
         max_new_tokens: `T`, the stop token included.
+        rollout_stages: stages of a rollout, in which caches grow and ended completions are left
+            out; each is compiled anew, so that 1 compiles quickest and 4 samples fastest.
         pipeline_depth: steps that sampling runs ahead of learning. 0 is strictly on-policy; at 1
             the completions of one step are scored while the devices sample the next, and every
             step learns from completions of the parameters before the last update.
@@ -137,6 +140,7 @@ class Config:
     prompts_per_step: int = 32
     group_size: int = 8
     max_new_tokens: int = 48
+    rollout_stages: int = MAX_STAGES
     pipeline_depth: int = 0
     sampling: Sampling = Sampling()
     model: ModelConfig = ModelConfig(
@@ -289,7 +293,8 @@ def _check_model(config: Config) -> None:
 
 
 def _check_batch(config: Config) -> None:
-    for key in ("num_steps", "prompts_per_step", "group_size", "max_new_tokens"):
+    sizes = ("num_steps", "prompts_per_step", "group_size", "max_new_tokens", "rollout_stages")
+    for key in sizes:
         if getattr(config, key) < 1:
             raise UserError(f"{key}={getattr(config, key)} must be at least 1")
     pieces = config.learning.mini_batches * config.learning.micro_batches

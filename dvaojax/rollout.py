@@ -20,6 +20,9 @@ from dvaojax.models.config import ModelConfig
 from dvaojax.sampling import Sampling, log_distribution, sample_token
 from dvaojax.types import Rollout
 
+MAX_STAGES = 4
+MIN_STAGE = 16  # tokens; shorter stages cost more to compile than they save
+
 
 def completion_keys(key: Array, serials: Array, *, group_size: int) -> Array:
     """One random key per completion.
@@ -51,6 +54,7 @@ def rollout(
     stop_tokens: tuple[int, ...],
     pad_token: int,
     limits: Array | None = None,
+    max_stages: int = MAX_STAGES,
 ) -> Rollout:
     """Samples a group of completions for each prompt.
 
@@ -68,6 +72,7 @@ def rollout(
         limits: `[B, G]` int, how many tokens each completion may have, at most `max_new_tokens`,
             which is what all may have by default. With 0 there is no completion in that place:
             groups of unequal size are drawn in one program.
+        max_stages: stages of the rollout at most, see `stages`; 1 compiles quickest.
 
     Returns:
         The completions; log-probabilities are those of the distribution each token was drawn
@@ -92,7 +97,7 @@ def rollout(
         return draw(state._replace(caches=caches), ready.logits(hidden))
 
     state = draw(_start(keys, limits, length=max_new_tokens, pad_token=pad_token), first_logits)
-    for stage in stages(max_new_tokens, keys.shape[1]):
+    for stage in stages(max_new_tokens, keys.shape[1], max_stages):
         state = _run(stage, turn, state, config)
     return state.rollout
 
@@ -110,22 +115,18 @@ class Stage(NamedTuple):
     group_sizes: tuple[int, ...]
 
 
-def stages(max_new_tokens: int, group_size: int) -> list[Stage]:
+def stages(max_new_tokens: int, group_size: int, max_stages: int = MAX_STAGES) -> list[Stage]:
     """The stages of a rollout: each is as long as all before it.
 
     A cache that stood in full from the start would be read in full at every token, and completions
     that have ended would go on being computed until the last one ends.
     """
     bounds = [max_new_tokens]
-    while len(bounds) < MAX_STAGES and bounds[0] >= 2 * MIN_STAGE:
+    while len(bounds) < max_stages and bounds[0] >= 2 * MIN_STAGE:
         bounds.insert(0, -(-bounds[0] // 2))
     quarters = {-(-group_size * quarter // 4) for quarter in (1, 2, 4)}
     sizes = tuple(sorted(quarters, reverse=True))
     return [Stage(until, sizes if i else (group_size,)) for i, until in enumerate(bounds)]
-
-
-MAX_STAGES = 4
-MIN_STAGE = 16  # tokens; shorter stages cost more to compile than they save
 
 
 class _Loop(NamedTuple):

@@ -18,11 +18,11 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 KNOBS = {"sampling": Sampling(), "max_new_tokens": 16, "pad_token": 0}
 
 
-def make_sample(*, stop_tokens=()):
+def make_sample(*, stop_tokens=(), max_stages=module.MAX_STAGES):
     """Two prompts, four completions each, as a function of their limits."""
     prompts, lengths = random_prompts(2)
     keys = completion_keys(jax.random.key(3), np.arange(2), group_size=4)
-    knobs = {"config": QWEN3, "stop_tokens": stop_tokens, **KNOBS}
+    knobs = {"config": QWEN3, "stop_tokens": stop_tokens, "max_stages": max_stages, **KNOBS}
 
     @jax.jit
     def run(params, limits):
@@ -61,11 +61,9 @@ def test_limits_cut_completions_and_change_no_token(sample, limits):
 
 
 def test_in_stages_as_in_one_piece(monkeypatch):
-    monkeypatch.setattr(module, "MAX_STAGES", 1)
-    expected = make_sample(stop_tokens=(3, 9))(LIMITS["all in full"])
-    monkeypatch.setattr(module, "MAX_STAGES", 3)
     monkeypatch.setattr(module, "MIN_STAGE", 2)
-    actual = make_sample(stop_tokens=(3, 9))(LIMITS["all in full"])
+    expected = make_sample(stop_tokens=(3, 9), max_stages=1)(LIMITS["all in full"])
+    actual = make_sample(stop_tokens=(3, 9), max_stages=3)(LIMITS["all in full"])
     assert np.ptp(expected.mask.sum(axis=-1)) > 4  # some go on where others have stopped
     for name in ("tokens", "mask", "stopped"):
         np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name))

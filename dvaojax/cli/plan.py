@@ -69,7 +69,8 @@ def _config(arguments: argparse.Namespace) -> Config:
         config = dataclasses.replace(config, model=_model(arguments.model))
     # Neither half of a step depends on it, and it need not divide over a mesh that is yet to come.
     evaluation = EvaluationConfig(num_prompts=config.prompts_per_step)
-    config = dataclasses.replace(config, evaluation=evaluation)
+    # Every stage of a rollout is compiled anew; the last, in full width, is what needs most.
+    config = dataclasses.replace(config, evaluation=evaluation, rollout_stages=1)
     return overrides.apply(config, arguments.changes)
 
 

@@ -16,6 +16,7 @@ from dvaojax.models.decoder import Decoder
 from dvaojax.models.layers import Layer, Matrices, rotation
 from dvaojax.models.logprobs import to_logits
 from dvaojax.models.places import columns, within
+from dvaojax.sharding import constrain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ class UnrolledDecoder:
         positions = jnp.broadcast_to((prompt_lengths + column)[:, None], tokens.shape)
         by = rotation(positions.reshape(-1), self.decoder.config)
         seen = (columns(caches[0].keys.shape[-1]) <= column)[None]  # one query, all columns
-        x, filled = self.decoder.embed(tokens.reshape(-1)), []
+        x, filled = constrain(self.decoder.embed(tokens.reshape(-1)), "group"), []
         for layer, matrices, prompt_cache, cache in zip(
             self.layers, self.matrices, prompt_caches, caches, strict=True
         ):
@@ -81,7 +82,14 @@ class UnrolledDecoder:
 
 
 def unrolled(decoder: Decoder) -> UnrolledDecoder:
-    """The decoder as a loop over tokens takes it."""
+    """The decoder as a loop over tokens takes it: what fsdp splits is gathered here, once."""
     layers = decoder.unstacked()
-    matrices = tuple(layer.matrices() for layer in layers)
+    matrices = tuple(
+        Matrices(*(constrain(m, *axes) for m, axes in zip(layer.matrices(), _AXES, strict=True)))
+        for layer in layers
+    )
     return UnrolledDecoder(decoder, layers, matrices, decoder.output_matrix())
+
+
+# The logical axes of `Matrices` while it decodes: D is whole.
+_AXES = ((None, "kv_heads"), ("heads", None), (None, None, "ff"), ("ff", None))

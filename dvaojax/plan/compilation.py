@@ -19,12 +19,14 @@ from dvaojax.plan.job import Job
 from dvaojax.train.program import Program, make_program
 from dvaojax.types import Experience
 
-# libtpu would ask the cloud which machine this is, and write logs: here it only compiles.
+# libtpu would ask the cloud which machine this is, write logs, and keep every other process out;
+# here it only compiles, and no chip is touched.
 _ALONE = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_LOG_DIR": "disabled",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
 

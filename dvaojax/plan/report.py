@@ -139,6 +139,7 @@ def _notes(plan: Plan, rollout: Half, training: Half, *, steps: int | None) -> l
         *lines,
         "Every completion is taken to reach the limit; rewards, evaluation and the host's time "
         "are left out.",
+        f"The rollout is compiled with rollout_stages={plan.job.config.rollout_stages}.",
         "The roofline is the least that the chip's peak rates allow. The compiler's estimate adds "
         "up its cycles, loops multiplied, without collectives.",
     ]

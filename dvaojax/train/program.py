@@ -214,6 +214,7 @@ def _sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh) ->
             max_new_tokens=config.max_new_tokens,
             stop_tokens=tuple(tokenizer.stop_tokens),
             pad_token=tokenizer.pad_token,
+            max_stages=config.rollout_stages,
         )
 
     return sample
