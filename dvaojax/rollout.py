@@ -107,8 +107,8 @@ class Stage(NamedTuple):
 
     Attributes:
         until: the columns it fills end here; caches hold so many tokens meanwhile.
-        group_sizes: the numbers of completions of a group that it can work on, falling. The
-            smallest is taken that holds what is unfinished in every group.
+        group_sizes: the numbers of completions of a group that it can work on, falling. At any
+            time it works on the smallest that holds what is unfinished in every group.
     """
 
     until: int
@@ -178,20 +178,30 @@ def _run(stage: Stage, turn: Callable[[_Loop], _Loop], state: _Loop, config: Mod
         state = state._replace(caches=empty)
     state = state._replace(caches=tuple(cache.grown(stage.until) for cache in state.caches))
 
-    def goes_on(state: _Loop) -> Array:
-        return (state.column < stage.until) & jnp.any(state.active)
+    def goes_on(state: _Loop, *, fewest: int = 0) -> Array:
+        return (state.column < stage.until) & (_largest(state) > fewest)
 
-    def with_all(state: _Loop) -> _Loop:
-        return lax.while_loop(goes_on, turn, state)
-
-    def with_few(size: int, state: _Loop) -> _Loop:
+    def with_size(size: int, fewer: int, state: _Loop) -> _Loop:
+        """Turns for `size` members of every group, until `fewer` would do."""
+        going = partial(goes_on, fewest=fewer)
+        if size == group:
+            return lax.while_loop(going, turn, state)
         members = jnp.argsort(~state.active, axis=1, stable=True)[:, :size]
-        return _put_back(state, with_all(_taken(state, members)), members)
+        return _put_back(state, lax.while_loop(going, turn, _taken(state, members)), members)
 
-    branches = [partial(with_few, size) if size < group else with_all for size in stage.group_sizes]
-    largest = jnp.max(jnp.sum(state.active, axis=1))
-    fits = jnp.array([largest <= size for size in stage.group_sizes])
-    return lax.switch(jnp.sum(fits) - 1, branches, state)
+    sizes = stage.group_sizes
+    branches = list(map(partial(partial, with_size), sizes, (*sizes[1:], 0)))
+
+    def in_the_smallest(state: _Loop) -> _Loop:
+        fitting = jnp.sum(_largest(state) <= jnp.array(sizes))
+        return lax.switch(fitting - 1, branches, state)
+
+    return lax.while_loop(goes_on, in_the_smallest, state)
+
+
+def _largest(state: _Loop) -> Array:
+    """How many completions of a group go on, in the group where most do."""
+    return jnp.max(jnp.sum(state.active, axis=1))
 
 
 def _taken(state: _Loop, members: Array) -> _Loop:

@@ -26,6 +26,7 @@ from workload import WARM_UP, Workload
 import dvaojax
 from dvaojax import models
 from dvaojax.aggregators import dvao, stateless
+from dvaojax.data.packing import Layout, choose_layout, fed, pack
 from dvaojax.data.text import decode_completions
 from dvaojax.learning.gradients import init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
@@ -53,6 +54,7 @@ class System(NamedTuple):
         prompts: `[steps, B, P]` int32.
         limits: `[steps, B, G]` int32, tokens of each completion.
         completion_length: `T`.
+        layouts: how each step's completions are laid out for the update, as a run chooses it.
         words: the tokenizer.
     """
 
@@ -61,6 +63,7 @@ class System(NamedTuple):
     prompts: np.ndarray
     limits: np.ndarray
     completion_length: int
+    layouts: list[Layout]
     words: Words
 
 
@@ -79,6 +82,7 @@ def main() -> None:
     if workload.weights:
         save_weights(state.learner.params, workload.weights)
     logprob = probe(model, state.learner.params, workload)
+    state = compile_layouts(system, state)
     times = []
     for index in range(len(workload.prompts)):
         state, seconds = PARTS[arguments.part](system, state, index)
@@ -157,9 +161,27 @@ def begin(
         prompts=np.asarray(workload.prompts, np.int32),
         limits=np.asarray(workload.limits, np.int32),
         completion_length=workload.completion_length,
+        layouts=[layout_of(of_step, workload) for of_step in np.asarray(workload.limits)],
         words=Words(model.vocab_size),
     )
     return system, first_state(jax.random.key(0))
+
+
+def layout_of(lengths: np.ndarray, workload: Workload) -> Layout:
+    """The layout of completions `[B, G]` tokens long."""
+    return choose_layout(
+        longest=int(lengths.max()),
+        fullest=int(fed(lengths).max()),
+        group_size=workload.group_size,
+        limit=workload.completion_length,
+    )
+
+
+def compile_layouts(system: System, state: TrainState) -> TrainState:
+    """The state after an update in every layout, so that no timed step compiles one."""
+    for layout in dict.fromkeys(system.layouts):
+        state = _update(system, state, _invented(system, system.layouts.index(layout)))
+    return state
 
 
 def whole_step(system: System, state: TrainState, index: int) -> tuple[TrainState, Seconds]:
@@ -170,7 +192,7 @@ def whole_step(system: System, state: TrainState, index: int) -> tuple[TrainStat
     ended = time.perf_counter()
     rewards = _rewards(system.words, on_host)
     scored = time.perf_counter()
-    state = _update(system, state, _experience(system.prompts[index], sampled, rewards))
+    state = _update(system, state, _experience(system, index, sampled, rewards))
     updated = time.perf_counter()
     return state, {"rollout": ended - started, "reward": scored - ended, "train": updated - scored}
 
@@ -257,18 +279,21 @@ def _invented(system: System, index: int) -> Experience:
         stopped=jnp.zeros(limits.shape, bool),
     )
     rewards = rng.normal(size=(*limits.shape, len(REWARDS))).astype(np.float32)
-    return _experience(system.prompts[index], sampled, rewards)
+    return _experience(system, index, sampled, rewards)
 
 
-def _experience(prompts: np.ndarray, sampled: Rollout, rewards: np.ndarray) -> Experience:
+def _experience(system: System, index: int, sampled: Rollout, rewards: np.ndarray) -> Experience:
+    prompts, layout = system.prompts[index], system.layouts[index]
+    packed = pack(system.limits[index], layout) if layout.slots else None
     return Experience(
         prompt_tokens=jnp.asarray(prompts),
         prompt_lengths=jnp.full(len(prompts), prompts.shape[1], jnp.int32),
-        completion_tokens=sampled.tokens,
-        completion_mask=sampled.mask,
-        logprobs=sampled.logprobs,
+        completion_tokens=sampled.tokens[..., : layout.width],
+        completion_mask=sampled.mask[..., : layout.width],
+        logprobs=sampled.logprobs[..., : layout.width],
         rewards=jnp.asarray(rewards),
         reward_mask=jnp.ones(rewards.shape, bool),
+        packed=jax.tree.map(jnp.asarray, packed),
     )
 
 
