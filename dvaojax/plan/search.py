@@ -1,5 +1,6 @@
 """Layouts of a job: which there are, and in what order to try them."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from dvaojax.models.config import REMAT
@@ -22,11 +23,13 @@ def layouts(job: Job) -> list[Job]:
 
 
 def meshes(job: Job) -> list[MeshConfig]:
-    """Every factorisation of the slice into data, fsdp and tensor."""
+    """Every factorisation of the slice into data, fsdp and tensor; one slice has no replicas."""
     chips = job.slice.num_chips
     divisors = [count for count in range(1, chips + 1) if chips % count == 0]
     return [
-        MeshConfig(data=chips // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
+        dataclasses.replace(
+            job.config.mesh, replica=1, data=chips // (fsdp * tensor), fsdp=fsdp, tensor=tensor
+        )
         for tensor in divisors
         for fsdp in divisors
         if chips % (fsdp * tensor) == 0

@@ -78,4 +78,4 @@ def test_json_of_what_does_not_fit_holds_what_would():
     assert not found["fits"]
     assert found["rollout"] is None
     assert found["training"]["needed"] == 120 * GIB
-    assert found["would_fit"]["layout"].startswith("mesh.data=2 mesh.fsdp=32")
+    assert found["would_fit"]["layout"].startswith("mesh.replica=1 mesh.data=2 mesh.fsdp=32")
