@@ -8,6 +8,9 @@ import jax
 
 FLOATS = ("float32", "bfloat16", "float64")
 
+# How training attention is computed; "auto" is by platform and shape (`attention.choice`).
+ATTENTION = ("auto", "blocks", "splash")
+
 # What becomes of a layer's body before it is scanned, by the name the configuration gives. A scan
 # keeps the recomputation apart from the first computation by itself.
 REMAT: Mapping[str, Callable] = {
@@ -38,6 +41,8 @@ class ModelConfig:
             Norms, softmax, rotary angles and logits are computed in float32 at least.
         remat: "none" keeps activations for the backward pass, "layer" keeps the layers' inputs
             alone and computes the rest again.
+        attention: how training attention is computed; "splash" is a TPU's kernel, which other
+            platforms interpret slowly, and the result is the same.
 
     Raises:
         ValueError: a size is not positive, sizes do not fit together, or a name is unknown.
@@ -58,10 +63,16 @@ class ModelConfig:
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
     remat: str = "none"
+    attention: str = "auto"
 
     def __post_init__(self):
         self._check_numbers()
-        for name, known in (("param_dtype", FLOATS), ("compute_dtype", FLOATS), ("remat", REMAT)):
+        for name, known in (
+            ("param_dtype", FLOATS),
+            ("compute_dtype", FLOATS),
+            ("remat", REMAT),
+            ("attention", ATTENTION),
+        ):
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f"model.{name}={value!r} is none of: {', '.join(known)}")

@@ -166,11 +166,8 @@ class Decoder(nnx.Module):
         positions = jnp.concatenate([before, prompt_lengths[:, None] + offsets], axis=1)
         rows = jnp.concatenate([prompt_tokens, tokens], axis=1)
         prompt_where = within(prompt_lengths, width)
-        hidden, _ = self._scan(
-            lambda *projected: (attend(*projected, prompt_where=prompt_where), None),
-            rows,
-            positions,
-        )
+        attend = partial(attend, prompt_where=prompt_where, implementation=self.config.attention)
+        hidden, _ = self._scan(lambda *projected: (attend(*projected), None), rows, positions)
         last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
         return self.norm(last[:, 0]), self.norm(hidden[:, width:])
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def block_size(request, monkeypatch):
     """Many blocks, and pieces of them, out of rows that are short enough for the loops."""
     if request.param == "many blocks":
-        monkeypatch.setattr(tiles, "SCORES_AT_ONCE", 40)
+        monkeypatch.setitem(tiles.SCORES_AT_ONCE, "cpu", 40)
         monkeypatch.setattr(tiles, "FEWEST_ROWS", 6)
         monkeypatch.setattr(blocks, "FEWEST_TOKENS", 3)
         monkeypatch.setattr(blocks, "MOST_BLOCKS", 3)

@@ -30,6 +30,7 @@ CHANGES = {
     "param_dtype": "bfloat16",
     "compute_dtype": "bfloat16",
     "remat": "layer",
+    "attention": "blocks",
 }
 
 
@@ -49,8 +50,9 @@ def test_every_field_has_a_change():
     assert set(CHANGES) == {field.name for field in dataclasses.fields(QWEN3)}
 
 
-# What remat changes is what is held, see test_stacking.py.
-@pytest.mark.parametrize("field", sorted(set(CHANGES) - {"remat"}))
+# What remat changes is what is held, see test_stacking.py; what attention changes is who computes,
+# see test_attention_splash.py.
+@pytest.mark.parametrize("field", sorted(set(CHANGES) - {"remat", "attention"}))
 def test_changing_a_field_changes_the_parameters_or_the_logits(field, base):
     config = dataclasses.replace(QWEN3, **{field: CHANGES[field]})
     params = random_params(config)
@@ -75,6 +77,7 @@ def test_changing_a_field_changes_the_parameters_or_the_logits(field, base):
         ({"param_dtype": "float16"}, r"param_dtype='float16' is none of: float32, bfloat16"),
         ({"compute_dtype": "int8"}, r"compute_dtype='int8' is none of"),
         ({"remat": "full"}, r"remat='full' is none of: none, layer"),
+        ({"attention": "flash"}, r"attention='flash' is none of: auto, blocks, splash"),
     ],
 )
 def test_what_cannot_be_a_decoder_is_refused(change, message):

@@ -31,11 +31,13 @@ class Layout(NamedTuple):
         lines: what follows stands in this many lines of `S` tokens that do not see each other: `G`
             completions, or 1 where they are packed.
         longest: no completion is longer.
+        at_once: scores held at once.
     """
 
     prompt: int
     lines: int
     longest: int
+    at_once: int
 
 
 class Seen(NamedTuple):
@@ -78,11 +80,21 @@ def _forward(queries: Array, keys: Array, values: Array, seen: Seen, layout: Lay
     """The result, and what the backward pass needs."""
     split = partial(_split, width=layout.prompt)
     q, k, v = (split(x) for x in _by_head(queries, keys, values))
-    attended = _attend_to_past(q[0], k[0], v[0], seen.prompts, layout.prompt)
+    at_once = layout.at_once
+    attended = attend_to_past(
+        q[0], k[0], v[0], seen.prompts, longest=layout.prompt, at_once=at_once
+    )
     if queries.shape[1] > layout.prompt:
         apart = partial(_apart, lines=layout.lines)
-        shared = tiles.attend(q[1], k[0], v[0], seen.shared)
-        own = _attend_to_past(apart(q[1]), apart(k[1]), apart(v[1]), seen.own, layout.longest)
+        own = attend_to_past(
+            apart(q[1]),
+            apart(k[1]),
+            apart(v[1]),
+            seen.own,
+            longest=layout.longest,
+            at_once=at_once,
+        )
+        shared = tiles.attend(q[1], k[0], v[0], seen.shared, at_once=at_once)
         merged = tiles.merge(shared, jax.tree.map(_together, own))
         attended = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), attended, merged)
     # Named, so that a policy of `jax.checkpoint` may keep them.
@@ -105,19 +117,23 @@ def _backward(layout: Layout, kept, cotangent: Array):
     of_prompts, of_completions = (
         jax.tree.map(lambda x, i=i: split(x)[i], incoming) for i in (0, 1)
     )
-    found = _past_gradients(q[0], k[0], v[0], seen.prompts, of_prompts, layout.prompt)
+    at_once = layout.at_once
+    found = past_gradients(
+        q[0], k[0], v[0], seen.prompts, of_prompts, longest=layout.prompt, at_once=at_once
+    )
     if queries.shape[1] > layout.prompt:
         apart = partial(_apart, lines=layout.lines)
-        shared = tiles.gradients(q[1], k[0], v[0], seen.shared, of_completions)
-        own = _past_gradients(
+        own = past_gradients(
             apart(q[1]),
             apart(k[1]),
             apart(v[1]),
             seen.own,
             jax.tree.map(apart, of_completions),
-            layout.longest,
+            longest=layout.longest,
+            at_once=at_once,
         )
         own = jax.tree.map(_together, own)
+        shared = tiles.gradients(q[1], k[0], v[0], seen.shared, of_completions, at_once=at_once)
         found = (
             jnp.concatenate([found[0], shared[0] + own[0]], axis=2),
             jnp.concatenate([found[1] + shared[1], own[1]], axis=2),
@@ -132,8 +148,8 @@ _attend = jax.custom_vjp(_result, nondiff_argnums=(4,))
 _attend.defvjp(_forward, _backward)
 
 
-def _attend_to_past(
-    queries: Array, keys: Array, values: Array, seen: Interval, longest: int
+def attend_to_past(
+    queries: Array, keys: Array, values: Array, seen: Interval, *, longest: int, at_once: int
 ) -> Attended:
     """Attention of tokens to at most `longest` of those up to themselves.
 
@@ -143,22 +159,30 @@ def _attend_to_past(
         values: `[..., S, C]`.
         seen: the columns each token sees, none behind itself.
         longest: how far back it may see, itself included.
+        at_once: scores held at once.
     """
     axis, parts = keys.ndim - 2, []
-    for rows, columns in _blocks(queries.shape[: axis + 2], longest):
+    for rows, columns in _blocks(queries.shape[: axis + 2], longest, at_once):
         cut = partial(_take, span=columns, axis=axis)
         part = _take(queries, rows, axis), cut(keys), cut(values), _within(seen, rows, columns)
-        parts.append(tiles.attend(*part))
+        parts.append(tiles.attend(*part, at_once=at_once))
     return jax.tree.map(lambda *x: jnp.concatenate(x, axis=axis), *parts)
 
 
-def _past_gradients(
-    queries: Array, keys: Array, values: Array, seen: Interval, incoming: Incoming, longest: int
+def past_gradients(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    seen: Interval,
+    incoming: Incoming,
+    *,
+    longest: int,
+    at_once: int,
 ) -> tuple[Array, Array, Array]:
-    """The share of `_attend_to_past` in the gradients of queries, keys and values."""
+    """The share of `attend_to_past` in the gradients of queries, keys and values."""
     axis, to_queries = keys.ndim - 2, []
     to_keys = to_values = jnp.zeros(keys.shape, incoming.log_total.dtype)
-    for rows, columns in _blocks(queries.shape[: axis + 2], longest):
+    for rows, columns in _blocks(queries.shape[: axis + 2], longest, at_once):
         cut = partial(_take, span=columns, axis=axis)
         of_rows, of_keys, of_values = tiles.gradients(
             _take(queries, rows, axis),
@@ -166,6 +190,7 @@ def _past_gradients(
             cut(values),
             _within(seen, rows, columns),
             jax.tree.map(lambda x, rows=rows: _take(x, rows, axis), incoming),
+            at_once=at_once,
         )
         to_queries.append(of_rows)
         where = (slice(None),) * axis + (slice(*columns),)
@@ -173,12 +198,14 @@ def _past_gradients(
     return jnp.concatenate(to_queries, axis=axis), to_keys, to_values
 
 
-def _blocks(shape: tuple[int, ...], longest: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def _blocks(
+    shape: tuple[int, ...], longest: int, at_once: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Spans of queries `[..., S, R]` and, for each, the span of the columns they may see."""
     *leading, length, heads = shape
-    columns = min(length, longest)
-    at_once = tiles.SCORES_AT_ONCE // max(1, math.prod(leading) * heads * columns)
-    count = min(MOST_BLOCKS, max(1, math.ceil(length / max(FEWEST_TOKENS, at_once))))
+    per_token = math.prod(leading) * heads * min(length, longest)
+    tokens = max(FEWEST_TOKENS, at_once // max(1, per_token))
+    count = min(MOST_BLOCKS, max(1, math.ceil(length / tokens)))
     width = math.ceil(length / count)
     starts = range(0, length, width)
     stops = [min(start + width, length) for start in starts]

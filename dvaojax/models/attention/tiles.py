@@ -9,6 +9,7 @@ The `R = H / N` query heads of a key/value head stand side by side, so that a pr
 the rows and no key is repeated. Leading axes, written `...`, are the same for all arguments.
 """
 
+import collections
 import math
 from typing import NamedTuple, TypeVar
 
@@ -20,8 +21,9 @@ from dvaojax.models.precision import accumulator
 
 Tree = TypeVar("Tree")
 
-# Scores held at once, over all leading axes. Two MiB in float32 stay in the caches of a CPU.
-SCORES_AT_ONCE = 1 << 19
+# Scores held at once, over all leading axes, by platform. Two MiB in float32 stay in the caches of
+# a CPU; an accelerator is idle on so few, and 256 MiB are little to it.
+SCORES_AT_ONCE = collections.defaultdict(lambda: 1 << 26, cpu=1 << 19)
 # Fewer rows than this make a slow product, however many scores they have.
 FEWEST_ROWS = 64
 
@@ -64,7 +66,7 @@ class Incoming(NamedTuple):
     cotangent: Array
 
 
-def attend(queries: Array, keys: Array, values: Array, seen: Interval) -> Attended:
+def attend(queries: Array, keys: Array, values: Array, seen: Interval, *, at_once: int) -> Attended:
     """Softmax attention.
 
     Args:
@@ -72,8 +74,9 @@ def attend(queries: Array, keys: Array, values: Array, seen: Interval) -> Attend
         keys: `[..., K, C]`.
         values: `[..., K, C]`.
         seen: the columns of `keys` each query sees.
+        at_once: scores held at once.
     """
-    axis, pieces = keys.ndim - 2, _num_pieces(queries, keys)
+    axis, pieces = keys.ndim - 2, _num_pieces(queries, keys, at_once)
     if pieces == 1:
         return _attend(queries, keys, values, seen)
     attended = lax.map(
@@ -91,7 +94,13 @@ def merge(first: Attended, second: Attended) -> Attended:
 
 
 def gradients(
-    queries: Array, keys: Array, values: Array, seen: Interval, incoming: Incoming
+    queries: Array,
+    keys: Array,
+    values: Array,
+    seen: Interval,
+    incoming: Incoming,
+    *,
+    at_once: int,
 ) -> tuple[Array, Array, Array]:
     """The share of these keys in the gradients of queries, keys and values.
 
@@ -101,11 +110,12 @@ def gradients(
         values: `[..., K, C]`.
         seen: the columns of `keys` each query sees.
         incoming: of the same queries.
+        at_once: scores held at once.
 
     Returns:
         Three arrays of those shapes, in float32 at least.
     """
-    axis, pieces = keys.ndim - 2, _num_pieces(queries, keys)
+    axis, pieces = keys.ndim - 2, _num_pieces(queries, keys, at_once)
     if pieces == 1:
         to_queries, to_keys, to_values = _gradients(queries, keys, values, seen, incoming)
     else:
@@ -180,11 +190,11 @@ def _product(equation: str, left: Array, right: Array) -> Array:
     return jnp.einsum(equation, left, right, preferred_element_type=accumulator(left.dtype))
 
 
-def _num_pieces(queries: Array, keys: Array) -> int:
-    """Into how many pieces the queries are cut."""
+def _num_pieces(queries: Array, keys: Array, at_once: int) -> int:
+    """Into how many pieces the queries are cut: a loop of two would cost more than it saves."""
     *leading, length, heads, _ = queries.shape
-    at_once = SCORES_AT_ONCE // max(1, math.prod(leading) * keys.shape[-2])
-    return max(1, math.ceil(length * heads / max(FEWEST_ROWS, at_once)))
+    rows = max(FEWEST_ROWS, at_once // max(1, math.prod(leading) * keys.shape[-2]))
+    return 1 if length * heads <= 2 * rows else math.ceil(length * heads / rows)
 
 
 def _cut(tree: Tree, axis: int, pieces: int) -> Tree:

@@ -1,0 +1,152 @@
+"""The splash kernel, interpreted on the CPU and compiled for TPUs that are not there."""
+
+import os
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from attention_cases import plain_attention, random_rows
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from dvaojax import sharding
+from dvaojax.models.attention import joint_attention, packed_attention
+from dvaojax.models.attention.choice import chosen, description
+from dvaojax.models.attention.splash import GroupMask, Plan
+
+GROUP = Plan(row=512 + 4 * 256, prompt=512, longest=256, packed=False)
+
+
+def attend(kind, rows, group_size, longest, implementation, queries, keys, values):
+    """The result of either entry."""
+    same = {"prompt_where": rows.prompt_where, "implementation": implementation}
+    if kind == "joint":
+        return joint_attention(queries, keys, values, group_size=group_size, **same)
+    return packed_attention(queries, keys, values, segments=rows.segments, longest=longest, **same)
+
+
+def random_case(kind, num_prompts=2, num_kv_heads=1):
+    """Rows of 150 + 75 tokens: two blocks of the kernel, neither of them full."""
+    lengths = [[25, 25, 25], [25, 25, 25]] if kind == "joint" else [[40, 1, 20], [5, 44]]
+    rows = random_rows(
+        [150, 64][:num_prompts],
+        lengths[:num_prompts],
+        prompt_width=150,
+        behind=75,
+        num_heads=2 * num_kv_heads,
+        num_kv_heads=num_kv_heads,
+        head_width=128,
+    )
+    return rows, partial(attend, kind, rows, 3, 44, "splash")
+
+
+def weighted(rows, attention, *arguments):
+    result = attention(*arguments)
+    return jnp.sum(result * rows.weights.astype(np.float32)), result
+
+
+@pytest.mark.parametrize("kind", ["joint", "packed"])
+def test_interpreted_kernel_equals_plain_attention(kind):
+    rows, attention = random_case(kind)
+    summed = jax.value_and_grad(partial(weighted, rows, attention), argnums=(0, 1, 2), has_aux=True)
+    (_, result), gradients = jax.jit(summed)(*(jnp.asarray(x, jnp.float32) for x in rows[:3]))
+    real = np.concatenate([rows.prompt_where, rows.segments >= 0], axis=1)
+    actual = np.where(real[..., None, None], result, 0.0), jax.device_get(gradients)
+    chex.assert_trees_all_close(actual, plain_attention(rows), rtol=0.0, atol=1e-5)
+
+
+def test_every_device_runs_the_kernel_on_its_groups_and_heads():
+    rows, attention = random_case("packed", num_kv_heads=2)
+    mesh = sharding.make_mesh(
+        sharding.MeshConfig(data=2, fsdp=1, tensor=2), devices=jax.devices()[:4]
+    )
+    whole = [np.asarray(x, np.float32) for x in rows[:3]]
+    split = jax.device_put(whole, sharding.named(mesh, "group", None, "heads", None))
+    expected = jax.jit(attention)(*whole)
+    actual = jax.jit(sharding.on_mesh(mesh, attention))(*split)
+    assert actual.sharding.is_equivalent_to(split[0].sharding, actual.ndim)
+    chex.assert_trees_all_close(np.asarray(actual), np.asarray(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_blocks_that_the_mask_leaves_out_hold_nothing_visible(packed):
+    plan = Plan(row=300 + 16 * 90, prompt=300, longest=90, packed=packed)
+    mask, block = GroupMask(plan), 128
+    places = np.arange(plan.length)
+    visible = mask.mask_function(mask.q_sequence[:, None], places[None])
+    kept = 0
+    for i, j in np.ndindex(plan.length // block, plan.length // block):
+        rows, columns = slice(i * block, (i + 1) * block), slice(j * block, (j + 1) * block)
+        assert mask[rows, columns].all() == visible[rows, columns].any()
+        kept += int(mask[rows, columns].all())
+    assert kept < 0.75 * (plan.length // block + 1) * plan.length / block / 2  # less than causal
+
+
+def test_mask_of_a_group_is_plain_in_its_queries():
+    plan = Plan(row=7 + 3 * 4, prompt=7, longest=4, packed=False)
+    mask = GroupMask(plan)
+    visible = mask.mask_function(mask.q_sequence[:, None], np.arange(19)[None])
+    for i, j in np.ndindex(19, 19):
+        same = j < 7 or (i >= 7 and (i - 7) // 4 == (j - 7) // 4)
+        assert visible[i, j] == (j <= i and same)
+
+
+def test_choice_follows_platform_and_shape():
+    bfloat16 = np.dtype(jnp.bfloat16)
+    assert chosen("auto", "tpu", GROUP, head_width=128, dtype=bfloat16) == "splash"
+    assert chosen("auto", "tpu", GROUP, head_width=64, dtype=bfloat16) == "blocks"
+    assert chosen("auto", "tpu", GROUP, head_width=128, dtype="float64") == "blocks"
+    assert chosen("auto", "gpu", GROUP, head_width=128, dtype=bfloat16) == "blocks"
+    assert chosen("auto", "cpu", GROUP, head_width=128, dtype="float32") == "blocks"
+    assert chosen("blocks", "tpu", GROUP, head_width=128, dtype=bfloat16) == "blocks"
+    too_long = Plan(row=1 << 20, prompt=1 << 14, longest=1 << 14, packed=True)
+    assert chosen("auto", "tpu", too_long, head_width=128, dtype=bfloat16) == "blocks"
+    with pytest.raises(ValueError, match="takes no float32 heads of width 64"):
+        chosen("splash", "tpu", GROUP, head_width=64, dtype="float32")
+    with pytest.raises(ValueError, match="'flash' is none of: auto, blocks, splash"):
+        chosen("flash", "tpu", GROUP, head_width=128, dtype="float32")
+    line = description("splash", "tpu", GROUP, head_width=128)
+    assert line == "attention: splash on tpu (rows of 1536 tokens, heads of 128)"
+
+
+@pytest.fixture(scope="module")
+def tpus():
+    """Four chips of a v5e slice, described by libtpu."""
+    pytest.importorskip("libtpu", reason="libtpu is not installed (extra `plan`)")
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # nothing on this machine knows of a slice
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+    return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
+
+
+@pytest.mark.parametrize("kind", ["joint", pytest.param("packed", marks=pytest.mark.slow)])
+def test_compiles_for_a_tpu_slice(tpus, kind):
+    # Two groups of 512 + 4 x 256 tokens on a mesh of 2 x 2: groups and heads are split.
+    axis_types = (jax.sharding.AxisType.Auto,) * 3
+    mesh = Mesh(np.array(tpus).reshape(2, 1, 2), sharding.MESH_AXES, axis_types=axis_types)
+    by_head = sharding.named(mesh, "group", None, "heads", None)
+    by_group = sharding.named(mesh, "group", None)
+    where = jax.ShapeDtypeStruct((2, 512), bool, sharding=by_group)
+    segments = jax.ShapeDtypeStruct((2, 1024), jnp.int32, sharding=by_group)
+    queries, keys = (
+        jax.ShapeDtypeStruct((2, GROUP.row, heads, 128), jnp.bfloat16, sharding=by_head)
+        for heads in (4, 2)
+    )
+
+    def summed(queries, keys, values, where, segments):
+        same = {"prompt_where": where}
+        if kind == "joint":
+            result = joint_attention(queries, keys, values, group_size=4, **same)
+        else:
+            result = packed_attention(queries, keys, values, segments=segments, longest=256, **same)
+        return jnp.sum(result.astype(jnp.float32))
+
+    function = sharding.on_mesh(mesh, jax.grad(summed, argnums=(0, 1, 2)))
+    compiled = jax.jit(function).lower(queries, keys, keys, where, segments).compile()
+    text = compiled.as_text()
+    assert text.count('custom_call_target="tpu_custom_call"') == 3  # forward, queries', keys'
+    assert "all-gather" not in text
+    # Less than the scores of one group and head: 1536 x 1536 in float32.
+    assert compiled.memory_analysis().temp_size_in_bytes < 1536 * 1536 * 4
