@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from words import REWARDS, Words
+from words import REWARDS, Words, words_of
 from workload import WARM_UP, Workload
 
 import dvaojax
@@ -162,7 +162,7 @@ def begin(
         limits=np.asarray(workload.limits, np.int32),
         completion_length=workload.completion_length,
         layouts=[layout_of(of_step, workload) for of_step in np.asarray(workload.limits)],
-        words=Words(model.vocab_size),
+        words=words_of(workload),
     )
     return system, first_state(jax.random.key(0))
 

@@ -25,9 +25,11 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TrainerCallback,
 )
-from words import REWARDS, Words
+from words import REWARDS, Words, words_of
 from workload import WARM_UP, Workload
 
 PROBE_TOKENS = 32
@@ -39,14 +41,14 @@ def main() -> None:
     parser.add_argument("--micro-batches", type=int, default=1)
     arguments = parser.parse_args()
     workload = Workload.load(arguments.workload)
-    if workload.is_ragged:
-        parser.error("lengths cannot be imposed on TRL's sampler; time it at full lengths")
     if not torch.cuda.is_available():
         torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     model = make_model(workload)
     logprob = probe(model, workload)
     clock = Clock()
+    if workload.is_ragged:
+        impose_lengths(model, workload)
     trainer = make_trainer(model, workload, clock, micro_batches=arguments.micro_batches)
     trainer.train()
     report = {
@@ -79,9 +81,9 @@ class Clock(TrainerCallback):
     def rewards(self):
         """The reward functions in TRL's form; the first and the last note the time."""
 
-        def first(completions, **_):
+        def first(completions, completion_ids, **_):
             self.reward_begins.append(time.perf_counter())
-            self.sampled_tokens.append(sum(len(text.split()) for text in completions))
+            self.sampled_tokens.append(sum(map(len, completion_ids)))
             return [REWARDS[0](text) for text in completions]
 
         def last(completions, **_):
@@ -157,22 +159,45 @@ def probe(model: Qwen3ForCausalLM, workload: Workload) -> float:
     return float(logprobs.gather(-1, tokens[:, 1:, None]).mean())
 
 
-def make_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
-    """`Words` in the form that TRL asks for."""
-    words = Words(vocab_size)
-    vocabulary = {f"w{i}": i for i in range(vocab_size)}
-    vocabulary |= {"<eos>": words.eos_id(), "<pad>": words.pad_id()}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
+class Limits(StoppingCriteria):
+    """Ends each row after so many tokens; TRL counts the end that follows as its last token."""
+
+    def __init__(self, prompt_length: int, limits: list[list[int]]):
+        rows = torch.tensor(limits).flatten()
+        # The longest are ended by the sampler's own limit or by having no row left to wait for.
+        self.lengths = prompt_length + torch.where(rows < rows.max(), (rows - 1).clamp(1), rows)
+
+    def __call__(self, input_ids, scores, **_):
+        return input_ids.shape[1] >= self.lengths.to(input_ids.device)
+
+
+def impose_lengths(model: Qwen3ForCausalLM, workload: Workload) -> None:
+    """Makes each call of `generate` end its rows where the next step's limits say."""
+    generate, steps = model.generate, iter(workload.limits)
+    prompt_length = len(workload.prompts[0][0])
+
+    def limited(*arguments, **knobs):
+        criteria = StoppingCriteriaList([Limits(prompt_length, next(steps))])
+        return generate(*arguments, stopping_criteria=criteria, **knobs)
+
+    model.generate = limited
+
+
+def make_tokenizer(words: Words) -> PreTrainedTokenizerFast:
+    """The words in the form that TRL asks for."""
+    vocabulary = {f"w{i}": i for i in range(words.vocab_size)} | {f"w{words.end}": words.end}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w1"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    end = f"w{words.end}"
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", padding_side="left"
+        tokenizer_object=tokenizer, eos_token=end, pad_token=end, padding_side="left"
     )
 
 
 def make_trainer(
     model: Qwen3ForCausalLM, workload: Workload, clock: Clock, *, micro_batches: int
 ) -> trl.GRPOTrainer:
-    words = Words(workload.model["vocab_size"])
+    words = words_of(workload)
     rows = [words.decode(prompt) for step in workload.prompts for prompt in step]
     completions = len(workload.prompts[0]) * workload.group_size
     return trl.GRPOTrainer(
@@ -189,6 +214,7 @@ def make_trainer(
             adam_beta2=0.95,
             beta=0.0,
             temperature=1.0,
+            generation_kwargs={"suppress_tokens": [words.end]} if workload.is_ragged else None,
             multi_objective_aggregation="normalize_then_sum",
             gradient_checkpointing=False,
             bf16=workload.model["compute_dtype"] == "bfloat16",
@@ -200,7 +226,7 @@ def make_trainer(
             disable_tqdm=True,
         ),
         train_dataset=Dataset.from_dict({"prompt": rows}),
-        processing_class=make_tokenizer(workload.model["vocab_size"]),
+        processing_class=make_tokenizer(words),
         callbacks=[clock],
     )
 

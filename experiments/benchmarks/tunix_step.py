@@ -9,6 +9,7 @@ model, the vanilla sampler on the weights that are trained (no copy, no transfer
 """
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from tunix.models.qwen3 import model as qwen3
 from tunix.rl import rl_cluster
 from tunix.rl.grpo.grpo_learner import GRPOConfig, GRPOLearner
 from tunix.rl.rollout.base_rollout import RolloutConfig
-from words import REWARDS, Words
+from words import REWARDS, words_of
 from workload import WARM_UP, Workload
 
 PROBE_TOKENS = 32
@@ -35,8 +36,6 @@ def main() -> None:
     parser.add_argument("--micro-batches", type=int, default=1)
     arguments = parser.parse_args()
     workload = Workload.load(arguments.workload)
-    if workload.is_ragged:
-        parser.error("lengths cannot be imposed on Tunix's sampler; time it at full lengths")
 
     kinds = (jax.sharding.AxisType.Auto,) * 2
     mesh = jax.make_mesh((1, 1), ("fsdp", "tp"), axis_types=kinds)
@@ -70,7 +69,7 @@ class Clock:
 
     def batches(self, workload: Workload):
         """The prompts of each step, as text."""
-        words = Words(workload.model["vocab_size"])
+        words = words_of(workload)
         for step in workload.prompts:
             yield {"prompts": np.array([words.decode(prompt) for prompt in step])}
 
@@ -180,6 +179,40 @@ def probe(model: qwen3.Qwen3, workload: Workload) -> float:
     return float(jnp.take_along_axis(logprobs, tokens[:, 1:, None], axis=-1).mean())
 
 
+def impose_lengths(sampler, workload: Workload) -> None:
+    """Makes each call of the sampler end its rows where the next step's limits say.
+
+    Ends are written into the buffer of tokens before there are any; the sampler leaves one where it
+    finds it, and chooses none itself.
+    """
+    begin, draw, steps = sampler.init_sample_state, sampler._sample, iter(workload.limits)
+    prompt_length, end = len(workload.prompts[0][0]), words_of(workload).end
+
+    def with_ends(tokens, **knobs):
+        state = begin(tokens, **knobs)
+        limits = np.ravel(next(steps))
+        rows = np.arange(len(limits))
+        before = jnp.full_like(state.token_buffer, end + 1).at[:, :prompt_length].set(tokens)
+        ends = jnp.asarray(prompt_length + limits - 1)
+        buffer = before.at[rows, ends].set(end)
+        return dataclasses.replace(state, token_buffer=buffer)
+
+    def up_to_the_end(logits, eos, cache, sampler_state):
+        column = sampler_state.decoding_step + 1
+        ends = sampler_state.token_buffer[:, column] == end
+        state = draw(
+            logits=logits.at[..., end].set(-jnp.inf),
+            eos=eos,
+            cache=cache,
+            sampler_state=sampler_state,
+        )
+        drawn = jnp.where(ends, end, state.token_buffer[:, column])
+        buffer = state.token_buffer.at[:, column].set(drawn)
+        return dataclasses.replace(state, token_buffer=buffer, done=state.done | ends)
+
+    sampler.init_sample_state, sampler._sample = with_ends, up_to_the_end
+
+
 def make_learner(
     model: qwen3.Qwen3, mesh, workload: Workload, clock: Clock, *, micro_batches: int
 ) -> GRPOLearner:
@@ -187,7 +220,7 @@ def make_learner(
     role = rl_cluster.Role
     cluster = rl_cluster.RLCluster(
         actor=model,
-        tokenizer=Words(workload.model["vocab_size"]),
+        tokenizer=words_of(workload),
         cluster_config=rl_cluster.ClusterConfig(
             role_to_mesh={role.ACTOR: mesh, role.REFERENCE: mesh, role.ROLLOUT: mesh},
             rollout_engine="vanilla",
@@ -213,6 +246,8 @@ def make_learner(
             ),
         ),
     )
+    if workload.is_ragged:
+        impose_lengths(cluster.rollout._sampler, workload)
     clock.watch(cluster)
     return GRPOLearner(
         rl_cluster=cluster,

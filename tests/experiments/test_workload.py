@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from words import Words, few_nines, sevens
+from words import few_nines, sevens, words_of
 from workload import WARM_UP, Workload, ragged_lengths
 from workload_cases import make
 
@@ -54,11 +54,18 @@ def test_a_workload_has_the_shape_that_was_asked_for():
     assert np.max(full.prompts) < PRESETS["tiny"].vocab_size
 
 
-def test_words_come_back_as_the_tokens_they_were():
-    words = Words(512)
-    tokens = [0, 7, 511, 9]
+@pytest.mark.parametrize("ragged", [False, True])
+def test_words_come_back_as_the_tokens_they_were_and_ends_have_no_text(ragged):
+    words = words_of(make(ragged=ragged))
+    tokens = [1, 7, 511, 9]
     assert words.encode(words.decode(tokens)) == tokens
-    assert words.decode([words.eos_id(), 3, words.pad_id()]) == "w3"
+    assert words.decode([3, words.eos_id(), words.pad_id()]) == "w3"
+
+
+def test_an_end_can_be_sampled_only_where_lengths_are_imposed():
+    full, ragged = make(), make(ragged=True)
+    assert words_of(full).end == full.model["vocab_size"]
+    assert words_of(ragged).end == 0
 
 
 def test_the_rewards_count_whole_words():
