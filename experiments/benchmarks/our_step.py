@@ -82,7 +82,8 @@ def main() -> None:
     if workload.weights:
         save_weights(state.learner.params, workload.weights)
     logprob = probe(model, state.learner.params, workload)
-    state = compile_layouts(system, state)
+    if arguments.part != "sampler":
+        state = compile_layouts(system, state)
     times = []
     for index in range(len(workload.prompts)):
         state, seconds = PARTS[arguments.part](system, state, index)
@@ -109,9 +110,10 @@ def main() -> None:
 
 def automatic_micro_batches(workload: Workload) -> int:
     """Pieces whose tokens come nearest to what the device computes at once."""
-    prompts = np.asarray(workload.prompts)
-    _, num_prompts, prompt_length = prompts.shape
-    tokens = num_prompts * (prompt_length + workload.group_size * workload.completion_length)
+    _, num_prompts, prompt_length = np.shape(workload.prompts)
+    layouts = [layout_of(of_step, workload) for of_step in np.asarray(workload.limits)]
+    widest = max(layout.slots or workload.group_size * layout.width for layout in layouts)
+    tokens = num_prompts * (prompt_length + widest)
     at_once = TOKENS_AT_ONCE["cpu" if jax.default_backend() == "cpu" else "elsewhere"]
     divisors = [n for n in range(1, num_prompts + 1) if num_prompts % n == 0]
     return min(divisors, key=lambda n: abs(math.log(tokens / n / at_once)))
