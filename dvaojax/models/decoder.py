@@ -24,7 +24,6 @@ from dvaojax.models.attention import (
     cache_layout,
     joint_attention,
     packed_attention,
-    prompt_attention,
 )
 from dvaojax.models.cache import PromptCache
 from dvaojax.models.config import REMAT, ModelConfig
@@ -90,9 +89,17 @@ class Decoder(nnx.Module):
         chex.assert_rank(tokens, 2)
         positions = jnp.broadcast_to(columns(tokens.shape[1])[None], tokens.shape)
 
+        # What stands behind a prompt's end sees it and is seen by nothing.
+        attend_prompts = partial(
+            joint_attention,
+            prompt_where=jnp.ones(tokens.shape, bool),
+            group_size=1,
+            implementation=self.config.attention,
+        )
+
         def attend(queries, keys, values):
             cache = PromptCache(*cache_layout(keys, values))
-            return prompt_attention(queries, *cache), cache
+            return attend_prompts(queries, keys, values), cache
 
         hidden, stacked = self._scan(attend, tokens, positions)
         return self.norm(hidden), tuple(unstack(stacked, self.config.num_layers))

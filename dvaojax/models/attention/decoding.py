@@ -1,37 +1,10 @@
-"""Attention over caches: prompts see themselves, completions see their prompt and themselves."""
+"""Attention over caches: completions see their prompt and themselves."""
 
 import chex
 import jax.numpy as jnp
 from jax import Array, lax
 
 from dvaojax.models.precision import accumulator
-
-
-def prompt_attention(queries: Array, keys: Array, values: Array) -> Array:
-    """Causal attention of the prompts to themselves.
-
-    Prompts are padded on the right, so a real token never sees padding.
-
-    Args:
-        queries: `[B, P, H, C]`.
-        keys: `[B, N, C, P]`.
-        values: `[B, N, P, C]`.
-
-    Returns:
-        `[B, P, H, C]`.
-    """
-    chex.assert_rank([queries, keys, values], 4)
-    batch, length, num_heads, width = queries.shape
-    num_kv_heads = keys.shape[1]
-    chex.assert_shape(keys, (batch, num_kv_heads, width, length))
-    chex.assert_shape(values, (batch, num_kv_heads, length, width))
-    grouped = queries.reshape(batch, length, num_kv_heads, num_heads // num_kv_heads, width)
-    scores = _scores("bpnrc,bncq->bnrpq", grouped, keys)
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    scores = jnp.where(causal[None, None, None], scores, -jnp.inf)
-    weights, total = _exponentials(scores, _highest(scores))
-    mixed = _mix("bnrpq,bnqc->bnrpc", weights, values) / total
-    return mixed.transpose(0, 3, 1, 2, 4).reshape(queries.shape).astype(queries.dtype)
 
 
 def group_attention(
