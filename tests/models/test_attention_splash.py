@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from attention_cases import plain_attention, random_rows
 from jax.experimental import topologies
-from jax.sharding import Mesh
 
 from dvaojax import sharding
 from dvaojax.models.attention import joint_attention, packed_attention
@@ -124,8 +123,7 @@ def tpus():
 @pytest.mark.parametrize("kind", ["joint", pytest.param("packed", marks=pytest.mark.slow)])
 def test_compiles_for_a_tpu_slice(tpus, kind):
     # Two groups of 512 + 4 x 256 tokens on a mesh of 2 x 2: groups and heads are split.
-    axis_types = (jax.sharding.AxisType.Auto,) * 3
-    mesh = Mesh(np.array(tpus).reshape(2, 1, 2), sharding.MESH_AXES, axis_types=axis_types)
+    mesh = sharding.make_mesh(sharding.MeshConfig(data=2, fsdp=1, tensor=2), devices=tpus)
     by_head = sharding.named(mesh, "group", None, "heads", None)
     by_group = sharding.named(mesh, "group", None)
     where = jax.ShapeDtypeStruct((2, 512), bool, sharding=by_group)
