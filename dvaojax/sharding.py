@@ -103,7 +103,8 @@ def num_slices(devices: Sequence[Any]) -> int:
     """TPU slices that the devices belong to; 1 for other machines, whose network is one."""
     if devices[0].platform != "tpu":
         return 1
-    return len({device.slice_index for device in devices})
+    # Devices that are only described (`topologies`) are one slice and have no number for it.
+    return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def named(
