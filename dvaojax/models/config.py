@@ -15,6 +15,11 @@ ATTENTION = ("auto", "blocks", "splash")
 # keeps the recomputation apart from the first computation by itself.
 REMAT: Mapping[str, Callable] = {
     "none": lambda body: body,
+    "products": partial(
+        jax.checkpoint,
+        prevent_cse=False,
+        policy=jax.checkpoint_policies.save_only_these_names("product"),
+    ),
     "layer": partial(jax.checkpoint, prevent_cse=False),
 }
 
@@ -39,8 +44,8 @@ class ModelConfig:
         param_dtype: float the parameters are kept in.
         compute_dtype: float the products are computed in; float32 on a CPU, bfloat16 elsewhere.
             Norms, softmax, rotary angles and logits are computed in float32 at least.
-        remat: "none" keeps activations for the backward pass, "layer" keeps the layers' inputs
-            alone and computes the rest again.
+        remat: what is kept for the backward pass; the rest is computed again. "none" keeps all,
+            "products" what the weights' products gave, "layer" the layers' inputs alone.
         attention: how training attention is computed; "splash" is a TPU's kernel, which other
             platforms interpret slowly, and the result is the same.
 

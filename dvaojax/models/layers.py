@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from dvaojax.models.config import ModelConfig
 from dvaojax.models.precision import accumulator
@@ -162,11 +163,17 @@ class Layer(nnx.Module):
         return x + product((jax.nn.silu(gate) * up)[:, 0], matrices.down)
 
 
-@jax.custom_vjp
 def product(x: Array, matrix: Array) -> Array:
     """Rows `[M, D]` times a matrix `[D, ...]`, of which several axes may be the columns.
 
-    Its backward pass is written out because of the order of one operand: derived by itself, the
+    Its name is what `config.REMAT` knows it by.
+    """
+    return checkpoint_name(_product(x, matrix), "product")
+
+
+@jax.custom_vjp
+def _product(x: Array, matrix: Array) -> Array:
+    """The backward pass is written out because of the order of one operand: derived by itself, the
     gradient of the matrix comes transposed, and the wider of the two inputs is turned for it.
     """
     return jnp.tensordot(x, matrix, axes=1)
@@ -179,7 +186,7 @@ def _product_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Arr
     return of_x, jnp.tensordot(x, cotangent, axes=(0, 0))
 
 
-product.defvjp(lambda x, matrix: (product(x, matrix), (x, matrix)), _product_backward)
+_product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_backward)
 
 
 def _weight(shape: tuple[int, ...], *, fan_in: int, rngs: nnx.Rngs, dtype: str) -> nnx.Param:

@@ -71,10 +71,12 @@ def activation_bytes(job: Job) -> int:
     model, tensor = job.config.model, job.config.mesh.tensor
     tokens = job.chip_lengths.tokens // job.config.learning.micro_batches
     tokens //= job.config.learning.mini_batches
-    kept = model.width
-    if model.remat == "none":
-        heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_width
-        kept = 6 * model.width + (heads + 4 * model.ff_width) // tensor
+    queries, pairs = model.num_heads * model.head_width, model.num_kv_heads * model.head_width
+    kept = {
+        "none": 6 * model.width + (2 * queries + 2 * pairs + 4 * model.ff_width) // tensor,
+        "products": 3 * model.width + (queries + 2 * pairs + 2 * model.ff_width) // tensor,
+        "layer": model.width,
+    }[model.remat]
     return tokens * kept * model.num_layers * _narrow(job)
 
 
@@ -117,7 +119,7 @@ def training_seconds(job: Job, *, sent: float | None = None) -> Seconds:
     """
     config, chip = job.config, job.slice.chip
     products = flops.train_flops(config.model, job.lengths)
-    if config.model.remat != "none":
+    if config.model.remat == "layer":
         products += flops.forward_flops(config.model, job.lengths)
     products *= config.learning.epochs
     state = 3 * job.parameters * WIDE  # parameters and two moments, read and written
@@ -145,7 +147,7 @@ def rollout_seconds(job: Job, *, sent: float | None = None) -> Seconds:
 def training_sent(job: Job) -> float:
     """Bytes that a chip sends in a train step: weights gathered, gradients scattered, sums."""
     model, mesh, learning = job.config.model, job.config.mesh, job.config.learning
-    passes = 2 if model.remat == "none" else 3
+    passes = 3 if model.remat == "layer" else 2
     pieces = learning.micro_batches * learning.updates_per_step
     weights = job.all_parameters / mesh.tensor * _narrow(job)
     of_weights = (passes + 1) * weights * (1 - 1 / mesh.fsdp) + 2 * weights * (1 - 1 / mesh.data)

@@ -76,7 +76,7 @@ def test_changing_a_field_changes_the_parameters_or_the_logits(field, base):
         ({"head_width": 5}, r"head_width=5 must be even"),
         ({"param_dtype": "float16"}, r"param_dtype='float16' is none of: float32, bfloat16"),
         ({"compute_dtype": "int8"}, r"compute_dtype='int8' is none of"),
-        ({"remat": "full"}, r"remat='full' is none of: none, layer"),
+        ({"remat": "full"}, r"remat='full' is none of: none, products, layer"),
         ({"attention": "flash"}, r"attention='flash' is none of: auto, blocks, splash"),
     ],
 )

@@ -69,11 +69,11 @@ def test_the_search_ends_with_the_first_that_fits(monkeypatch):
     job = plans.job("qwen3-8b", "v6e:8x8")
     judge = Judge(estimate.peak(job) - 1)
     monkeypatch.setattr(planning, "compile_plan", judge)
-    plan = planning.find_fitting(job, [], print, tries=3)
+    plan = planning.find_fitting(job, [], print, tries=30)
     assert plan is not None
     assert plan.fits
     assert plan.job == judge.asked[-1] != job
-    assert len(judge.asked) <= 3
+    assert len(judge.asked) <= 30
 
 
 def test_the_search_gives_up_after_so_many(monkeypatch):
