@@ -155,6 +155,27 @@ def constrain(x: Array, *logical_axes: str | None) -> Array:
     return lax.with_sharding_constraint(x, _spec(logical_axes, _rules.get()))
 
 
+def on_every_device(
+    function: Callable[..., Array],
+    in_axes: Sequence[Sequence[str | None]],
+    out_axes: Sequence[str | None],
+) -> Callable[..., Array]:
+    """The function, run by every device on its own part of the arrays, whose axes carry the names.
+
+    For kernels, which the compiler does not split. Inside `on_mesh` alone; elsewhere it is the
+    function itself.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return function
+    rules = _rules.get()
+    return jax.shard_map(
+        function,
+        in_specs=tuple(_spec(axes, rules) for axes in in_axes),
+        out_specs=_spec(out_axes, rules),
+        check_vma=False,
+    )
+
+
 def num_parts(mesh: Mesh, logical_axis: str, rules: Rules = RULES) -> tuple[str, int]:
     """The mesh axes that a logical axis is split over, in words, and into how many parts."""
     axes = rules.get(logical_axis) or ()

@@ -6,7 +6,6 @@ followed by one completion, to rounding.
 """
 
 import chex
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -155,18 +154,9 @@ def _splash(
         )
 
     arguments = (queries, keys, values, prompt_where, *(() if starts is None else (starts,)))
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return attend(*arguments)
-    by_head, by_kv_head, by_group = (
-        sharding.named(mesh, *axes).spec
-        for axes in (
-            ("group", None, "heads", None), ("group", None, "kv_heads", None), ("group", None)
-        )
-    )  # fmt: skip
-    specs = (by_head, by_kv_head, by_kv_head, *(by_group,) * (len(arguments) - 3))
-    split = jax.shard_map(attend, in_specs=specs, out_specs=by_head, check_vma=False)
-    return split(*arguments)
+    by_head, by_kv_head = ("group", None, "heads", None), ("group", None, "kv_heads", None)
+    in_axes = (by_head, by_kv_head, by_kv_head, *(("group", None),) * (len(arguments) - 3))
+    return sharding.on_every_device(attend, in_axes, by_head)(*arguments)
 
 
 def _columns(count: int) -> Array:
