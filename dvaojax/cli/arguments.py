@@ -220,7 +220,7 @@ def _add_plan(doors: "argparse._SubParsersAction[_Parser]") -> None:
         dest="effort",
         const=-1.0,
         default=0.0,
-        help="compile with little optimisation: memory comes out a tenth too high, no cycles",
+        help="compile with little optimisation: more memory, more collectives, no cycles",
     )
     _add_settings(parser, "replace settings, those of mesh, learning and model among them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")

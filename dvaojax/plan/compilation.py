@@ -31,7 +31,8 @@ _ALONE = {
 
 
 # How hard the compiler tries, as XLA's `exec_time_optimization_effort` takes it. QUICK takes a
-# sixth of the time or less; memory comes out some ten per cent higher, cycles mean nothing.
+# sixth of the time or less; memory comes out some ten per cent higher, sums that could wait for the
+# end of a loop are sent at every turn, and cycles mean nothing.
 THOROUGH, QUICK = 0.0, -1.0
 
 

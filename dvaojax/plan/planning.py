@@ -147,7 +147,7 @@ def _training(
     rest = compiled.arguments - parameters - optimizer + compiled.results + compiled.temporaries
     activations = min(estimate.activation_bytes(job), rest)
     memory = Memory(parameters, optimizer, 0, activations, rest - activations)
-    roofline = estimate.training_seconds(job, sent=compiled.profile.sent)
+    roofline = estimate.training_seconds(job, sent=_sent(compiled, effort))
     return _half(job, memory, roofline, compiled, effort)
 
 
@@ -160,7 +160,7 @@ def _rollout(
     rest = compiled.arguments - parameters + compiled.results + compiled.temporaries
     cache = min(estimate.cache_bytes(job), rest)
     memory = Memory(parameters, optimizer, cache, 0, rest - cache)
-    roofline = estimate.rollout_seconds(job, sent=compiled.profile.sent)
+    roofline = estimate.rollout_seconds(job, sent=_sent(compiled, effort))
     return _half(job, memory, roofline, compiled, effort)
 
 
