@@ -164,6 +164,11 @@ def _rollout(
     return _half(job, memory, roofline, compiled, effort)
 
 
+def _sent(compiled: Compiled, effort: float) -> float | None:
+    """What a thorough compilation sends; a quick one's traffic is left to the estimate."""
+    return None if effort == compilation.QUICK else compiled.profile.sent
+
+
 def _half(job: Job, memory: Memory, roofline: Seconds, compiled: Compiled, effort: float) -> Half:
     seconds = compiled.profile.cycles / job.slice.chip.clock
     return Half(

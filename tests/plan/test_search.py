@@ -7,7 +7,11 @@ import pytest
 
 from dvaojax.errors import UserError
 from dvaojax.plan import compilation, estimate, planning, search
-from dvaojax.plan.compilation import TooLarge
+from dvaojax.plan.chips import GIB
+from dvaojax.plan.compilation import Compiled, TooLarge
+from dvaojax.plan.hlo import Collective, Profile
+
+PROFILE = Profile({"all-gather": Collective(1, int(600e9))}, cycles=1)
 
 
 def test_every_layout_divides_and_uses_every_chip_once():
@@ -91,3 +95,25 @@ def test_the_rollout_is_not_compiled_where_the_train_step_does_not_fit(monkeypat
     plan = planning.compile_plan(job, [], lines.append, effort=compilation.THOROUGH)
     assert (plan.rollout, plan.fits, plan.needed) == (None, False, 2**40)
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize("effort", [compilation.THOROUGH, compilation.QUICK])
+def test_the_parts_of_the_memory_add_up_to_what_the_compiler_says(monkeypatch, effort):
+    """And a quick compilation has no say in time and traffic."""
+    job = plans.job(mesh=(1, 64, 1))
+    compiled = Compiled(
+        arguments=3 * GIB, results=GIB, temporaries=30 * GIB, profile=PROFILE, seconds=1.0
+    )
+    monkeypatch.setattr(compilation, "program_of", lambda job, devices: None)
+    monkeypatch.setattr(compilation, "compile_training", lambda *_, effort: compiled)
+    monkeypatch.setattr(compilation, "compile_rollout", lambda *_, effort: compiled)
+    monkeypatch.setattr(planning, "_state_bytes", lambda program: (GIB, 2 * GIB))
+    plan = planning.compile_plan(job, [], print, effort=effort)
+    assert plan.halves is not None
+    rollout, training = plan.halves
+    assert training.memory.total == 34 * GIB
+    assert rollout.memory.total == (34 + 2) * GIB  # the optimiser's state stays beside it
+    assert plan.needed == 36 * GIB
+    quick = effort == compilation.QUICK
+    assert (training.compiler_seconds is None) == quick
+    assert (training.roofline.links == 1.0) == (not quick)
