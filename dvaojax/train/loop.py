@@ -29,6 +29,8 @@ from dvaojax import files
 from dvaojax.config import Config
 from dvaojax.data.stream import PromptStream
 from dvaojax.evaluation.plots import plot_run
+from dvaojax.models.attention import choice
+from dvaojax.models.attention.splash import Plan
 from dvaojax.train import hosts
 from dvaojax.train.batches import Batches
 from dvaojax.train.clock import DeviceClock, Span
@@ -67,6 +69,7 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
         Interrupts() as interrupts,
         DeviceClock() as clock,
     ):
+        session.display.print(_attention(session))
         collector = _collector(session)
         progress = session.restore() if start == "resume" else None
         earlier = 0.0 if progress is None else progress.seconds
@@ -85,6 +88,16 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
                 session.checkpoints.wait()
                 raise _interrupted(session, progress, interrupts.received)
         return _finish(session, progress, earlier + time.perf_counter() - started)
+
+
+def _attention(session: Session) -> str:
+    """How the update attends where completions are in full."""
+    config = session.config
+    prompt, longest = config.task.max_prompt_length, max(config.max_new_tokens - 1, 1)
+    row = prompt + config.group_size * longest
+    plan = Plan(row=row, prompt=prompt, longest=longest, packed=False)
+    platform = session.program.mesh.devices.flat[0].platform
+    return choice.description(config.model, platform, plan)
 
 
 def _interrupted(session: Session, progress: Progress, number: int) -> Interrupted:

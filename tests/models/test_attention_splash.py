@@ -15,6 +15,7 @@ from dvaojax import sharding
 from dvaojax.models.attention import joint_attention, packed_attention
 from dvaojax.models.attention.choice import chosen, description
 from dvaojax.models.attention.splash import GroupMask, Plan
+from dvaojax.models.presets import PRESETS
 
 GROUP = Plan(row=512 + 4 * 256, prompt=512, longest=256, packed=False)
 
@@ -107,7 +108,7 @@ def test_choice_follows_platform_and_shape():
         chosen("splash", "tpu", GROUP, head_width=64, dtype="float32")
     with pytest.raises(ValueError, match="'flash' is none of: auto, blocks, splash"):
         chosen("flash", "tpu", GROUP, head_width=128, dtype="float32")
-    line = description("splash", "tpu", GROUP, head_width=128)
+    line = description(PRESETS["qwen3-0.6b"], "tpu", GROUP)
     assert line == "attention: splash on tpu (rows of 1536 tokens, heads of 128)"
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dvaojax.models.attention.splash import Plan
-from dvaojax.models.config import ATTENTION
+from dvaojax.models.config import ATTENTION, ModelConfig
 
 
 def platform() -> str:
@@ -54,6 +54,10 @@ def chosen(
     return wanted
 
 
-def description(name: str, platform: str, plan: Plan, *, head_width: int) -> str:
-    """A line for the log of a run."""
-    return f"attention: {name} on {platform} (rows of {plan.row} tokens, heads of {head_width})"
+def description(config: ModelConfig, platform: str, plan: Plan) -> str:
+    """What is chosen for a decoder and rows of tokens, as a line for the log of a run."""
+    name = chosen(
+        config.attention, platform, plan, head_width=config.head_width, dtype=config.compute_dtype
+    )
+    row, width = plan.row, config.head_width
+    return f"attention: {name} on {platform} (rows of {row} tokens, heads of {width})"
