@@ -35,6 +35,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_small_step_is_timed_and_missing_peers_are_named(tmp_path):
     """One run of the whole command; the peers' interpreter is one that has none of them."""
     file = tmp_path / "times.json"

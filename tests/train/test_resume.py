@@ -118,7 +118,13 @@ def assert_same_run(config, aggregator, left, right):
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.parametrize(("name", "config"), EXACT, ids=["depth 0", "depth 1"])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        pytest.param(*EXACT[0], id="depth 0"),
+        pytest.param(*EXACT[1], id="depth 1", marks=pytest.mark.slow),
+    ],
+)
 def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
     environment, tmp_path, name, config
 ):
@@ -141,6 +147,7 @@ def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
     assert len(starts) == 2
 
 
+@pytest.mark.slow
 def test_signals_finish_the_step_save_say_how_to_resume_and_change_nothing(environment, tmp_path):
     """SIGTERM in step 2, Ctrl-C in step 3, a kill in step 6, and on to the end."""
     at_once, stopped = tmp_path / "at_once", tmp_path / "stopped"
