@@ -8,7 +8,7 @@ How a fenced block is executed, by its language:
   `train` in miniature: the settings of `tiny_run` come last. `pip` and `pytest` are `.ci/run`'s.
 - `text` is shown, not run. There is no other language.
 
-The main job itself, in full, is the one slow test.
+The commands in miniature and the main job in full are slow tests.
 """
 
 import json
@@ -70,6 +70,7 @@ def test_ci_runs_the_commands_that_this_test_leaves_to_it():
     assert found == ["pip install '.[dev]' && pytest"]
 
 
+@pytest.mark.slow
 def test_every_command_does_what_it_says(tmp_path, tmp_path_factory, monkeypatch):
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)

@@ -248,7 +248,17 @@ def test_a_signal_in_the_last_step_lets_the_run_end(no_pictures, tmp_path):
         assert train(QUICK, tmp_path)["steps"] == 2
 
 
-@pytest.mark.parametrize("name", sorted(aggregators.BY_NAME))
+# One that is pure, one that counts tokens, one that whitens; the slow tests take the others.
+QUICK_AGGREGATORS = ("dvao", "gdpo_token_weighted", "rvpo")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK_AGGREGATORS else pytest.mark.slow)
+        for name in sorted(aggregators.BY_NAME)
+    ],
+)
 def test_every_aggregator_trains_and_keeps_its_invariants(no_pictures, tmp_path, name):
     config = dataclasses.replace(QUICK, aggregator=name, check_invariants=True)
     assert train(config, tmp_path)["steps"] == 2
