@@ -11,10 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 VERL_EPSILON = 1e-6  # verl adds it to a group's standard deviation
 TRL_EPSILON = 1e-4  # TRL adds it to a group's and to a batch's standard deviation
 VERL_VARIANCE_EPSILON = 1e-8  # verl adds it to a batch's variance, under the root
+SAW_EPSILON = 1e-8  # SAW adds it to a mean of the batch
 MAX_EXPONENT = 20.0  # nats where exponents of log-ratios end, as in verl; float32 overflows at 88
 
 
@@ -123,6 +125,14 @@ def safe_sqrt(x: Array) -> Array:
     """The square root, with gradient 0 instead of infinity at 0."""
     is_zero = x == 0
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, x)))
+
+
+def safe_power(base: Array, exponent: ArrayLike) -> Array:
+    """`base ** exponent` where the base is positive; elsewhere 0, or 1 if the exponent is 0, with
+    gradient 0."""
+    is_positive = base > 0
+    power = jnp.power(jnp.where(is_positive, base, 1), exponent)
+    return jnp.where(is_positive, power, jnp.asarray(exponent == 0, base.dtype))
 
 
 def standardise(centred: Array, denominator: Array, *, deviation: Array, scale: Array) -> Array:

@@ -123,8 +123,10 @@ def test_the_table_of_methods_is_complete_and_cites_what_the_code_cites():
     assert table.keys() == set(aggregators.METHODS)
     for name, (_, equation, paper, is_not) in table.items():
         module = sys.modules[aggregators.METHODS[name].__module__]
-        cited = re.search(r"\d{4}\.\d{5}|\w+/\w+@[0-9a-f]{7}", module.__doc__ or "")
-        assert cited.group() in paper
+        doc = module.__doc__ or ""
+        cited = re.search(r"\d{4}\.\d{5}|\w+/\w+@[0-9a-f]{7}|From code alone", doc)
+        assert cited.group().lower() in paper.lower()
+        assert ("A reconstruction:" in doc) == ("a reconstruction" in paper)
         assert equation
         assert is_not
 

@@ -5,9 +5,14 @@
 
 Two families. The *centred-sum* family divides the centred weighted sum of the rewards by one
 positive number per group or batch, and so never changes which completion of a group it prefers:
-`dr_grpo`, `rloo`, `grpo`, `reward_combination`, `dvao`, `lite_ppo`. The *z-score* family first puts
-each objective on the scale of its own group: `advantage_combination`, `gdpo`,
-`gdpo_token_weighted`, `rvpo`, `rvpo_variance_penalty`.
+`dr_grpo`, `rloo`, `grpo`, `reward_combination`, `dvao`, `corr_grpo`, `maxrl`, `lite_ppo`. The
+*z-score* family first puts each objective on the scale of its own group: `advantage_combination`,
+`gdpo`, `gdpo_token_weighted`, `rvpo`, `rvpo_variance_penalty`, `gd2po_hard`, `gd2po_snr`.
+
+Others first adapt the weights to the rewards, and are then GRPO (`saw_grpo`, `focal_reward`) or
+GDPO (`saw_gdpo`, `sa_mrpo`, `dara_symmetric`, `dara_asymmetric`, `sc_ppo`). `augmented_tchebycheff`
+looks at the objective that lags most, `rdpo` decorrelates the objectives, and
+`reinforce_plus_plus` and `reinforce_plus_plus_baseline` whiten the sum over the batch's tokens.
 
 A method is added by writing its file, exporting it here and naming it in a table: in `BY_NAME` a
 function of one step's rewards, in `STATEFUL` a factory `name(weights, **knobs)` of an `Aggregator`
@@ -33,11 +38,17 @@ from dvaojax.aggregators.base import needs_lengths as needs_lengths
 from dvaojax.aggregators.base import stateful as stateful
 from dvaojax.aggregators.base import stateless as stateless
 from dvaojax.aggregators.base import suggest as suggest
+from dvaojax.aggregators.corr_grpo import corr_grpo as corr_grpo
+from dvaojax.aggregators.dara import dara_asymmetric as dara_asymmetric
+from dvaojax.aggregators.dara import dara_symmetric as dara_symmetric
 from dvaojax.aggregators.ctwa import ctwa as ctwa
 from dvaojax.aggregators.diagnostics import Diagnostics as Diagnostics
 from dvaojax.aggregators.diagnostics import diagnostics as diagnostics
 from dvaojax.aggregators.dr_grpo import dr_grpo as dr_grpo
 from dvaojax.aggregators.dvao import dvao as dvao
+from dvaojax.aggregators.focal import focal_reward as focal_reward
+from dvaojax.aggregators.gd2po import gd2po_hard as gd2po_hard
+from dvaojax.aggregators.gd2po import gd2po_snr as gd2po_snr
 from dvaojax.aggregators.gdpo import gdpo as gdpo
 from dvaojax.aggregators.gdpo import gdpo_token_weighted as gdpo_token_weighted
 from dvaojax.aggregators.grpo import grpo as grpo
@@ -45,28 +56,54 @@ from dvaojax.aggregators.hvpo import hvpo as hvpo
 from dvaojax.aggregators.lagrangian import constrained_grpo as constrained_grpo
 from dvaojax.aggregators.lagrangian import lagrangian as lagrangian
 from dvaojax.aggregators.lite_ppo import lite_ppo as lite_ppo
+from dvaojax.aggregators.maxrl import maxrl as maxrl
+from dvaojax.aggregators.rdpo import rdpo as rdpo
+from dvaojax.aggregators.reinforce_plus_plus import reinforce_plus_plus as reinforce_plus_plus
+from dvaojax.aggregators.reinforce_plus_plus import (
+    reinforce_plus_plus_baseline as reinforce_plus_plus_baseline,
+)
 from dvaojax.aggregators.reward_combination import reward_combination as reward_combination
 from dvaojax.aggregators.rloo import rloo as rloo
 from dvaojax.aggregators.rvpo import rvpo as rvpo
 from dvaojax.aggregators.rvpo import rvpo_annealed as rvpo_annealed
 from dvaojax.aggregators.rvpo import rvpo_variance_penalty as rvpo_variance_penalty
 from dvaojax.aggregators.rvpo import soft_minimum as soft_minimum
+from dvaojax.aggregators.sa_mrpo import sa_mrpo as sa_mrpo
+from dvaojax.aggregators.saw import saw_gdpo as saw_gdpo
+from dvaojax.aggregators.saw import saw_grpo as saw_grpo
+from dvaojax.aggregators.sc_ppo import sc_ppo as sc_ppo
+from dvaojax.aggregators.tchebycheff import augmented_tchebycheff as augmented_tchebycheff
 from dvaojax.errors import UserError
 
 BY_NAME: dict[str, Callable[..., Array]] = {
     function.__name__: function
     for function in (
         advantage_combination,
+        augmented_tchebycheff,
+        corr_grpo,
+        dara_asymmetric,
+        dara_symmetric,
         dr_grpo,
         dvao,
+        focal_reward,
+        gd2po_hard,
+        gd2po_snr,
         gdpo,
         gdpo_token_weighted,
         grpo,
         lite_ppo,
+        maxrl,
+        rdpo,
+        reinforce_plus_plus,
+        reinforce_plus_plus_baseline,
         reward_combination,
         rloo,
         rvpo,
         rvpo_variance_penalty,
+        sa_mrpo,
+        saw_gdpo,
+        saw_grpo,
+        sc_ppo,
     )
 }
 

@@ -23,10 +23,12 @@ def advantage_combination(
     An objective that is constant in a group drops out of it, and the advantages shrink by its
     weight. The scale and the offset of a single objective do not matter.
 
-    What it is confused with. It is `gdpo` without its last step, the whitening over the batch;
-    MO-GRPO is the same with all weights 1. `dvao` with the weights `w_k / sigma_k` is this, divided
-    by the sum of the weights. Unlike `dvao` it can prefer another completion than
-    `reward_combination` does, and can exceed it.
+    **MO-GRPO** (Ichihara et al., arXiv 2509.22047) is this with all weights 1 and the sample's
+    deviation, `ddof=1`, and needs no file of its own.
+
+    What it is confused with. It is `gdpo` without its last step, the whitening over the batch.
+    `dvao` with the weights `w_k / sigma_k` is this, divided by the sum of the weights. Unlike
+    `dvao` it can prefer another completion than `reward_combination` does, and can exceed it.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.

@@ -49,15 +49,7 @@ def gdpo(
         ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
     """
     batch = group.open_batch(rewards, weights, mask)
-    scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
-    whitened = whitening.whiten(
-        group.weighted_sum(scores.values, batch.weights),
-        group.weighted_sum(jnp.abs(scores.values), batch.weights),
-        batch.scored.astype(scores.values.dtype),
-        ddof=ddof,
-        epsilon=epsilon,
-    )
-    advantages = jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)
+    advantages = whitening.whitened_sum(batch, ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
 

@@ -35,6 +35,11 @@ class Batch(NamedTuple):
         """`[B, G]` bool, true for a completion that was scored on some objective."""
         return jnp.any(self.where, axis=-1)
 
+    @property
+    def group_weights(self) -> Array:
+        """`[B, K]` the weights of each group."""
+        return jnp.broadcast_to(self.weights, self.rewards.shape[::2])
+
 
 def open_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None) -> Batch:
     """Check what an aggregator was given, and make it ready for arithmetic.
@@ -181,6 +186,26 @@ def batch_mean(batch: Batch) -> numerics.Mean:
     return numerics.Mean(
         numerics.masked_sum(batch.rewards, batch.where, axis=(0, 1)),
         jnp.sum(batch.where, axis=(0, 1), dtype=batch.rewards.dtype),
+    )
+
+
+def standardised(values: Array, scored: Array, scale: Array, *, ddof: int, epsilon: float) -> Array:
+    """`(v - mean(v)) / (std(v) + epsilon)` within each group, `[B, G]`.
+
+    Args:
+        values: `[B, G]` one number per completion.
+        scored: `[B, G]` bool, which of them count; the others get 0.
+        scale: `[B]` the size of the terms that the values are made of, beside which a deviation
+            is nothing but rounding, and the result 0.
+        ddof: 0 for the population's standard deviation, 1 for the sample's.
+        epsilon: added to the standard deviation.
+    """
+    moments = jax.vmap(lambda v, where: numerics.moments(v, where, ddof=ddof))(values, scored)
+    return numerics.standardise(
+        moments.centred,
+        (moments.deviation + epsilon)[:, None],
+        deviation=moments.deviation[:, None],
+        scale=scale[:, None],
     )
 
 

@@ -5,6 +5,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
+from dvaojax.aggregators import batch as batches
 from dvaojax.aggregators import group, whitening
 
 
@@ -48,7 +49,7 @@ def lite_ppo(
     """
     batch = group.open_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
-    departures = _departures(objectives)
+    departures = batches.statistics(objectives, ddof=0).departures
     total = group.weighted_sum(objectives.centred, batch.weights)
     raw = total + group.weighted_sum(departures, batch.weights)[:, None]
     sizes = group.weighted_sum(objectives.deviation + jnp.abs(departures), batch.weights)
@@ -61,19 +62,3 @@ def lite_ppo(
         scale=whitening.root_mean_square(sizes, jnp.sum(scored, axis=-1)),
     )
     return advantages.reshape(jnp.shape(rewards)[:-1])
-
-
-def _departures(objectives: numerics.Moments) -> Array:
-    """`[B, K]` from the batch's mean to each group's; 0 where nobody in the group was scored.
-
-    Taken from pivot to pivot: means on a large offset would be rounded before they are compared.
-    """
-    is_scored = objectives.count > 0
-    anchor = numerics.safe_divide(
-        jnp.sum(objectives.pivot, axis=0), jnp.sum(is_scored, axis=0, dtype=objectives.pivot.dtype)
-    )
-    from_anchor = objectives.pivot - anchor[None, :] + objectives.offset
-    mean = numerics.safe_divide(
-        jnp.sum(objectives.count * from_anchor, axis=0), jnp.sum(objectives.count, axis=0)
-    )
-    return jnp.where(is_scored, from_anchor - mean[None, :], 0)

@@ -1,4 +1,4 @@
-"""Whitening over the batch: the last step of GDPO and RVPO, over all groups of a step at once.
+"""Whitening over the batch: the last step of GDPO and its relatives, over all groups of a step.
 
 Plain reductions over all leading axes: under jit they are global, however the batch is sharded.
 """
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import numerics
+from dvaojax.aggregators import group
 
 
 class BatchMoments(NamedTuple):
@@ -76,3 +77,26 @@ def whiten(
         deviation=batch.deviation,
         scale=root_mean_square(magnitudes, counts),
     )
+
+
+def whitened_sum(batch: group.Batch, *, ddof: int, epsilon: float) -> Array:
+    """The weighted sum of the z-scores, whitened over the completions of the batch: GDPO.
+
+    Args:
+        batch: what `group.open_batch` returned; its weights may have been adapted.
+        ddof: 1 for the sample's standard deviations, 0 for the population's.
+        epsilon: added to each objective's standard deviation and to the batch's.
+
+    Returns:
+        `[B, G]`; 0 for a completion that was not scored, and in groups without signal, which count
+        in the batch's mean and deviation all the same.
+    """
+    scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
+    whitened = whiten(
+        group.weighted_sum(scores.values, batch.weights),
+        group.weighted_sum(jnp.abs(scores.values), batch.weights),
+        batch.scored.astype(scores.values.dtype),
+        ddof=ddof,
+        epsilon=epsilon,
+    )
+    return jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)

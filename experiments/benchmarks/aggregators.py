@@ -21,12 +21,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from aggregator_loops import LOOPS
 from command_line import new_file
 from rich.console import Console
 from rich.table import Table
 from timing import medians
 
-from dvaojax.aggregators import BY_NAME
+from dvaojax.aggregators import BY_NAME, needs_lengths
 
 GROUPS, COMPLETIONS, OBJECTIVES = 4096, 16, 8
 FASTER_THAN_THE_LOOP = 30.0
@@ -67,7 +68,7 @@ def main() -> int:
 
 
 def _jitted_call(name: str, rewards, weights, lengths) -> Callable[[], object]:
-    extra = (lengths,) if name == "gdpo_token_weighted" else ()
+    extra = (lengths,) if needs_lengths(BY_NAME[name]) else ()
     return partial(jax.jit(BY_NAME[name]), rewards, weights, *extra)
 
 
@@ -76,99 +77,8 @@ def _repeats(key: tuple[str, str]) -> int:
     return 10 if key[0] == "jitted" else 1
 
 
-# The loops: one group at a time, each with the defaults of its aggregator.
-
-
 def _loop_call(name: str, rewards, weights, lengths) -> Callable[[], object]:
     return lambda: LOOPS[name](rewards, weights, lengths)
-
-
-def _each_group(one_group: Callable) -> Callable:
-    """A loop over groups of `one_group(rewards [G, K], weights) -> [G]`."""
-
-    def loop(rewards, weights, lengths):
-        del lengths
-        return np.stack([one_group(group, weights) for group in rewards])
-
-    return loop
-
-
-def _whitened(combine: Callable, *, epsilon: float, by_tokens: bool = False) -> Callable:
-    """Z-scores group by group, `combine(z [G, K], weights) -> [G]`, one whitening at the end."""
-
-    def loop(rewards, weights, lengths):
-        def one_group(group, weights):
-            deviation = group.std(axis=0, ddof=1) + epsilon
-            return combine((group - group.mean(axis=0)) / deviation, weights)
-
-        values = np.stack([one_group(group, weights) for group in rewards])
-        counts = lengths if by_tokens else np.ones_like(values)
-        mean = np.average(values, weights=counts)
-        variance = np.sum(counts * (values - mean) ** 2) / (np.sum(counts) - 1)
-        return (values - mean) / (np.sqrt(variance) + epsilon)
-
-    return loop
-
-
-def _grpo(group, weights):
-    total = group @ weights
-    return (total - total.mean()) / (total.std(ddof=1) + 1e-6)
-
-
-def _dr_grpo(group, weights):
-    total = group @ weights
-    return total - total.mean()
-
-
-def _rloo(group, weights):
-    total = group @ weights
-    return total - (total.sum() - total) / (len(total) - 1)
-
-
-def _reward_combination(group, weights):
-    total = group @ weights
-    return (total - total.mean()) / total.std()
-
-
-def _advantage_combination(group, weights):
-    return (group - group.mean(axis=0)) / group.std(axis=0) @ weights
-
-
-def _dvao(group, weights):
-    return (group - group.mean(axis=0)) @ weights / (group.std(axis=0) @ weights)
-
-
-def _lite_ppo(rewards, weights, lengths):
-    centred = _each_group(_dr_grpo)(rewards, weights, lengths)
-    return centred / ((rewards @ weights).std(ddof=1) + 1e-4)
-
-
-def _weighted(scores, weights):
-    return scores @ weights
-
-
-def _soft_minimum(scores, weights):
-    return -np.log(np.exp(-scores) @ weights)
-
-
-def _penalised_mean(scores, weights):
-    mean = scores @ weights
-    return mean - 0.5 * (scores - mean[:, None]) ** 2 @ weights
-
-
-LOOPS: dict[str, Callable] = {
-    "grpo": _each_group(_grpo),
-    "dr_grpo": _each_group(_dr_grpo),
-    "rloo": _each_group(_rloo),
-    "reward_combination": _each_group(_reward_combination),
-    "advantage_combination": _each_group(_advantage_combination),
-    "dvao": _each_group(_dvao),
-    "lite_ppo": _lite_ppo,
-    "gdpo": _whitened(_weighted, epsilon=1e-4),
-    "gdpo_token_weighted": _whitened(_weighted, epsilon=1e-6, by_tokens=True),
-    "rvpo": _whitened(_soft_minimum, epsilon=1e-6),
-    "rvpo_variance_penalty": _whitened(_penalised_mean, epsilon=1e-6),
-}
 
 
 def _row(name: str, jitted: float, looped: float, copy: float) -> dict:

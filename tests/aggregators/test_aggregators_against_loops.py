@@ -10,12 +10,15 @@ better. `dr_grpo` and `rloo` live on the scale of the rewards and are compared o
 
 import functools
 
-import aggregator_oracles as oracles
+import adaptive_oracles
+import aggregator_oracles
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from slowness import slow_but
+import scalar_oracles
+from oracle_arithmetic import ROUNDING
 
 from dvaojax import aggregators
 
@@ -26,6 +29,19 @@ SHAPES = [  # groups, completions, objectives
 ]
 QUICK = [(3, 1, 3), (2, 4, 8), (2, 8, 4), (1, 64, 7)]  # the others are slow tests: each compiles
 QUICK_EAGERLY = [(2, 8, 4)]  # without jit every operation is compiled by itself
+QUICK_RELATIVES = [(2, 3, 5), (3, 5, 2)]
+
+# The papers that the package began with, and their relatives, by where their oracles stand.
+FIRST = tuple(n for n in aggregators.BY_NAME if hasattr(aggregator_oracles, n))
+RELATIVES = tuple(n for n in aggregators.BY_NAME if n not in FIRST)
+ORACLES = {
+    name: next(
+        getattr(module, name)
+        for module in (aggregator_oracles, adaptive_oracles, scalar_oracles)
+        if getattr(getattr(module, name, None), "__module__", "") == module.__name__
+    )
+    for name in aggregators.BY_NAME
+}
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 
 
@@ -83,32 +99,39 @@ def _cases(shape):
 
 
 @functools.cache
-def _expected(shape):
+def _expected(shape, names):
     """Per float and aggregator the advantages and sizes of all cases, `[N, B, G]`."""
-    keys = [(dtype, name) for dtype in oracles.ROUNDING for name in aggregators.BY_NAME]
-    expected = {key: ([], []) for key in keys}
+    expected = {(dtype, name): ([], []) for dtype in ROUNDING for name in names}
     rewards, weights, masks, lengths = _cases(shape)
     for r, w, mask, n in zip(rewards, weights, masks, lengths, strict=True):
         nested = tuple(tuple(map(tuple, group)) for group in np.where(mask, r, None).tolist())
         for (dtype, name), (advantages, sizes) in expected.items():
             third = (n.tolist(),) if aggregators.needs_lengths(aggregators.BY_NAME[name]) else ()
-            oracle = getattr(oracles, name)
-            a, s = oracle(nested, w.tolist(), *third, rounding=oracles.ROUNDING[dtype])
+            a, s = ORACLES[name](nested, w.tolist(), *third, rounding=ROUNDING[dtype])
             advantages.append(a)
             sizes.append(s)
     return {key: (np.array(a), np.array(s)) for key, (a, s) in expected.items()}
 
 
-def _every_aggregator(rewards, weights, masks, lengths):
+def _aggregate(names, rewards, weights, masks, lengths):
     """`[N, B, G]` by name; each of the N cases is a batch of its own."""
 
     def one_case(r, w, mask, n):
+        functions = {name: aggregators.BY_NAME[name] for name in names}
         return {
             name: function(r, w, *((n,) if aggregators.needs_lengths(function) else ()), mask=mask)
-            for name, function in aggregators.BY_NAME.items()
+            for name, function in functions.items()
         }
 
     return jax.vmap(one_case)(rewards, weights, masks, lengths)
+
+
+def _jitted(names):
+    return jax.jit(functools.partial(_aggregate, names))
+
+
+def _eager(names):
+    return functools.partial(_aggregate, names)
 
 
 def _name(shape):
@@ -118,22 +141,28 @@ def _name(shape):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", slow_but(QUICK, SHAPES), ids=_name)
 def test_equals_the_loop_jitted(shape, dtype):
-    _assert_equals_the_loop(jax.jit(_every_aggregator), shape, dtype)
+    _assert_equals_the_loop(_jitted, FIRST, shape, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", slow_but(QUICK_RELATIVES, SHAPES), ids=_name)
+def test_relatives_equal_the_loop_jitted(shape, dtype):
+    _assert_equals_the_loop(_jitted, RELATIVES, shape, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", slow_but(QUICK_EAGERLY, SHAPES), ids=_name)
 def test_equals_the_loop_eagerly(shape, dtype):
-    _assert_equals_the_loop(_every_aggregator, shape, dtype)
+    _assert_equals_the_loop(_eager, FIRST, shape, dtype)
 
 
-def _assert_equals_the_loop(every_aggregator, shape, dtype):
+def _assert_equals_the_loop(compile_for, names, shape, dtype):
     rewards, weights, masks, lengths = _cases(shape)
     with jax.enable_x64(dtype == "float64"):
         arrays = (jnp.asarray(rewards, dtype), jnp.asarray(weights, dtype), masks, lengths)
-        actual = jax.device_get(every_aggregator(*arrays))
-    for name in aggregators.BY_NAME:
-        advantages, sizes = _expected(shape)[dtype, name]
+        actual = jax.device_get(compile_for(names)(*arrays))
+    for name in names:
+        advantages, sizes = _expected(shape, names)[dtype, name]
         assert actual[name].dtype == dtype
         _assert_close(actual[name], advantages, sizes, name, TOLERANCE[dtype])
 
@@ -143,15 +172,15 @@ def test_bfloat16_rewards_are_widened_before_any_arithmetic(shape):
     of_kind = slice(-CASES_PER_KIND, None)
     rewards, weights, masks, lengths = (x[of_kind] for x in _cases(shape))
     narrow = jnp.asarray(rewards, jnp.bfloat16)
-    actual = jax.jit(_every_aggregator)(narrow, jnp.asarray(weights, jnp.float32), masks, lengths)
-    for name in aggregators.BY_NAME:
-        advantages, sizes = _expected(shape)["float32", name]
+    actual = _jitted(FIRST)(narrow, jnp.asarray(weights, jnp.float32), masks, lengths)
+    for name in FIRST:
+        advantages, sizes = _expected(shape, FIRST)["float32", name]
         assert actual[name].dtype == jnp.float32
         _assert_close(actual[name], advantages[of_kind], sizes[of_kind], name, 1e-5)
 
 
 def _assert_close(actual, expected, sizes, name, tolerance):
-    unit = sizes if name in ("dr_grpo", "rloo") else np.maximum(1.0, sizes / 10)
+    unit = sizes if name in ("dr_grpo", "rloo", "corr_grpo") else np.maximum(1.0, sizes / 10)
     error = np.abs(actual - expected) / np.maximum(np.maximum(unit, np.abs(expected)), 1e-30)
     worst = np.unravel_index(np.argmax(error), error.shape)
     assert error[worst] <= tolerance, (

@@ -1,0 +1,147 @@
+"""REINFORCE++: advantages whitened over the whole batch (Hu et al., arXiv 2501.03262)."""
+
+import chex
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from dvaojax import numerics
+from dvaojax.aggregators import batch as batches
+from dvaojax.aggregators import group, whitening
+
+
+def reinforce_plus_plus(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    lengths: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    ddof: int = 1,
+    variance_epsilon: float = numerics.VERL_VARIANCE_EPSILON,
+) -> Array:
+    r"""The weighted sum of the rewards, whitened over all tokens of the batch, without groups.
+
+    $$ A_i = \frac{r_i - m}{\sqrt{v + \epsilon_v}}, \qquad
+       m = \frac{\sum_i L_i r_i}{\sum_i L_i}, \qquad
+       v = \frac{\sum_i L_i (r_i - m)^2}{\sum_i L_i - 1}, \qquad r_i = \sum_k w_k r_{ik} $$
+
+    A completion's reward-to-go is the same at each of its $L_i$ tokens, as nothing is discounted
+    and the penalty for leaving the reference policy stands in the loss here, not in the reward.
+    Each completion therefore counts once per token, as in verl.
+
+    What it is confused with. **The group does not matter**: alone among the methods here, one
+    completion per prompt is enough, and a group in which every objective is constant is not silent
+    but stands above or below the batch's mean, so an easy prompt is always reinforced.
+    `reinforce_plus_plus_baseline` and `lite_ppo` subtract the group's mean. A masked reward counts
+    as its group's mean, or as the batch's where nobody in the group was scored on it.
+
+    Args:
+        rewards: `[..., G, K]`; all leading axes are the batch.
+        weights: `[K]` or `[..., K]`, not negative.
+        lengths: `[..., G]`, tokens of each completion.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+        ddof: 1 for the sample's variance, 0 for the population's.
+        variance_epsilon: added to the variance.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards); exactly 0 for a completion that was not
+        scored, and everywhere if all sums of the batch are the same.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+    """
+    chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
+    batch = group.open_batch(rewards, weights, mask)
+    objectives = group.statistics(batch, ddof=0)
+    departures = batches.statistics(objectives, ddof=0).departures
+    total = group.weighted_sum(objectives.centred, batch.weights)
+    above_batch = group.weighted_sum(departures, batch.weights)[:, None]
+    sizes = group.weighted_sum(objectives.deviation + jnp.abs(departures), batch.weights)
+    advantages = _whitened_over_tokens(
+        total + above_batch, sizes, batch, lengths, ddof=ddof, variance_epsilon=variance_epsilon
+    )
+    return advantages.reshape(jnp.shape(rewards)[:-1])
+
+
+def reinforce_plus_plus_baseline(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    lengths: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    ddof: int = 1,
+    variance_epsilon: float = numerics.VERL_VARIANCE_EPSILON,
+) -> Array:
+    r"""The weighted sum of the rewards minus its group's mean, whitened over the batch's tokens.
+
+    $$ A_i = \frac{c_i - m}{\sqrt{v + \epsilon_v}}, \qquad
+       c_i = r_i - \operatorname{mean}_{group}(r) $$
+
+    with m and v the mean and the variance of c over the tokens of the batch, as in
+    `reinforce_plus_plus`. verl lets the raw reward of a group of one through; here such a group
+    teaches nothing.
+
+    What it is confused with. `lite_ppo` divides by the deviation of the raw sums, this one by that
+    of the centred ones, and subtracts a mean once more: over tokens it is not 0, and the groups'
+    sums are not either.
+
+    Args:
+        rewards: `[..., G, K]`; all leading axes are the batch.
+        weights: `[K]` or `[..., K]`, not negative.
+        lengths: `[..., G]`, tokens of each completion.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+        ddof: 1 for the sample's variance, 0 for the population's.
+        variance_epsilon: added to the variance.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards); exactly 0 in a group where every
+        objective is constant.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+    """
+    chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
+    batch = group.open_batch(rewards, weights, mask)
+    objectives = group.statistics(batch, ddof=0)
+    whitened = _whitened_over_tokens(
+        group.weighted_sum(objectives.centred, batch.weights),
+        group.weighted_sum(objectives.deviation, batch.weights),
+        batch,
+        lengths,
+        ddof=ddof,
+        variance_epsilon=variance_epsilon,
+    )
+    advantages = jnp.where(group.is_alive(objectives.deviation)[:, None], whitened, 0)
+    return advantages.reshape(jnp.shape(rewards)[:-1])
+
+
+def _whitened_over_tokens(
+    values: Array,
+    sizes: Array,
+    batch: group.Batch,
+    lengths: ArrayLike,
+    *,
+    ddof: int,
+    variance_epsilon: float,
+) -> Array:
+    """Whitened `[B, G]`, each completion counted once per token; 0 where it was not scored.
+
+    Args:
+        values: `[B, G]`.
+        sizes: `[B]` of the terms that a group's values are summed from.
+        batch: which completions were scored.
+        lengths: `[..., G]`.
+        ddof: 1 for the sample's variance, 0 for the population's.
+        variance_epsilon: added to the variance.
+    """
+    tokens = jnp.asarray(lengths).astype(values.dtype).reshape(values.shape)
+    whitened = whitening.whiten(
+        values,
+        jnp.broadcast_to(sizes[:, None], values.shape),
+        jnp.where(batch.scored, tokens, 0),
+        ddof=ddof,
+        variance_epsilon=variance_epsilon,
+    )
+    return jnp.where(batch.scored, whitened, 0)
