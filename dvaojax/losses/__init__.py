@@ -27,6 +27,7 @@ from dvaojax.losses.clipped_surrogate import clipped_surrogate
 from dvaojax.losses.covariance import clip_cov, kl_cov
 from dvaojax.losses.dapo import dapo
 from dvaojax.losses.dppo import dppo_kl, dppo_tv
+from dvaojax.losses.dynamo_modulation import dynamo_modulation
 from dvaojax.losses.gmpo import gmpo
 from dvaojax.losses.gspo import gspo, gspo_token
 from dvaojax.losses.kl import KL_ESTIMATORS, k1, k2, k3, kl_penalty
@@ -84,6 +85,7 @@ __all__ = [
     "dapo",
     "dppo_kl",
     "dppo_tv",
+    "dynamo_modulation",
     "gmpo",
     "gspo",
     "gspo_token",
