@@ -10,6 +10,7 @@ import jax
 from dvaojax import aggregators, decoding
 from dvaojax.aggregators import Aggregator
 from dvaojax.aggregators.options import read_options
+from dvaojax.allocation import AllocationConfig
 from dvaojax.errors import UserError
 from dvaojax.learning.optimizer import OptimizerConfig
 from dvaojax.learning.policy_loss import LossConfig
@@ -117,7 +118,8 @@ class Config:
             a name with its knobs, if any: "gdpo" or "rvpo:sharpness=2.0:ddof=0".
         num_steps: policy-gradient steps.
         prompts_per_step: `B`.
-        group_size: `G`, completions per prompt.
+        group_size: completions per prompt, on average where they are shared out unequally.
+        allocation: how a step's completions are shared out among its prompts.
         max_new_tokens: `T`, the stop token included.
         rollout_stages: stages of a rollout, in which caches grow and ended completions are left
             out; each is compiled anew, so that 1 compiles quickest and 4 samples fastest.
@@ -156,6 +158,7 @@ class Config:
     num_steps: int = 120
     prompts_per_step: int = 32
     group_size: int = 8
+    allocation: AllocationConfig = AllocationConfig()
     max_new_tokens: int = 48
     rollout_stages: int = MAX_STAGES
     pipeline_depth: int = 0
@@ -194,6 +197,11 @@ class Config:
         own = tuple(self.task.objectives)
         scored = self.task.scored_objectives if isinstance(self.task, TaskWithScorer) else ()
         return (*own, *scored)
+
+    @property
+    def largest_group(self) -> int:
+        """`G` of a step's arrays: the most completions that a prompt may get."""
+        return self.allocation.largest(self.group_size)
 
     @property
     def num_updates(self) -> int:
@@ -243,6 +251,7 @@ def validate(config: Config) -> None:
         config.loss.check_options()
     except ValueError as error:
         raise UserError(str(error)) from error
+    config.allocation.check(config.group_size, config.weights)
     if config.sampling.truncates:
         raise UserError(
             "sampling: temperature 0, top_k, top_p and min_p renormalise the sampler's "
@@ -302,7 +311,7 @@ def _fitting_aggregator(
 ) -> Aggregator:
     """An aggregator of the run's objectives that has seen the shapes of a step."""
     weights = aggregators.named_weights(config.weights, config.objectives)
-    shape = (config.prompts_per_step, config.group_size, len(config.objectives))
+    shape = (config.prompts_per_step, config.largest_group, len(config.objectives))
     rewards, mask = (jax.ShapeDtypeStruct(shape, dtype) for dtype in ("float32", "bool"))
     lengths = jax.ShapeDtypeStruct(shape[:2], "float32")
     try:  # the method's own checks of its knobs and weights, before anything is written

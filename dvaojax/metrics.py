@@ -33,7 +33,9 @@ One row a step, a flat mapping from name to number:
 | `judge/tokens_in`, `judge/tokens_out` | as the judge's server counts them                    |
 | `judge/seconds_per_call`       | mean time from a request to its reply                       |
 | `weighted_reward`              | mean rewards times their weights, added; marks the best     |
-| `sampled_tokens`               | tokens of all completions, stop tokens included             |
+| `sampled_tokens`               | tokens of all completions, stop tokens and silent groups    |
+|                                | that gave way to others included                            |
+| `refills`, `refilled_groups`   | times that silent groups gave way, and how many in all      |
 | `completion_length`            | mean tokens of a completion, the stop token included        |
 | `truncated`                    | share of completions cut off by the token limit             |
 | `rollout_seconds`, `train_seconds` | the devices' time for the two halves of the step        |

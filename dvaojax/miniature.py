@@ -37,6 +37,9 @@ def miniature(config: Config) -> Config:
         num_steps=2,
         prompts_per_step=8,
         group_size=2,
+        allocation=dataclasses.replace(
+            config.allocation, floor=min(config.allocation.floor, 1), cap=0
+        ),
         max_new_tokens=16,
         rollout_stages=1,
         learning=LearningConfig(),

@@ -110,6 +110,19 @@ REFUSED = {
     ("shadows=dvao:ddof=2",): "^shadows: dvao:ddof=2: shadow=dvao: ddof",
     ("shadows=gdpo,dvao,gdpo",): "^shadows: gdpo is named twice",
     ("loss.options=clip_low=2",): "loss.options, of clipped_surrogate: .*clip_low=2.0",
+    ("allocation.name=neyman", "allocation.floor=9"): (
+        "allocation.floor=9 and allocation.cap=12 must enclose group_size=8"
+    ),
+    ("allocation.name=dynamo", "allocation.cap=7"): "allocation.cap=7 must enclose group_size=8",
+    ("allocation.objective=acuracy",): (
+        "allocation.objective='acuracy' is unknown; the nearest is 'accuracy'"
+    ),
+    (
+        "allocation.name=dynamo",
+        "weights.accuracy=0",
+        "weights.brevity=0",
+        "weights.format=0",
+    ): "allocation.name=dynamo .* all are 0: set allocation.objective",
     # What would bias the policy ratio.
     ("sampling.temperature=0",): "^sampling: .*temperature",
     ("sampling.top_k=5",): "^sampling: .*top_k",
@@ -141,6 +154,10 @@ def test_what_does_not_fit_is_refused_in_one_line_that_names_the_key(settings):
         ("loss.importance_cap=0.5", "loss.importance_cap=0.5"),
         ("optimizer.schedule=cosin", "optimizer.schedule='cosin'"),
         ("task.digits=1", "task.digits=1"),
+        ("allocation.name=neymann", "allocation.name='neymann' is no rule; .* 'neyman'"),
+        ("allocation.options=alpha=1", "allocation.options: uniform has no knob 'alpha'"),
+        ("allocation.memory=1.5", r"allocation.memory=1.5 must lie in \[0, 1\]"),
+        ("allocation.refills=-1", "allocation.refills=-1 must not be negative"),
     ],
 )
 def test_what_can_never_be_is_refused_where_it_is_set(setting, message):

@@ -7,19 +7,19 @@ completions each gets: whole numbers between a floor and a cap that add up to th
 sampler draws them as groups of unequal size, with a mask where a group ends early, so that no
 shape depends on them. Everything here is NumPy on the host, between two steps; no JAX is started.
 
-A rule is added by writing its file, exporting it here and naming it in `BY_NAME`.
+A rule is added by writing its file, exporting it here and, where it needs nothing but rewards,
+naming it in `rules.BY_NAME`.
 """
 
-import inspect
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Protocol
-
-import numpy as np
-
+from dvaojax.allocation.config import AllocationConfig as AllocationConfig
 from dvaojax.allocation.dynamo import dynamo as dynamo
 from dvaojax.allocation.dynamo import neyman as neyman
 from dvaojax.allocation.gvm import gvm as gvm
+from dvaojax.allocation.rules import BY_NAME as BY_NAME
+from dvaojax.allocation.rules import Rule as Rule
+from dvaojax.allocation.rules import knobs_of as knobs_of
+from dvaojax.allocation.rules import make as make
+from dvaojax.allocation.silence import silent as silent
 from dvaojax.allocation.sizes import allocate as allocate
 from dvaojax.allocation.statistics import Statistics as Statistics
 from dvaojax.allocation.statistics import at as at
@@ -28,53 +28,3 @@ from dvaojax.allocation.statistics import observe as observe
 from dvaojax.allocation.statistics import observe_gradients as observe_gradients
 from dvaojax.allocation.statistics import success as success
 from dvaojax.allocation.uniform import uniform as uniform
-from dvaojax.errors import UserError, nearest
-
-
-class Rule(Protocol):
-    """What is known of a step's problems, `B` rows, to the number of completions of each `[B]`."""
-
-    def __call__(
-        self, seen: Statistics, weights: np.ndarray, /, *, budget: int, floor: int, cap: int
-    ) -> np.ndarray: ...
-
-
-BY_NAME: dict[str, Callable[..., np.ndarray]] = {
-    function.__name__: function for function in (dynamo, gvm, neyman, uniform)
-}
-
-
-def knobs_of(name: str) -> dict[str, Any]:
-    """The knobs that a rule has of its own, with their defaults."""
-    parameters = inspect.signature(BY_NAME[name]).parameters.values()
-    return {
-        p.name: p.default
-        for p in parameters
-        if p.kind == p.KEYWORD_ONLY and p.default is not p.empty
-    }
-
-
-def make(name: str, options: Sequence[str] = ()) -> Rule:
-    """The rule of that name.
-
-    Args:
-        name: a key of `BY_NAME`.
-        options: its knobs, "knob=value" each.
-
-    Raises:
-        UserError: there is no such rule, it has no such knob, or a value is not of its type.
-    """
-    if name not in BY_NAME:
-        raise UserError(f"{name!r} is no rule; the nearest is {nearest(name, BY_NAME)}")
-    known, knobs = knobs_of(name), {}
-    for option in options:
-        knob, _, text = option.partition("=")
-        if knob not in known:
-            choices = ", ".join(known) or "none"
-            raise UserError(f"{name} has no knob {knob!r}; it has {choices}")
-        try:
-            knobs[knob] = type(known[knob])(text)
-        except ValueError as error:
-            kind = type(known[knob]).__name__
-            raise UserError(f"{option!r} is not {knob}=<{kind}>") from error
-    return partial(BY_NAME[name], **knobs)

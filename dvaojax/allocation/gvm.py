@@ -32,6 +32,9 @@ def gvm(
     of the completions that the problem had so far. A problem that had none counts as the largest of
     the step.
 
+    It is for training loops that measure gradients of single completions; the trainer of this
+    package measures none, and so it is no name that a run can go by.
+
     What it is confused with. `neyman`, which goes by the spread of the rewards and does not look at
     gradients: it gives most to $p = 1/2$, this one to rare successes.
 

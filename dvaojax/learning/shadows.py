@@ -7,11 +7,13 @@ numbers to look at: a run with shadows takes the same steps as one without.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 from dvaojax.aggregators import Aggregator
 from dvaojax.aggregators.comparison import compare
 from dvaojax.learning.gradients import Metrics
+from dvaojax.numerics import masked_mean
 from dvaojax.types import Experience
 
 
@@ -58,6 +60,8 @@ class Shadows(NamedTuple):
         for (name, shadow), state in zip(self.aggregators.items(), states, strict=True):
             other, state = shadow.update(rewards, mask, state, key, lengths=lengths)
             seen = compare(advantages, other, rewards, self.weights, mask=mask)
+            # Of the completions that were drawn, as in `advantage_mean_square`.
+            seen = seen._replace(mean_square=masked_mean(jnp.square(other), lengths > 0))
             metrics |= {f"shadow/{name}/{what}": mean for what, mean in seen._asdict().items()}
             after.append(state)
         return metrics, tuple(after)

@@ -142,9 +142,9 @@ def make_train_step(
 
         learner, metrics = lax.scan(one_update, state.learner, order)
         metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), metrics)
-        counted = jnp.ones_like(advantages, bool)
-        metrics["advantage_mean_square"] = masked_mean(jnp.square(advantages), counted)
-        metrics["completion_length"] = masked_mean(lengths, counted)
+        is_drawn = lengths > 0
+        metrics["advantage_mean_square"] = masked_mean(jnp.square(advantages), is_drawn)
+        metrics["completion_length"] = masked_mean(lengths, is_drawn)
         shadow_states = state.shadow_states
         if shadows is not None:
             beside, shadow_states = shadows.update(

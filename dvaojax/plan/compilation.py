@@ -124,14 +124,15 @@ def compile_rollout(job: Job, program: Program, *, effort: float) -> Compiled | 
         experience.prompt_tokens,
         experience.prompt_lengths,
         jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole),
-        experience.prompt_lengths,  # serials have their shape
+        experience.prompt_lengths,  # serials and sizes have their shape
+        experience.prompt_lengths,
     )
 
 
 def _experience(job: Job, program: Program) -> Experience:
     """A step's experience as shapes with shardings."""
     config = job.config
-    prompts, group, length = config.prompts_per_step, config.group_size, config.max_new_tokens
+    prompts, group, length = config.prompts_per_step, config.largest_group, config.max_new_tokens
 
     def of(shape: tuple[int, ...], dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=program.by_group)

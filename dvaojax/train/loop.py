@@ -33,14 +33,15 @@ from dvaojax.evaluation.plots import plot_run
 from dvaojax.models.attention import choice
 from dvaojax.models.attention.splash import Plan
 from dvaojax.train import hosts
+from dvaojax.train.allocating import Reading, make_allocation, nothing_known, row_of
 from dvaojax.train.batches import Batches
 from dvaojax.train.clock import DeviceClock, Span
-from dvaojax.train.collect import Collector
+from dvaojax.train.collect import Collector, Draw
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.journal import Journal, Step
 from dvaojax.train.session import MERIT, Progress, Session, Start, open_session
 from dvaojax.train.warm_up import warm_up
-from dvaojax.types import Rollout, TaskWithNotes
+from dvaojax.types import TaskWithNotes
 
 # Before the first step there is no reward to tell a good checkpoint by.
 _NO_MERIT = {MERIT: -math.inf}
@@ -103,7 +104,7 @@ def _attention(session: Session) -> str:
     """How the update attends where completions are in full."""
     config = session.config
     prompt, longest = config.task.max_prompt_length, max(config.max_new_tokens - 1, 1)
-    row = prompt + config.group_size * longest
+    row = prompt + config.largest_group * longest
     plan = Plan(row=row, prompt=prompt, longest=longest, packed=False)
     platform = session.program.mesh.devices.flat[0].platform
     return choice.description(config.model, platform, plan)
@@ -127,13 +128,17 @@ def _collector(session: Session) -> Collector:
         training_stream(config.task, seed=config.seed),
         program.by_group,
         prompts_per_step=config.prompts_per_step,
-        kept=config.pipeline_depth + 2,  # from the step that is scored to the one encoded ahead
+        # From the step that is scored to the one encoded ahead, and what it is refilled with.
+        kept=config.pipeline_depth + 2 + config.allocation.refills,
+        row_of=row_of(config),
     )
     return Collector(
         batches=batches,
         tokenizer=config.task.tokenizer,
         suite=session.suite,
         sampler=program.sample,
+        allocation=make_allocation(config),
+        refills=config.allocation.refills,
         key=session.key(2),
     )
 
@@ -147,13 +152,15 @@ def _begin(session: Session, collector: Collector, started: float) -> Progress:
     session.display.print("before  " + _in_words(before))
     reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
     state = program.begin(params, session.key(1))
+    reading, in_flight = Reading(0, nothing_known(config)), []
+    for _ in range(config.pipeline_depth):
+        draw, reading = collector.draw(state.learner.params, reading)
+        in_flight.append(draw)
     progress = Progress(
         state=state,
         reference=reference,
-        in_flight=tuple(
-            collector.sample(state.learner.params, step + 1)
-            for step in range(config.pipeline_depth)
-        ),
+        reading=reading,
+        in_flight=tuple(in_flight),
         step=0,
         before=before,
         seconds=time.perf_counter() - started,
@@ -174,28 +181,31 @@ def _learner(
     depth, last = config.pipeline_depth, config.num_steps
     sampling: dict[int, Future[Span]] = {}
 
-    def ahead(progress: Progress, step: int) -> Rollout:
+    def ahead(progress: Progress, step: int) -> tuple[Draw, Reading]:
         """The completions of a later step, or, behind the last, anything of their shape."""
         if step > last:
-            return progress.in_flight[-1]
-        rollout = collector.sample(progress.state.learner.params, step)
-        sampling[step] = clock.time(rollout)
-        if step < last:
-            collector.batches.of_step(step + 1)
-        return rollout
+            return progress.in_flight[-1], progress.reading
+        draw, reading = collector.draw(progress.state.learner.params, progress.reading)
+        sampling[step] = clock.time(draw.rollout)
+        if step < last:  # unless this step is refilled, which reads on
+            collector.batches.from_position(reading.position)
+        return draw, reading
 
     def learn(progress: Progress) -> Progress:
         step = progress.step + 1
         # The train step is donated the parameters that this dispatch reads: devices keep order.
-        rollout, *in_flight = *progress.in_flight, ahead(progress, step + depth)
-        collected = collector.score(rollout, step)
+        draw, reading = ahead(progress, step + depth)
+        draw, *in_flight = *progress.in_flight, draw
+        collected, reading = collector.collect(progress.state.learner.params, draw, reading)
         interrupts.agree()
         state, metrics, advantages = program.step(
             progress.state, collected.experience, progress.reference
         )
         training = clock.time((metrics, advantages))
         journal.add(Step(step, collected, metrics, advantages, sampling.pop(step, None), training))
-        return dataclasses.replace(progress, state=state, in_flight=tuple(in_flight), step=step)
+        return dataclasses.replace(
+            progress, state=state, reading=reading, in_flight=tuple(in_flight), step=step
+        )
 
     return learn
 

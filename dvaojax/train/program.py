@@ -28,11 +28,9 @@ from dvaojax.learning.warm_start import (
 )
 from dvaojax.models import Params
 from dvaojax.numerics import Mean, masked_sum
-from dvaojax.rollout import completion_keys, rollout
-from dvaojax.sampling import Sampling
-from dvaojax.types import Experience, Rollout
+from dvaojax.train.sampler import Sampler, make_sampler
+from dvaojax.types import Experience
 
-Sampler = Callable[[Params, Array, Array, Array, Array], Rollout]
 Constrain = Callable[[Any], Any]
 
 
@@ -47,8 +45,8 @@ class Program:
         begin_warm_start: parameters -> learner.
         warm_start: (learner, demonstrations) -> (learner, metrics); the learner is donated.
         begin: (parameters, key) -> the state before the first step.
-        sample: (parameters, prompt tokens, prompt lengths, key, serials) -> completions.
-        evaluate: the same, sampling as the evaluation asks.
+        sample: the sampler of a step.
+        evaluate: the sampler of an evaluation.
         step: (state, experience, reference) -> (state, metrics, advantages); the state is donated.
         state_shapes: the state's pytree as shapes with shardings.
     """
@@ -108,7 +106,7 @@ def make_program(
         begin_warm_start=begin_warm_start,
         warm_start=warm_start,
         begin=jax.jit(begin, out_shardings=state_shardings),
-        sample=_sampler(config, config.sampling, config.group_size, mesh),
+        sample=make_sampler(config, config.sampling, config.largest_group, mesh),
         evaluate=evaluation_sampler(config, mesh),
         step=jax.jit(
             sharding.on_mesh(mesh, _step(config, optimizer, aggregator, shadows, constrain)),
@@ -211,49 +209,7 @@ def evaluation_sampler(config: Config, mesh: Mesh) -> Sampler:
     settings = config.evaluation
     limit = settings.max_new_tokens or config.max_new_tokens
     longer = dataclasses.replace(config, max_new_tokens=limit)
-    return _sampler(longer, settings.sampling, settings.samples, mesh)
-
-
-def _sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh) -> Sampler:
-    """Brings the weights to where the sampler wants them, once, and samples."""
-    tokenizer = config.task.tokenizer
-
-    @partial(jax.jit, out_shardings=sharding.named(mesh, "group"))
-    @partial(sharding.on_mesh, mesh, rules=sharding.SAMPLER_RULES[config.mesh.sampler])
-    def sample(
-        params: Params, prompt_tokens: Array, prompt_lengths: Array, key: Array, serials: Array
-    ) -> Rollout:
-        return rollout(
-            sampler_params(params, config.model),
-            sharding.constrain(prompt_tokens, "group"),
-            sharding.constrain(prompt_lengths, "group"),
-            completion_keys(key, serials, group_size=group_size),
-            config=config.model,
-            sampling=sampling,
-            max_new_tokens=config.max_new_tokens,
-            stop_tokens=tuple(tokenizer.stop_tokens),
-            pad_token=tokenizer.pad_token,
-            max_stages=config.rollout_stages,
-        )
-
-    return sample
-
-
-def sampler_params(params: Params, config: models.ModelConfig) -> Params:
-    """The parameters as the sampler reads them: in the compute dtype, and laid out by its rules.
-
-    Inside the sampler's own program, so that what is gathered is gathered once, before the first
-    token, in the smaller dtype, and is freed with the last one. Norm scales keep their dtype, in
-    which they are used; where dtype and layout agree already, nothing is moved or copied.
-    """
-
-    def lay(path: tuple[Any, ...], leaf: Array) -> Array:
-        axes = models.logical_axes(path, leaf)
-        if any(axes):
-            leaf = leaf.astype(config.compute_dtype)
-        return sharding.constrain(leaf, *axes)
-
-    return jax.tree.map_with_path(lay, params)
+    return make_sampler(longer, settings.sampling, settings.samples, mesh)
 
 
 def _shardings(mesh: Mesh, tree: Any) -> Any:

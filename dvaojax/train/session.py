@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import jax
 from jax import Array
+from jax.sharding import NamedSharding
 from rich.console import Console
 
-from dvaojax import files, run_directory
+from dvaojax import files, run_directory, sharding
 from dvaojax.checkpoint import Checkpoints
 from dvaojax.config import Config, make_aggregator, validate
 from dvaojax.display import Display
@@ -23,6 +24,8 @@ from dvaojax.rewards import RewardSuite
 from dvaojax.rewards.combined import CombinedScorer
 from dvaojax.run_directory import RunDirectory
 from dvaojax.train import hosts
+from dvaojax.train.allocating import Reading, nothing_known
+from dvaojax.train.collect import Draw
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.warm_up import check_demonstrations
@@ -63,6 +66,7 @@ class Progress:
     Attributes:
         state: of the training.
         reference: parameters of the reference policy; None where none is used.
+        reading: how far the problems were read, and what is known of them.
         in_flight: the completions of the next `pipeline_depth` steps, sampled by the parameters
             of so many steps ago. They are saved rather than sampled again: a batch of tokens is
             smaller than the parameters it came from.
@@ -73,7 +77,8 @@ class Progress:
 
     state: TrainState
     reference: Params | None
-    in_flight: tuple[Rollout, ...]
+    reading: Reading
+    in_flight: tuple[Draw, ...]
     step: int
     before: Mapping[str, Any]
     seconds: float
@@ -124,8 +129,15 @@ class Session:
 
     def save(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         """Starts a checkpoint; returns once the state may be donated."""
-        extra = {"step": progress.step, "before": progress.before, "seconds": progress.seconds}
-        state = {name: getattr(progress, name) for name in ("state", "reference", "in_flight")}
+        extra = {name: getattr(progress, name) for name in ("step", "before", "seconds")}
+        extra["position"] = progress.reading.position
+        extra["in_flight"] = [draw.first for draw in progress.in_flight]
+        state = {
+            "state": progress.state,
+            "reference": progress.reference,
+            "statistics": hosts.place(progress.reading.statistics, self._everywhere),
+            "in_flight": tuple(draw.rollout for draw in progress.in_flight),
+        }
         self.checkpoints.save(progress.step, state, extra=extra, metrics=metrics)
 
     def restore(self) -> Progress | None:
@@ -139,7 +151,18 @@ class Session:
         if step is None:
             return None
         saved, extra = self.checkpoints.restore(checkpoint_shapes(self.config, self.program))
-        return Progress(**saved, **extra)
+        statistics = hosts.whole(saved.pop("statistics"))
+        rollouts, first = saved.pop("in_flight"), extra.pop("in_flight")
+        return Progress(
+            reading=Reading(extra.pop("position"), statistics),
+            in_flight=tuple(map(Draw, first, rollouts)),
+            **saved,
+            **extra,
+        )
+
+    @property
+    def _everywhere(self) -> NamedSharding:
+        return sharding.named(self.program.mesh)
 
 
 @contextlib.contextmanager
@@ -193,12 +216,22 @@ def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
     shapes = program.state_shapes
     reference = shapes.learner.params if config.loss.kl_weight > 0.0 else None
     in_flight = (_rollout_shapes(config, program),) * config.pipeline_depth
-    return {"state": shapes, "reference": reference, "in_flight": in_flight}
+    everywhere = sharding.named(program.mesh)
+    statistics = jax.tree.map(
+        lambda table: jax.ShapeDtypeStruct(table.shape, table.dtype, sharding=everywhere),
+        nothing_known(config),
+    )
+    return {
+        "state": shapes,
+        "reference": reference,
+        "statistics": statistics,
+        "in_flight": in_flight,
+    }
 
 
 def _rollout_shapes(config: Config, program: Program) -> Rollout:
     """A step's completions, as shapes with shardings."""
-    groups = (config.prompts_per_step, config.group_size)
+    groups = (config.prompts_per_step, config.largest_group)
 
     def of(shape: tuple[int, ...], dtype: str) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=program.by_group)

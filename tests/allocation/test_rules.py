@@ -275,10 +275,19 @@ def test_uniform_looks_at_nothing():
     assert uniform(known, ONE, budget=24, floor=0, cap=24).tolist() == [8, 8, 8]
 
 
-@pytest.mark.parametrize("name", sorted(allocation.BY_NAME))
+RULES = {
+    **{
+        name: make(name, [f"{knob}={value}" for knob, value in knobs_of(name).items()])
+        for name in allocation.BY_NAME
+    },
+    "gvm": gvm,
+}
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
 def test_every_rule_keeps_the_budget_and_the_bounds_on_anything(name):
     rng = np.random.default_rng(5)
-    rule = make(name, [f"{knob}={value}" for knob, value in knobs_of(name).items()])
+    rule = RULES[name]
     for _ in range(50):
         count = int(rng.integers(1, 9))
         rewards = rng.integers(0, 2, (1, count, 6, 2)) * rng.choice([1.0, 1e-4, 50.0])
@@ -302,8 +311,8 @@ def test_every_rule_keeps_the_budget_and_the_bounds_on_anything(name):
     [
         ("neymann", (), "'neymann' is no rule; the nearest is neyman"),
         ("neyman", ("alpha=1",), "neyman has no knob 'alpha'; it has none"),
-        ("gvm", ("alpah=1",), "gvm has no knob 'alpah'; it has alpha, beta"),
-        ("gvm", ("alpha=much",), "'alpha=much' is not alpha=<float>"),
+        ("dynamo", ("masterd=1",), "dynamo has no knob 'masterd'; it has mastered, least_priority"),
+        ("dynamo", ("mastered=all",), "'mastered=all' is not mastered=<float>"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(name, options, message):

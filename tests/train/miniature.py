@@ -164,7 +164,7 @@ def pair_logprobs(params, experience, *, model, temperature):
 @contextlib.contextmanager
 def quick_programs() -> Iterator[None]:
     """Runs on one device that learn with `pair_logprobs` and compile each sampler but once."""
-    make, made = program._sampler, {}
+    make, made = program.make_sampler, {}
 
     def sampler(config, sampling, group_size, mesh):
         key = (config.model, config.max_new_tokens, config.task, sampling, group_size)
@@ -174,7 +174,7 @@ def quick_programs() -> Iterator[None]:
 
     with (
         make_mesh_of(1),
-        mock.patch.object(program, "_sampler", sampler),
+        mock.patch.object(program, "make_sampler", sampler),
         mock.patch.object(policy_loss, "policy_logprobs", pair_logprobs),
         mock.patch.object(program, "policy_logprobs", pair_logprobs),
     ):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dvaojax import sharding
+from dvaojax.allocation import nothing_known
 from dvaojax.data.stream import ShuffledPrompts
 from dvaojax.rewards import RewardSuite
+from dvaojax.train.allocating import Reading, Uniform
 from dvaojax.train.batches import Batches
 from dvaojax.train.collect import Collector
 from dvaojax.types import Rollout
@@ -18,9 +20,9 @@ TEXTS = [["7", "12]", "+", "9999"], ["", "0", "34", "]]"]]
 CALLS = []
 
 
-def sampler(params, tokens, lengths, key, serials):
+def sampler(params, tokens, lengths, key, serials, sizes):
     """A sampler that writes the texts above, whatever it is asked."""
-    CALLS.append((params, jax.device_get((tokens, lengths, serials)), key))
+    CALLS.append((params, jax.device_get((tokens, lengths, serials, sizes)), key))
     encode = miniature.Digits.tokenizer.encode
     rows = [[[*encode(text), 1] for text in group] for group in TEXTS]
     width = 16
@@ -41,17 +43,23 @@ def collected():
         tokenizer=task.tokenizer,
         suite=RewardSuite(task.objectives),
         sampler=sampler,
+        allocation=Uniform(4),
+        refills=0,
         key=jax.random.key(8),
     )
-    return collector.score(collector.sample("the parameters", 4), 4)
+    draw, reading = collector.draw("the parameters", Reading(6, nothing_known(0, 3)))
+    collected, reading = collector.collect("the parameters", draw, reading)
+    assert reading.position == 8
+    return collected
 
 
 def test_the_problems_of_the_step_are_asked_with_serials_of_their_own(collected):
     stream = ShuffledPrompts(miniature.Digits().prompts("train"), seed=4)
     assert collected.prompts == stream.take([6, 7])
-    params, (tokens, lengths, serials), key = CALLS[0]
+    params, (tokens, lengths, serials, sizes), key = CALLS[0]
     assert params == "the parameters"
     assert serials.tolist() == [6, 7]
+    assert sizes.tolist() == [4, 4]
     assert key == jax.random.key(8)
     texts = [p.text for p in collected.prompts]
     assert [miniature.Digits.tokenizer.decode(row) for row in tokens] == texts
@@ -79,7 +87,7 @@ def test_each_reward_stands_where_its_completion_does(collected):
 
 def test_tokens_mask_and_logprobs_are_the_samplers(collected):
     experience = jax.device_get(collected.experience)
-    whole = sampler(None, 0, 0, 0, 0)
+    whole = sampler(None, 0, 0, 0, 0, 0)
     np.testing.assert_array_equal(experience.completion_tokens, whole.tokens)
     np.testing.assert_array_equal(experience.completion_mask, whole.mask)
     np.testing.assert_array_equal(experience.logprobs, whole.logprobs)
@@ -107,7 +115,7 @@ def test_what_is_measured_on_the_way(collected):
     assert collected.measures["reward_seconds"] >= 0
 
 
-def test_a_batch_follows_from_its_step_and_is_encoded_once():
+def test_a_batch_follows_from_its_positions_and_is_encoded_once():
     task, encoded = miniature.Digits(), []
 
     class Counting:
@@ -121,8 +129,8 @@ def test_a_batch_follows_from_its_step_and_is_encoded_once():
     stream = ShuffledPrompts(task.prompts("train"), seed=4)
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     batches = Batches(counting, stream, where, prompts_per_step=2, kept=2)
-    ahead = batches.of_step(4)
-    assert batches.of_step(3).serials.tolist() == [4, 5]
-    assert batches.of_step(4) is ahead
+    ahead = batches.from_position(6)
+    assert batches.from_position(4).serials.tolist() == [4, 5]
+    assert batches.at([6, 7]) is ahead
     assert ahead.serials.tolist() == [6, 7]
     assert encoded == [p.text for p in stream.take([6, 7, 4, 5])]

@@ -317,17 +317,18 @@ def test_numbers_that_stay_infinite_stop_the_run_after_as_many_updates_as_allowe
     config = dataclasses.replace(
         QUICK, num_steps=9, max_skipped_in_a_row=2, checkpoints=checkpoints
     )
-    score = Collector.score
+    collect = Collector.collect
 
-    def poisoned(self, rollout, step):
-        collected = score(self, rollout, step)
-        if step == 1:
-            return collected
+    def poisoned(self, params, draw, reading):
+        collected, reading = collect(self, params, draw, reading)
+        if draw.first == 0:
+            return collected, reading
         logprobs = jnp.full_like(collected.experience.logprobs, jnp.nan)
-        return collected._replace(experience=collected.experience._replace(logprobs=logprobs))
+        experience = collected.experience._replace(logprobs=logprobs)
+        return collected._replace(experience=experience), reading
 
     with (
-        mock.patch.object(Collector, "score", poisoned),
+        mock.patch.object(Collector, "collect", poisoned),
         pytest.raises(TrainingError, match=r"^step 4: .* 3 updates in a row, more than max_skip"),
     ):
         train(config, tmp_path)

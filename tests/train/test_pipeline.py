@@ -10,11 +10,13 @@ import miniature
 import numpy as np
 import pytest
 
+from dvaojax.allocation import nothing_known
 from dvaojax.learning.gradients import Learner
 from dvaojax.numerics import Mean
 from dvaojax.rewards import RewardError
 from dvaojax.rewards.suite import Scores
 from dvaojax.train import TrainingError, loop
+from dvaojax.train.allocating import Reading
 from dvaojax.train.clock import DeviceClock
 from dvaojax.train.interrupts import Interrupts
 from dvaojax.train.journal import Journal
@@ -59,8 +61,8 @@ class Stage:
     def key(self, purpose):
         return jax.random.key(purpose)
 
-    def sample(self, params, tokens, lengths, key, serials):
-        del tokens, lengths, key
+    def sample(self, params, tokens, lengths, key, serials, sizes):
+        del tokens, lengths, key, sizes
         self.events.append(f"sample {int(serials[0]) // 2 + 1}")
         params = self.busy(params)
         tokens = jnp.broadcast_to(params.astype(jnp.int32)[None, None, None], (*GROUPS, LENGTH))
@@ -99,8 +101,11 @@ class Stage:
         collector = loop._collector(self)
         state = SimpleState(Learner(jnp.zeros((), jnp.int32), (), (), ()))
         depth = self.config.pipeline_depth
-        in_flight = tuple(collector.sample(state.learner.params, step + 1) for step in range(depth))
-        progress = Progress(state, None, in_flight, 0, {}, 0.0)
+        reading, in_flight = Reading(0, nothing_known(0, 3)), []
+        for _ in range(depth):
+            draw, reading = collector.draw(state.learner.params, reading)
+            in_flight.append(draw)
+        progress = Progress(state, None, reading, tuple(in_flight), 0, {}, 0.0)
         with DeviceClock() as clock, journal_class(self) as journal:
             add, journal.add = journal.add, lambda step: (self.steps.append(step), add(step))
             learn = loop._learner(self, collector, clock, journal, Interrupts())
