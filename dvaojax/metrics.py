@@ -14,6 +14,8 @@ One row a step, a flat mapping from name to number:
 | `shadow/<name>/sign_agreement` | share of completions that both push the same way            |
 | `shadow/<name>/mean_square`    | mean of the shadow's squared advantage                      |
 | `shadow/<name>/effective_weight/<objective>` | of its best linear fit, mean over groups      |
+| `best/<objective>`             | of the answers of a completion, where it holds several      |
+| `answers`, `diversity`         | how many; mean distance between the rewards of two of them  |
 | `entropy`                      | of the next-token distribution, nats a token                |
 | `loss`                         | policy loss with its penalty, per count of its reduction    |
 | `ratio`                        | mean probability ratio to the policy that the loss is       |

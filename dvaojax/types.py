@@ -136,6 +136,20 @@ class TaskWithAnswers(Task, Protocol):
         ...
 
 
+@runtime_checkable
+class TaskWithAnswerSets(Task, Protocol):
+    """A task whose completions hold several answers, each scored on the same objectives.
+
+    Its objectives are those of one answer, named `OBJECTIVE/1`, then those of the next,
+    `OBJECTIVE/2`; of a missing answer none applies.
+    """
+
+    @property
+    def num_answers(self) -> int:
+        """Answers of a completion that are scored."""
+        ...
+
+
 class Scores(NamedTuple):
     """What a scorer returns for a batch.
 

@@ -84,7 +84,8 @@ def test_every_command_does_what_it_says(tmp_path, tmp_path_factory, monkeypatch
                     for command in line.split(" && "):
                         run_in_miniature(shlex.split(command))
     runs = {path.name for path in (tmp_path / "runs").iterdir()}
-    assert runs == {"arithmetic", "gdpo", "gentle", "reverse", "arithmetic-smoke"}
+    smoke = {"arithmetic-smoke", "vpo-arithmetic-smoke"}
+    assert runs == {"arithmetic", "gdpo", "gentle", "reverse", *smoke}
     assert (tmp_path / "comparison" / "trade_off.png").is_file()
 
 

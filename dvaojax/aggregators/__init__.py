@@ -15,9 +15,9 @@ looks at the objective that lags most, `rdpo` decorrelates the objectives, and
 `reinforce_plus_plus` and `reinforce_plus_plus_baseline` whiten the sum over the batch's tokens.
 
 A method is added by writing its file, exporting it here and naming it in a table: in `BY_NAME` a
-function of one step's rewards, in `STATEFUL` a factory `name(weights, **knobs)` of an `Aggregator`
-that remembers earlier steps. The common tests, the command line, the sweep and the plots know it
-from there.
+function of one step's rewards, in `RANDOM` one that takes a random key as well, in `STATEFUL` a
+factory `name(weights, **knobs)` of an `Aggregator` that remembers earlier steps. The common tests,
+the command line, the sweep and the plots know it from there.
 """
 
 from collections import ChainMap
@@ -73,6 +73,7 @@ from dvaojax.aggregators.saw import saw_gdpo as saw_gdpo
 from dvaojax.aggregators.saw import saw_grpo as saw_grpo
 from dvaojax.aggregators.sc_ppo import sc_ppo as sc_ppo
 from dvaojax.aggregators.tchebycheff import augmented_tchebycheff as augmented_tchebycheff
+from dvaojax.aggregators.vpo import vpo as vpo
 from dvaojax.errors import UserError
 
 BY_NAME: dict[str, Callable[..., Array]] = {
@@ -119,15 +120,18 @@ STATEFUL: dict[str, Callable[..., Aggregator]] = {
     )
 }
 
-# Both tables at once, and as they are now: what is added to one of them later is found here too.
-METHODS: Mapping[str, Callable[..., Any]] = ChainMap[str, Any](BY_NAME, STATEFUL)
+# Functions that draw: their third argument is a random key.
+RANDOM: dict[str, Callable[..., Array]] = {function.__name__: function for function in (vpo,)}
+
+# All tables at once, and as they are now: what is added to one of them later is found here too.
+METHODS: Mapping[str, Callable[..., Any]] = ChainMap[str, Any](BY_NAME, STATEFUL, RANDOM)
 
 
 def make(name: str, weights: ArrayLike, **knobs: Any) -> Aggregator:
     """The aggregator of that name, ready for a trainer.
 
     Args:
-        name: a key of `BY_NAME` or `STATEFUL`.
+        name: a key of `METHODS`.
         weights: `[K]`, in the order of the objectives (`named_weights`).
         knobs: the method's keyword-only arguments, such as `ddof`.
 
@@ -144,4 +148,4 @@ def make(name: str, weights: ArrayLike, **knobs: Any) -> Aggregator:
             raise UserError(f"{name} has no knob {suggest(knob, known)}")
     if name in STATEFUL:
         return STATEFUL[name](weights, **knobs)
-    return stateless(BY_NAME[name], weights=weights, **knobs)
+    return stateless(METHODS[name], weights=weights, **knobs)

@@ -75,16 +75,16 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
 
     Args:
         function: one of this package, or any `function(rewards, weights, *, mask, ...)`. One that
-            has a parameter `lengths` is given them as third argument.
+            has a parameter `lengths` or `key` is given that as third argument.
         weights: `[K]`, in the order of the objectives (`named_weights`).
         knobs: passed on to the function at each step.
 
     Raises:
         UserError: at `init`, another number of objectives than of weights.
-        ValueError: at `update`, lengths are missing that the function needs.
+        ValueError: at `update`, lengths or a key are missing that the function needs.
     """
     weights = jnp.asarray(weights)
-    with_lengths = needs_lengths(function)
+    third = "lengths" if needs_lengths(function) else "key" if needs_key(function) else ""
 
     def update(
         rewards: Array,
@@ -95,12 +95,13 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
         *,
         lengths: Array | None = None,
     ) -> tuple[Array, State]:
-        del key  # nothing is drawn
-        if not with_lengths:
+        if not third:
             return function(rewards, weights, mask=mask, **knobs), state
-        if lengths is None:
-            raise ValueError(f"{function.__name__} needs the lengths of the completions")
-        return function(rewards, weights, lengths, mask=mask, **knobs), state
+        given = {"lengths": lengths, "key": key}[third]
+        if given is None:
+            what = {"lengths": "the lengths of the completions", "key": "a random key"}[third]
+            raise ValueError(f"{function.__name__} needs {what}")
+        return function(rewards, weights, given, mask=mask, **knobs), state
 
     return Aggregator(_init(weights, lambda weights: ()), update)
 
@@ -193,6 +194,11 @@ def named_weights(weights: Mapping[str, float], objectives: Sequence[str]) -> Ar
 def needs_lengths(function: Callable[..., Any]) -> bool:
     """Whether an aggregator is given the completions' lengths as its third argument."""
     return "lengths" in inspect.signature(function).parameters
+
+
+def needs_key(function: Callable[..., Any]) -> bool:
+    """Whether an aggregator is given a random key as its third argument."""
+    return "key" in inspect.signature(function).parameters
 
 
 def knobs_of(method: Callable[..., Any]) -> dict[str, Any]:

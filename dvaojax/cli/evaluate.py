@@ -11,17 +11,19 @@ import dvaojax
 from dvaojax import files, run_directory
 from dvaojax.cli import subjects
 from dvaojax.cli.answers import FAILED, answer
-from dvaojax.cli.evaluation_table import table
+from dvaojax.cli.evaluation_table import table, table_of_sets
 from dvaojax.cli.subjects import Subject
 from dvaojax.config import Config, validate_evaluation
 from dvaojax.errors import UserError
+from dvaojax.evaluation.answer_sets import set_report
 from dvaojax.evaluation.held_out import Evaluation, Problems, problems_of
+from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.measures import Yardstick, report, report_by_category
 from dvaojax.evaluation.record import Layout, Record, digest
 from dvaojax.rewards import RewardError
 from dvaojax.train.evaluator import answers, batch_size_of, make_evaluator
 from dvaojax.train.session import make_suite
-from dvaojax.types import TaskWithAnswers, TaskWithNotes
+from dvaojax.types import TaskWithAnswers, TaskWithAnswerSets, TaskWithNotes
 
 # A table as wide as its numbers, where no terminal says how wide it may be.
 _WIDTH = 160
@@ -45,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         return answer(str(failure), FAILED)
     evaluation = Evaluation(config.objectives, record.finished)
     found, by_category = report(evaluation, yardstick), report_by_category(evaluation, yardstick)
+    of_sets = _of_sets(config, evaluation, yardstick)
     files.write_json(
         record.summary,
         {
@@ -52,10 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
             "samples": config.evaluation.samples,
             **found.to_json(),
             "categories": {name: some.to_json() for name, some in by_category.items()},
+            **(
+                {"answer_sets": {m: i and i._asdict() for m, i in of_sets.items()}}
+                if of_sets
+                else {}
+            ),
         },
     )
     console.print(_title(subject, found.num_problems))
     console.print(table(found, by_category))
+    if of_sets:
+        console.print("all answers of all completions of a problem, and 95 % intervals:")
+        console.print(table_of_sets(of_sets))
     console.print(f"completions and numbers: {record.path}", soft_wrap=True)
     return 0
 
@@ -123,6 +134,15 @@ def _yardstick(arguments: argparse.Namespace, config: Config) -> Yardstick:
     task = config.task
     votes = {task.answer_objective: task.answer} if isinstance(task, TaskWithAnswers) else {}
     return Yardstick(tuple(sorted(set(ks))), arguments.pass_threshold, votes)
+
+
+def _of_sets(
+    config: Config, evaluation: Evaluation, yardstick: Yardstick
+) -> dict[str, Interval | None]:
+    """What sets of answers came to; nothing for tasks without."""
+    if not isinstance(config.task, TaskWithAnswerSets):
+        return {}
+    return set_report(evaluation, num_answers=config.task.num_answers, ks=yardstick.ks)
 
 
 def _title(subject: Subject, num_problems: int) -> str:

@@ -29,6 +29,17 @@ def table(report: Report, by_category: Mapping[str, Report]) -> Table:
     return drawn
 
 
+def table_of_sets(measures: Mapping[str, Interval | None]) -> Table:
+    """What completions with several answers came to: a row for every measure."""
+    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    drawn.add_column("measure", no_wrap=True)
+    for header in ("mean", "95 % interval"):
+        drawn.add_column(header, justify="right", no_wrap=True)
+    for name, interval in measures.items():
+        drawn.add_row(Text(name), *_both(interval, ".3f"))
+    return drawn
+
+
 def _add(drawn: Table, label: str, report: Report, others: Sequence[str]) -> None:
     """The rows of some problems; the label stands before the first."""
     for name, measures in report.objectives.items():

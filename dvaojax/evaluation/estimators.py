@@ -1,5 +1,6 @@
-"""What several completions of one problem say about it: pass@k and the majority's answer."""
+"""What several completions of one problem say about it: pass@k, best@k, the majority's answer."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,28 @@ def pass_at_k(num_samples: int, num_passed: int, *, k: int) -> float:
     if num_samples - num_passed < k:
         return 1.0
     return float(1.0 - np.prod(1.0 - k / np.arange(num_samples - num_passed + 1, num_samples + 1)))
+
+
+def best_at_k(rewards: np.ndarray, *, k: int) -> float:
+    """The largest of `k` rewards, on average over the subsets of `k` of those that were drawn.
+
+    With the rewards in ascending order it is `sum_i C(i-1, k-1) / C(n, k) r_i`; for rewards of 0
+    and 1 it is `pass_at_k`. The largest of all is best@n; the mean is best@1.
+
+    Args:
+        rewards: `[n]`, all scored.
+        k: at most `n`.
+
+    Raises:
+        ValueError: there are fewer than `k`.
+    """
+    count = len(rewards)
+    if not 1 <= k <= count:
+        raise ValueError(f"best@{k} of {count} rewards has no meaning")
+    ranked = np.sort(np.asarray(rewards, np.float64))
+    # The chance that the i-th smallest is the largest of k: it is drawn, all others below it.
+    shares = [math.comb(i, k - 1) / math.comb(count, k) for i in range(count)]
+    return float(np.dot(shares, ranked))
 
 
 def majority(answers: Sequence[str | None], passed: Sequence[bool]) -> float:

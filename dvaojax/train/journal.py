@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from dvaojax.config import Config
+from dvaojax.evaluation.answer_sets import set_measures
 from dvaojax.learning.gradients import Metrics
 from dvaojax.metrics import Sample, to_host
 from dvaojax.train.clock import Span
@@ -22,6 +23,7 @@ from dvaojax.train.collect import Collected
 from dvaojax.train.failures import invariant_check, stop_if_not_finite
 from dvaojax.train.session import MERIT, Session
 from dvaojax.train.utilisation import peak_flops, step_flops
+from dvaojax.types import TaskWithAnswerSets
 
 Row = dict[str, float]
 
@@ -93,6 +95,7 @@ class Journal:
         advantages = np.asarray(step.advantages)
         row = to_host(step.metrics, objectives=config.objectives)
         row |= step.collected.measures | self._durations(step)
+        row |= of_sets(config, step.collected)
         row[MERIT] = sum(config.weights[k] * row[f"reward/{k}"] for k in config.objectives)
         session.metrics.write(step.number, row)
         for sample in samples(config, step.collected, advantages):
@@ -122,6 +125,14 @@ class Journal:
             work = step_flops(self._session.config, step.collected.lengths)
             row["mfu"] = work / (seconds * self._peak)
         return row
+
+
+def of_sets(config: Config, collected: Collected) -> Row:
+    """What completions that hold several answers came to; nothing for other tasks."""
+    if not isinstance(config.task, TaskWithAnswerSets):
+        return {}
+    rewards = np.where(collected.scores.mask, collected.scores.rewards, np.nan)
+    return set_measures(rewards, config.objectives, num_answers=config.task.num_answers)
 
 
 def samples(config: Config, collected: Collected, advantages: np.ndarray) -> list[Sample]:

@@ -28,6 +28,8 @@ import jax
 from dvaojax import files
 from dvaojax.config import Config
 from dvaojax.data.stream import training_stream
+from dvaojax.evaluation.answer_sets import set_report
+from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.measures import averages
 from dvaojax.evaluation.plots import plot_run
 from dvaojax.models.attention import choice
@@ -41,7 +43,7 @@ from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.journal import Journal, Step
 from dvaojax.train.session import MERIT, Progress, Session, Start, open_session
 from dvaojax.train.warm_up import warm_up
-from dvaojax.types import TaskWithNotes
+from dvaojax.types import Rollout, TaskWithAnswerSets, TaskWithNotes
 
 # Before the first step there is no reward to tell a good checkpoint by.
 _NO_MERIT = {MERIT: -math.inf}
@@ -148,7 +150,7 @@ def _begin(session: Session, collector: Collector, started: float) -> Progress:
     first steps learn from."""
     config, program = session.config, session.program
     params = warm_up(config, program, session.begin(), session.display)
-    before = averages(session.evaluate(params))
+    before = _found(config, session.evaluate(params))
     session.display.print("before  " + _in_words(before))
     reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
     state = program.begin(params, session.key(1))
@@ -215,7 +217,7 @@ def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, A
     config = session.config
     evaluating = time.perf_counter()
     evaluation = session.evaluate(progress.state.learner.params)
-    after = averages(evaluation)
+    after = _found(config, evaluation)
     summary = {
         "name": config.name,
         "aggregator": config.aggregator,
@@ -247,6 +249,15 @@ def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, A
         f"{len(pictures)} pictures in {session.directory.plots}"
     )
     return summary
+
+
+def _found(config: Config, evaluation: Evaluation) -> dict[str, dict[str, float] | None]:
+    """What an evaluation says in the summary, of sets of answers too where there are any."""
+    found = averages(evaluation)
+    if isinstance(config.task, TaskWithAnswerSets):
+        of_sets = set_report(evaluation, num_answers=config.task.num_answers)
+        found |= {name: i and i._asdict() for name, i in of_sets.items()}
+    return found
 
 
 def _unscored(session: Session) -> dict[str, int]:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from dvaojax import aggregators
-from dvaojax.aggregators import BY_NAME, METHODS, STATEFUL, knobs_of, make, named_weights, stateless
+from dvaojax.aggregators import (
+    BY_NAME,
+    METHODS,
+    RANDOM,
+    STATEFUL,
+    knobs_of,
+    make,
+    named_weights,
+    stateless,
+)
 from dvaojax.errors import UserError
 
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
@@ -37,7 +46,7 @@ def test_an_aggregator_works_inside_jit():
 
 def test_names_are_those_of_the_functions():
     assert all(name == method.__name__ for name, method in METHODS.items())
-    assert not BY_NAME.keys() & STATEFUL.keys()
+    assert len(METHODS) == len(BY_NAME) + len(STATEFUL) + len(RANDOM)
     assert {"grpo", "dr_grpo", "rloo", "gdpo", "dvao", "rvpo", "lite_ppo"} <= set(BY_NAME)
 
 

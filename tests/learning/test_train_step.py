@@ -182,7 +182,8 @@ def test_a_penalty_is_an_objective_that_changes_the_advantages_of_every_aggregat
 
     def advantages(rewards):
         method = aggregators.make(name, WEIGHTS)
-        return method.update(rewards, everywhere, method.init(3), None, lengths=lengths)[0]
+        state, key = method.init(3), jax.random.key(0)
+        return method.update(rewards, everywhere, state, key, lengths=lengths)[0]
 
     without = advantages(experience.rewards.at[..., 2].set(0.0))
     penalty = -experience.completion_mask.sum(-1).astype(jnp.float32)

@@ -1,0 +1,120 @@
+"""Runs whose completions hold several answers: what is reported, and that trade-offs resume."""
+
+from unittest import mock
+
+import chex
+import jax
+import pytest
+from miniature import make_mesh_of, miniature, quick_programs
+
+from dvaojax import files
+from dvaojax.checkpoint import Checkpoints
+from dvaojax.config import make_aggregator, validate
+from dvaojax.errors import UserError
+from dvaojax.tasks.arithmetic_sets import ArithmeticSets
+from dvaojax.train import loop, train
+from dvaojax.train.journal import Journal
+from dvaojax.train.program import make_program
+from dvaojax.train.session import checkpoint_shapes
+
+TASK = ArithmeticSets(num_train=16, num_test=4, num_answers=2)
+CONFIG = miniature(
+    task=TASK,
+    weights=dict.fromkeys(TASK.objectives, 1.0),
+    aggregator="vpo",
+    aggregator_options=("answers=2", "draws=4"),
+    model={"vocab_size": 19},
+    max_new_tokens=24,
+    num_steps=2,
+    warm_start={"num_steps": 60, "batch_size": 8, "learning_rate": 0.02},
+    evaluation={"num_prompts": 4, "samples": 2},
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    with quick_programs(), mock.patch.object(loop, "plot_run", return_value=[]):
+        yield
+
+
+def rows(runs):
+    seen = files.read_json_lines(runs / "mini" / files.METRICS)
+    return [
+        {k: v for k, v in row.items() if not k.endswith(("_seconds", "per_second"))} for row in seen
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that came to its end, and its summary."""
+    runs = tmp_path_factory.mktemp("finished")
+    # What is tested here takes no good answers, and demonstrations of two sums are longer.
+    with mock.patch.object(ArithmeticSets, "demonstration", return_value="[1]|7=[12]"):
+        return runs, train(CONFIG, runs)
+
+
+def test_every_step_reports_the_best_answers_and_how_they_differ(finished):
+    for row in rows(finished[0]):
+        assert row.keys() >= {"best/accuracy", "best/brevity", "answers", "diversity"}
+        assert 1 <= row["answers"] <= 2
+        assert row["best/brevity"] >= row["reward/brevity/1"]
+
+
+def test_the_summary_has_best_at_k_and_diversity_before_and_after(finished):
+    for when in ("before", "after"):
+        found = finished[1][when]
+        names = {f"{o}/best@{k}" for o in ("accuracy", "brevity") for k in (1, 2, 4)}
+        assert found.keys() == {*TASK.objectives, "length", *names, "diversity"}
+        assert found["brevity/best@1"]["mean"] <= found["brevity/best@2"]["mean"]
+
+
+def test_answers_that_do_not_divide_the_objectives_are_refused_in_one_line():
+    with pytest.raises(UserError, match=r"^aggregator=vpo: answers=3 does not divide the 4 obj"):
+        validate(miniature(**{**vars(CONFIG), "aggregator_options": ("answers=3",)}))
+
+
+# Rewards that vary from the first step on; three objectives of one answer.
+DRAWING = miniature(
+    aggregator="vpo",
+    aggregator_options=("draws=2",),
+    shadows=("vpo:draws=2", "dvao"),
+    num_steps=4,
+    warm_start={"num_steps": 0},
+    checkpoints={"every": 2},
+)
+
+
+def last_state(runs):
+    with make_mesh_of(1):
+        shapes = checkpoint_shapes(DRAWING, make_program(DRAWING, make_aggregator(DRAWING)))
+    with Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS) as checkpoints:
+        saved, _ = checkpoints.restore(shapes)
+    state = saved["state"]
+    return state._replace(key=jax.random.key_data(state.key))
+
+
+class Stop(Exception):
+    """A run's end before its end."""
+
+
+@pytest.mark.slow
+def test_trade_offs_are_drawn_again_as_they_would_have_been(tmp_path):
+    """Stopped in step 4, resumed from the checkpoint of step 2: bit for bit the run at once."""
+    at_once, broken = tmp_path / "at_once", tmp_path / "broken"
+    train(DRAWING, at_once)
+    add = Journal.add
+
+    def stopped(self, step):
+        if step.number == 4:
+            raise Stop
+        add(self, step)
+
+    with mock.patch.object(Journal, "add", stopped), pytest.raises(Stop):
+        train(DRAWING, broken)
+    assert [row["step"] for row in rows(broken)] == [1, 2, 3]
+    train(DRAWING, broken, start="resume")
+    assert rows(broken) == rows(at_once)
+    chex.assert_trees_all_equal(last_state(broken), last_state(at_once))
+    for row in rows(at_once):
+        assert row["grad_norm"] > 0
+        assert row["shadow/vpo:draws=2/cosine"] == pytest.approx(1.0)
