@@ -260,6 +260,9 @@ class Experience(NamedTuple):
         reward_mask: `[B, G, K]` bool, false where an objective does not apply or was not scored.
         packed: `[B, S]` int32 where learning packs a group's completions into one row, as
             `data.packing.pack` makes it; None where it takes them as a rectangle.
+        turns: `[B, G, T]` int32 where a completion is an episode of several turns, see
+            `learning.turns`: the turn that each token was sampled in, -1 on all others. Advantages
+            are one for each turn then. None where a completion is one turn.
     """
 
     prompt_tokens: Array
@@ -270,3 +273,4 @@ class Experience(NamedTuple):
     rewards: Array
     reward_mask: Array
     packed: Array | None = None
+    turns: Array | None = None

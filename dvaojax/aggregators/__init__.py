@@ -45,6 +45,8 @@ from dvaojax.aggregators.ctwa import ctwa as ctwa
 from dvaojax.aggregators.diagnostics import Diagnostics as Diagnostics
 from dvaojax.aggregators.diagnostics import diagnostics as diagnostics
 from dvaojax.aggregators.dr_grpo import dr_grpo as dr_grpo
+from dvaojax.aggregators.dro import accepted as accepted
+from dvaojax.aggregators.dro import dro as dro
 from dvaojax.aggregators.dvao import dvao as dvao
 from dvaojax.aggregators.focal import focal_reward as focal_reward
 from dvaojax.aggregators.gd2po import gd2po_hard as gd2po_hard
@@ -52,6 +54,7 @@ from dvaojax.aggregators.gd2po import gd2po_snr as gd2po_snr
 from dvaojax.aggregators.gdpo import gdpo as gdpo
 from dvaojax.aggregators.gdpo import gdpo_token_weighted as gdpo_token_weighted
 from dvaojax.aggregators.grpo import grpo as grpo
+from dvaojax.aggregators.gtpo import gtpo as gtpo
 from dvaojax.aggregators.hvpo import hvpo as hvpo
 from dvaojax.aggregators.lagrangian import constrained_grpo as constrained_grpo
 from dvaojax.aggregators.lagrangian import lagrangian as lagrangian
@@ -62,6 +65,7 @@ from dvaojax.aggregators.reinforce_plus_plus import reinforce_plus_plus as reinf
 from dvaojax.aggregators.reinforce_plus_plus import (
     reinforce_plus_plus_baseline as reinforce_plus_plus_baseline,
 )
+from dvaojax.aggregators.ms_grpo import ms_grpo as ms_grpo
 from dvaojax.aggregators.reward_combination import reward_combination as reward_combination
 from dvaojax.aggregators.rloo import rloo as rloo
 from dvaojax.aggregators.rvpo import rvpo as rvpo

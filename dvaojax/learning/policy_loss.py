@@ -94,7 +94,7 @@ class Batch(NamedTuple):
 
     Attributes:
         experience: the step's data, or some of its groups.
-        advantages: `[B, G]`.
+        advantages: `[B, G]`, or `[B, G, T]` where each token has its own.
         reference_logprobs: `[B, G, T]`; zeros where no reference is used.
         recomputed_logprobs: `[B, G, T]`, the policy's own before the step's first update; None
             where the ratio is anchored to the sampler's.

@@ -27,6 +27,7 @@ from dvaojax.learning.gradients import (
 )
 from dvaojax.learning.policy_loss import Batch
 from dvaojax.learning.shadows import Shadows
+from dvaojax.learning.turns import advantages_of_tokens
 from dvaojax.models import Params
 from dvaojax.numerics import masked_mean
 from dvaojax.types import Experience
@@ -107,8 +108,8 @@ def make_train_step(
 
     Returns:
         `step(state, experience, reference)`, which returns the next state, metrics as sums and
-        counts, and the advantages `[B, G]`. `reference` holds the reference policy's parameters,
-        or None.
+        counts, and the advantages `[B, G]`, or `[B, G, S]` where completions are episodes of S
+        turns. `reference` holds the reference policy's parameters, or None.
     """
 
     gradient = cut_to_the_fullest(gradient_of(loss))
@@ -127,7 +128,10 @@ def make_train_step(
         order = update_order(order_key, config, num_prompts=advantages.shape[0])
         if experience.packed is not None:
             order = by_fullness(order, experience.packed)
-        batch = Batch(experience, advantages, jnp.zeros_like(experience.logprobs))
+        of_tokens = advantages
+        if experience.turns is not None:
+            of_tokens = advantages_of_tokens(advantages, experience.turns)
+        batch = Batch(experience, of_tokens, jnp.zeros_like(experience.logprobs))
         if reference_logprobs is not None:
             seen = _in_pieces(reference_logprobs, reference, batch, order, constrain)
             batch = batch._replace(reference_logprobs=seen)
@@ -143,7 +147,9 @@ def make_train_step(
         learner, metrics = lax.scan(one_update, state.learner, order)
         metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), metrics)
         is_drawn = lengths > 0
-        metrics["advantage_mean_square"] = masked_mean(jnp.square(advantages), is_drawn)
+        turns = tuple(range(lengths.ndim, advantages.ndim))
+        counted = jnp.broadcast_to(jnp.expand_dims(is_drawn, turns), advantages.shape)
+        metrics["advantage_mean_square"] = masked_mean(jnp.square(advantages), counted)
         metrics["completion_length"] = masked_mean(lengths, is_drawn)
         shadow_states = state.shadow_states
         if shadows is not None:

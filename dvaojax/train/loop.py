@@ -43,7 +43,7 @@ from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.journal import Journal, Step
 from dvaojax.train.session import MERIT, Progress, Session, Start, open_session
 from dvaojax.train.warm_up import warm_up
-from dvaojax.types import Rollout, TaskWithAnswerSets, TaskWithNotes
+from dvaojax.types import TaskWithAnswerSets, TaskWithNotes
 
 # Before the first step there is no reward to tell a good checkpoint by.
 _NO_MERIT = {MERIT: -math.inf}

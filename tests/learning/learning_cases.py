@@ -128,7 +128,7 @@ def gradient_by_loop(experience, advantages, *, reduction, clip=0.2, params=None
         token = int(experience.completion_tokens[b, g, t])
         probabilities = np.exp(table[before]) / np.exp(table[before]).sum()
         ratio = probabilities[token] / np.exp(np.float64(experience.logprobs[b, g, t]))
-        advantage = float(advantages[b, g])
+        advantage = float(advantages[b, g, t] if np.ndim(advantages) == 3 else advantages[b, g])
         if (ratio > 1 + clip and advantage > 0) or (ratio < 1 - clip and advantage < 0):
             continue
         share = {"token_mean": 1, "sequence_mean": lengths[b, g]}.get(reduction, MAX_NEW_TOKENS)

@@ -1,0 +1,81 @@
+"""Gates before a dense reward: beside GRPO, and no rejected completion above an accepted one."""
+
+import functools
+
+import hypothesis.extra.numpy as hnp
+import jax
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dvaojax import aggregators
+from dvaojax.aggregators.dro import accepted, dro
+
+B, G, K = 2, 5, 3
+WEIGHTS = np.array([0.5, 0.3, 0.2], np.float32)
+
+
+@functools.cache
+def jitted(**knobs):
+    return jax.jit(functools.partial(dro, **knobs))
+
+
+def call(rewards, passes, mask=None, **knobs):
+    mask = np.ones(rewards.shape, bool) if mask is None else mask
+    return np.asarray(jitted(**knobs)(np.asarray(rewards, np.float32), WEIGHTS, passes, mask=mask))
+
+
+@settings(derandomize=True, deadline=None, max_examples=60, database=None)
+@given(
+    rewards=hnp.arrays(np.float32, (B, G, K), elements=st.floats(-100, 100, width=32)),
+    passes=hnp.arrays(bool, (B, G)),
+    mask=st.one_of(st.just(np.ones((B, G, K), bool)), hnp.arrays(bool, (B, G, K))),
+)
+def test_a_rejected_completion_never_gets_more_than_an_accepted_one(rewards, passes, mask):
+    advantages = call(rewards, passes, mask)
+    ranked = passes & mask.any(-1)
+    for row, is_ranked, is_passed in zip(advantages, ranked, passes, strict=True):
+        if is_ranked.any() and not is_passed.all():
+            assert row[~is_passed].max() <= row[is_ranked].min()
+            assert row[~is_passed].max() <= 1e-5
+        if not is_ranked.any():
+            assert np.all(row == 0)
+        assert np.all(row[is_passed & ~is_ranked] == 0)
+        np.testing.assert_allclose(row.sum(), 0, atol=1e-4)
+
+
+def test_where_all_are_accepted_it_is_grpo():
+    rewards = np.random.default_rng(0).normal(size=(B, G, K)).astype(np.float32)
+    expected = aggregators.grpo(rewards, WEIGHTS)
+    np.testing.assert_allclose(call(rewards, np.ones((B, G), bool)), expected, atol=1e-5)
+
+
+def test_a_rejected_completion_is_worth_the_least_of_the_accepted_whatever_it_earned():
+    rewards = np.random.default_rng(1).normal(size=(B, G, K)).astype(np.float32)
+    passes = np.ones((B, G), bool)
+    passes[:, 2] = False
+    advantages = call(rewards, passes)
+    totals = rewards.astype(np.float64) @ WEIGHTS
+    totals[:, 2] = np.delete(totals, 2, axis=1).min(axis=1)
+    centred = totals - totals.mean(1, keepdims=True)
+    expected = centred / (totals.std(1, ddof=1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(advantages, expected, atol=1e-5)
+    rewards[:, 2] = 1e3
+    np.testing.assert_array_equal(call(rewards, passes), advantages)
+
+
+def test_a_group_with_too_few_accepted_completions_is_left_out():
+    rewards = np.random.default_rng(2).normal(size=(B, G, K))
+    passes = np.zeros((B, G), bool)
+    passes[0, :2], passes[1, :3] = True, True
+    advantages = call(rewards, passes, min_accepted=3)
+    assert np.all(advantages[0] == 0)
+    assert np.any(advantages[1] != 0)
+
+
+def test_every_check_that_applies_has_to_pass():
+    checks = np.array([[1, 1], [1, 0], [0.5, 1], [1, 0]])
+    mask = np.array([[True, True], [True, True], [True, True], [True, False]])
+    assert accepted(checks).tolist() == [True, False, False, False]
+    assert accepted(checks, mask=mask).tolist() == [True, False, False, True]
+    assert accepted(checks, threshold=0.5).tolist() == [True, False, True, False]
