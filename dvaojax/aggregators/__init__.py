@@ -39,9 +39,9 @@ from dvaojax.aggregators.base import stateful as stateful
 from dvaojax.aggregators.base import stateless as stateless
 from dvaojax.aggregators.base import suggest as suggest
 from dvaojax.aggregators.corr_grpo import corr_grpo as corr_grpo
+from dvaojax.aggregators.ctwa import ctwa as ctwa
 from dvaojax.aggregators.dara import dara_asymmetric as dara_asymmetric
 from dvaojax.aggregators.dara import dara_symmetric as dara_symmetric
-from dvaojax.aggregators.ctwa import ctwa as ctwa
 from dvaojax.aggregators.diagnostics import Diagnostics as Diagnostics
 from dvaojax.aggregators.diagnostics import diagnostics as diagnostics
 from dvaojax.aggregators.dr_grpo import dr_grpo as dr_grpo
@@ -60,12 +60,12 @@ from dvaojax.aggregators.lagrangian import constrained_grpo as constrained_grpo
 from dvaojax.aggregators.lagrangian import lagrangian as lagrangian
 from dvaojax.aggregators.lite_ppo import lite_ppo as lite_ppo
 from dvaojax.aggregators.maxrl import maxrl as maxrl
+from dvaojax.aggregators.ms_grpo import ms_grpo as ms_grpo
 from dvaojax.aggregators.rdpo import rdpo as rdpo
 from dvaojax.aggregators.reinforce_plus_plus import reinforce_plus_plus as reinforce_plus_plus
 from dvaojax.aggregators.reinforce_plus_plus import (
     reinforce_plus_plus_baseline as reinforce_plus_plus_baseline,
 )
-from dvaojax.aggregators.ms_grpo import ms_grpo as ms_grpo
 from dvaojax.aggregators.reward_combination import reward_combination as reward_combination
 from dvaojax.aggregators.rloo import rloo as rloo
 from dvaojax.aggregators.rvpo import rvpo as rvpo

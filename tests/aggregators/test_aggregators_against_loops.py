@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from slowness import slow_but
 import scalar_oracles
 from oracle_arithmetic import ROUNDING
+from slowness import slow_but
 
 from dvaojax import aggregators
 
