@@ -24,17 +24,19 @@ from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.tasks.arithmetic_sets import ArithmeticSets
 
 
+TASK = ArithmeticSets(slip=0.3, careful_slip=0.15, misformatted=0.2)
+
+
 def get_config() -> Config:
     """Two digits, three answers, the official defaults of VPO."""
-    task = ArithmeticSets(slip=0.3, careful_slip=0.15, misformatted=0.2)
     config = Config()
     return dataclasses.replace(
         config,
         name="vpo-arithmetic",
-        task=task,
-        weights=dict.fromkeys(task.objectives, 1.0),
+        task=TASK,
+        weights=dict.fromkeys(TASK.objectives, 1.0),
         aggregator="vpo",
-        aggregator_options=(f"answers={task.num_answers}",),
+        aggregator_options=(f"answers={TASK.num_answers}",),
         num_steps=60,
         max_new_tokens=112,
         model=dataclasses.replace(config.model, vocab_size=19),
@@ -56,7 +58,7 @@ def get_smoke_config() -> Config:
     return dataclasses.replace(
         config,
         name=f"{config.name}-smoke",
-        task=dataclasses.replace(config.task, num_train=64, num_test=8),
+        task=dataclasses.replace(TASK, num_train=64, num_test=8),
         num_steps=2,
         prompts_per_step=8,
         group_size=2,

@@ -64,6 +64,6 @@ def weights_by_saturation(
 ) -> Array:
     """`[B, K]` the weights times `(1 - saturation) ** gamma`."""
     mean = batches.statistics(group.statistics(batch, ddof=0), ddof=0).mean
-    lower, upper = per_objective(lower, mean), per_objective(upper, mean)
-    headroom = jnp.clip((upper - mean) / (upper - lower), 0, 1)
+    least, largest = per_objective(lower, mean), per_objective(upper, mean)
+    headroom = jnp.clip((largest - mean) / (largest - least), 0, 1)
     return batch.group_weights * numerics.safe_power(headroom, gamma)[None, :]
