@@ -23,7 +23,6 @@ from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.tasks.arithmetic_sets import ArithmeticSets
 
-
 TASK = ArithmeticSets(slip=0.3, careful_slip=0.15, misformatted=0.2)
 
 

@@ -14,8 +14,6 @@ from test_cutting import WEIGHTS, Tokens, uneven_batch
 
 from dvaojax import losses
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in (2, 4)]
 # With lots to draw, which belong to a token however the batch is cut.
 CUT_KNOBS = {**KNOBS, "clip_cov": {**KNOBS["clip_cov"], "share": 0.1}}

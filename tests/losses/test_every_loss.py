@@ -21,8 +21,6 @@ from loss_oracles import (
 
 from dvaojax import losses
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 WITHOUT_BOUND = {"sapo", "lco_mse", "lco_lch", "lco_kld"}
 # Losses that are homogeneous in the advantages and these knobs together, not in the former alone.
 SCALED_TOGETHER = {

@@ -14,8 +14,6 @@ from dvaojax import losses
 from dvaojax.losses.bernoulli import binary_kl, log_odds
 from dvaojax.losses.minpro import smallest_before
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def slopes(loss, log_ratios, advantages, *, logp_old=None, **knobs):
     """Gradient of a loss's total by the tokens of a few sequences, all of which are sampled."""
