@@ -5,9 +5,10 @@
 
 Two families. The *centred-sum* family divides the centred weighted sum of the rewards by one
 positive number per group or batch, and so never changes which completion of a group it prefers:
-`dr_grpo`, `rloo`, `grpo`, `reward_combination`, `dvao`, `corr_grpo`, `maxrl`, `lite_ppo`. The
-*z-score* family first puts each objective on the scale of its own group: `advantage_combination`,
-`gdpo`, `gdpo_token_weighted`, `rvpo`, `rvpo_variance_penalty`, `gd2po_hard`, `gd2po_snr`.
+`dr_grpo`, `opo`, `rloo`, `grpo`, `reward_combination`, `dvao`, `dvao_interpolated`, `dvao_shrunk`,
+`corr_grpo`, `maxrl`, `lite_ppo`. The *z-score* family first puts each objective on the scale of its
+own group: `advantage_combination`, `dvao_denoised`, `gdpo`, `gdpo_token_weighted`, `rvpo`,
+`rvpo_variance_penalty`, `gd2po_hard`, `gd2po_snr`.
 
 Others first adapt the weights to the rewards, and are then GRPO (`saw_grpo`, `focal_reward`) or
 GDPO (`saw_gdpo`, `sa_mrpo`, `dara_symmetric`, `dara_asymmetric`, `sc_ppo`). `augmented_tchebycheff`
@@ -48,6 +49,11 @@ from dvaojax.aggregators.dr_grpo import dr_grpo as dr_grpo
 from dvaojax.aggregators.dro import accepted as accepted
 from dvaojax.aggregators.dro import dro as dro
 from dvaojax.aggregators.dvao import dvao as dvao
+from dvaojax.aggregators.dvao_denoised import dvao_denoised as dvao_denoised
+from dvaojax.aggregators.dvao_denoised import dvao_of_repeats as dvao_of_repeats
+from dvaojax.aggregators.dvao_interpolated import dvao_interpolated as dvao_interpolated
+from dvaojax.aggregators.dvao_shrunk import dvao_shrunk as dvao_shrunk
+from dvaojax.aggregators.dvao_shrunk import dvao_shrunk_running as dvao_shrunk_running
 from dvaojax.aggregators.focal import focal_reward as focal_reward
 from dvaojax.aggregators.gd2po import gd2po_hard as gd2po_hard
 from dvaojax.aggregators.gd2po import gd2po_snr as gd2po_snr
@@ -61,6 +67,7 @@ from dvaojax.aggregators.lagrangian import lagrangian as lagrangian
 from dvaojax.aggregators.lite_ppo import lite_ppo as lite_ppo
 from dvaojax.aggregators.maxrl import maxrl as maxrl
 from dvaojax.aggregators.ms_grpo import ms_grpo as ms_grpo
+from dvaojax.aggregators.opo import opo as opo
 from dvaojax.aggregators.rdpo import rdpo as rdpo
 from dvaojax.aggregators.reinforce_plus_plus import reinforce_plus_plus as reinforce_plus_plus
 from dvaojax.aggregators.reinforce_plus_plus import (
@@ -90,6 +97,9 @@ BY_NAME: dict[str, Callable[..., Array]] = {
         dara_symmetric,
         dr_grpo,
         dvao,
+        dvao_denoised,
+        dvao_interpolated,
+        dvao_shrunk,
         focal_reward,
         gd2po_hard,
         gd2po_snr,
@@ -98,6 +108,7 @@ BY_NAME: dict[str, Callable[..., Array]] = {
         grpo,
         lite_ppo,
         maxrl,
+        opo,
         rdpo,
         reinforce_plus_plus,
         reinforce_plus_plus_baseline,
@@ -118,6 +129,7 @@ STATEFUL: dict[str, Callable[..., Aggregator]] = {
     for factory in (
         constrained_grpo,
         ctwa,
+        dvao_shrunk_running,
         hvpo,
         lagrangian,
         rvpo_annealed,

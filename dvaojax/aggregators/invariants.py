@@ -68,6 +68,7 @@ from dvaojax.aggregators.transformations import (
     assert_weights_undo_deviations as assert_weights_undo_deviations,
 )
 from dvaojax.aggregators.transformations import assert_within as assert_within
+from dvaojax.aggregators.variants import VARIANTS
 
 
 def check(
@@ -102,4 +103,4 @@ def check(
         )
 
 
-BY_NAME: dict[str, tuple[Invariant, ...]] = {**FIRST, **RELATIVES}
+BY_NAME: dict[str, tuple[Invariant, ...]] = {**FIRST, **RELATIVES, **VARIANTS}

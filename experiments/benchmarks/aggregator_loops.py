@@ -5,6 +5,7 @@ one writes it first. No masks, no groups without signal.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -85,6 +86,28 @@ def _advantage_combination(group, weights):
 
 def _dvao(group, weights):
     return (group - group.mean(axis=0)) @ weights / (group.std(axis=0) @ weights)
+
+
+def _dvao_interpolated(group, weights):
+    centred = (group - group.mean(axis=0)) @ weights
+    return centred / np.sqrt((centred.var() + (group.std(axis=0) @ weights) ** 2) / 2)
+
+
+def _dvao_shrunk(rewards, weights, lengths):
+    deviation = rewards.std(axis=1)
+    n = rewards.shape[1]
+    c4 = math.sqrt(2 / (n - 1)) * math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2))
+    uncertain = (
+        np.mean(deviation**2, axis=0) * (1 - c4**2) / np.maximum(deviation.var(axis=0), 1e-30)
+    )
+    mean = deviation.mean(axis=0)
+    moved = mean + np.maximum(1 - uncertain, 0) * (deviation - mean)
+    return _each_group(_dr_grpo)(rewards, weights, lengths) / (moved @ weights)[:, None]
+
+
+def _opo(rewards, weights, lengths):
+    total = rewards @ weights
+    return total - np.average(total, axis=1, weights=lengths)[:, None]
 
 
 def _lite_ppo(rewards, weights, lengths):
@@ -227,7 +250,11 @@ LOOPS: dict[str, Callable] = {
     "reward_combination": _each_group(_reward_combination),
     "advantage_combination": _each_group(_advantage_combination),
     "dvao": _each_group(_dvao),
+    "dvao_denoised": _each_group(_dvao),
+    "dvao_interpolated": _each_group(_dvao_interpolated),
+    "dvao_shrunk": _dvao_shrunk,
     "lite_ppo": _lite_ppo,
+    "opo": _opo,
     "gdpo": _whitened(_weighted, epsilon=1e-4),
     "gdpo_token_weighted": _whitened(_weighted, epsilon=1e-6, by_tokens=True),
     "rvpo": _whitened(_soft_minimum, epsilon=1e-6),

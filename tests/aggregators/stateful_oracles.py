@@ -7,6 +7,7 @@ oracle returns the advantages `[step][group][completion]` and what it remembers 
 import math
 
 import aggregator_oracles as oracles
+import variant_oracles
 
 
 def _column(batch, objective):
@@ -56,6 +57,20 @@ def constrained_grpo(steps, weights, *, rounding, **knobs):
         return [[oracles._dot(weights, row) for row in scores] for scores in groups]
 
     return _dual_ascent(steps, weights, combine, **knobs)
+
+
+def dvao_shrunk_running(steps, weights, *, rounding, decay):
+    del rounding
+    seen, advantages = [[0.0] * 4 for _ in weights], []
+    for batch in steps:
+        for k, before in enumerate(seen):
+            now = variant_oracles.seen_of(batch, k)
+            seen[k] = [decay * old + new for old, new in zip(before, now, strict=True)]
+        advantages.append(variant_oracles.shrunk(batch, weights, seen)[0])
+    fields = ("groups", "total", "squares", "uncertainty")
+    return advantages, {
+        field: list(column) for field, column in zip(fields, zip(*seen, strict=True), strict=True)
+    }
 
 
 def ctwa(steps, weights, *, rounding, target, cap, rate, smoothing):

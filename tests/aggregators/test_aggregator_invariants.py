@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dvaojax import aggregators
-from dvaojax.aggregators import invariants, relatives
+from dvaojax.aggregators import invariants, relatives, variants
 
 B, G, K = 2, 4, 3
 LENGTHS = np.array([[3, 50, 7, 1], [20, 2, 9, 400]])
@@ -29,7 +29,7 @@ POSITIVE = hnp.arrays(np.int64, K, elements=st.integers(1, 5)).map(lambda x: x /
 SHIFT = hnp.arrays(np.int64, K, elements=INTEGERS).map(lambda x: x * 8.0)
 FACTORS = st.sampled_from([0.25, 0.5, 2.0, 8.0])
 
-RELATIVES = tuple(relatives.RELATIVES)
+RELATIVES = (*relatives.RELATIVES, *variants.VARIANTS)
 
 
 def of(*names, without=()):
@@ -43,11 +43,12 @@ def of(*names, without=()):
 
 
 CENTRED_SUM = ("dr_grpo", "rloo", "grpo", "reward_combination", "dvao", "lite_ppo")
-CENTRED_SUM += ("corr_grpo", "maxrl")
+CENTRED_SUM += ("corr_grpo", "maxrl", "opo")
+CENTRED_SUM += ("dvao_denoised", "dvao_interpolated", "dvao_shrunk")
 COMBINING = ("reward_combination", "advantage_combination", "dvao")
 SCORES = ("advantage_combination", "gdpo", "gdpo_token_weighted", "rvpo", "rvpo_variance_penalty")
 SCORES += ("gd2po_hard", "gd2po_snr", "dara_symmetric", "dara_asymmetric")
-ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "rloo", "corr_grpo")
+ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo")
 # Where a reward has its zero, or its largest value, is a part of these.
 ANCHORED = ("maxrl", "sa_mrpo", "focal_reward", "augmented_tchebycheff", "sc_ppo")
 EVERY = tuple(aggregators.BY_NAME)
@@ -191,7 +192,9 @@ def test_16_raising_a_reward_never_lowers_its_own_advantage(name, rewards, weigh
     invariants.assert_own_reward_never_hurts(exact(name), rewards, weights, at=at, step=step)
 
 
-@pytest.mark.parametrize("name", ["reward_combination", "dvao", "dr_grpo", "rloo"])
+@pytest.mark.parametrize(
+    "name", ["reward_combination", "dvao", "dvao_interpolated", "dr_grpo", "rloo", "opo"]
+)
 @property_test
 @given(rewards=REWARDS, weights=WEIGHTS, constant=FACTORS)
 def test_24_a_constant_objective_is_ignored(name, rewards, weights, constant):

@@ -12,7 +12,7 @@ from dvaojax import aggregators
 from dvaojax.aggregators import BY_NAME
 
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
-DIVIDING = [name for name in BY_NAME if name not in ("dr_grpo", "rloo")]
+DIVIDING = [name for name in BY_NAME if name not in ("dr_grpo", "opo", "rloo")]
 DROPPING = ("gd2po_hard", "gd2po_snr")  # a completion in conflict gets 0
 WITHOUT_GROUPS = ("reinforce_plus_plus",)  # a constant group is above or below the batch
 WITH_GROUPS = [name for name in BY_NAME if name not in WITHOUT_GROUPS]
@@ -23,7 +23,7 @@ SIGNALLED += ("augmented_tchebycheff", "sc_ppo")
 # completions were dropped or stretched.
 GROUPS_DO_NOT_SUM_TO_ZERO = ("rvpo", "rvpo_variance_penalty", "gdpo_token_weighted")
 GROUPS_DO_NOT_SUM_TO_ZERO += (*DROPPING, *WITHOUT_GROUPS, "reinforce_plus_plus_baseline")
-GROUPS_DO_NOT_SUM_TO_ZERO += ("dara_asymmetric",)
+GROUPS_DO_NOT_SUM_TO_ZERO += ("dara_asymmetric", "opo")
 
 
 def with_knobs(name, rewards, weights, **knobs):
@@ -251,6 +251,7 @@ def test_trap_17_no_knob_is_ignored(name):
     others |= {"delta": 0.3, "lower": -1.0, "upper": 3.0, "gamma": 2.0, "cap": 1.2}
     others |= {"threshold": 0.1, "ideal": 0.2, "augmentation": 0.5, "shrinkage": 0.5}
     others |= {"target": 0.4, "priority_floor": 0.9, "priority_power": 2.0, "saturation": 0.9}
+    others |= {"caution": 0.1, "noise": 0.5}
     rewards = normal(2, 5, 3).at[0, :, 2].set(0.5)
     base = apply(name, rewards, WEIGHTS)
     for knob, default in aggregators.knobs_of(function).items():

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scalar_oracles
+import variant_oracles
 from oracle_arithmetic import ROUNDING
 from slowness import slow_but
 
@@ -37,7 +38,7 @@ RELATIVES = tuple(n for n in aggregators.BY_NAME if n not in FIRST)
 ORACLES = {
     name: next(
         getattr(module, name)
-        for module in (aggregator_oracles, adaptive_oracles, scalar_oracles)
+        for module in (aggregator_oracles, adaptive_oracles, scalar_oracles, variant_oracles)
         if getattr(getattr(module, name, None), "__module__", "") == module.__name__
     )
     for name in aggregators.BY_NAME
@@ -180,7 +181,7 @@ def test_bfloat16_rewards_are_widened_before_any_arithmetic(shape):
 
 
 def _assert_close(actual, expected, sizes, name, tolerance):
-    unit = sizes if name in ("dr_grpo", "rloo", "corr_grpo") else np.maximum(1.0, sizes / 10)
+    unit = sizes if name in ("dr_grpo", "opo", "rloo", "corr_grpo") else np.maximum(1.0, sizes / 10)
     error = np.abs(actual - expected) / np.maximum(np.maximum(unit, np.abs(expected)), 1e-30)
     worst = np.unravel_index(np.argmax(error), error.shape)
     assert error[worst] <= tolerance, (

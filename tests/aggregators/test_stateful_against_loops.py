@@ -22,6 +22,7 @@ TOLERANCE = {"float32": 3e-5, "float64": 1e-9}
 KNOBS = {
     "constrained_grpo": {"threshold": (0.8, -math.inf, 0.4), "rate": 0.5, "most": 0.6},
     "ctwa": {"target": 0.3, "cap": 0.7, "rate": 0.4, "smoothing": 0.3},
+    "dvao_shrunk_running": {"decay": 0.7},
     "hvpo": {
         **{"lower": -0.5, "upper": 1.5, "reference": 0.25},
         **{"decay": 0.6, "initial": 0.5, "epsilon": 1e-3},

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import chex
 import jax
@@ -16,9 +17,11 @@ import pytest
 from run_child import INTERRUPTED
 
 import dvaojax
-from dvaojax import files
+from dvaojax import aggregators, files
 from dvaojax.checkpoint import Checkpoints
 from dvaojax.config import make_aggregator
+from dvaojax.train import loop, train
+from dvaojax.train.journal import Journal
 from dvaojax.train.program import make_program
 from dvaojax.train.session import checkpoint_shapes
 
@@ -146,6 +149,58 @@ def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
     assert np.abs(arrays["state"].aggregator_state["means"]).max() > 0.01
     starts = files.read_json(killed / "mini" / files.CONFIG)["starts"]
     assert len(starts) == 2
+
+
+# Such that each state moves in six steps of the miniature.
+STATEFUL = {
+    "constrained_grpo": ("threshold=0.9",),
+    "ctwa": ("target=2.0", "cap=9.0"),
+    "dvao_shrunk_running": (),
+    "hvpo": ("lower=-1.0",),
+    "lagrangian": ("threshold.digits=0.9", "rate=0.5"),
+    "rvpo_annealed": ("num_steps=6",),
+}
+
+
+class Killed(BaseException):
+    """Ends a run in the middle of a step, as if it were killed."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "lagrangian" else pytest.mark.slow)
+        for name in aggregators.STATEFUL
+    ],
+)
+def test_an_aggregator_with_memory_goes_on_where_it_was(tmp_path, name):
+    """Three steps, an end without warning in step 5, and three more are six at once."""
+    at_once, killed = tmp_path / "at_once", tmp_path / "killed"
+    config = miniature.miniature(
+        aggregator=name,
+        aggregator_options=STATEFUL[name],
+        warm_start={"num_steps": 0},
+        checkpoints={"every": 3},
+    )
+    add = Journal.add
+
+    def watched(journal, step):
+        add(journal, step)
+        if step.number == 5:
+            raise Killed
+
+    with miniature.quick_programs(), mock.patch.object(loop, "plot_run", return_value=[]):
+        train(config, at_once)
+        with mock.patch.object(Journal, "add", watched), pytest.raises(Killed):
+            train(config, killed)
+        assert [row["step"] for row in rows(killed)] == [1, 2, 3, 4]
+        train(config, killed, start="resume")
+        aggregator = make_aggregator(config)
+        assert_same_run(config, aggregator, at_once, killed)
+        arrays, _ = saved(config, aggregator, killed)
+    before, after = aggregator.init(3), arrays["state"].aggregator_state
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert np.any(old != new)
 
 
 @pytest.mark.slow
