@@ -91,7 +91,8 @@ def _decorrelation(ranks: Array, shrinkage: ArrayLike) -> Array:
     norm = jnp.sqrt(jnp.sum(jnp.square(ranks), axis=0))
     unit = numerics.safe_divide(ranks, norm[None, :])
     identity = jnp.eye(len(norm), dtype=ranks.dtype)
-    correlations = jnp.einsum("nk,nl->kl", unit, unit, precision=_EXACT)
+    # A sum, not a product of matrices, which would be ambiguous where the batch is sharded.
+    correlations = jnp.sum(unit[:, :, None] * unit[:, None, :], axis=0)
     # The diagonal is 1, also of an objective that never varies.
     shrunk = (1 - shrinkage) * jnp.where(identity > 0, 1, correlations) + shrinkage * identity
 

@@ -185,9 +185,11 @@ def test_a_penalty_is_an_objective_that_changes_the_advantages_of_every_aggregat
         state, key = method.init(3), jax.random.key(0)
         return method.update(rewards, everywhere, state, key, lengths=lengths)[0]
 
-    without = advantages(experience.rewards.at[..., 2].set(0.0))
+    # The others agree: what drops completions in conflict would drop them with and without it.
+    rewards = experience.rewards.at[..., 1].set(experience.rewards[..., 0])
+    without = advantages(rewards.at[..., 2].set(0.0))
     penalty = -experience.completion_mask.sum(-1).astype(jnp.float32)
-    with_it = advantages(experience.rewards.at[..., 2].set(penalty))
+    with_it = advantages(rewards.at[..., 2].set(penalty))
     moved = jnp.any(jnp.abs(with_it - without) > 0.01, axis=-1)
     varies = jnp.std(penalty, axis=-1) > 0
     assert bool(jnp.all(moved[varies]))
