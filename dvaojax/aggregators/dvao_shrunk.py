@@ -170,7 +170,8 @@ def shrunk(deviation: Array, spread: Spread) -> Array:
         for total in (spread.total, spread.squares, spread.uncertainty)
     )
     variance = jnp.maximum(mean_square - jnp.square(mean), 0)
-    share = jnp.minimum(numerics.safe_divide(uncertainty, variance), 1)
+    is_chance = uncertainty >= variance  # also where the variance is lost in rounding
+    share = jnp.where(is_chance, 1, numerics.safe_divide(uncertainty, variance))
     return mean[None] + (1 - share)[None] * (deviation - mean[None])
 
 

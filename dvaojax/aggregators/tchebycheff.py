@@ -4,6 +4,7 @@ In reinforcement learning of language models it is one of the aggregations of Pa
 arXiv 2402.02030), there without the augmentation.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -79,11 +80,19 @@ def scalarised(
     candidates = (objectives.count > 0) & (batch.group_weights > 0)
     ideals = per_objective(ideal, jnp.zeros(batch.rewards.shape[-1], batch.rewards.dtype))
     distance = batch.group_weights * (ideals[None, :] - objectives.pivot - objectives.offset)
-    furthest = jnp.max(
-        jnp.where(candidates, distance, -jnp.inf), -1, keepdims=True, initial=-jnp.inf
-    )
-    lag = distance - jnp.where(jnp.isfinite(furthest), furthest, 0)
+    lag = distance - _largest(distance, candidates)[:, None]
     weighted = objectives.centred * batch.group_weights[:, None, :]
-    lags = jnp.where(candidates[:, None, :], lag[:, None, :] - weighted, -jnp.inf)
-    worst = jnp.max(lags, axis=-1, initial=-jnp.inf)
-    return jnp.where(jnp.isfinite(worst), -worst, 0) + augmentation * jnp.sum(weighted, axis=-1)
+    lags = lag[:, None, :] - weighted
+    worst = _largest(lags, jnp.broadcast_to(candidates[:, None, :], lags.shape))
+    return augmentation * jnp.sum(weighted, axis=-1) - worst
+
+
+def _largest(values: Array, where: Array) -> Array:
+    """The largest along the last axis, 0 where there is none.
+
+    By its place: the gradient of `jnp.max` compares with the maximum, and is NaN where a compiler
+    rounds the two computations of it differently.
+    """
+    place = jnp.argmax(jnp.where(where, values, -jnp.inf), axis=-1)
+    is_there = jax.nn.one_hot(place, values.shape[-1], dtype=bool)
+    return jnp.sum(jnp.where(is_there & where, values, 0), axis=-1)

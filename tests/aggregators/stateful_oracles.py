@@ -8,6 +8,7 @@ import math
 
 import aggregator_oracles as oracles
 import variant_oracles
+from oracle_arithmetic import dot, scores_of
 
 
 def _column(batch, objective):
@@ -53,8 +54,8 @@ def constrained_grpo(steps, weights, *, rounding, **knobs):
     del rounding  # every objective is divided by its own deviation
 
     def combine(batch, weights):
-        groups = [oracles._scores(group, 1, 1e-6)[0] for group in batch]
-        return [[oracles._dot(weights, row) for row in scores] for scores in groups]
+        groups = [scores_of(group, 1, 1e-6)[0] for group in batch]
+        return [[dot(weights, row) for row in scores] for scores in groups]
 
     return _dual_ascent(steps, weights, combine, **knobs)
 

@@ -118,8 +118,14 @@ def test_trap_05_golden_numbers_for_every_option(name, knobs, expected):
     np.testing.assert_allclose(BY_NAME[name](rewards, jnp.ones(1), **knobs), expected, rtol=1e-6)
 
 
-def test_trap_06_every_member_moves_every_advantage(name):
+def agreeing(name):
+    """Rewards `[2, 5, 3]`; of objectives much alike where completions in conflict are dropped."""
     rewards = normal(2, 5, 3)
+    return 0.3 * rewards + normal(2, 5, 1, seed=4) if name in DROPPING else rewards
+
+
+def test_trap_06_every_member_moves_every_advantage(name):
+    rewards = agreeing(name)
     base = apply(name, rewards, WEIGHTS)
     for i in range(5):
         moved = apply(name, rewards.at[0, i].add(0.7), WEIGHTS)
@@ -181,7 +187,7 @@ def test_trap_11_a_swapped_pair_cancels():
 
 
 def test_trap_12_every_objective_is_used(name):
-    rewards = normal(2, 5, 3)
+    rewards = agreeing(name)
     base = apply(name, rewards, WEIGHTS)
     for k in range(3):
         moved = apply(name, rewards.at[0, 0, k].add(2.0), WEIGHTS)

@@ -8,10 +8,10 @@ of rounding which of them are equal, at a reference or at a cap.
 import functools
 import math
 
-import aggregator_oracles
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle_arithmetic
 import pytest
 import stateful_oracles as oracles
 
@@ -63,7 +63,7 @@ def _expected(name, dtype):
     for r, mask, w in zip(rewards, masks, weights, strict=True):
         nested = np.where(mask, r.astype(object), np.array(None)).tolist()
         steps = [tuple(tuple(map(tuple, group)) for group in batch) for batch in nested]
-        rounding = aggregator_oracles.ROUNDING[dtype]
+        rounding = oracle_arithmetic.ROUNDING[dtype]
         oracle = getattr(oracles, name)
         expected.append(oracle(steps, w.astype(float).tolist(), rounding=rounding, **KNOBS[name]))
     advantages, memories = zip(*expected, strict=True)

@@ -77,17 +77,17 @@ def _c4(n):
 
 
 def shrunk(rewards, weights, seen):
-    moments = []
+    towards = []
     for groups, *sums in seen:
         mean, mean_square, uncertainty = (total / max(groups, 1e-9) for total in sums)
         variance = mean_square - mean**2
-        moments.append((mean, min(1.0, uncertainty / variance) if variance > 0 else 0.0))
+        towards.append((mean, min(1.0, uncertainty / variance) if variance > 0 else 0.0))
     advantages, sizes = [], []
     for group in rewards:
         divisor = 0.0
         for k, (w, (_, deviation)) in enumerate(zip(weights, columns_of(group, 0), strict=True)):
             if sum(row[k] is not None for row in group) >= 2:
-                mean, share = moments[k]
+                mean, share = towards[k]
                 divisor += w * (mean + (1 - share) * (deviation - mean))
         sums = sums_of(group, weights, columns_of(group, 0))
         mean, _ = moments(sums, 0)

@@ -15,6 +15,7 @@ from dvaojax import cli, overrides
 from dvaojax.config import Config
 from dvaojax.evaluation.estimators import majority, pass_at_k
 from dvaojax.train import evaluator
+from dvaojax.train.allocating import Reading, nothing_known
 from dvaojax.train.session import MERIT, Progress, open_session
 
 HERE = Path(__file__).parent
@@ -39,7 +40,9 @@ def make_run(runs):
     with open_session(config, runs, "create") as session:
         program = session.program
         state = program.begin(program.init(session.key(0)), session.key(1))
-        progress = Progress(state, None, (), step=0, before={}, seconds=0.0)
+        progress = Progress(
+            state, None, Reading(0, nothing_known(config)), (), step=0, before={}, seconds=0.0
+        )
         session.save(progress, {MERIT: 0.0})
 
 
