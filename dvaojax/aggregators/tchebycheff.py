@@ -94,5 +94,5 @@ def _largest(values: Array, where: Array) -> Array:
     rounds the two computations of it differently.
     """
     place = jnp.argmax(jnp.where(where, values, -jnp.inf), axis=-1)
-    is_there = jax.nn.one_hot(place, values.shape[-1], dtype=bool)
-    return jnp.sum(jnp.where(is_there & where, values, 0), axis=-1)
+    places = jax.lax.broadcasted_iota(place.dtype, values.shape, values.ndim - 1)
+    return jnp.sum(jnp.where((places == place[..., None]) & where, values, 0), axis=-1)
