@@ -84,7 +84,7 @@ def scalarised(
     weighted = objectives.centred * batch.group_weights[:, None, :]
     lags = lag[:, None, :] - weighted
     worst = _largest(lags, jnp.broadcast_to(candidates[:, None, :], lags.shape))
-    return augmentation * jnp.sum(weighted, axis=-1) - worst
+    return -worst + augmentation * jnp.sum(weighted, axis=-1)
 
 
 def _largest(values: Array, where: Array) -> Array:
