@@ -22,6 +22,7 @@ EVALUATIONS = "evaluations"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 PLOTS = "plots"
+REPORT = "report.html"
 WANDB = "wandb"
 
 
@@ -79,9 +80,14 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file in one move: readers see the old content or the new, never a part."""
+    """Writes a JSON file in one move, as `write_text` does."""
+    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one move: readers see the old content or the new, never a part."""
     temporary = partial(path)
-    temporary.write_text(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

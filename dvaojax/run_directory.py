@@ -9,6 +9,7 @@ runs/NAME/
   plots/          the pictures made at the end
   summary.json    the evaluation before and after
   evaluations/    one directory for each later evaluation of a checkpoint
+  report.html     all of it to look at, written on demand
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ from dvaojax.errors import UserError, nearest
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 _DIRECTORIES = (files.TENSORBOARD, files.CHECKPOINTS, files.PLOTS)
-_FILES = (files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY)
+_FILES = (files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY, files.REPORT)
 _LATER = (files.EVALUATIONS, files.WANDB)  # what others add
 
 

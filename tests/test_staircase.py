@@ -39,6 +39,7 @@ FLOORS = {
     "wandb_logger": 5,
     "miniature": 6,
     "train": 6,
+    "report": 6,
     "plan": 7,
     "cli": 8,
     "__main__": 9,

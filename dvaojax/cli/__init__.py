@@ -1,4 +1,4 @@
-"""The doors: `dvaojax` with `train`, `evaluate`, `plot`, `export`, `plan` or `data`.
+"""The doors: `dvaojax` with `train`, `evaluate`, `plot`, `report`, `export`, `plan` or `data`.
 
 Exit codes: 0 done; 1 the run could not go on; 2 bad input, and nothing was written; 128 and the
 signal's number where a signal stopped it. Whatever is not 0 comes with one line on standard error.
@@ -17,6 +17,7 @@ _DOORS = {
     "train": "dvaojax.cli.train",
     "evaluate": "dvaojax.cli.evaluate",
     "plot": "dvaojax.cli.plot",
+    "report": "dvaojax.cli.report",
     "export": "dvaojax.cli.export",
     "plan": "dvaojax.cli.plan",
     "data": "dvaojax.cli.data",

@@ -20,6 +20,7 @@ Start here:
   dvaojax train                         the embedded task, a few minutes on a laptop
   dvaojax evaluate runs/arithmetic      measure it once more, on held-out problems
   dvaojax plot runs/arithmetic          draw its pictures again
+  dvaojax report runs/arithmetic        one page with everything it did
   dvaojax export runs/arithmetic out    write its weights as transformers reads them
   dvaojax plan --help                   what a run would take on a TPU slice, without one
   dvaojax data list                     sets of problems that can be prepared
@@ -70,6 +71,20 @@ Examples:
   dvaojax plot runs/arithmetic
   dvaojax plot runs/arithmetic runs/gdpo --out comparison
   dvaojax plot runs/* --out comparison --objectives brevity accuracy"""
+
+_REPORT = """\
+Write one HTML file with everything that runs did, finished or not: objectives before and
+after with intervals, curves, effective weights, agreement, the completions with all their
+rewards to search through, timing, configuration, environment. Several runs are laid over
+each other, and where their configurations differ comes first.
+
+The file stands alone: nothing is fetched when it is opened. An earlier report is replaced."""
+
+_REPORT_EXAMPLES = """\
+Examples:
+  dvaojax report runs/arithmetic                  runs/arithmetic/report.html
+  dvaojax report runs/arithmetic runs/gdpo        report.html
+  dvaojax report runs/* --output comparison.html"""
 
 _EXPORT = """\
 Write a checkpoint of a run as a published model: config.json, safetensors, and the
@@ -126,7 +141,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser("dvaojax", about=_ABOUT, examples=_START)
     parser.add_argument("--version", action="version", version=f"dvaojax {dvaojax.__version__}")
     doors = parser.add_subparsers(dest="door", metavar="COMMAND", required=True)
-    for add in (_add_train, _add_evaluate, _add_plot, _add_export, _add_plan, _add_data):
+    for add in (
+        _add_train,
+        _add_evaluate,
+        _add_plot,
+        _add_report,
+        _add_export,
+        _add_plan,
+        _add_data,
+    ):
         add(doors)
     return parser.parse_args(argv)
 
@@ -243,6 +266,27 @@ def _add_plot(doors: "argparse._SubParsersAction[_Parser]") -> None:
         nargs=2,
         metavar=("X", "Y"),
         help="the two objectives drawn against each other (default: the first two)",
+    )
+
+
+def _add_report(doors: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_door(
+        doors, "report", "one page about one or several runs", _REPORT, _REPORT_EXAMPLES
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's directory")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where it goes (default: RUN/report.html for one run, report.html for several)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_const",
+        dest="replaces",
+        const="anything",
+        default="reports",
+        help="replace a file that is there even if it is not a report",
     )
 
 

@@ -1,0 +1,223 @@
+
+"use strict";
+// The page's data, and two things to do with it: read values off the curves, search completions.
+// Text from runs is only ever put in as text, never as HTML.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+
+function make(tag, className, ...children) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
+}
+
+// As `report/numbers.py` writes them.
+function number(value) {
+  if (value === null || value === undefined) return "—";
+  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en");
+  return String(Number(value.toPrecision(4)));
+}
+
+// ---- Values under the pointer, or under the arrow keys -------------------------------------
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function readable(plot) {
+  const chart = data.charts[Number(plot.dataset.chart)];
+  const svg = plot.querySelector("svg");
+  const [left, top, right, bottom] = chart.plot;
+  const steps = [...new Set(chart.curves.flatMap((curve) => curve.steps))].sort((a, b) => a - b);
+  const across = (step) => left + ((step - chart.x[0]) / (chart.x[1] - chart.x[0])) * (right - left);
+  const tip = make("div", "tip");
+  tip.setAttribute("role", "status");
+  tip.hidden = true;
+  const line = document.createElementNS(SVG, "line");
+  line.setAttribute("class", "cursor");
+  line.setAttribute("y1", top);
+  line.setAttribute("y2", bottom);
+  line.setAttribute("visibility", "hidden");
+  svg.append(line);
+  plot.append(tip);
+  let at = null;
+
+  function show(index) {
+    at = Math.max(0, Math.min(steps.length - 1, index));
+    const x = across(steps[at]);
+    line.setAttribute("x1", x);
+    line.setAttribute("x2", x);
+    line.setAttribute("visibility", "visible");
+    tip.replaceChildren(make("div", "", `step ${steps[at].toLocaleString("en")}`));
+    for (const curve of chart.curves) {
+      const place = curve.steps.indexOf(steps[at]);
+      if (place < 0) continue;
+      const name = chart.curves.length > 1 ? curve.name : "";
+      const value = make("b", "", number(curve.values[place]));
+      tip.append(make("div", `run run-${curve.run % 7}`, make("i"), make("bdi", "", name), value));
+    }
+    tip.hidden = false;
+    const pixel = (x * svg.clientWidth) / svg.viewBox.baseVal.width;
+    const room = plot.clientWidth - tip.offsetWidth;
+    const beside = pixel + 10 > room ? pixel - tip.offsetWidth - 10 : pixel + 10;
+    tip.style.left = `${Math.max(0, Math.min(room, beside))}px`;
+  }
+
+  function hide() {
+    at = null;
+    tip.hidden = true;
+    line.setAttribute("visibility", "hidden");
+  }
+
+  function nearest(event) {
+    const box = svg.getBoundingClientRect();
+    const x = ((event.clientX - box.left) * svg.viewBox.baseVal.width) / box.width;
+    let best = 0;
+    for (let i = 1; i < steps.length; i++) {
+      if (Math.abs(across(steps[i]) - x) < Math.abs(across(steps[best]) - x)) best = i;
+    }
+    return best;
+  }
+
+  const moves = {
+    ArrowLeft: () => (at === null ? steps.length - 1 : at - 1),
+    ArrowRight: () => (at === null ? 0 : at + 1),
+    Home: () => 0,
+    End: () => steps.length - 1,
+  };
+  svg.addEventListener("pointermove", (event) => show(nearest(event)));
+  svg.addEventListener("pointerdown", (event) => show(nearest(event)));
+  plot.addEventListener("pointerleave", hide);
+  plot.addEventListener("blur", hide);
+  plot.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide();
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    show(moves[event.key]());
+  });
+}
+
+document.querySelectorAll("[data-chart]").forEach(readable);
+
+// ---- Completions ----------------------------------------------------------------------------
+
+const AT_ONCE = 10; // groups
+
+function searchable() {
+  const [words, ofRun, measure, least, most, order, found, count, more] = [
+    "words", "of-run", "measure", "least", "most", "order", "found", "count", "more",
+  ].map((id) => document.getElementById(id));
+  let groups = [];
+  let shown = 0;
+
+  const value = ([, rewards, advantage], name) =>
+    name === "advantage" ? advantage : Object.hasOwn(rewards, name) ? rewards[name] : null;
+
+  // The groups with the completions that are asked for, in the order that is asked for.
+  function search() {
+    const text = words.value.toLowerCase();
+    const asked = measure.value;
+    const low = least.value === "" ? -Infinity : Number(least.value);
+    const high = most.value === "" ? Infinity : Number(most.value);
+    const limited = least.value !== "" || most.value !== "";
+
+    function wanted(group, completion) {
+      const number = value(completion, asked);
+      if (limited && (number === null || number < low || number > high)) return false;
+      return (
+        completion[0].toLowerCase().includes(text) || group.prompt.toLowerCase().includes(text)
+      );
+    }
+
+    groups = data.samples
+      .filter((group) => !ofRun || ofRun.value === "" || group.run === Number(ofRun.value))
+      .map((group) => ({
+        ...group,
+        completions: group.completions.filter((completion) => wanted(group, completion)),
+      }))
+      .filter((group) => group.completions.length > 0);
+    if (order.value === "last") groups.sort((a, b) => b.step - a.step);
+    if (order.value === "first") groups.sort((a, b) => a.step - b.step);
+    if (order.value === "high" || order.value === "low") groups = byValue(asked, order.value);
+    const total = groups.reduce((sum, group) => sum + group.completions.length, 0);
+    const all = data.samples.reduce((sum, group) => sum + group.completions.length, 0);
+    const says = (n) => n.toLocaleString("en");
+    count.textContent = `${says(total)} of ${says(all)} completions`;
+    found.replaceChildren();
+    shown = 0;
+    showMore();
+  }
+
+  // Every completion by itself, the extremes of one reward first; what was not scored comes last.
+  function byValue(name, direction) {
+    const sign = direction === "high" ? -1 : 1;
+    return groups
+      .flatMap((group) => group.completions.map((c) => ({ ...group, completions: [c] })))
+      .sort((a, b) => {
+        const [x, y] = [a, b].map((group) => value(group.completions[0], name));
+        if (x === null || y === null) return (x === null) - (y === null);
+        return sign * (x - y);
+      });
+  }
+
+  function showMore() {
+    found.append(...groups.slice(shown, shown + AT_ONCE).map(drawGroup));
+    shown += AT_ONCE;
+    more.hidden = shown >= groups.length;
+  }
+
+  function drawGroup(group) {
+    const head = make("header", "", make("span", "step", `step ${group.step.toLocaleString("en")}`));
+    if (data.runs.length > 1) {
+      const dot = make("i", `dot run-${group.run % 7}`);
+      head.prepend(make("span", "step", dot, make("bdi", "", data.runs[group.run])));
+    }
+    head.append(drawText(group.prompt));
+    const alike = new Map(); // a group that has learned its lesson answers the same again and again
+    for (const completion of group.completions) {
+      const key = JSON.stringify(completion);
+      alike.set(key, (alike.get(key) ?? 0) + 1);
+    }
+    const drawn = [...alike].map(([key, times]) => drawCompletion(JSON.parse(key), times));
+    return make("article", "group", head, ...drawn);
+  }
+
+  function drawCompletion([text, rewards, advantage], times) {
+    const list = make("dl", "rewards");
+    if (times > 1) list.append(pair("times", number(times), "none"));
+    for (const [name, reward] of Object.entries(rewards)) {
+      const scored = reward !== null;
+      list.append(pair(name, scored ? number(reward) : "not scored", scored ? "" : "none"));
+    }
+    const sign = advantage > 0 ? "up" : advantage < 0 ? "down" : "";
+    list.append(pair("advantage", (advantage > 0 ? "+" : "") + number(advantage), sign));
+    return make("div", "completion", drawText(text), list);
+  }
+
+  function pair(name, text, className) {
+    return make("div", "", make("dt", "", name), make("dd", className, text));
+  }
+
+  // The text with what was searched for marked.
+  function drawText(text) {
+    const asked = words.value.toLowerCase();
+    const node = make("p", text === "" ? "text empty" : "text");
+    if (text === "") node.append("(empty)");
+    let from = 0;
+    const lower = text.toLowerCase();
+    while (asked && lower.length === text.length && lower.indexOf(asked, from) >= 0) {
+      const start = lower.indexOf(asked, from);
+      node.append(text.slice(from, start), make("mark", "", text.slice(start, start + asked.length)));
+      from = start + asked.length;
+    }
+    node.append(text.slice(from));
+    return node;
+  }
+
+  for (const control of [words, ofRun, measure, least, most, order]) {
+    if (control) control.addEventListener("input", search);
+  }
+  more.addEventListener("click", showMore);
+  search();
+}
+
+if (document.getElementById("found")) searchable();

@@ -1,0 +1,113 @@
+"""Means with their intervals, before and after: one row a run, the axis below."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dvaojax.evaluation.intervals import Interval
+from dvaojax.report import axes
+from dvaojax.report.axes import Frame
+from dvaojax.report.markup import Markup, element, join
+from dvaojax.report.numbers import ticks
+
+_ROW = 30  # the height of a run
+_APART = 6  # between its two marks
+
+
+class Row(NamedTuple):
+    """One run's evaluations of one objective.
+
+    Attributes:
+        run: its place in the report.
+        name: the run's.
+        before: of training; None where it was not measured.
+        after: the same.
+    """
+
+    run: int
+    name: str
+    before: Interval | None
+    after: Interval | None
+
+
+def draw(title: str, unit: str, rows: Sequence[Row], limits: tuple[float, float]) -> Markup:
+    """The figure of one objective.
+
+    Args:
+        title: the objective.
+        unit: what its axis is.
+        rows: at least one interval among them.
+        limits: of the axis, see `limits`.
+    """
+    marks = ticks(*limits)
+    height = axes.TOP + _ROW * len(rows) + axes.BOTTOM
+    frame = Frame(marks, (0.0, 1.0), (marks[0], marks[-1]), height)
+    svg = axes.picture(
+        frame,
+        axes.x_grid(frame),
+        axes.x_axis(frame),
+        *(_row(frame, row, axes.TOP + _ROW * (i + 0.5)) for i, row in enumerate(rows)),
+        title=f"{title}, before and after",
+        about=" ".join(f"{row.name}: {_words(row)}." for row in rows),
+    )
+    return element(
+        "figure",
+        element("figcaption", element("b", title), " ", element("span", unit)),
+        element("div", svg, class_="plot"),
+        class_="chart",
+    )
+
+
+def limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """What an axis must show for all intervals of the rows."""
+    every = [i for row in rows for i in (row.before, row.after) if i is not None]
+    return axes.limits([np.array(every)])
+
+
+def in_words(interval: Interval | None) -> str:
+    """`0.986 [0.975, 0.996]`."""
+    if interval is None:
+        return "—"
+    return f"{_short(interval.mean)} [{_short(interval.low)}, {_short(interval.high)}]"
+
+
+def _mark(frame: Frame, interval: Interval, y: float, kind: str, name: str) -> Markup:
+    """A point on a horizontal interval.
+
+    Args:
+        frame: where it is drawn.
+        interval: what it shows.
+        y: how far down.
+        kind: "before" or "after".
+        name: of the run.
+    """
+    low, mean, high = (f"{frame.x(x):.1f}" for x in (interval.low, interval.mean, interval.high))
+    level = f"{y:.1f}"
+    return element(
+        "g",
+        element("title", f"{name} {kind}: {in_words(interval)}"),
+        element("line", x1=low, x2=high, y1=level, y2=level, class_="whisker"),
+        element("circle", cx=mean, cy=level, r=4.5, class_=kind),
+    )
+
+
+def _row(frame: Frame, row: Row, y: float) -> Markup:
+    drawn = []
+    if row.before is not None and row.after is not None:
+        x1, x2 = f"{frame.x(row.before.mean):.1f}", f"{frame.x(row.after.mean):.1f}"
+        line = element("line", x1=x1, y1=y - _APART, x2=x2, y2=y + _APART, class_="change")
+        drawn.append(line)
+    if row.before is not None:
+        drawn.append(_mark(frame, row.before, y - _APART, "before", row.name))
+    if row.after is not None:
+        drawn.append(_mark(frame, row.after, y + _APART, "after", row.name))
+    return element("g", join(drawn), class_=axes.look(row.run))
+
+
+def _words(row: Row) -> str:
+    return f"before {in_words(row.before)}, after {in_words(row.after)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10.0 else f"{value:,.1f}"
