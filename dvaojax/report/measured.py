@@ -35,13 +35,17 @@ _GROUPS = (
         "objectives",
         "Objectives over the steps",
         "Mean reward of the completions of each training step, as the reward function returns it.",
-        (("reward/*", "mean reward"), ("best/*", "best answer"), ("weighted_reward", "sum")),
+        (
+            ("reward/*", "mean reward"),
+            ("best/*", "best of the answers"),
+            ("weighted_reward", "sum"),
+        ),
     ),
     _Group(
         "weights",
         "Effective weights",
         "The weight that the method gave each objective in effect, mean over the groups of a step.",
-        (("effective_weight/*", "weight"),),
+        (("effective_weight/*", "effective weight"),),
     ),
     _Group(
         "agreement",
@@ -54,7 +58,7 @@ _GROUPS = (
             ("agreement", "combined / separate spread"),
             ("silent_groups", "share of groups"),
             ("advantage_mean_square", "mean square"),
-            ("spread/*", "reward units"),
+            ("spread/*", "spread, in reward units"),
         ),
     ),
     _Group(
@@ -64,9 +68,9 @@ _GROUPS = (
         "alike their advantages are to those in use, and the weights of their best linear fit.",
         (
             ("shadow/*/cosine", "cosine"),
-            ("shadow/*/sign_agreement", "share of completions"),
+            ("shadow/*/sign_agreement", "share of equal signs"),
             ("shadow/*/mean_square", "mean square"),
-            ("shadow/*", "weight"),
+            ("shadow/*", "effective weight"),
         ),
     ),
     _Group(
@@ -203,6 +207,12 @@ def _is_drawn_always(name: str) -> bool:
 
 
 def _title(name: str) -> str:
-    """What stands above the picture: the objective where the section says what of it."""
+    """Of whom the metric is, where it is beside the title what of it: `accuracy`, `gdpo`."""
     prefix, _, rest = name.partition("/")
-    return rest if prefix in ("reward", "effective_weight", "shadow") else name.replace("_", " ")
+    if prefix == "shadow":
+        shadow, _, what = rest.partition("/")
+        weighted = what.partition("/")[2]  # the objective of an effective weight
+        return f"{shadow} · {weighted}" if weighted else shadow
+    if prefix in ("reward", "best", "effective_weight", "spread"):
+        return rest
+    return name.replace("_", " ")

@@ -54,7 +54,8 @@ def ticks(low: float, high: float) -> list[float]:
         low, high = low - margin, high + margin
     power = 10.0 ** math.floor(math.log10(high - low))
     steps = [power * m for m in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5)]
-    ends = [(math.floor(low / s + 1e-9), math.ceil(high / s - 1e-9), s) for s in steps]
+    # What is a rounding error beyond a mark does not need another.
+    ends = [(math.floor(low / s + 1e-4), math.ceil(high / s - 1e-4), s) for s in steps]
 
     def cost(first: int, last: int, step: float) -> float:
         return (last - first) * step / (high - low) + 0.06 * abs(last - first - 4)

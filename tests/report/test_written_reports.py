@@ -51,7 +51,7 @@ def test_every_metric_is_on_the_page(run):
         *("accuracy", "brevity", "length", "brevity against accuracy"),  # held-out problems
         *("accuracy", "brevity"),  # rewards over the steps
         *("accuracy", "brevity"),  # effective weights
-        *("agreement", "gdpo/cosine", "tokens per second", "sampled tokens"),
+        *("agreement", "gdpo", "tokens per second", "sampled tokens"),
     ]
     still = [text for _, text in page.texts if text.startswith("The same in every step: ")]
     assert still == [

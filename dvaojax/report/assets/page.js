@@ -183,7 +183,7 @@ function searchable() {
 
   function drawCompletion([text, rewards, advantage], times) {
     const list = make("dl", "rewards");
-    if (times > 1) list.append(pair("times", number(times), "none"));
+    if (times > 1) list.append(pair("written", `${times} times`, "none"));
     for (const [name, reward] of Object.entries(rewards)) {
       const scored = reward !== null;
       list.append(pair(name, scored ? number(reward) : "not scored", scored ? "" : "none"));
