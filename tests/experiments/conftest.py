@@ -1,6 +1,7 @@
-"""The benchmarks are scripts that import each other from the directory they stand in."""
+"""Experiments that are scripts import each other from the directory they stand in."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "benchmarks"))
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+sys.path[:0] = [str(EXPERIMENTS / "benchmarks"), str(EXPERIMENTS)]

@@ -1,0 +1,257 @@
+"""Policy gradients on a table of completions, for all seeds and weights of a method at once."""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from tabular.problem import (
+    NUM_COMPLETIONS,
+    NUM_PROMPTS,
+    OBJECTIVES,
+    Problem,
+    Variant,
+    draw_problem,
+    expected,
+    worth,
+)
+
+from dvaojax import numerics
+from dvaojax.aggregators import make
+
+
+class Size(NamedTuple):
+    """How long training is.
+
+    Attributes:
+        num_steps: of a run.
+        prompts_per_step: B, drawn with replacement.
+        group_size: G, completions of each.
+    """
+
+    num_steps: int = 30
+    prompts_per_step: int = 8
+    group_size: int = 8
+
+    @property
+    def batch(self) -> tuple[int, int]:
+        """B and G."""
+        return self.prompts_per_step, self.group_size
+
+
+class Run(NamedTuple):
+    """What became of a run.
+
+    Attributes:
+        values: `[K]` how often its last policy earns each objective.
+        mean_square: `[]` of its advantages, before they are brought to one length; over all steps.
+        alignment: `[]` cosine of its first step with the exact gradient of the weighted sum.
+    """
+
+    values: Array
+    mean_square: Array
+    alignment: Array
+
+
+class Draws(NamedTuple):
+    """The random numbers of a step, whatever the policy; in [0, 1) but for the noise.
+
+    Attributes:
+        prompt: `[B]`.
+        choice: `[B, G]`.
+        reward: `[B, G, K]`.
+        noise: `[B, G, K]` standard normal.
+        key: `[]` of what a method draws.
+    """
+
+    prompt: Array
+    choice: Array
+    reward: Array
+    noise: Array
+    key: Array
+
+
+class Batch(NamedTuple):
+    """What a step learns from.
+
+    Attributes:
+        rewards: `[B, G, K]`.
+        chosen: `[B, G]` which completion of the table each is.
+    """
+
+    rewards: Array
+    chosen: Array
+
+
+def draw(key: Array, size: Size) -> Draws:
+    """A step's random numbers."""
+    draw_key, method_key = jax.random.split(key)
+    completions = (size.prompts_per_step, size.group_size)
+    rewards = (*completions, len(OBJECTIVES))
+    shapes = (completions[:1], completions, rewards, rewards)
+    counts = [math.prod(shape) for shape in shapes]
+    numbers = jnp.split(jax.random.uniform(draw_key, (sum(counts),)), np.cumsum(counts)[:-1])
+    prompt, choice, reward, noise = (
+        part.reshape(shape) for part, shape in zip(numbers, shapes, strict=True)
+    )
+    # The normal distribution's quantile, which is infinite at 0.
+    noise = jax.scipy.special.ndtri(jnp.maximum(noise, 2.0**-24))
+    return Draws(prompt, choice, reward, noise, method_key)
+
+
+@partial(jax.jit, static_argnames="size")
+def draws_of(seeds: Array, *, size: Size) -> Draws:
+    """The draws of all steps of each seed, with the leading axes `[S, T]`."""
+
+    def of_seed(seed: Array) -> Draws:
+        run_key = jax.random.split(jax.random.key(seed))[1]
+        return jax.vmap(lambda key: draw(key, size))(jax.random.split(run_key, size.num_steps))
+
+    return jax.vmap(of_seed)(seeds)
+
+
+@jax.jit
+def problems_of(seeds: Array, variant: Variant) -> Problem:
+    """The table of each seed, with the leading axis `[S]`."""
+    return jax.vmap(lambda seed: draw_problem(jax.random.split(jax.random.key(seed))[0], variant))(
+        seeds
+    )
+
+
+def batch_of(problem: Problem, logits: Array, draws: Draws) -> Batch:
+    """Groups of completions from the policy, each of one prompt, and their rewards."""
+    prompts = jnp.floor(draws.prompt * NUM_PROMPTS).astype(jnp.int32)
+    # The first completion whose cumulative probability exceeds the number.
+    cumulative = jnp.cumsum(jax.nn.softmax(logits))[None, None, :-1]
+    chosen = jnp.sum(draws.choice[..., None] >= cumulative, axis=-1, dtype=jnp.int32)
+    earned = (draws.reward < problem.success[prompts[:, None], chosen]).astype(jnp.float32)
+    rewards = earned * problem.scale[None, None] + draws.noise * problem.noise[None, None]
+    return Batch(rewards, chosen)
+
+
+def policy_gradient(logits: Array, chosen: Array, advantages: Array) -> Array:
+    """`[V]` the mean of `A d log pi(chosen) / d logits` over the completions of the step."""
+    is_chosen = jax.nn.one_hot(chosen.ravel(), NUM_COMPLETIONS)
+    pushed = jnp.einsum("i,iv->v", advantages.ravel(), is_chosen, precision="highest")
+    return (pushed - jnp.sum(advantages) * jax.nn.softmax(logits)) / advantages.size
+
+
+def exact_gradient(value: Array, logits: Array) -> Array:
+    """`[V]` the gradient of the policy's mean of `value` `[V]`."""
+    policy = jax.nn.softmax(logits)
+    return policy * (value - jnp.sum(policy * value))
+
+
+def told(name: str, problem: Problem, size: Size) -> dict[str, Any]:
+    """The knobs without which a method is another one; all other knobs are at their defaults."""
+    asked = (-math.inf, 0.6, 0.6)  # of brevity and format, however they are scaled
+    return {
+        "constrained_grpo": {"threshold": asked},
+        "lagrangian": {"threshold": asked},
+        "rvpo_annealed": {"num_steps": size.num_steps},
+        "dvao_denoised": {"noise": problem.noise**2},
+        "vpo": {"draws": 1},
+    }.get(name, {})
+
+
+def learn(
+    name: str,
+    problem: Problem,
+    draws: Draws,
+    weights: Array,
+    *,
+    rate: Array,
+    is_equalised: Array,
+    size: Size,
+) -> Run:
+    """One run from the uniform policy.
+
+    Args:
+        name: a key of `aggregators.METHODS`.
+        problem: its table.
+        draws: of its steps, with the leading axis `[T]`.
+        weights: `[K]`.
+        rate: `[]` by how much the logits follow the mean over completions.
+        is_equalised: `[]` bool, whether each step's advantages are divided by the root of their
+            mean square.
+        size: how long training is.
+    """
+    aggregator = make(name, weights, **told(name, problem, size))
+    value = jnp.einsum("vk,k->v", worth(problem), weights, precision="highest")
+
+    def step(
+        state: tuple[Array, Any], draws: Draws
+    ) -> tuple[tuple[Array, Any], tuple[Array, Array]]:
+        logits, memory = state
+        batch = batch_of(problem, logits, draws)
+        advantages, memory = aggregator.update(
+            batch.rewards, None, memory, draws.key, lengths=problem.lengths[batch.chosen]
+        )
+        mean_square = jnp.mean(jnp.square(advantages))
+        divisor = jnp.where(is_equalised, jnp.sqrt(mean_square), 1)
+        advantages = numerics.safe_divide(advantages, divisor)
+        gradient = policy_gradient(logits, batch.chosen, advantages)
+        alignment = _cosine(gradient, exact_gradient(value, logits))
+        return (logits + rate * gradient, memory), (mean_square, alignment)
+
+    start = jnp.zeros(NUM_COMPLETIONS), aggregator.init(len(OBJECTIVES))
+    (logits, _), (mean_squares, alignments) = jax.lax.scan(step, start, draws)
+    return Run(expected(problem, logits), jnp.mean(mean_squares), alignments[0])
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    lengths = jnp.sqrt(jnp.sum(jnp.square(a)) * jnp.sum(jnp.square(b)))
+    return numerics.safe_divide(jnp.sum(a * b), lengths)
+
+
+@partial(jax.jit, static_argnames=("name", "size", "mesh"))
+def run_seeds(
+    name: str,
+    problems: Problem,
+    draws: Draws,
+    weights: Array,
+    rates: Array,
+    is_equalised: Array,
+    *,
+    size: Size,
+    mesh: Mesh,
+) -> Run:
+    """A run for each seed and setting.
+
+    Args:
+        name: a key of `aggregators.METHODS`; each is compiled once, for all variants.
+        problems: `problems_of` the seeds, which the devices of the mesh share equally.
+        draws: `draws_of` them.
+        weights: `[W, K]`, of each setting.
+        rates: `[W]`, of each setting, see `learn`.
+        is_equalised: `[]`, see `learn`.
+        size: how long training is.
+        mesh: the devices, along the axis "seeds".
+
+    Returns:
+        Runs with the leading axes `[S, W]`.
+    """
+
+    def of_seed(
+        problem: Problem, draws: Draws, weights: Array, rates: Array, is_equalised: Array
+    ) -> Run:
+        def of_setting(weights: Array, rate: Array) -> Run:
+            return learn(
+                name, problem, draws, weights, rate=rate, is_equalised=is_equalised, size=size
+            )
+
+        return jax.vmap(of_setting)(weights, rates)
+
+    spread = jax.shard_map(
+        jax.vmap(of_seed, in_axes=(0, 0, None, None, None)),
+        mesh=mesh,
+        in_specs=(P("seeds"), P("seeds"), P(), P(), P()),
+        out_specs=P("seeds"),
+        check_vma=False,  # a scan whose state begins alike on all devices does not stay so
+    )
+    return spread(problems, draws, weights, rates, is_equalised)

@@ -1,0 +1,178 @@
+"""From cells to what is kept in the repository: numbers with intervals, and a table to read."""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tabular import measures
+from tabular.cells import STEPS, Cell, Settings
+from tabular.problem import OBJECTIVES, variants
+
+from dvaojax import files
+
+AGAINST = "dvao"  # what every method is compared with, seed by seed
+
+Cells = Mapping[tuple[str, str, str], Cell]  # by method, variant and step
+Report = dict[str, Any]
+
+
+class Scores(NamedTuple):
+    """What a cell is judged by, for each seed.
+
+    Attributes:
+        progress: `[S]` mean over the weightings, see `measures.progress`.
+        hypervolume: `[S]` see `measures.hypervolumes`.
+    """
+
+    progress: np.ndarray
+    hypervolume: np.ndarray
+
+
+def summarise(cells: Cells, settings: Settings, *, command: str) -> Report:
+    """All numbers of the experiment.
+
+    Args:
+        cells: all that were computed.
+        settings: what they were computed with.
+        command: how.
+
+    Returns:
+        What `write` writes: of each cell the intervals `[mean, low, high]` of progress and
+        hypervolume, of their differences from `AGAINST` at the same step, and of the objectives
+        `[W, K]`; the mean square of its advantages, and the alignment of its first step.
+    """
+    drawn = measures.resampling(settings.num_seeds)
+    situations, rows = {}, []
+    for name, variant in variants().items():
+        ends = measures.ends(variant, settings.seeds, settings.weights)
+        situations[name] = {
+            "untrained": _rounded(ends.untrained.mean(axis=0), 3),
+            "best": _rounded(ends.best.mean(axis=0), 3),
+        }
+        here = {key: cell for key, cell in cells.items() if key[1] == name}
+        scores = {
+            key: Scores(
+                measures.progress(cell.values, settings.weights, ends).mean(axis=1),
+                measures.hypervolumes(cell.values, ends),
+            )
+            for key, cell in here.items()
+        }
+        for (method, _, step), cell in here.items():
+            own, other = scores[method, name, step], scores.get((AGAINST, name, step))
+            rows.append(_row(method, name, step, cell, own, other, drawn))
+    return {
+        "command": command,
+        "commit": commit(),
+        "objectives": list(OBJECTIVES),
+        "reference_point": measures.REFERENCE.tolist(),
+        "settings": {**vars(settings), "size": settings.size._asdict()},
+        "variants": situations,
+        "cells": rows,
+    }
+
+
+def _row(
+    method: str,
+    variant: str,
+    step: str,
+    cell: Cell,
+    scores: Scores,
+    against: Scores | None,
+    drawn: np.ndarray,
+) -> dict[str, Any]:
+    """One cell's part of the report."""
+    row = {"method": method, "variant": variant, "step": step, "rate": round(float(cell.rate), 4)}
+    for measure, values in scores._asdict().items():
+        row[measure] = _rounded(measures.intervals(values, drawn), 4)
+        if against is not None and method != AGAINST:
+            gained = values - getattr(against, measure)
+            row[f"{measure}_beyond_{AGAINST}"] = _rounded(measures.intervals(gained, drawn), 4)
+    return {
+        **row,
+        "mean_square": float(f"{cell.mean_square.mean():.3g}"),
+        "alignment": round(float(cell.alignment.mean()), 3),
+        "values": _rounded(measures.intervals(cell.values, drawn), 3),
+    }
+
+
+def _rounded(values: np.ndarray, digits: int) -> Any:
+    return np.round(values, digits).tolist()
+
+
+def commit() -> str:
+    """Of the checkout; with a "+" where something differs from it."""
+    try:
+        told = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        done = subprocess.run(
+            told, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def write(report: Report, directory: Path) -> None:
+    """`bandit.json`, a cell a line, and `bandit.md`, the same for people."""
+    head = {key: value for key, value in report.items() if key != "cells"}
+    lines = [json.dumps(row, separators=(",", ":")) for row in report["cells"]]
+    text = json.dumps(head, indent=1)[:-2] + ',\n "cells": [\n' + ",\n".join(lines) + "\n ]\n}\n"
+    for name, content in {"bandit.json": text, "bandit.md": tables(report)}.items():
+        temporary = files.partial(directory / name)
+        temporary.write_text(content)
+        temporary.replace(directory / name)
+
+
+def tables(report: Report) -> str:
+    """The measures as tables of methods and variants, in Markdown."""
+    situations = list(report["variants"])
+    rows = {(row["method"], row["variant"], row["step"]): row for row in report["cells"]}
+    methods = sorted({row["method"] for row in report["cells"]})
+    text = (
+        f"Written by `{report['command']}` at {report['commit']}: "
+        f"{report['settings']['num_seeds']} seeds, every one with a table of its own. Each entry "
+        f"is for the steps {' / '.join(STEPS)}.\n"
+    )
+    for measure, explained in (
+        ("progress", "Percent of the way from the untrained policy to the best completion"),
+        ("hypervolume", "Percent of the hypervolume of the best completions"),
+    ):
+        width = max(np.subtract(row[measure][2], row[measure][1]) for row in report["cells"])
+        text += (
+            f"\n## {measure.capitalize()}\n\n{explained}; the widest of the 95 % intervals is "
+            f"± {50 * width:.1f}. A star: the interval of the difference from `{AGAINST}`, "
+            "seed by seed, lies above 0; a circle: below.\n\n"
+        )
+        entries = [
+            [" / ".join(_entry(rows.get((m, v, s)), measure) for s in STEPS) for v in situations]
+            for m in methods
+        ]
+        text += table(["method", *situations], methods, entries)
+    text += "\n## Advantages\n\nTheir mean square over a run at the step common, and the cosine of "
+    text += "the first step with the exact gradient of the weighted sum.\n\n"
+    entries = [
+        [
+            f"{row['mean_square']:.2g}, {row['alignment']:.2f}" if row else "-"
+            for row in (rows.get((m, v, "common")) for v in situations)
+        ]
+        for m in methods
+    ]
+    return text + table(["method", *situations], methods, entries)
+
+
+def _entry(row: Mapping[str, Any] | None, measure: str) -> str:
+    if row is None:
+        return "-"
+    _, low, high = row.get(f"{measure}_beyond_{AGAINST}", (0, 0, 0))
+    sign = "*" if low > 0 else "°" if high < 0 else ""
+    return f"{100 * row[measure][0]:.1f}{sign}".replace("*", "\\*")
+
+
+def table(heads: Sequence[str], names: Sequence[str], entries: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, with names in its first column."""
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, row in zip(names, entries, strict=True):
+        lines.append(f"| `{name}` | {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,262 @@
+"""The bandit: exact values, runs against a plain loop, cells that are kept, results that hold."""
+
+import bandit
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+from tabular import cells, learning, measures, problem, report
+
+SIZE = learning.Size(num_steps=4, prompts_per_step=3, group_size=4)
+TINY = cells.Settings(
+    num_seeds=3, accuracy_weights=(0.2, 0.6), rates=(0.5, 2.0), num_tuning_seeds=3, size=SIZE
+)
+
+
+SEEDS = jnp.array([11, 12, 13], jnp.int32)
+
+
+@pytest.fixture(scope="module")
+def table():
+    """A table with a scale and with noise, and logits."""
+    variant = problem.variants()["noisy"]._replace(scale=jnp.array([1.0, 10.0, 1.0]))
+    problems = learning.problems_of(SEEDS, variant)
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=problem.NUM_COMPLETIONS), jnp.float32)
+    return jax.tree.map(lambda field: jnp.asarray(np.asarray(field)[0]), problems), logits
+
+
+def softmax(logits):
+    weights = [np.exp(float(logit)) for logit in logits]
+    return [weight / sum(weights) for weight in weights]
+
+
+def expected_in_a_loop(drawn, logits):
+    """Prompt by prompt and completion by completion, in float64."""
+    policy, success = softmax(logits), np.asarray(drawn.success, np.float64)
+    expected = [0.0] * len(problem.OBJECTIVES)
+    for of_prompt in success:
+        for probability, earned in zip(policy, of_prompt, strict=True):
+            for k, often in enumerate(earned):
+                expected[k] += probability * often / len(success)
+    return np.array(expected)
+
+
+def test_the_expected_objectives_are_those_of_a_loop(table):
+    found = jax.jit(problem.expected)(*table)
+    np.testing.assert_allclose(found, expected_in_a_loop(*table), rtol=1e-5)
+
+
+def test_what_is_drawn_has_the_distribution_of_the_table(table):
+    size = learning.Size(prompts_per_step=20_000, group_size=4)
+    drawn = jax.jit(lambda key: learning.batch_of(*table, learning.draw(key, size)))
+    batch = drawn(jax.random.key(1))
+    often = np.bincount(np.ravel(batch.chosen), minlength=problem.NUM_COMPLETIONS) / 80_000
+    np.testing.assert_allclose(often, softmax(table[1]), atol=0.006)
+    # Groups share a prompt: 20,000 of them, of which each mean has at most the deviation 1.
+    expected, rewards = expected_in_a_loop(*table), np.asarray(batch.rewards)
+    np.testing.assert_allclose(rewards.mean(axis=(0, 1)) / [1.0, 10.0, 1.0], expected, atol=0.012)
+    of_format = expected[problem.FORMAT]
+    assert rewards[..., problem.FORMAT].var() == pytest.approx(
+        1 + of_format * (1 - of_format), rel=0.03
+    )
+
+
+def test_the_gradients_are_those_of_what_they_are_gradients_of(table):
+    drawn, logits = table
+    weights = jnp.array([0.5, 0.2, 0.3])
+    chosen, advantages = jnp.array([[3, 5], [3, 0]]), jnp.array([[1.0, -2.0], [0.5, 0.25]])
+
+    def weighted(logits):
+        return jnp.sum(problem.expected(drawn, logits) * weights)
+
+    def surrogate(logits):
+        return jnp.mean(advantages * jax.nn.log_softmax(logits)[chosen])
+
+    @jax.jit
+    def gradients(logits):
+        value = jnp.sum(problem.worth(drawn) * weights[None], axis=-1)
+        pushed = learning.policy_gradient(logits, chosen, advantages)
+        ours = learning.exact_gradient(value, logits), pushed
+        return ours, (jax.grad(weighted)(logits), jax.grad(surrogate)(logits))
+
+    for ours, by_jax in zip(*gradients(logits), strict=True):
+        np.testing.assert_allclose(ours, by_jax, atol=1e-6)
+
+
+def dvao_of_a_group(rewards, weights):
+    scale = sum(w * rewards[:, k].std() for k, w in enumerate(weights))
+    centred = (rewards - rewards.mean(axis=0)) @ weights
+    return centred / scale if scale > 0 else 0 * centred
+
+
+def z_scores_of_a_group(rewards, weights):
+    total = np.zeros(len(rewards))
+    for k, weight in enumerate(weights):
+        deviation = rewards[:, k].std(ddof=1)
+        if deviation > 0:
+            total += weight * (rewards[:, k] - rewards[:, k].mean()) / (deviation + 1e-4)
+    return total
+
+
+def loop(method, drawn, draws, weights, rate, is_equalised):
+    """A run in NumPy, one completion at a time; the table and the random numbers are given."""
+    success, scale = np.asarray(drawn.success, np.float64), np.asarray(drawn.scale)
+    theta, mean_squares, cosine = np.zeros(problem.NUM_COMPLETIONS), [], None
+    for t in range(SIZE.num_steps):
+        policy = np.array(softmax(theta))
+        chosen = np.zeros(SIZE.batch, int)
+        rewards = np.zeros((*SIZE.batch, len(problem.OBJECTIVES)))
+        for b, i in np.ndindex(chosen.shape):
+            prompt = int(draws.prompt[t, b] * problem.NUM_PROMPTS)
+            while draws.choice[t, b, i] >= policy[: chosen[b, i] + 1].sum():
+                chosen[b, i] += 1
+            for k in range(rewards.shape[2]):
+                earned = draws.reward[t, b, i, k] < success[prompt, chosen[b, i], k]
+                noise = float(drawn.noise[k]) * float(draws.noise[t, b, i, k])
+                rewards[b, i, k] = earned * scale[k] + noise
+        if method == "dvao":
+            advantages = np.array([dvao_of_a_group(group, weights) for group in rewards])
+        else:
+            totals = np.array([z_scores_of_a_group(group, weights) for group in rewards])
+            advantages = (totals - totals.mean()) / (totals.std(ddof=1) + 1e-4)
+        mean_squares.append((advantages**2).mean())
+        if is_equalised:
+            advantages = advantages / np.sqrt(mean_squares[-1])
+        gradient = np.zeros_like(theta)
+        for b, i in np.ndindex(advantages.shape):
+            one = np.arange(len(theta)) == chosen[b, i]
+            gradient += advantages[b, i] * (one - policy) / advantages.size
+        if cosine is None:
+            value = success.mean(axis=0) @ weights
+            exact = policy * (value - policy @ value)
+            cosine = gradient @ exact / np.linalg.norm(gradient) / np.linalg.norm(exact)
+        theta = theta + rate * gradient
+    return np.array(softmax(theta)) @ success.mean(axis=0), np.mean(mean_squares), cosine
+
+
+@pytest.mark.parametrize("method", ["dvao", pytest.param("gdpo", marks=pytest.mark.slow)])
+def test_a_seed_among_others_is_a_run_alone_in_numpy(method):
+    weights, rates = np.array([[0.2, 0.4, 0.4], [0.6, 0.2, 0.2]]), [0.5, 3.0]
+    draws = learning.draws_of(SEEDS, size=SIZE)
+    for name, is_equalised in (("noisy", False), ("scaled", True)):
+        problems = learning.problems_of(SEEDS, problem.variants()[name])
+        found = learning.run_seeds(
+            method,
+            problems,
+            draws,
+            jnp.asarray(weights, jnp.float32),
+            jnp.array(rates),
+            jnp.array(is_equalised),
+            size=SIZE,
+            mesh=jax.sharding.Mesh(np.array(jax.devices()[:1]), ("seeds",)),
+        )
+        table = jax.tree.map(lambda a: a[1], problems)
+        numbers = learning.Draws(*(np.asarray(a[1]) for a in draws[:-1]), key=draws.key[1])
+        for w, rate in enumerate(rates):
+            alone = loop(method, table, numbers, weights[w], rate, is_equalised)
+            for field, expected in zip(found, alone, strict=True):
+                np.testing.assert_allclose(field[1, w], expected, rtol=2e-4)
+
+
+def test_the_ends_of_the_scale_are_0_and_1():
+    variant, weights = problem.variants()["conflict"], TINY.weights
+    ends = measures.ends(variant, TINY.seeds, weights)
+    np.testing.assert_allclose(measures.progress(ends.best, weights, ends), 1, rtol=1e-6)
+    untrained = np.repeat(ends.untrained[:, None], len(weights), axis=1)
+    np.testing.assert_allclose(measures.progress(untrained, weights, ends), 0, atol=1e-6)
+    np.testing.assert_allclose(measures.hypervolumes(ends.best, ends), 1)
+    # Of one point it is the box down to the origin.
+    one = ends._replace(best=ends.best[:, :1])
+    box = untrained[:, 0].prod(axis=1) / ends.best[:, 0].prod(axis=1)
+    np.testing.assert_allclose(measures.hypervolumes(untrained, one), box)
+    # No completion has a larger weighted sum.
+    success = learning.problems_of(jnp.asarray(TINY.seeds), variant).success
+    sums = np.einsum("spvk,wk->swv", success, weights) / problem.NUM_PROMPTS
+    np.testing.assert_allclose(
+        np.einsum("swk,wk->sw", ends.best, weights), sums.max(axis=-1), rtol=1e-6
+    )
+
+
+def test_intervals_are_those_of_the_normal_distribution_where_that_is_known():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=(1000, 4))
+    found = measures.intervals(values, measures.resampling(1000))
+    np.testing.assert_allclose(found[:, 0], values.mean(axis=0))
+    half = 1.96 * values.std(axis=0) / np.sqrt(1000)
+    np.testing.assert_allclose(found[:, 0] - found[:, 1], half, rtol=0.1)
+    np.testing.assert_allclose(found[:, 2] - found[:, 0], half, rtol=0.1)
+
+
+class Stopped(Exception):
+    """A kill, for a test."""
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Runs the experiment on DVAO in miniature; returns the report's files and what was computed.
+
+    With `stop_after` the process is killed after so many cells.
+    """
+    computed = []
+
+    def run(directory, *, stop_after=None):
+        compute = cells.compute
+
+        def counted(*arguments):
+            if stop_after is not None and len(computed) == stop_after:
+                raise Stopped
+            computed.append(arguments)
+            return compute(*arguments)
+
+        computed.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(cells, "compute", counted)
+            kept = bandit.compute_missing(["dvao"], TINY, tmp_path / directory, Console(quiet=True))
+        out = tmp_path / f"{directory} out"
+        out.mkdir(exist_ok=True)
+        report.write(report.summarise(kept, TINY, command="a test"), out)
+        return {path.name: path.read_bytes() for path in out.iterdir()}, len(computed)
+
+    return run
+
+
+def test_a_resumed_experiment_is_an_unbroken_one_byte_for_byte(written, tmp_path):
+    unbroken, num_cells = written("unbroken")
+    assert num_cells == len(problem.variants()) * len(cells.STEPS)
+    assert set(unbroken) == {"bandit.json", "bandit.md"}
+    with pytest.raises(Stopped):
+        written("broken", stop_after=7)
+    # What a kill may leave of the cell that it interrupted, and a file that is no cell.
+    first, *others = sorted((tmp_path / "broken" / "dvao").iterdir())
+    first.with_name(f".{first.name}.partial").write_bytes(first.read_bytes()[:100])
+    others[0].write_bytes(b"no cell")
+    resumed, computed = written("broken")
+    assert computed == num_cells - 6
+    assert resumed == unbroken
+    assert written("broken") == (unbroken, 0)
+
+
+def test_cells_of_other_settings_or_sources_are_not_taken(tmp_path):
+    cell = cells.Cell(*(np.zeros(1) for _ in cells.Cell._fields))
+    path = cells.path_of(tmp_path, "dvao", "plain", "own")
+    digest = cells.digest("dvao", TINY)
+    cells.save(path, cell, digest)
+    assert cells.load(path, digest) is not None
+    assert cells.load(path, cells.digest("dvao", cells.Settings())) is None
+    assert cells.load(path, cells.digest("gdpo", TINY)) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--methods", "dvap", "--out", "."], "did you mean 'dvao'?"),
+        (["--methods", "dvao"], "--out DIR"),
+        (["--seeds", "130", "--out", "."], "130 seeds: fewer than 125, or a multiple"),
+    ],
+)
+def test_a_wrong_wish_is_one_line(arguments, complaint, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bandit.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
+    assert list(tmp_path.iterdir()) == []
