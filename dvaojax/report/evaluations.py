@@ -56,7 +56,9 @@ def trade_offs(runs: Sequence[Contents], objectives: Sequence[str]) -> Section |
         "are those of training problems."
     )
     if sum(run.summary.get("after") is not None for run in runs) > 1:
-        about += " Dashed: the Pareto front, below and left of which everything is dominated."
+        about += (
+            " Dashed: the Pareto front of the two, below and left of which everything is dominated."
+        )
     some = f"Of {len(objectives)} objectives the first {_PAIRED} are drawn."
     note = gap(some) if len(objectives) > _PAIRED else None
     return section("trade-off", "Objectives against each other", about, figures(pairs), note)
