@@ -1,10 +1,12 @@
 """A report in a browser: no request leaves the file, nothing fails, and it can be used."""
 
+import re
+
 import pytest
 from browser import BROWSER, browser
 from reported_runs import HOSTILE, make_run
 
-from dvaojax.report import write_report
+from dvaojax.report import curves, write_report
 from dvaojax.report.markup import visible
 
 pytestmark = [
@@ -38,7 +40,10 @@ def reports(tmp_path_factory):
     hostile = make_run(place / "hostile <i>&", samples=rows, objectives=("accuracy", "<b>"))
     gdpo = make_run(place / "gdpo", aggregator="gdpo", objectives=("accuracy", "format"))
     stopped = make_run(place / ("stopped_with_a_long_name_" * 4), finished=False, steps=9)
+    long = make_run(place / "long", steps=1500)
+    longer = make_run(place / "longer", steps=2000)
     return {
+        "long": write_report([long, longer], place / "long.html"),
         "one": write_report([hostile]),
         "several": write_report([gdpo, stopped], place / "several.html"),
     }
@@ -204,6 +209,14 @@ def test_curves_are_read_with_the_pointer_and_with_keys(opened):
     step = int(said.removeprefix("step ")[:2])
     assert 15 < step < 26
     assert said == f"step {step}gdpo{step / 100}"
+    # The dot lies on the curve, whose points are where `test_pictures` says.
+    dot = page.run(
+        "(() => { const dot = document.querySelector('.at.run-0'); const d = document"
+        ".querySelector('[data-chart] .each').getAttribute('d').slice(1).split('L')"
+        f"[{step - 1}].split(' '); return [dot.getAttribute('cx') - d[0],"
+        " dot.getAttribute('cy') - d[1]]; })()"
+    )
+    assert max(map(abs, dot)) < 0.1
     page.point(1, 1)
     assert page.run(tip) is None
     page.run("document.querySelector('[data-chart]').focus()")
@@ -216,3 +229,18 @@ def test_curves_are_read_with_the_pointer_and_with_keys(opened):
     page.key("Escape")
     assert page.run(tip) is None
     assert page.errors == []
+
+
+def test_of_long_runs_the_nearest_step_is_read(opened):
+    page = opened("long")
+    page.run("document.querySelector('[data-chart]').focus()")
+    for _ in range(5):
+        page.key("ArrowRight")
+    said = page.run("document.querySelector('.tip:not([hidden])').textContent")
+    step, long, longer = re.fullmatch(r"step (\d+)long(0.\d+)longer(0.\d+)", said).groups()
+    for value in (long, longer):  # of step s it is s / 100
+        assert abs(float(value) * 100 - int(step)) <= 2000 / curves.POINTS
+    page.key("End")
+    assert page.run("document.querySelector('.tip:not([hidden])').textContent") == (
+        "step 2,000longer20"  # the other had ended
+    )

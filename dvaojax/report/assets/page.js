@@ -21,7 +21,25 @@ function number(value) {
 
 // ---- Values under the pointer, or under the arrow keys -------------------------------------
 
-const SVG = "http://www.w3.org/2000/svg";
+function set(node, attributes) {
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+}
+
+function draw(tag, attributes) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  set(node, { visibility: "hidden", ...attributes });
+  return node;
+}
+
+// Where a run measured a step, or, where a long run is thinned, its nearest; -1 where it did not.
+function measuredAt(steps, step) {
+  let best = 0;
+  for (let i = 1; i < steps.length; i++) {
+    if (Math.abs(steps[i] - step) < Math.abs(steps[best] - step)) best = i;
+  }
+  const apart = (steps[steps.length - 1] - steps[0]) / steps.length;
+  return Math.abs(steps[best] - step) <= apart ? best : -1;
+}
 
 function readable(plot) {
   const chart = data.charts[Number(plot.dataset.chart)];
@@ -29,32 +47,34 @@ function readable(plot) {
   const [left, top, right, bottom] = chart.plot;
   const steps = [...new Set(chart.curves.flatMap((curve) => curve.steps))].sort((a, b) => a - b);
   const across = (step) => left + ((step - chart.x[0]) / (chart.x[1] - chart.x[0])) * (right - left);
+  const down = (value) => bottom - ((value - chart.y[0]) / (chart.y[1] - chart.y[0])) * (bottom - top);
   const tip = make("div", "tip");
   tip.setAttribute("role", "status");
   tip.hidden = true;
-  const line = document.createElementNS(SVG, "line");
-  line.setAttribute("class", "cursor");
-  line.setAttribute("y1", top);
-  line.setAttribute("y2", bottom);
-  line.setAttribute("visibility", "hidden");
-  svg.append(line);
+  const line = draw("line", { class: "cursor", y1: top, y2: bottom });
+  const dots = chart.curves.map((c) => draw("circle", { class: `at run-${c.run % 7}`, r: 3.5 }));
+  svg.append(line, ...dots);
   plot.append(tip);
   let at = null;
 
   function show(index) {
     at = Math.max(0, Math.min(steps.length - 1, index));
     const x = across(steps[at]);
-    line.setAttribute("x1", x);
-    line.setAttribute("x2", x);
-    line.setAttribute("visibility", "visible");
+    set(line, { x1: x, x2: x, visibility: "visible" });
     tip.replaceChildren(make("div", "", `step ${steps[at].toLocaleString("en")}`));
-    for (const curve of chart.curves) {
-      const place = curve.steps.indexOf(steps[at]);
-      if (place < 0) continue;
+    chart.curves.forEach((curve, i) => {
+      const place = measuredAt(curve.steps, steps[at]);
+      const value = place < 0 ? null : curve.values[place];
+      if (value === null) {
+        set(dots[i], { visibility: "hidden" });
+      } else {
+        set(dots[i], { cx: x, cy: down(value), visibility: "visible" });
+      }
+      if (place < 0) return;
       const name = chart.curves.length > 1 ? curve.name : "";
-      const value = make("b", "", number(curve.values[place]));
-      tip.append(make("div", `run run-${curve.run % 7}`, make("i"), make("bdi", "", name), value));
-    }
+      const said = make("b", "", number(value));
+      tip.append(make("div", `run run-${curve.run % 7}`, make("i"), make("bdi", "", name), said));
+    });
     tip.hidden = false;
     const pixel = (x * svg.clientWidth) / svg.viewBox.baseVal.width;
     const room = plot.clientWidth - tip.offsetWidth;
@@ -65,7 +85,7 @@ function readable(plot) {
   function hide() {
     at = null;
     tip.hidden = true;
-    line.setAttribute("visibility", "hidden");
+    for (const mark of [line, ...dots]) set(mark, { visibility: "hidden" });
   }
 
   function nearest(event) {
