@@ -14,6 +14,7 @@ FLOORS = {
     "types": 0,
     "numerics": 0,
     "errors": 0,
+    "papers": 0,
     "files": 1,
     "decoding": 1,
     "hub": 1,

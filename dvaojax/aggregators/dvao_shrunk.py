@@ -103,10 +103,15 @@ def dvao_shrunk_running(
 ) -> Aggregator:
     r"""`dvao_shrunk` towards the deviations of this step and of those before it.
 
-    The sums over groups that m, V and B come from are kept, $\gamma$ of them from step to step: for
-    batches of few groups, of which one alone says little of how deviations differ. With four pairs
-    a step and deviations of 0.1 to 1.5 the cosine with the advantages of the true divisor, over the
-    last 40 of 60 steps, is 0.87 for `dvao`, 0.93 for `dvao_shrunk` and 0.95 for this one.
+    The sums over groups that m, V and B come from are kept, $\gamma$ of them from step to step; so
+
+    $$ m_k = \frac{\sum_{s \le t} \gamma^{t - s} \sum_b \sigma_{kb}^{(s)}}
+                  {\sum_{s \le t} \gamma^{t - s} B^{(s)}} $$
+
+    over the B groups b of each step s, and likewise the others: for batches of few groups, of which
+    one alone says little of how deviations differ. With four pairs a step and deviations of 0.1 to
+    1.5 the cosine with the advantages of the true divisor, over the last 40 of 60 steps, is 0.87
+    for `dvao`, 0.93 for `dvao_shrunk` and 0.95 for this one.
 
     What it is confused with. A deviation per prompt that is kept from epoch to epoch: this knows no
     prompts.

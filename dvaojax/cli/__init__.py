@@ -1,4 +1,5 @@
-"""The doors: `dvaojax` with `train`, `evaluate`, `plot`, `report`, `export`, `plan` or `data`.
+"""The doors: `dvaojax` with `train`, `evaluate`, `plot`, `report`, `export`, `plan`, `data` or
+`methods`.
 
 Exit codes: 0 done; 1 the run could not go on; 2 bad input, and nothing was written; 128 and the
 signal's number where a signal stopped it. Whatever is not 0 comes with one line on standard error.
@@ -21,6 +22,7 @@ _DOORS = {
     "export": "dvaojax.cli.export",
     "plan": "dvaojax.cli.plan",
     "data": "dvaojax.cli.data",
+    "methods": "dvaojax.cli.methods",
 }
 
 

@@ -24,6 +24,7 @@ Start here:
   dvaojax export runs/arithmetic out    write its weights as transformers reads them
   dvaojax plan --help                   what a run would take on a TPU slice, without one
   dvaojax data list                     sets of problems that can be prepared
+  dvaojax methods                       what there is to choose from, and what holds of it
   dvaojax train --help                  what else there is to say to a command"""
 
 _TRAIN = """\
@@ -124,6 +125,17 @@ Examples:
   dvaojax data prepare bfcl --source gorilla/berkeley-function-call-leaderboard/bfcl_eval/data
   dvaojax data prepare mine --source mine.jsonl"""
 
+_METHODS = """\
+Print what rewards can be turned into advantages with, and advantages into a loss: what
+holds of each method whatever the rewards are, what it needs, and where it is from. With a
+name: its equation, what it is confused with, its knobs, and an entry for BibTeX."""
+
+_METHODS_EXAMPLES = """\
+Examples:
+  dvaojax methods
+  dvaojax methods dvao
+  dvaojax methods gspo"""
+
 
 class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line, like every other bad input."""
@@ -149,6 +161,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         _add_export,
         _add_plan,
         _add_data,
+        _add_methods,
     ):
         add(doors)
     return parser.parse_args(argv)
@@ -338,6 +351,11 @@ def _add_data(doors: "argparse._SubParsersAction[_Parser]") -> None:
             metavar="DIR",
             help="where prepared sets stand (default: TFDS_DATA_DIR or ~/tensorflow_datasets)",
         )
+
+
+def _add_methods(doors: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_door(doors, "methods", "what to choose from", _METHODS, _METHODS_EXAMPLES)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of an aggregator or a loss")
 
 
 def _positive(text: str) -> int:

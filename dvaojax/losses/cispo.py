@@ -31,10 +31,12 @@ def cispo(
     $$ L_t = -\mathrm{sg}\big[\mathrm{clip}(\rho_t, 1-\epsilon_l, 1+\epsilon_h)\big]
        A_t \log\pi_t $$
 
-    (MiniMax, arXiv:2506.13585; verl 018f23b5.) The clip bounds the *weight* of a token on both
-    sides, whatever the sign of its advantage; `clipped_surrogate` takes the gradient of a token
-    away instead, on the side that the sign picks. The value means nothing, only the gradient does:
+    (MiniMax, arXiv:2506.13585; verl 018f23b5.) The value means nothing, only the gradient does:
     $-\mathrm{clip}(\rho_t) A_t \nabla\log\pi_t$.
+
+    What it is confused with. A clip that takes gradients away, as `clipped_surrogate` does on the
+    side that the sign of the advantage picks: this one bounds the *weight* of a token, on both
+    sides and whatever the sign.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

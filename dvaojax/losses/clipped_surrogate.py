@@ -37,8 +37,12 @@ def clipped_surrogate(
     The log-ratio ends at -20 and 20 nats, as in verl; beyond them the gradient is 0.
 
     GRPO (arXiv:2402.03300) is this loss with `sequence_mean`, Dr.GRPO (arXiv:2503.20783) with
-    `constant_length`, DAPO with its own epsilons (`dapo`). With whole sequences as the unit it
-    would be `gspo`; here each token has its own ratio.
+    `constant_length`, DAPO with its own epsilons (`dapo`).
+
+    What it is confused with. A ratio that is bounded on both sides: the clip acts on the one that
+    the sign of the advantage picks, and without a dual clip a bad token that has become likely is
+    pushed down as hard as its ratio says. With whole sequences as the unit it would be `gspo`; here
+    each token has its own ratio.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

@@ -59,6 +59,10 @@ def clip_cov(
     The bounds of the covariance have the unit of the advantage times nats: they are for advantages
     of about unit spread, and scaling the advantages by c is scaling the bounds by 1/c.
 
+    What it is confused with. An entropy bonus, which pulls at every token: this one holds a few
+    back. And its official code, which looks at the micro-batch: here it is the group, see the
+    module.
+
     Args:
         logp: `[..., G, T]` log-probability of each sampled token under the policy, in nats.
         logp_old: `[..., G, T]` the same under the policy that sampled it; without gradient.
@@ -111,10 +115,12 @@ def kl_cov(
 
     (Cui et al., arXiv:2505.22617; verl 018f23b5.) N counts the tokens of the group and the
     covariance is taken within it, see the module; tokens that tie with the last one picked
-    are picked too. The penalty is the distance of log-probabilities, which is no divergence: its
-    slope is as large for the smallest distance as for any, 0 at exactly ratio 1 alone, so that in
-    the first update on a batch rounding between sampler and trainer gives it a sign. It does not
-    grow with the advantages.
+    are picked too. The penalty does not grow with the advantages.
+
+    What it is confused with. A divergence, as its name and its knob have it: the penalty is the
+    distance of log-probabilities, whose slope is as large for the smallest distance as for any, 0
+    at exactly ratio 1 alone, so that in the first update on a batch rounding between sampler and
+    trainer gives it a sign. And a trust region: nothing bounds the other tokens.
 
     Args:
         logp: `[..., G, T]` log-probability of each sampled token under the policy, in nats.

@@ -27,8 +27,11 @@ def dapo(
 
     $$ L_t = -\min\big(\rho_t A_t,\; \mathrm{clip}(\rho_t, 1-0.2, 1+0.28) A_t\big) $$
 
-    (Yu et al., arXiv:2503.14476.) Not all of DAPO: see the module. Its overlong *filtering*,
-    an ablation there, is a caller's `where` that leaves cut-off completions out.
+    (Yu et al., arXiv:2503.14476.)
+
+    What it is confused with. All of DAPO: its overlong penalty is a reward, its dynamic sampling a
+    matter of which groups are learnt from (see the module), and its overlong *filtering*, an
+    ablation there, is a caller's `where` that leaves cut-off completions out.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

@@ -32,12 +32,14 @@ def dppo_tv(
                      [\pi_t - \mu_t \ge -\delta_l] & A_t \le 0 \end{cases} $$
 
     (Qi et al., arXiv:2602.04879, binary total variation; verl 018f23b5.) $|\pi_t - \mu_t|$ is the
-    total variation between "this token" and "any other" under the two policies. A ratio clip
-    stops an unlikely token that doubles from 0.001 and lets a likely one fall from 0.99 to 0.8;
-    this one does the opposite. A token left out still counts in the mean.
+    total variation between "this token" and "any other" under the two policies. A token left out
+    still counts in the mean. The paper anchors it to the policy that *sampled*, and reports that an
+    anchor which the trainer has recomputed collapses: `logp_old` is the sampler's here, unless a
+    caller makes it another.
 
-    The paper anchors it to the policy that *sampled*, and reports that an anchor which the trainer
-    has recomputed collapses: `logp_old` is the sampler's here, unless a caller makes it another.
+    What it is confused with. A clip of the ratio, which stops an unlikely token that doubles from
+    0.001 and lets a likely one fall from 0.99 to 0.8: this one does the opposite. And the total
+    variation of whole distributions, of which this is the least that it can be.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
@@ -87,8 +89,11 @@ def dppo_kl(
        \ \text{and}\ (A_t > 0 \wedge \pi_t > \mu_t \ \vee\ A_t \le 0 \wedge \pi_t < \mu_t) $$
 
     (Qi et al., arXiv:2602.04879, binary KL; verl 018f23b5.) The divergence is that of "this token
-    or any other", from the sampler's policy to the present one, in nats: not that of the whole
-    distributions. A probability within 1e-6 of 1 counts as there.
+    or any other", from the sampler's policy to the present one, in nats. A probability within 1e-6
+    of 1 counts as there.
+
+    What it is confused with. The divergence of whole distributions, of which this is the least that
+    it can be; and a penalty: it is a bound, and costs nothing within it.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

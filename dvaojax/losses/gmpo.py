@@ -31,10 +31,12 @@ def gmpo(
        \begin{cases} \min(\log\rho_t, \epsilon_h) & A \ge 0 \\
                      \max(\log\rho_t, -\epsilon_l) & A < 0 \end{cases} $$
 
-    (Zhao et al., arXiv:2507.20673; verl 018f23b5.) Both GSPO and GMPO have a geometric mean.
-    `gspo` clips the mean, and then the whole sequence has no gradient; GMPO clips each token before
-    the mean, on the logarithm, so that one token far off silences itself and not its companions.
-    The clip range is in nats and wide: ratios in (exp(-0.4), exp(0.4)).
+    (Zhao et al., arXiv:2507.20673; verl 018f23b5.) The clip range is in nats and wide: ratios in
+    (exp(-0.4), exp(0.4)).
+
+    What it is confused with. `gspo` has a geometric mean too and clips it, and then the whole
+    sequence has no gradient; GMPO clips each token before the mean, on the logarithm, so that one
+    token far off silences itself and not its companions.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

@@ -33,10 +33,13 @@ def gspo(
        \quad\text{with}\quad s = \exp\Big(\tfrac{1}{|y|}\sum_t \log \rho_t\Big) $$
 
     (Zheng et al., arXiv:2507.18071; verl 018f23b5.) The ratio is the geometric mean of
-    the sequence's token ratios, not their product, which would vary by orders of magnitude; so it
-    stays near 1 and its clip range is three orders narrower than a token's. A sequence is clipped
-    as a whole. At ratio 1 the slope by the log-probability of a token is $-A / |y|$ before the
-    mean over sequences, as that of `clipped_surrogate` with `sequence_mean`.
+    the sequence's token ratios; it stays near 1, and its clip range is three orders narrower than a
+    token's. A sequence is clipped as a whole. At ratio 1 the slope by the log-probability of a
+    token is $-A / |y|$ before the mean over sequences, as that of `clipped_surrogate` with
+    `sequence_mean`.
+
+    What it is confused with. The importance weight of the sequence, which is the product of its
+    tokens' ratios and varies by orders of magnitude. `gmpo` clips each token before the mean.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
@@ -81,8 +84,11 @@ def gspo_token(
        \quad\text{with}\quad s_t = \mathrm{sg}[s]\; \pi_t / \mathrm{sg}[\pi_t] $$
 
     (Zheng et al., arXiv:2507.18071; what verl 018f23b5 computes under the name gspo.)
-    `sg` stops the gradient, so that $s_t$ is $s$ in value. Where all tokens of a sequence have one
-    advantage, value, clip and gradient are those of `gspo`.
+    `sg` stops the gradient, so that $s_t$ is $s$ in value.
+
+    What it is confused with. Another method than `gspo`: where all tokens of a sequence have one
+    advantage, value, clip and gradient are the same. Nor is it `clipped_surrogate`: the ratio that
+    is clipped is still the sequence's.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

@@ -48,6 +48,10 @@ def lco_mse(
     log-odds over $1 - p$: $-A / (1 - p)$ at the old policy. A probability within 1e-4 of 1 counts
     as there and has no gradient.
 
+    What it is confused with. The paper's loss to the letter, which is on all logits: this is for
+    the sampled token alone. And a policy gradient: a token without an advantage is pulled back to
+    where it was, and one that has gone beyond its target too.
+
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
         logp_old: `[..., T]` the same under the policy that sampled it; no gradient flows through.
@@ -83,6 +87,9 @@ def lco_lch(
 
     (Chen et al., arXiv:2603.00963, LCO-LCH.) Near the target it is `lco_mse`, far from it the slope
     by the log-odds is $\pm\beta$: $-\beta\tanh(A/\beta)$ at the old policy.
+
+    What it is confused with. See `lco_mse`. Its slope is bounded, its advantage is not: an
+    advantage ten times as large puts the target ten times as far.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
@@ -121,6 +128,9 @@ def lco_kld(
     (Chen et al., arXiv:2603.00963, LCO-KLD.) Its slope by the log-odds is $\beta (p_t - p^*_t)$,
     about $-p(1-p) A$ at the old policy: unlike the other two it hardly moves a token that is very
     unlikely or very likely. The divergence is that of "this token or any other".
+
+    What it is confused with. See `lco_mse`. A penalty for leaving the old policy, which is the
+    divergence the other way round and from another point: this one is from the target.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

@@ -33,9 +33,12 @@ def minpro(
 
     (Lei, Cheng and Tao, arXiv:2601.22718.) The exact off-policy weight of a token is the product of
     the ratios of all tokens up to it, whose variance grows with the length; its prefix is replaced
-    by the smallest ratio in it. A first token has no prefix and weight $\rho_1$. The smallest ratio
-    never grows along a sequence, and once it is at most 1 the weight is at most $\rho_t$; before
-    that it may exceed it.
+    by the smallest ratio in it. A first token has no prefix and weight $\rho_1$.
+
+    What it is confused with. A weight that is always below the token's own ratio: the smallest
+    ratio never grows along a sequence, and once it is at most 1 the weight is at most $\rho_t$;
+    before that it may exceed it. Nor is it the exact product, which explodes, or a mean over the
+    sequence, as in `gspo`: what comes after a token has no say in its weight.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

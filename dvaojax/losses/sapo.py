@@ -28,8 +28,11 @@ def sapo(
     (Qwen team, arXiv:2511.20347; verl 018f23b5.) The slope of the gate is 1 at ratio 1 for every
     temperature and falls on both sides; its value there is $2/\tau$ and means nothing. A larger
     temperature fades faster, and the one for advantages that are not positive is the larger,
-    because pushing a token down raises all the others. `clipped_surrogate` cuts the gradient off on
-    one side only, the gate fades on both.
+    because pushing a token down raises all the others.
+
+    What it is confused with. A soft form of the clip of `clipped_surrogate`, which cuts the
+    gradient off on one side only: the gate fades whichever way the ratio goes, so that a token that
+    has moved against its advantage is not brought back with full force either.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.

@@ -1,0 +1,80 @@
+"""References that can be cited, and that agree with the files that follow them."""
+
+import re
+import sys
+
+import pytest
+
+from dvaojax import aggregators, losses, papers
+from dvaojax.aggregators import catalogue as of_advantages
+from dvaojax.losses import catalogue as of_losses
+from dvaojax.papers import Paper, bibtex
+
+KNOWN = {name: value for name, value in vars(papers).items() if isinstance(value, Paper)}
+CITED = {
+    **{aggregators.METHODS[name]: row.paper for name, row in of_advantages.CATALOGUE.items()},
+    **{getattr(aggregators, name): row.paper for name, row in of_advantages.BESIDE.items()},
+    **{losses.BY_NAME[name]: row.paper for name, row in of_losses.CATALOGUE.items()},
+}
+
+
+@pytest.mark.parametrize("paper", KNOWN.values(), ids=KNOWN)
+def test_an_entry_can_be_cited(paper):
+    head, *fields, end = bibtex(paper).splitlines()
+    assert re.fullmatch(r"@misc\{[a-z0-9]+,", head)
+    assert end == "}"
+    told = dict(re.fullmatch(r"  (\w+) += \{(.+)\},", field).groups() for field in fields)
+    assert told["title"] == f"{{{paper.title}}}"
+    for text in told.values():
+        assert text.count("{") == text.count("}")
+    for author in told.get("author", "Somebody").split(" and "):
+        assert author.strip(" ,") == author != ""
+    if paper.arxiv:
+        assert re.fullmatch(r"\d{4}\.\d{5}", paper.arxiv)
+        assert told["eprint"] == paper.arxiv
+        assert told["year"] == f"20{paper.arxiv[:2]}"
+        assert told["url"] == f"https://arxiv.org/abs/{paper.arxiv}"
+
+
+def test_an_entry_as_a_whole():
+    paper = Paper("a2026b", "2601.00001", "A Title", "Ann Other and others")
+    assert bibtex(paper) == (
+        "@misc{a2026b,\n"
+        "  title         = {{A Title}},\n"
+        "  author        = {Ann Other and others},\n"
+        "  year          = {2026},\n"
+        "  eprint        = {2601.00001},\n"
+        "  archivePrefix = {arXiv},\n"
+        "  url           = {https://arxiv.org/abs/2601.00001},\n"
+        "}"
+    )
+
+
+def test_code_without_a_paper_is_cited_by_its_commit():
+    entry = bibtex(papers.AMO)
+    assert "commit 6e7df03" in entry
+    assert "https://github.com/Artessay/Amo}" in entry
+    assert "eprint" not in entry
+    assert "year" not in entry
+
+
+def test_every_paper_is_some_methods_and_none_is_there_twice():
+    assert set(KNOWN.values()) == {paper for paper in CITED.values() if paper}
+    for part in ("key", "title", "name"):
+        assert len({getattr(paper, part) for paper in KNOWN.values()}) == len(KNOWN)
+
+
+def test_the_first_author_is_the_one_that_the_files_name():
+    agreed = 0
+    for function, paper in CITED.items():
+        docs = f"{sys.modules[function.__module__].__doc__} {function.__doc__}"
+        if paper and paper.arxiv:
+            named = re.search(
+                rf"([A-Z][\w-]+)(?: et al\.|(?:, \w+)* and \w+)(?:, \w+)?, arXiv:? ?{paper.arxiv}",
+                docs,
+            )
+            if named and paper.authors:
+                first = paper.authors.partition(" and ")[0].strip("{}")
+                assert first.endswith(named.group(1)), (function.__name__, named.group())
+                agreed += 1
+    assert agreed > 30
