@@ -5,12 +5,15 @@ replaced *before* it enters any arithmetic: an infinity that a `where` hides aft
 as NaN in the gradient.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 VERL_EPSILON = 1e-6  # verl adds it to a group's standard deviation
@@ -119,6 +122,21 @@ def require_ddof(ddof: int) -> None:
     """Raise `ValueError` unless `ddof` is 0 or 1."""
     if ddof not in (0, 1):
         raise ValueError(f"ddof is 0 (population) or 1 (sample), not {ddof!r}")
+
+
+def require_range(
+    *, least: float = -math.inf, most: float = math.inf, **knobs: ArrayLike | Sequence[float]
+) -> None:
+    """Raise `ValueError` unless every knob, or each number of it, lies in [least, most].
+
+    What jit or grad traces is not looked at.
+    """
+    for name, value in knobs.items():
+        if isinstance(value, Tracer):
+            continue
+        numbers = np.asarray(value)
+        if not np.all((numbers >= least) & (numbers <= most)):
+            raise ValueError(f"{name}={value} must lie in [{least:g}, {most:g}]")
 
 
 def safe_sqrt(x: Array) -> Array:

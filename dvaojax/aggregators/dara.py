@@ -46,8 +46,10 @@ def dara_symmetric(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative; or the
+            cap is below 1.
     """
+    numerics.require_range(least=1, cap=cap)
     batch = group.open_batch(rewards, weights, mask)
     adapted = batch.group_weights * factors(batch, cap=cap)[None, :]
     advantages = whitening.whitened_sum(batch._replace(weights=adapted), ddof=ddof, epsilon=epsilon)
@@ -87,8 +89,10 @@ def dara_asymmetric(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative; or the
+            cap is below 1.
     """
+    numerics.require_range(least=1, cap=cap)
     batch = group.open_batch(rewards, weights, mask)
     scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
     stretched = stretch(scores.values, factors(batch, cap=cap))

@@ -70,8 +70,9 @@ def dvao_denoised(
     Raises:
         AssertionError: the shapes do not fit.
         ValueError: outside jit, a reward that counts is not finite, or a weight is negative; there
-            are neither one nor K numbers of noise.
+            are neither one nor K numbers of noise, or one is negative.
     """
+    numerics.require_range(least=0, noise=noise)
     batch = group.open_batch(rewards, weights, mask)
     variances = per_objective(noise, jnp.zeros(batch.rewards.shape[-1], batch.rewards.dtype))
     return _denoised(batch, variances[None], ddof, epsilon).reshape(jnp.shape(rewards)[:-1])

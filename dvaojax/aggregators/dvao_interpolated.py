@@ -67,7 +67,7 @@ def dvao_interpolated(
             weight is negative.
     """
     if not 0 <= caution <= 1:
-        raise ValueError(f"caution={caution} is in [0, 1]")
+        raise ValueError(f"caution={caution} must lie in [0, 1]")
     total = group.centred_sum(group.open_batch(rewards, weights, mask), ddof=ddof)
     # Each term is at most S, so that squares neither overflow nor vanish; exact at both ends.
     agreement = numerics.safe_divide(total.deviation, total.scale)

@@ -129,7 +129,7 @@ def dvao_shrunk_running(
         ValueError: decay is not in [0, 1).
     """
     if not 0 <= decay < 1:
-        raise ValueError(f"decay={decay} is in [0, 1)")
+        raise ValueError(f"decay={decay} must lie in [0, 1)")
 
     def begin(weights: Array) -> Spread:
         return Spread(*([jnp.zeros_like(weights)] * 4))

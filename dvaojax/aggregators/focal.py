@@ -49,8 +49,10 @@ def focal_reward(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight or gamma is
+            negative.
     """
+    numerics.require_range(least=0, gamma=gamma)
     batch = group.open_batch(rewards, weights, mask)
     adapted = batch._replace(weights=weights_by_difficulty(batch, gamma=gamma))
     advantages = group.standardised_sum(adapted, ddof=ddof, epsilon=epsilon)

@@ -87,8 +87,10 @@ def gd2po_snr(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative; or the
+            threshold is not in [0, 1].
     """
+    numerics.require_range(least=0, most=1, threshold=threshold)
     batch = group.open_batch(rewards, weights, mask)
     scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
     is_weak = jnp.abs(consensus(scores.values, batch.weights)) < threshold

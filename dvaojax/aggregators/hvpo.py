@@ -68,7 +68,7 @@ def hvpo(
             or decay is not in [0, 1].
     """
     if not 0 <= decay <= 1 or initial < 0:
-        raise ValueError(f"decay={decay} is in [0, 1] and initial={initial} not negative")
+        raise ValueError(f"decay={decay} must lie in [0, 1], and initial={initial} not be negative")
 
     def begin(weights: Array) -> PastSpread:
         with jax.ensure_compile_time_eval():

@@ -54,8 +54,11 @@ def rdpo(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight is negative; or the
+            shrinkage is not in (0, 1].
     """
+    if not 0 < shrinkage <= 1:
+        raise ValueError(f"shrinkage={shrinkage} must lie in (0, 1]")
     batch = group.open_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     over_batch = jax.vmap(whitening.root_mean_square, in_axes=-1)

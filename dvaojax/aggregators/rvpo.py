@@ -53,8 +53,10 @@ def rvpo(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight or the sharpness is
+            negative.
     """
+    numerics.require_range(least=0, sharpness=sharpness)
 
     def combine(scores: Array, shares: Array) -> Array:
         return soft_minimum(scores, shares, sharpness=sharpness)
@@ -162,8 +164,10 @@ def rvpo_variance_penalty(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight or the penalty is
+            negative.
     """
+    numerics.require_range(least=0, penalty=penalty)
 
     def combine(scores: Array, shares: Array) -> Array:
         return penalised_mean(scores, shares, penalty=penalty)

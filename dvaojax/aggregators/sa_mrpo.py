@@ -1,6 +1,7 @@
 """SA-MRPO: weights that fade as an objective saturates (arXiv 2608.16072)."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -51,10 +52,14 @@ def sa_mrpo(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight or gamma is
+            negative; or an upper end is not above its lower one.
     """
+    numerics.require_range(least=0, gamma=gamma)
     batch = group.open_batch(rewards, weights, mask)
     adapted = weights_by_saturation(batch, lower=lower, upper=upper, gamma=gamma)
+    if not np.all(np.subtract(upper, lower) > 0):
+        raise ValueError(f"every upper={upper} must exceed its lower={lower}")
     advantages = whitening.whitened_sum(batch._replace(weights=adapted), ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 

@@ -53,8 +53,10 @@ def saw_grpo(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight or delta is
+            negative.
     """
+    numerics.require_range(least=0, delta=delta)
     batch = group.open_batch(rewards, weights, mask)
     adapted = weights_by_variation(batch, lower=lower, delta=delta, ddof=ddof)
     advantages = group.standardised_sum(batch._replace(weights=adapted), ddof=ddof, epsilon=epsilon)
@@ -96,8 +98,10 @@ def saw_gdpo(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight or delta is
+            negative.
     """
+    numerics.require_range(least=0, delta=delta)
     batch = group.open_batch(rewards, weights, mask)
     adapted = weights_by_variation(batch, lower=lower, delta=delta, ddof=ddof)
     advantages = whitening.whitened_sum(batch._replace(weights=adapted), ddof=ddof, epsilon=epsilon)

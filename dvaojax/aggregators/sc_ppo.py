@@ -77,9 +77,12 @@ def sc_ppo(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: there are more than ten objectives; outside jit, a reward that counts is not
-            finite, or a weight is negative.
+        ValueError: there are more than ten objectives; the power is negative, or the floor or the
+            saturation not in [0, 1]; outside jit, a reward that counts is not finite, or a weight
+            is negative.
     """
+    numerics.require_range(least=0, priority_power=priority_power)
+    numerics.require_range(least=0, most=1, priority_floor=priority_floor, saturation=saturation)
     batch = group.open_batch(rewards, weights, mask)
     adapted = cross_fitted_weights(
         batch,

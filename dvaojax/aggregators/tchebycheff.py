@@ -55,8 +55,10 @@ def augmented_tchebycheff(
 
     Raises:
         AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        ValueError: outside jit, a reward that counts is not finite, or a weight or the augmentation
+            is negative.
     """
+    numerics.require_range(least=0, augmentation=augmentation)
     batch = group.open_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     values = scalarised(batch, objectives, ideal=ideal, augmentation=augmentation)
