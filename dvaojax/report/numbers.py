@@ -49,9 +49,8 @@ def ticks(low: float, high: float) -> list[float]:
         low: the least value to be shown.
         high: the largest; at least `low`.
     """
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value: it stands in the middle
-        margin = abs(low) / 2.0 or 1.0
-        low, high = low - margin, high + margin
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value: it is shown from 0
+        low, high = min(low, 0.0), max(high, 0.0) or float(low == 0.0)
     power = 10.0 ** math.floor(math.log10(high - low))
     steps = [power * m for m in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5)]
     # What is a rounding error beyond a mark does not need another.
