@@ -17,7 +17,7 @@ from dvaojax.sweep import Sweep
 from dvaojax.sweep.grid import check
 from dvaojax.sweep.progress import Progress
 from dvaojax.sweep.record import Record
-from dvaojax.sweep.sweeping import REPORT, finish, on_its_own_cores, watch, work
+from dvaojax.sweep.sweeping import REPORT, on_its_own_cores, watch, work, write_report
 from dvaojax.train import Interrupted, TrainingError
 
 
@@ -48,7 +48,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 work(sweep, record, progress)
             elif code := watch(record, _commands(arguments, record.path), progress):
                 return code
-    Console(highlight=False, soft_wrap=True).print(finish(sweep, record), markup=False)
+        record.gather(sweep)
+    Console(highlight=False, soft_wrap=True).print(write_report(sweep, record), markup=False)
     print(f"cells, tables and pictures: {record.path}, {REPORT} first")
     return 0
 

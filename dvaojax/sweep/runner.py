@@ -3,6 +3,9 @@
 A run of `dvaojax train` keeps checkpoints, metrics and pictures. A cell keeps its measures alone,
 for it lasts seconds; what is lost by a kill is the cell that was being trained. It takes the same
 steps with the same random keys.
+
+Cells are not trained side by side in one program: on a CPU that is no faster. With the shoot-out's
+decoder one core samples 8 groups in 6 ms and 40 in 26, and updates on 8 in 17 ms and on 40 in 143.
 """
 
 import contextlib

@@ -89,9 +89,8 @@ def watch(record: Record, commands: Sequence[Sequence[str]], progress: Progress)
     return next((code for code in codes if code and code > 0), 0) or int(any(codes))
 
 
-def finish(sweep: Sweep, record: Record) -> str:
-    """Gathers what was measured, writes tables and pictures, and returns the tables."""
-    record.gather(sweep)
+def write_report(sweep: Sweep, record: Record) -> str:
+    """Writes tables and pictures of what was measured so far, and returns the tables."""
     rows = record.rows()
     found = findings(sweep, rows)
     text = report(sweep, found)

@@ -4,12 +4,11 @@ import dataclasses
 import itertools
 
 import pytest
-from little_sweep import BASE, SWEEP, changed
+from little_sweep import BASE, SWEEP, Signs, changed
 
 from dvaojax.errors import UserError
 from dvaojax.sweep.grid import Place, cell_at, check, corners, places
 from dvaojax.sweep.sweeping import share_of
-from dvaojax.tasks.arithmetic import Arithmetic
 
 
 def test_every_combination_stands_once_and_those_of_one_start_together():
@@ -21,14 +20,14 @@ def test_every_combination_stands_once_and_those_of_one_start_together():
 
 
 def test_a_cell_is_the_base_with_the_settings_of_its_place():
-    config = cell_at(SWEEP, Place("long", 1, "annealed", "accuracy")).config
+    config = cell_at(SWEEP, Place("long", 1, "annealed", "digits")).config
     assert config == dataclasses.replace(
         BASE,
         seed=1,
-        task=dataclasses.replace(BASE.task, budget=30),
+        task=dataclasses.replace(BASE.task, long=16),
         aggregator="rvpo_annealed",
         aggregator_options=("num_steps=2",),
-        weights={"accuracy": 0.8, "brevity": 0.1, "format": 0.1},
+        weights={"digits": 0.8, "pluses": 0.1, "brevity": 0.1},
     )
 
 
@@ -47,10 +46,10 @@ def test_what_is_checked_holds_every_value_and_every_method_in_each_situation():
         ({"against": "dvoa"}, "against names 'dvoa', the nearest is dvao"),
         ({"only": {"gpdo": "long"}}, "only names 'gpdo', the nearest is gdpo"),
         ({"only": {"gdpo": "lnog"}}, "only names 'lnog', the nearest is long"),
-        ({"expected": {"breif": "?"}}, "expected names 'breif', the nearest is brief"),
+        ({"expected": {"shrot": "?"}}, "expected names 'shrot', the nearest is short"),
         ({"trade_offs": {"x": ("aggregator=grpo",)}}, "trade-off x sets the method"),
-        ({"methods": {"dvao": ("aggregator=dvo",)}}, "brief, 0, dvao, even: unknown aggregator"),
-        ({"situations": {"s": ("task.bugdet=3",)}}, "the nearest is task.budget"),
+        ({"methods": {"dvao": ("aggregator=dvo",)}}, "short, 0, dvao, even: unknown aggregator"),
+        ({"situations": {"s": ("task.lnog=3",)}}, "the nearest is task.long"),
         ({"situations": {"s": ("pipeline_depth=1",)}}, "a sweep's runs are on-policy"),
         ({"situations": {"s": ("pretrained=a/b",)}}, "start from a warm start"),
     ],
@@ -69,7 +68,7 @@ def test_a_sweep_that_fits_is_left_alone():
 
 
 @dataclasses.dataclass(frozen=True)
-class Renamed(Arithmetic):
+class Renamed(Signs):
     """The same objectives under other names."""
 
     @property
@@ -80,13 +79,11 @@ class Renamed(Arithmetic):
 def test_all_cells_have_the_same_objectives(monkeypatch):
     original = cell_at(SWEEP, places(SWEEP)[-1])
     weights = {name.upper(): 1.0 for name in BASE.weights}
-    other = dataclasses.replace(
-        original.config, task=Renamed(num_train=32, num_test=8), weights=weights
-    )
+    other = dataclasses.replace(original.config, task=Renamed(), weights=weights)
     monkeypatch.setattr(
         "dvaojax.sweep.grid.cell_at", lambda sweep, place: original._replace(config=other)
     )
-    with pytest.raises(UserError, match="the objectives are ACCURACY"):
+    with pytest.raises(UserError, match="the objectives are DIGITS"):
         check(SWEEP)
 
 

@@ -18,7 +18,7 @@ SEEDED = changed(seeds=range(6))
 
 
 def row(place, after):
-    before = dict.fromkeys(("accuracy", "brevity", "format"), 0.25)
+    before = dict.fromkeys(("digits", "pluses", "brevity"), 0.25)
     after = dict(zip(before, after, strict=True))
     return {**place._asdict(), "step": 2, "before": before, "after": after}
 
@@ -26,7 +26,7 @@ def row(place, after):
 def earned(place):
     """Two corners of a front for each method; GDPO's reaches further, by its seed's luck."""
     reach = 0.5 + 0.01 * place.seed + (0.2 if place.method == "gdpo" else 0.0)
-    if place.trade_off == "accuracy":
+    if place.trade_off == "digits":
         return (reach, 0.4, 1.0)
     return (0.3, reach, 1.0)
 
@@ -44,10 +44,10 @@ def inclusion(points):
 
 
 def test_volumes_are_those_of_each_seed_s_trade_offs():
-    front = fronts(SEEDED, ROWS)["brief", "gdpo"]
+    front = fronts(SEEDED, ROWS)["short", "gdpo"]
     assert front.seeds == tuple(range(6))
     expected = [
-        inclusion([earned(p) for p in places(SEEDED) if p[:3] == ("brief", seed, "gdpo")])
+        inclusion([earned(p) for p in places(SEEDED) if p[:3] == ("short", seed, "gdpo")])
         for seed in front.seeds
     ]
     np.testing.assert_allclose(front.volumes, expected)
@@ -55,7 +55,7 @@ def test_volumes_are_those_of_each_seed_s_trade_offs():
 
 def test_a_gain_is_taken_seed_by_seed():
     found = findings(SEEDED, ROWS)
-    dvao, gdpo = found["brief", "dvao"], found["brief", "gdpo"]
+    dvao, gdpo = found["short", "dvao"], found["short", "gdpo"]
     assert gdpo.gain.mean == pytest.approx(gdpo.volume.mean - dvao.volume.mean)
     # The luck of a seed is in both volumes and in no gain.
     assert gdpo.gain.high - gdpo.gain.low < 0.2 * (gdpo.volume.high - gdpo.volume.low)
@@ -71,7 +71,7 @@ def test_a_seed_counts_only_where_every_trade_off_was_measured():
     assert fronts(SEEDED, some)[missing.situation, "gdpo"].seeds == (0, 1, 2, 4, 5)
     assert findings(SEEDED, some)[missing.situation, "gdpo"].seeds == 5
     none = {place: row for place, row in ROWS.items() if place.method != "dvao"}
-    assert findings(SEEDED, none)["brief", "gdpo"].gain is None
+    assert findings(SEEDED, none)["short", "gdpo"].gain is None
 
 
 def test_the_report_says_what_was_expected_and_what_came():
@@ -88,7 +88,7 @@ def test_the_report_says_what_was_expected_and_what_came():
 
 def test_there_is_a_picture_of_each_situation(tmp_path):
     written = figures.draw(SEEDED, ROWS, findings(SEEDED, ROWS), tmp_path)
-    assert [path.name for path in written] == ["brief.png", "long.png"]
+    assert [path.name for path in written] == ["short.png", "long.png"]
     assert all(path.stat().st_size > 10_000 for path in written)
 
 
@@ -111,4 +111,4 @@ def test_progress_counts_the_cells_of_each_method():
     assert table[6:8] == ["annealed", "0/12"]
     lines = shown(some, terminal=False)
     assert "7 of 60 cells" in lines
-    assert "accuracy 0.25 to" in lines
+    assert "digits 0.25 to" in lines

@@ -10,7 +10,7 @@ from dvaojax.errors import UserError
 from dvaojax.sweep.grid import places
 from dvaojax.sweep.record import CELLS, DESCRIPTION, Record
 
-ROW = {"before": {"accuracy": 0.1}, "after": {"accuracy": 0.5}, "seconds": 1.0}
+ROW = {"before": {"digits": 0.1}, "after": {"digits": 0.5}, "seconds": 1.0}
 
 
 def measure(record, number, some):
@@ -47,7 +47,7 @@ def test_a_torn_line_is_measured_again(tmp_path):
     record.claim(SWEEP)
     measure(record, 0, grid[:2])
     with (tmp_path / "cells-0.jsonl").open("ab") as file:
-        file.write(b'{"step": 2, "situation": "br')
+        file.write(b'{"step": 2, "situation": "sh')
     assert list(record.rows()) == grid[:2]
     measure(record, 0, grid[2:3])
     assert list(record.rows()) == grid[:3]
@@ -73,7 +73,7 @@ def test_every_start_is_noted_with_commit_and_command(tmp_path):
             "base.num_steps was 2 and is 3; name another --out",
         ),
         ({"methods": {"dvao": ("aggregator=grpo",)}}, "methods.dvao was"),
-        ({"situations": {"brief": ("task.budget=5",)}}, "situations.brief was"),
+        ({"situations": {"short": ("task.long=5",)}}, "situations.short was"),
     ],
 )
 def test_another_sweep_is_refused(tmp_path, changes, complaint):

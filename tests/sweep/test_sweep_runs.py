@@ -9,13 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from little_sweep import SWEEP
 from rich.console import Console
 from tiny_run import compiled_once
 
 import dvaojax
-from dvaojax import cli
+from dvaojax import cli, sharding
 from dvaojax.sweep.grid import Place, cell_at, places
 from dvaojax.sweep.progress import Progress
 from dvaojax.sweep.record import Record
@@ -29,15 +30,18 @@ ONE_START = """
 from little_sweep import changed
 
 def get_sweep():
-    return changed(situations={"long": ("task.budget=30",)}, seeds=(1,), expected={})
+    return changed(situations={"long": ("task.long=16",)}, seeds=(1,), expected={})
 """
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """What is compiled here is compiled once."""
+    """What is compiled here is compiled once, and for one device."""
     directory = tmp_path_factory.getbasetemp() / "compiled"
-    with compiled_once(directory):
+    make_mesh = sharding.make_mesh
+    with compiled_once(directory), pytest.MonkeyPatch.context() as patch:
+        one = jax.devices()[:1]
+        patch.setattr(sharding, "make_mesh", lambda config, devices=None: make_mesh(config, one))
         yield directory
 
 
@@ -59,8 +63,9 @@ def measured(out):
     }
 
 
+@pytest.mark.slow
 def test_a_cell_takes_the_steps_of_a_run(finished, tmp_path):
-    place = Place("long", 1, "annealed", "accuracy")
+    place = Place("long", 1, "annealed", "digits")
     config = dataclasses.replace(cell_at(SWEEP, place).config, name="alone")
     summary = train(config, tmp_path)
     row = measured(finished)[place]
@@ -77,6 +82,7 @@ def test_a_cell_takes_the_steps_of_a_run(finished, tmp_path):
         assert row["during"][name] == pytest.approx(paid, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_it_ends_with_tables_and_pictures(finished):
     assert {path.name for path in finished.iterdir()} == {
         "cells.jsonl",
@@ -89,11 +95,13 @@ def test_it_ends_with_tables_and_pictures(finished):
     assert len(measured(finished)) == 6
 
 
+@pytest.mark.slow
 def test_methods_and_trade_offs_come_to_something_else(finished):
     lengths = {row["after"]["length"] for row in measured(finished).values()}
     assert len(lengths) == 6
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_measured_and_comes_out_the_same(finished, tmp_path, capsys):
     before = measured(finished)
     cells = finished / "cells.jsonl"
@@ -109,6 +117,7 @@ def test_only_what_is_missing_is_measured_and_comes_out_the_same(finished, tmp_p
     assert capsys.readouterr().out.count("of 6 cells") == 2
 
 
+@pytest.mark.slow
 def test_a_report_measures_nothing(finished, monkeypatch, capsys):
     monkeypatch.setattr(Runner, "run", None)
     file = str(finished.parent / "one_start.py")
