@@ -53,7 +53,10 @@ def float64():
 def exact(name, **knobs):
     """The jitted aggregator `(rewards, weights)`, all epsilons 0 unless the knobs say otherwise."""
     function = aggregators.BY_NAME[name]
-    defaults = {k: 0.0 for k in aggregators.knobs_of(function) if k.endswith("epsilon")}
+    known = aggregators.knobs_of(function)
+    defaults = {k: 0.0 for k in known if k.endswith("epsilon") or k == "delta"}
+    if name == "gd2po_snr":
+        defaults["threshold"] = 0.77  # which no ratio of the weights here meets
     bound = functools.partial(function, **{**defaults, **knobs})
     if aggregators.needs_lengths(function):
         return jax.jit(lambda rewards, weights: bound(rewards, weights, jnp.asarray(LENGTHS)))
@@ -204,8 +207,12 @@ def test_24_advantage_combination_shrinks_by_the_weight_of_the_constant(rewards,
     )
 
 
-# Copies change correlations, and so what the three without this property divide or solve by.
-@pytest.mark.parametrize("name", examined(without=("corr_grpo", "rdpo", "sc_ppo")))
+# Copies change correlations, and so what three of these divide or solve by; the fourth compares
+# the objectives' weighted distances.
+COUNTING = ("corr_grpo", "rdpo", "sc_ppo", "augmented_tchebycheff")
+
+
+@pytest.mark.parametrize("name", examined(without=COUNTING))
 @property_test
 @given(rewards=REWARDS, weights=WEIGHTS, objective=st.integers(0, K - 1))
 def test_25_an_objective_may_be_split(name, rewards, weights, objective):
