@@ -89,13 +89,27 @@ def test_every_docstring_has_an_equation_and_what_it_is_confused_with(name):
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("dvoa", "dvao"), ("DVAO", "dvao"), ("gspo-token", "gspo_token"), ("gd2po", "gd2po_snr")],
+    [("dvoa", "dvao"), ("DVOA", "dvao"), ("gspo-tokens", "gspo_token"), ("gd2po", "gd2po_snr")],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(capsys, written, meant):
     assert cli.main(["methods", written]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == f"dvaojax: unknown method {written!r}; did you mean {meant!r}?\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("DVAO", "dvao"),
+        ("Dr.GRPO", "dr_grpo"),
+        ("REINFORCE++", "reinforce_plus_plus"),
+        ("MO-GRPO", "advantage_combination"),
+        ("PPO", "clipped_surrogate"),
+    ],
+)
+def test_a_name_may_be_written_as_the_papers_write_it(printed, written, meant):
+    assert printed(written) == printed(meant)
 
 
 def test_methods_of_the_tables_are_those_that_a_run_can_name():

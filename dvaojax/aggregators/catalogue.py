@@ -259,6 +259,13 @@ CATALOGUE: dict[str, Method] = {
     ),
 }
 
+# What the papers call by another name.
+OTHER_NAMES = {
+    "mo_grpo": "advantage_combination",
+    "ac": "advantage_combination",
+    "rc": "reward_combination",
+}
+
 
 class Beside(NamedTuple):
     """A method that takes more than rewards and weights, for a step of one's own.

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dvaojax import aggregators, losses
 from dvaojax.aggregators.base import needs_key
-from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE, Method
+from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE, OTHER_NAMES, Method
 from dvaojax.cli import docstrings, method_page
 from dvaojax.errors import UserError, nearest
 from dvaojax.losses import catalogue as of_losses
@@ -42,15 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _known(name: str) -> str:
-    """The name, if it is that of a method.
+    """The name here of the method that is called `name` here or in a paper.
 
     Raises:
-        UserError: it is not; the line names the nearest that is.
+        UserError: there is none; the line names the nearest that is.
     """
     names = (*CATALOGUE, *BESIDE, *of_losses.CATALOGUE)
-    if name in names:
-        return name
     written = name.lower().replace("+", "_plus").replace("-", "_").replace(".", "_")
+    written = (OTHER_NAMES | of_losses.OTHER_NAMES).get(written, written)
+    if written in names:
+        return written
     begun = [known for known in names if known.startswith(written)]
     raise UserError(f"unknown method {name!r}; did you mean {nearest(written, begun or names)!r}?")
 
