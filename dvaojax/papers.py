@@ -230,6 +230,25 @@ GTPO = Paper(
     "and Zijian Wang and Anoop Deoras",
 )
 
+# Shares of completions.
+
+DYNAMO = Paper(
+    "fang2026dynamo",
+    "2602.19208",
+    "How to Allocate, How to Learn? Dynamic Rollout Allocation and Advantage Modulation for Policy "
+    "Optimization",
+    "Yangyi Fang and Jiaye Lin and Xiaoliang Fu and Cong Qin and Haolin Shi and Chaowen Hu and Lu "
+    "Pan and Ke Zeng and Xunliang Cai",
+)
+GVM = Paper(
+    "yao2025gvm",
+    "2505.02391",
+    "Optimizing Chain-of-Thought Reasoners via Gradient Variance Minimization in Rejection "
+    "Sampling and RL",
+    "Jiarui Yao and Yifan Hao and Hanning Zhang and Hanze Dong and Wei Xiong and Nan Jiang and "
+    "Tong Zhang",
+)
+
 # Losses.
 
 PPO = Paper(

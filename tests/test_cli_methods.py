@@ -7,10 +7,11 @@ import pytest
 
 from dvaojax import aggregators, cli, losses, papers
 from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE
+from dvaojax.allocation.catalogue import CATALOGUE as OF_SHARES
 from dvaojax.cli import docstrings, method_page
 from dvaojax.losses.catalogue import CATALOGUE as OF_LOSSES
 
-EVERY = [*CATALOGUE, *BESIDE, *OF_LOSSES]
+EVERY = [*CATALOGUE, *BESIDE, *OF_LOSSES, *OF_SHARES]
 
 
 @pytest.fixture
@@ -44,10 +45,10 @@ def test_a_row_says_what_is_declared_and_what_the_signature_says(printed):
 
 def test_every_column_is_explained(printed):
     text = printed()
-    for row in (CATALOGUE["dvao"], OF_LOSSES["gspo"]):
+    for row in (CATALOGUE["dvao"], OF_LOSSES["gspo"], OF_SHARES["gvm"]):
         entries = docstrings.explain(type(row)).entries
         assert entries.keys() == set(row._fields)
-        shown = set(row._fields) - {"advantage", "objective", "credit", "family"}
+        shown = set(row._fields) - {"advantage", "objective", "share", "credit", "family"}
         assert all(re.search(rf"^{name} +{entries[name][:20]}", text, re.M) for name in shown)
 
 
@@ -72,7 +73,7 @@ def test_a_page_tells_what_the_code_tells(name):
         assert paper.link in page
 
 
-@pytest.mark.parametrize("name", [*CATALOGUE, *OF_LOSSES])
+@pytest.mark.parametrize("name", [*CATALOGUE, *OF_LOSSES, *OF_SHARES])
 def test_every_docstring_has_an_equation_and_what_it_is_confused_with(name):
     subject = method_page.find(name)
     said = docstrings.explain(subject.function)

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from dvaojax import aggregators, losses, papers
+from dvaojax import aggregators, allocation, losses, papers
 from dvaojax.aggregators import catalogue as of_advantages
+from dvaojax.allocation import catalogue as of_shares
 from dvaojax.losses import catalogue as of_losses
 from dvaojax.papers import Paper, bibtex
 
@@ -15,6 +16,7 @@ CITED = {
     **{aggregators.METHODS[name]: row.paper for name, row in of_advantages.CATALOGUE.items()},
     **{getattr(aggregators, name): row.paper for name, row in of_advantages.BESIDE.items()},
     **{losses.BY_NAME[name]: row.paper for name, row in of_losses.CATALOGUE.items()},
+    **{getattr(allocation, name): row.paper for name, row in of_shares.CATALOGUE.items()},
 }
 
 
