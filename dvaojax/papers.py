@@ -65,6 +65,14 @@ DVAO = Paper(
     "Guochao Jiang and Jingyi Song and Guofeng Quan and Chuzhan Hao and Guohua Liu and Yuewei "
     "Zhang",
 )
+MO_GRPO = Paper(
+    "ichihara2025mogrpo",
+    "2509.22047",
+    "MO-GRPO: Mitigating Reward Hacking of Group Relative Policy Optimization on Multi-Objective "
+    "Problems",
+    "Yuki Ichihara and Yuu Jinnai and Tetsuro Morimura and Mitsuki Sakamoto and Ryota Mitsuhashi "
+    "and Eiji Uchibe",
+)
 GRPO = Paper(
     "shao2024deepseekmath",
     "2402.03300",
@@ -114,6 +122,12 @@ CONSTRAINED_GRPO = Paper(
     "Constrained Group Relative Policy Optimization",
     "Roger Girgis and Rodrigue de Schaetzen and Luke Rowe and Azal{\\'e}e Robitaille and "
     "Christopher Pal and Liam Paull",
+)
+SAFE_RLHF = Paper(
+    "dai2023saferlhf",
+    "2310.12773",
+    "Safe RLHF: Safe Reinforcement Learning from Human Feedback",
+    "Josef Dai and others",
 )
 CTWA = Paper(
     "lu2026interference",

@@ -16,7 +16,7 @@ Row = of_advantages.Method | of_advantages.Beside | of_losses.Entry | of_shares.
 
 WIDTH = 100
 _BY_OBJECTIVE = " One for all objectives, or as KNOB.OBJECTIVE=VALUE for each."
-_NO_PROPERTY = ("advantage", "objective", "share", "takes", "paper", "credit")
+_NO_PROPERTY = ("advantage", "objective", "share", "takes", "paper", "credit", "also")
 
 
 class Subject(NamedTuple):
@@ -157,7 +157,7 @@ def _properties(row: Row) -> dict[str, str]:
 
 def _cited(row: Row) -> Iterator[str]:
     yield credited(row)
-    if row.paper is not None:
-        yield row.paper.link
-        yield ""
-        yield from bibtex(row.paper).splitlines()
+    for paper in (row.paper, getattr(row, "also", None)):
+        if paper is not None:
+            yield ""
+            yield from bibtex(paper).splitlines()
