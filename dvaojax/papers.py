@@ -65,6 +65,14 @@ DVAO = Paper(
     "Guochao Jiang and Jingyi Song and Guofeng Quan and Chuzhan Hao and Guohua Liu and Yuewei "
     "Zhang",
 )
+MO_GRPO = Paper(
+    "ichihara2025mogrpo",
+    "2509.22047",
+    "MO-GRPO: Mitigating Reward Hacking of Group Relative Policy Optimization on Multi-Objective "
+    "Problems",
+    "Yuki Ichihara and Yuu Jinnai and Tetsuro Morimura and Mitsuki Sakamoto and Ryota Mitsuhashi "
+    "and Eiji Uchibe",
+)
 GRPO = Paper(
     "shao2024deepseekmath",
     "2402.03300",
@@ -114,6 +122,12 @@ CONSTRAINED_GRPO = Paper(
     "Constrained Group Relative Policy Optimization",
     "Roger Girgis and Rodrigue de Schaetzen and Luke Rowe and Azal{\\'e}e Robitaille and "
     "Christopher Pal and Liam Paull",
+)
+SAFE_RLHF = Paper(
+    "dai2023saferlhf",
+    "2310.12773",
+    "Safe RLHF: Safe Reinforcement Learning from Human Feedback",
+    "Josef Dai and others",
 )
 CTWA = Paper(
     "lu2026interference",
@@ -228,6 +242,25 @@ GTPO = Paper(
     "Empowering Multi-Turn Tool-Integrated Reasoning with Group Turn Policy Optimization",
     "Yifeng Ding and Hung Le and Songyang Han and Kangrui Ruan and Zhenghui Jin and Varun Kumar "
     "and Zijian Wang and Anoop Deoras",
+)
+
+# Shares of completions.
+
+DYNAMO = Paper(
+    "fang2026dynamo",
+    "2602.19208",
+    "How to Allocate, How to Learn? Dynamic Rollout Allocation and Advantage Modulation for Policy "
+    "Optimization",
+    "Yangyi Fang and Jiaye Lin and Xiaoliang Fu and Cong Qin and Haolin Shi and Chaowen Hu and Lu "
+    "Pan and Ke Zeng and Xunliang Cai",
+)
+GVM = Paper(
+    "yao2025gvm",
+    "2505.02391",
+    "Optimizing Chain-of-Thought Reasoners via Gradient Variance Minimization in Rejection "
+    "Sampling and RL",
+    "Jiarui Yao and Yifan Hao and Hanning Zhang and Hanze Dong and Wei Xiong and Nan Jiang and "
+    "Tong Zhang",
 )
 
 # Losses.

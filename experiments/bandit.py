@@ -36,9 +36,9 @@ hardly be random.
 
 Measures (`tabular/measures.py`). *Progress*: the share of the way from the untrained policy to the
 best completion, in the weighted sum that was asked for, mean over the five weights. *Hypervolume*
-of the five policies over that of the five best completions, by moocore; reference point (0, 0, 0),
-nothing ever earned. All objectives count as earned or not, without noise and scale. Intervals are
-95 % percentile bootstrap over the seeds.
+of the five policies over the mean of that of the five best completions, by moocore; reference point
+(0, 0, 0), nothing ever earned. All objectives count as earned or not, without noise and scale.
+Intervals are 95 % percentile bootstrap over the seeds.
 
 Variants, and what the papers have one expect; written down before the experiment ran, when a trial
 of `grpo` and `dvao` had fixed the rate and the number of steps:
@@ -69,8 +69,7 @@ Needs: two CPU cores, about twenty minutes (`README.md` has the time that was me
 cell, one method in one variant at one kind of step, is kept in `runs/bandit/` and is not computed
 again unless the sources of its method, of the model or of the update change.
 
-Result: `experiments/results/bandit.json` (all numbers), `bandit.md` (tables), `bandit_methods.png`,
-`bandit_fronts.png`.
+Result: `experiments/results/bandit.json` (all numbers), `bandit.md` (tables) and three pictures.
 """
 
 import argparse

@@ -7,10 +7,11 @@ import pytest
 
 from dvaojax import aggregators, cli, losses, papers
 from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE
+from dvaojax.allocation.catalogue import CATALOGUE as OF_SHARES
 from dvaojax.cli import docstrings, method_page
 from dvaojax.losses.catalogue import CATALOGUE as OF_LOSSES
 
-EVERY = [*CATALOGUE, *BESIDE, *OF_LOSSES]
+EVERY = [*CATALOGUE, *BESIDE, *OF_LOSSES, *OF_SHARES]
 
 
 @pytest.fixture
@@ -44,10 +45,10 @@ def test_a_row_says_what_is_declared_and_what_the_signature_says(printed):
 
 def test_every_column_is_explained(printed):
     text = printed()
-    for row in (CATALOGUE["dvao"], OF_LOSSES["gspo"]):
+    for row in (CATALOGUE["dvao"], OF_LOSSES["gspo"], OF_SHARES["gvm"]):
         entries = docstrings.explain(type(row)).entries
         assert entries.keys() == set(row._fields)
-        shown = set(row._fields) - {"advantage", "objective", "credit", "family"}
+        shown = set(row._fields) - {"advantage", "objective", "share", "credit", "also", "family"}
         assert all(re.search(rf"^{name} +{entries[name][:20]}", text, re.M) for name in shown)
 
 
@@ -72,7 +73,7 @@ def test_a_page_tells_what_the_code_tells(name):
         assert paper.link in page
 
 
-@pytest.mark.parametrize("name", [*CATALOGUE, *OF_LOSSES])
+@pytest.mark.parametrize("name", [*CATALOGUE, *OF_LOSSES, *OF_SHARES])
 def test_every_docstring_has_an_equation_and_what_it_is_confused_with(name):
     subject = method_page.find(name)
     said = docstrings.explain(subject.function)
@@ -89,13 +90,27 @@ def test_every_docstring_has_an_equation_and_what_it_is_confused_with(name):
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("dvoa", "dvao"), ("DVAO", "dvao"), ("gspo-token", "gspo_token"), ("gd2po", "gd2po_snr")],
+    [("dvoa", "dvao"), ("DVOA", "dvao"), ("gspo-tokens", "gspo_token"), ("gd2po", "gd2po_snr")],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(capsys, written, meant):
     assert cli.main(["methods", written]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == f"dvaojax: unknown method {written!r}; did you mean {meant!r}?\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("DVAO", "dvao"),
+        ("Dr.GRPO", "dr_grpo"),
+        ("REINFORCE++", "reinforce_plus_plus"),
+        ("MO-GRPO", "advantage_combination"),
+        ("PPO", "clipped_surrogate"),
+    ],
+)
+def test_a_name_may_be_written_as_the_papers_write_it(printed, written, meant):
+    assert printed(written) == printed(meant)
 
 
 def test_methods_of_the_tables_are_those_that_a_run_can_name():

@@ -11,6 +11,7 @@ How a fenced block is executed, by its language:
 The commands in miniature and the main job in full are slow tests.
 """
 
+import itertools
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from dvaojax.aggregators import catalogue as methods
 from dvaojax.losses import catalogue as loss_catalogue
 
 ROOT = Path(__file__).parents[1]
+KNOBS = {"threshold", "noise"}
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
@@ -146,6 +148,26 @@ def test_the_table_of_losses_is_that_of_the_catalogue_and_the_signatures():
         mean = means[losses.reduction_of(loss)]
         expected.append([f"`{name}`", cell(row.objective), knobs, mean, cited(row)])
     assert rows(section("Losses")) == expected
+
+
+def test_what_is_recommended_is_there_and_what_is_said_of_it_is_declared():
+    recommended = {
+        tuple(name for name in re.findall(r"`(\w+)`", row[1]) if name not in KNOBS): row
+        for row in rows(section("Choosing a method"))
+    }
+    known = {**methods.CATALOGUE, **methods.BESIDE}
+    assert set().union(*recommended) <= known.keys()
+    declared = {
+        ("dvao", "grpo"): {"order": "sum"},
+        ("gdpo", "advantage_combination"): {"scale": "yes", "shift": "yes"},
+        ("rvpo", "rvpo_annealed", "augmented_tchebycheff"): {"conflict": "punished"},
+    }
+    for names, properties in declared.items():
+        assert names in recommended
+        for name, (key, value) in itertools.product(names, properties.items()):
+            assert getattr(known[name], key) == value
+    assert known["advantage_combination"].bound == "group"
+    assert known["gdpo"].bound == "batch"
 
 
 def test_the_letters_of_the_equations_are_explained_as_the_catalogues_do():

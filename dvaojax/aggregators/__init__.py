@@ -3,22 +3,17 @@
     from dvaojax.aggregators import dvao
     advantages = dvao(rewards, weights)
 
-Two families. The *centred-sum* family divides the centred weighted sum of the rewards by one
-positive number per group or batch, and so never changes which completion of a group it prefers:
-`dr_grpo`, `opo`, `rloo`, `grpo`, `reward_combination`, `dvao`, `dvao_interpolated`, `dvao_shrunk`,
-`corr_grpo`, `maxrl`, `lite_ppo`. The *z-score* family first puts each objective on the scale of its
-own group: `advantage_combination`, `dvao_denoised`, `gdpo`, `gdpo_token_weighted`, `rvpo`,
-`rvpo_variance_penalty`, `gd2po_hard`, `gd2po_snr`.
-
-Others first adapt the weights to the rewards, and are then GRPO (`saw_grpo`, `focal_reward`) or
-GDPO (`saw_gdpo`, `sa_mrpo`, `dara_symmetric`, `dara_asymmetric`, `sc_ppo`). `augmented_tchebycheff`
-looks at the objective that lags most, `rdpo` decorrelates the objectives, and
-`reinforce_plus_plus` and `reinforce_plus_plus_baseline` whiten the sum over the batch's tokens.
+Two families. The *sums*, `dvao` among them, divide the weighted sum of the rewards, minus a
+baseline, by one positive number per group or batch, and so never change which completion of a group
+they prefer. The *z-scores*, such as `gdpo`, first put each objective on the scale of its own group.
+Others are one of the two under weights that they adapt to the rewards. `catalogue.py` has each
+method's family, and what holds of it.
 
 A method is added by writing its file, exporting it here and naming it in a table: in `BY_NAME` a
 function of one step's rewards, in `RANDOM` one that takes a random key as well, in `STATEFUL` a
 factory `name(weights, **knobs)` of an `Aggregator` that remembers earlier steps. The common tests,
-the command line, the sweep and the plots know it from there.
+the command line, the sweep and the plots know it from there. A row in the catalogue says what is to
+be known of it before it is chosen.
 """
 
 from collections import ChainMap

@@ -45,6 +45,7 @@ class Method(NamedTuple):
             it is `traded` off, `punished` by its worst objective, or `dropped`.
         cost: operations a reward: `1` for a number that does not grow, or what it grows with.
         credit: what is said of the paper; `{}` stands for it.
+        also: another paper that has it.
     """
 
     family: Literal["sum", "z-scores", "adapted", "own"]
@@ -58,6 +59,7 @@ class Method(NamedTuple):
     conflict: Literal["traded", "punished", "dropped"] = "traded"
     cost: Literal["1", "G + K", "2^K", "draws"] = "1"
     credit: str = "{}"
+    also: Paper | None = None
 
     def of(self, paper: Paper | None, advantage: str, /, **differences: Any) -> Self:
         """This prototype's row for one method."""
@@ -84,7 +86,9 @@ CATALOGUE: dict[str, Method] = {
         zero_sum=False,
     ),
     "reward_combination": _SUM.of(papers.DVAO, "`c_i / std(Σ_k w_k r_ik)`, population deviation"),
-    "advantage_combination": _SCORES.of(papers.DVAO, "`Σ_k w_k z_ik`", bound="group"),
+    "advantage_combination": _SCORES.of(
+        papers.DVAO, "`Σ_k w_k z_ik`", bound="group", also=papers.MO_GRPO
+    ),
     "dvao": _SUM.of(papers.DVAO, "`c_i / Σ_k w_k σ_k`"),
     "dvao_interpolated": _SUM.of(
         papers.DVAO, "`c_i / √((1 − α) std(Σ_k w_k r_ik)² + α (Σ_k w_k σ_k)²)`", **_OURS
@@ -139,6 +143,7 @@ CATALOGUE: dict[str, Method] = {
         "`grpo` with the weights `w_k + λ_k`, λ rising while a mean reward is below its threshold",
         shift="told",
         credit="{}, which advises against it",
+        also=papers.SAFE_RLHF,
     ),
     "constrained_grpo": _AS_GRPO.of(
         papers.CONSTRAINED_GRPO,
@@ -257,6 +262,13 @@ CATALOGUE: dict[str, Method] = {
         "Dirichlet",
         cost="draws",
     ),
+}
+
+# What the papers call by another name.
+OTHER_NAMES = {
+    "mo_grpo": "advantage_combination",
+    "ac": "advantage_combination",
+    "rc": "reward_combination",
 }
 
 

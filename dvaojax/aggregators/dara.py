@@ -1,4 +1,4 @@
-"""DARA: weights against the rarity of an objective's signal (arXiv 2610.00574)."""
+"""DARA: weights against the rarity of an objective's signal (Zheng et al., arXiv 2610.00574)."""
 
 import jax.numpy as jnp
 from jax import Array

@@ -1,4 +1,4 @@
-"""Focal reward: weight goes to what the group has not yet learnt (Ant, arXiv 2605.26579).
+"""Focal reward: weight goes to what the group has not yet learnt (Huang et al., arXiv 2605.26579).
 
 A reconstruction: the paper's own formula, an inverse projection of the rewards and a local
 signal-to-noise ratio, was not found. This is what a public implementation does, with the difficulty

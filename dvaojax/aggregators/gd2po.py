@@ -23,9 +23,9 @@ def gd2po_hard(
     A completion is in conflict if one of its z-scores $A_{ik}$ is positive and another negative,
     among the objectives that have a weight. It gets 0. What is kept is multiplied by the share
     $\rho$ of its group that was kept, and whitened over what was kept in the batch. The official
-    code (Qwen-Applications/GD2PO) has no weights, takes a score for 0 below 1e-8, which float32
-    cannot tell from rounding, and whitens over tokens: here a score is 0 where half its digits are,
-    `sqrt(machine epsilon)`, and every completion counts once, as in `gdpo`.
+    code (Qwen-Applications/GD2PO@f1ad765) has no weights, takes a score for 0 below 1e-8, which
+    float32 cannot tell from rounding, and whitens over tokens: here a score is 0 where half its
+    digits are, `sqrt(machine epsilon)`, and every completion counts once, as in `gdpo`.
 
     What it is confused with. A dropped completion is not masked from the loss: an advantage of 0
     still counts in a mean over completions or tokens. The groups' sums are not 0, and with many

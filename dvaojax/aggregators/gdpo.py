@@ -24,9 +24,10 @@ def gdpo(
                        {\operatorname{std}_{batch}(A) + \epsilon} $$
 
     Group statistics per objective, one whitening over the leading axes; only the ratios of the
-    weights matter after it. The defaults are those of the official code for TRL (NVlabs/GDPO):
-    sample deviations, 1e-4 on both, completions counted once each whatever their length. Groups
-    without any signal count in the batch's deviation, as they do there, and get exactly 0.
+    weights matter after it. The defaults are those of the official code for TRL
+    (NVlabs/GDPO@b080e63d): sample deviations, 1e-4 on both, completions counted once each whatever
+    their length. Groups without any signal count in the batch's deviation, as they do there, and
+    get exactly 0.
 
     What it is confused with. `advantage_combination` is the first half alone. The official code for
     verl whitens over *tokens*, another estimator: `gdpo_token_weighted`. Decoupling does not keep

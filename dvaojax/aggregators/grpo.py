@@ -21,8 +21,9 @@ def grpo(
     $$ A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + \epsilon}, \qquad
        r_i = \sum_k w_k r_{ik} $$
 
-    The defaults are verl's: the sample's standard deviation and an epsilon of 1e-6 (TRL's is 1e-4).
-    verl lets the raw reward through in a group of one; here such a group teaches nothing.
+    The defaults are verl's (verl-project/verl@1dda039b9): the sample's standard deviation and an
+    epsilon of 1e-6; TRL's is 1e-4 (huggingface/trl@f2cd57710). verl lets the raw reward through in
+    a group of one; here such a group teaches nothing.
 
     What it is confused with. `reward_combination` is the same formula with the population's
     deviation and no epsilon, so that its mean square is exactly 1; `dr_grpo` leaves the deviation

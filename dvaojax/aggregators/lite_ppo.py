@@ -1,4 +1,4 @@
-"""Lite PPO: the group's mean, the batch's deviation (Alibaba ROLL team, arXiv 2508.08221)."""
+"""Lite PPO: the group's mean, the batch's deviation (Liu et al., arXiv 2508.08221)."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -24,9 +24,9 @@ def lite_ppo(
 
     The deviation is that of the *raw* sums of the batch, so the mean square is the share of the
     variance that lies within groups, at most 1. The defaults are those of TRL's
-    `scale_rewards="batch"`; the paper leaves the deviation's divisor open. In the batch's deviation
-    a masked objective counts as its group's mean, and as its batch's where nobody in the group was
-    scored on it.
+    `scale_rewards="batch"` (huggingface/trl@f2cd57710); the paper leaves the deviation's divisor
+    open. In the batch's deviation a masked objective counts as its group's mean, and as its batch's
+    where nobody in the group was scored on it.
 
     What it is confused with. `grpo` divides by each group's own deviation; with a single group the
     two are the same. Whitening, as in `gdpo`, also divides by a deviation over the batch, but by

@@ -1,4 +1,4 @@
-"""RDPO: rewards decorrelated before they are summed (LongCat team, arXiv 2605.13641).
+"""RDPO: rewards decorrelated before they are summed (Bai et al., arXiv 2605.13641).
 
 A reconstruction: of the paper it is known that each reward goes through a quantile normalisation
 that keeps magnitudes, then through a Mahalanobis whitening among the rewards that are active; its

@@ -27,7 +27,7 @@ def reinforce_plus_plus(
 
     A completion's reward-to-go is the same at each of its $L_i$ tokens, as nothing is discounted
     and the penalty for leaving the reference policy stands in the loss here, not in the reward.
-    Each completion therefore counts once per token, as in verl.
+    Each completion therefore counts once per token, as in verl (verl-project/verl@1dda039b9).
 
     What it is confused with. **The group does not matter**: alone among the methods here, one
     completion per prompt is enough, and a group in which every objective is constant is not silent

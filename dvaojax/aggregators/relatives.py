@@ -144,7 +144,7 @@ def _in_units_of_rewards(facts: Facts, values: Array) -> Facts:
     size = whitening.root_mean_square(group.weighted_sum(jnp.abs(values), weights), facts.counts)
     size = jnp.where(size > 0, size, 1)
     return facts._replace(
-        scores=facts.scores._replace(values=values / size), shares=weights, weight=1 / size
+        scores=facts.scores._replace(values=values / size), shares=weights, weight=size
     )
 
 

@@ -1,4 +1,4 @@
-"""SA-MRPO: weights that fade as an objective saturates (arXiv 2608.16072)."""
+"""SA-MRPO: weights that fade as an objective saturates (Wang et al., arXiv 2608.16072)."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""SAW: weights from the coefficient of variation over the batch (arXiv 2606.07705)."""
+"""SAW: weights from the coefficient of variation over the batch (He et al., arXiv 2606.07705)."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -30,9 +30,9 @@ def saw_grpo(
 
     The rarer an objective is earned, the more it counts: a reward of 0 or 1 with mean p has the
     coefficient `sqrt((1 - p) / p)`. The paper has no weights of its own; here they multiply its.
-    Deviations, defaults and the factor K are those of the official code (Zhaolutuan/SAW), which
-    shifts a reward in [-3, 3] by 3: here that is `lower=-3` for it. It has to be the least value
-    that a reward can take, not the least in the batch.
+    Deviations, defaults and the factor K are those of the official code (Zhaolutuan/SAW@119951f),
+    which shifts a reward in [-3, 3] by 3: here that is `lower=-3` for it. It has to be the least
+    value that a reward can take, not the least in the batch.
 
     What it is confused with. `dvao` gives weight by the deviation within the group, this by the
     coefficient over the batch. The weights do not depend on an objective's scale, but they depend

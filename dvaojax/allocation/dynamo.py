@@ -59,12 +59,17 @@ def dynamo(
 ) -> np.ndarray:
     r"""The official variant: the floor for all, the rest in proportion to a priority.
 
+    $$ n_i - n_{low} \propto \max\bigl(4 p_i (1 - p_i), \epsilon\bigr), \text{ or } \epsilon
+       \text{ where } p_i \ge 0.85 $$
+
     With $p$ the share of a problem's completions that succeed, the priority is 1 for a problem
     never seen, `least_priority` where $p$ is at least `mastered`, and otherwise $4 p (1 - p)$, held
     above `least_priority`: in proportion to the variance where the paper has its root. After the
     official code (GithubX-F/DynaMO-RL, commit 63e5ec9a), whose script has a floor of 8, a cap of 24
     and 16 on average. It rounds in every round of its water-filling, which is done here once at the
     end; it takes priorities once an epoch, here they are taken in every step.
+
+    What it is confused with. `neyman`, which is what the paper derives.
 
     Args:
         seen: of the step's problems, `B` rows.

@@ -26,9 +26,9 @@ BY_NAME: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def knobs_of(name: str) -> dict[str, Any]:
+def knobs_of(rule: Callable[..., np.ndarray]) -> dict[str, Any]:
     """The knobs that a rule has of its own, with their defaults."""
-    parameters = inspect.signature(BY_NAME[name]).parameters.values()
+    parameters = inspect.signature(rule).parameters.values()
     return {
         p.name: p.default
         for p in parameters
@@ -48,7 +48,7 @@ def make(name: str, options: Sequence[str] = ()) -> Rule:
     """
     if name not in BY_NAME:
         raise UserError(f"{name!r} is no rule; the nearest is {nearest(name, BY_NAME)}")
-    known, knobs = knobs_of(name), {}
+    known, knobs = knobs_of(BY_NAME[name]), {}
     for option in options:
         knob, _, text = option.partition("=")
         if knob not in known:

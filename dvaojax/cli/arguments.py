@@ -141,9 +141,10 @@ Examples:
   dvaojax data prepare mine --source mine.jsonl"""
 
 _METHODS = """\
-Print what rewards can be turned into advantages with, and advantages into a loss: what
-holds of each method whatever the rewards are, what it needs, and where it is from. With a
-name: its equation, what it is confused with, its knobs, and an entry for BibTeX."""
+Print what rewards can be turned into advantages with, advantages into a loss, and what is
+known of problems into their share of the completions: what holds of each method whatever
+the rewards are, what it needs, and where it is from. With a name: its equation, what it is
+confused with, its knobs, and an entry for BibTeX."""
 
 _METHODS_EXAMPLES = """\
 Examples:
@@ -406,7 +407,7 @@ def _add_data(doors: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_methods(doors: "argparse._SubParsersAction[_Parser]") -> None:
     parser = _add_door(doors, "methods", "what to choose from", _METHODS, _METHODS_EXAMPLES)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of an aggregator or a loss")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of a method, here or in its paper")
 
 
 def _positive(text: str) -> int:

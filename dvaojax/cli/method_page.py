@@ -5,17 +5,18 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from dvaojax import aggregators, losses
+from dvaojax import aggregators, allocation, losses
 from dvaojax.aggregators import catalogue as of_advantages
+from dvaojax.allocation import catalogue as of_shares
 from dvaojax.cli import docstrings
 from dvaojax.losses import catalogue as of_losses
 from dvaojax.papers import bibtex
 
-Row = of_advantages.Method | of_advantages.Beside | of_losses.Entry
+Row = of_advantages.Method | of_advantages.Beside | of_losses.Entry | of_shares.Entry
 
 WIDTH = 100
 _BY_OBJECTIVE = " One for all objectives, or as KNOB.OBJECTIVE=VALUE for each."
-_NO_PROPERTY = ("advantage", "objective", "takes", "paper", "credit")
+_NO_PROPERTY = ("advantage", "objective", "share", "takes", "paper", "credit", "also")
 
 
 class Subject(NamedTuple):
@@ -44,19 +45,43 @@ def find(name: str) -> Subject:
     Args:
         name: a key of a catalogue.
     """
-    if name in of_losses.CATALOGUE:
-        loss, entry = losses.BY_NAME[name], of_losses.CATALOGUE[name]
-        use = _setting("loss.name", name, "loss.options", losses.knobs_of(loss))
-        return Subject(loss, entry, entry.objective, of_losses.LETTERS, losses.knobs_of(loss), use)
-    if name in of_advantages.BESIDE:
-        function, row = getattr(aggregators, name), of_advantages.BESIDE[name]
-        knobs = aggregators.knobs_of(function)
-        use = f"from dvaojax.aggregators import {name}"
-    else:
-        function, row = aggregators.METHODS[name], of_advantages.CATALOGUE[name]
-        knobs = aggregators.knobs_of(function)
-        use = _setting("aggregator", name, "aggregator_options", knobs)
+    kinds = (
+        (of_advantages.CATALOGUE, _aggregator),
+        (of_advantages.BESIDE, _beside),
+        (of_losses.CATALOGUE, _loss),
+        (of_shares.CATALOGUE, _rule),
+    )
+    return next(subject for catalogue, subject in kinds if name in catalogue)(name)
+
+
+def _aggregator(name: str) -> Subject:
+    method, row = aggregators.METHODS[name], of_advantages.CATALOGUE[name]
+    knobs = aggregators.knobs_of(method)
+    use = _setting("aggregator", name, "aggregator_options", knobs)
+    return Subject(method, row, row.advantage, of_advantages.LETTERS, knobs, use)
+
+
+def _beside(name: str) -> Subject:
+    function, row = getattr(aggregators, name), of_advantages.BESIDE[name]
+    use = f"from dvaojax.aggregators import {name}"
+    knobs = aggregators.knobs_of(function)
     return Subject(function, row, row.advantage, of_advantages.LETTERS, knobs, use)
+
+
+def _loss(name: str) -> Subject:
+    loss, row = losses.BY_NAME[name], of_losses.CATALOGUE[name]
+    knobs = losses.knobs_of(loss)
+    use = _setting("loss.name", name, "loss.options", knobs)
+    return Subject(loss, row, row.objective, of_losses.LETTERS, knobs, use)
+
+
+def _rule(name: str) -> Subject:
+    rule, row = getattr(allocation, name), of_shares.CATALOGUE[name]
+    knobs = allocation.knobs_of(rule)
+    use = f"from dvaojax.allocation import {name}"
+    if name in allocation.BY_NAME:
+        use = _setting("allocation.name", name, "allocation.options", knobs)
+    return Subject(rule, row, row.share, of_shares.LETTERS, knobs, use)
 
 
 def _setting(key: str, name: str, options: str, knobs: Mapping[str, Any]) -> str:
@@ -132,7 +157,7 @@ def _properties(row: Row) -> dict[str, str]:
 
 def _cited(row: Row) -> Iterator[str]:
     yield credited(row)
-    if row.paper is not None:
-        yield row.paper.link
-        yield ""
-        yield from bibtex(row.paper).splitlines()
+    for paper in (row.paper, getattr(row, "also", None)):
+        if paper is not None:
+            yield ""
+            yield from bibtex(paper).splitlines()

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from dvaojax import aggregators, losses
 from dvaojax.aggregators.base import needs_key
-from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE, Method
+from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE, OTHER_NAMES, Method
+from dvaojax.allocation import catalogue as of_shares
 from dvaojax.cli import docstrings, method_page
 from dvaojax.errors import UserError, nearest
 from dvaojax.losses import catalogue as of_losses
@@ -37,20 +38,23 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(_of_functions())
     console.print(_of_losses())
     _explain(console, docstrings.explain(of_losses.Entry).entries, _HEADINGS_OF_LOSSES)
+    console.print(_of_shares())
+    _explain(console, docstrings.explain(of_shares.Entry).entries, _HEADINGS_OF_SHARES)
     console.print("dvaojax methods NAME: its equation, what it is confused with, knobs, BibTeX")
     return 0
 
 
 def _known(name: str) -> str:
-    """The name, if it is that of a method.
+    """The name here of the method that is called `name` here or in a paper.
 
     Raises:
-        UserError: it is not; the line names the nearest that is.
+        UserError: there is none; the line names the nearest that is.
     """
-    names = (*CATALOGUE, *BESIDE, *of_losses.CATALOGUE)
-    if name in names:
-        return name
+    names = (*CATALOGUE, *BESIDE, *of_losses.CATALOGUE, *of_shares.CATALOGUE)
     written = name.lower().replace("+", "_plus").replace("-", "_").replace(".", "_")
+    written = (OTHER_NAMES | of_losses.OTHER_NAMES).get(written, written)
+    if written in names:
+        return written
     begun = [known for known in names if known.startswith(written)]
     raise UserError(f"unknown method {name!r}; did you mean {nearest(written, begun or names)!r}?")
 
@@ -110,6 +114,17 @@ def _of_losses() -> Table:
         mean = means[losses.reduction_of(losses.BY_NAME[name])]
         cells = (row.unit, row.bound, row.beyond, row.scales, row.leaves, mean)
         table.add_row(f"  {name}", *map(method_page.shown, cells), method_page.credited(row))
+    return table
+
+
+_HEADINGS_OF_SHARES = ("looks_at", "most", "paper")
+
+
+def _of_shares() -> Table:
+    """What is known of problems to their completions."""
+    table = _table("completions of each problem", _HEADINGS_OF_SHARES)
+    for name, row in of_shares.CATALOGUE.items():
+        table.add_row(f"  {name}", row.looks_at, row.most, method_page.credited(row))
     return table
 
 

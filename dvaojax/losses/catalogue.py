@@ -50,6 +50,9 @@ class Entry(NamedTuple):
 
 _RECONSTRUCTED = "{}, a reconstruction"
 
+# What the papers call by another name.
+OTHER_NAMES = {"ppo": "clipped_surrogate"}
+
 CATALOGUE: dict[str, Entry] = {
     "clipped_surrogate": Entry(
         "`min A` of `ρ_t`; for A < 0 no more than `dual_clip` · A", papers.PPO

@@ -34,7 +34,9 @@ _GROUPS = (
     _Group(
         "objectives",
         "Objectives over the steps",
-        "Mean reward of the completions of each training step, as the reward function returns it.",
+        "Mean reward of the completions of each training step, as the reward function returns it. "
+        "Here and below the thin line is every step, the bold one a moving average over about a "
+        "tenth of the run's own steps.",
         (
             ("reward/*", "mean reward"),
             ("best/*", "best of the answers"),

@@ -66,13 +66,16 @@ def progress(values: np.ndarray, weights: np.ndarray, ends: Ends) -> np.ndarray:
 
 
 def hypervolumes(values: np.ndarray, ends: Ends) -> np.ndarray:
-    """`[S]` the hypervolume of a seed's runs, over that of the best completions.
+    """`[S]` the hypervolume of a seed's runs, over the mean of that of the best completions.
 
-    The weightings' policies are the points, and what counts is above `REFERENCE`. It may exceed 1:
-    a policy between two completions can lie beyond what they cover.
+    The weightings' policies are the points, and what counts is above `REFERENCE`. The mean over
+    seeds may exceed 1: a policy between two completions can lie beyond what they cover.
     """
-    pairs = zip(values, ends.best, strict=True)
-    return np.array([hypervolume(v, REFERENCE) / hypervolume(b, REFERENCE) for v, b in pairs])
+    reached, possible = (
+        np.array([hypervolume(points, REFERENCE) for points in sets])
+        for sets in (values, ends.best)
+    )
+    return reached / possible.mean()
 
 
 def resampling(num_seeds: int) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""The experiment as two pictures of small multiples, a panel a variant."""
+"""The experiment as pictures of small multiples, a panel a variant."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +22,52 @@ SHOWN = (
     "augmented_tchebycheff",
 )
 _MARKS: dict[str, dict[str, Any]] = {
-    "common": {"markerfacecolor": "#D55E00", "color": "#D55E00", "marker": "o"},
-    "equal": {"markerfacecolor": "white", "color": "#0072B2", "marker": "o"},
-    "own": {"markerfacecolor": "#000000", "color": "#000000", "marker": "|"},
+    "common": {"markerfacecolor": "#D55E00", "color": "#D55E00"},
+    "equal": {"markerfacecolor": "white", "color": "#0072B2"},
+    "own": {"markerfacecolor": "#000000", "color": "#000000"},
 }
 _SAID = {
     "common": "advantages as they are, one rate for all",
-    "equal": "each step's advantages at mean square 1",
-    "own": "as they are, at the rate that serves the method best",
+    "equal": "each step's advantages at mean square 1, one rate for all",
+    "own": "advantages as they are, at the rate that serves the method best",
 }
 
 
 def draw(report: Report, directory: Path) -> None:
-    """Writes `bandit_methods.png` and `bandit_fronts.png`."""
-    for name, figure in (("methods", methods(report)), ("fronts", fronts(report))):
-        figure.savefig(directory / f"bandit_{name}.png", dpi=90, metadata={"Software": None})
+    """Writes `bandit_common_equal.png`, `bandit_own.png` and `bandit_fronts.png`."""
+    figures = {
+        "common_equal": methods(report, ["common", "equal"]),
+        "own": methods(report, ["own"]),
+        "fronts": fronts(report),
+    }
+    for name, figure in figures.items():
+        figure.savefig(directory / f"bandit_{name}.png", dpi=80, metadata={"Software": None})
 
 
-def methods(report: Report) -> Figure:
-    """How far every method came, with intervals; sorted by how far at equal length."""
+def methods(report: Report, steps: Sequence[str]) -> Figure:
+    """How far every method came, with intervals; sorted by the mean over the variants."""
     rows = {(row["method"], row["variant"], row["step"]): row for row in report["cells"]}
-    names = {row["method"] for row in report["cells"]}
+    names, situations = {row["method"] for row in report["cells"]}, list(report["variants"])
     reached = {
-        name: np.mean([r["progress"][0] for k, r in rows.items() if k[::2] == (name, "equal")])
+        name: np.mean([rows[name, situation, steps[-1]]["progress"][0] for situation in situations])
         for name in names
     }
     order = sorted(names, key=lambda name: reached[name])
-    situations = list(report["variants"])
-    figure = Figure(figsize=(15, 1.5 + 0.22 * len(order)), layout="constrained")
+    figure = Figure(figsize=(15, 1.6 + 0.2 * len(order)), layout="constrained")
     panels = figure.subplots(1, len(situations), sharey=True, squeeze=False)[0]
     for ax, situation in zip(panels, situations, strict=True):
-        for step, mark in _MARKS.items():
-            shown = [(y, rows.get((name, situation, step))) for y, name in enumerate(order)]
-            kept = [(y, row["progress"]) for y, row in shown if row is not None]
-            places = [y for y, _ in kept]
-            mean, low, high = np.array([interval for _, interval in kept]).T
+        for step in steps:
+            intervals = [rows[name, situation, step]["progress"] for name in order]
+            mean, low, high = 100 * np.array(intervals).T
             ends = [mean - low, high - mean]
-            ax.errorbar(mean, places, xerr=ends, linestyle="none", markersize=5, **mark)
+            style = {"linestyle": "none", "marker": "o", "markersize": 4} | _MARKS[step]
+            ax.errorbar(mean, range(len(order)), xerr=ends, label=f"{step}: {_SAID[step]}", **style)
         ax.set(title=situation, yticks=range(len(order)), yticklabels=order)
+        ax.margins(y=0.02)
         drawing.quieten(ax)
-    handles = [panels[0].plot([], [], linestyle="none", **mark)[0] for mark in _MARKS.values()]
-    figure.supxlabel("share of the way from the untrained policy to the best completion", size=10)
-    drawing.legend_below(figure, handles, [f"{step}: {_SAID[step]}" for step in _MARKS])
+    what = "Percent of the way from the untrained policy to the best completion"
+    figure.suptitle(f"{what}, with 95 % intervals over seeds", size=11)
+    drawing.legend_below(figure, *panels[0].get_legend_handles_labels())
     return figure
 
 
@@ -80,13 +85,11 @@ def fronts(report: Report) -> Figure:
         for place, name in enumerate(SHOWN):
             for row in cells:
                 if (row["method"], row["variant"], row["step"]) == (name, situation, "own"):
-                    values = np.array(row["values"])[..., 0]
+                    values = np.array(row["values"])
                     style = drawing.line_style(place) | {"linewidth": 1.2, "marker": "."}
                     (lines[name],) = ax.plot(*_plane(values), **style)
-        ax.set(title=situation)
+        ax.set(title=situation, xlabel="accuracy", ylabel="mean of brevity and format")
         drawing.quieten(ax)
-    figure.supxlabel("accuracy", size=10)
-    figure.supylabel("mean of brevity and format", size=10)
     drawing.legend_below(figure, list(lines.values()), list(lines))
     return figure
 

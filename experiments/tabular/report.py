@@ -41,8 +41,9 @@ def summarise(cells: Cells, settings: Settings, *, command: str) -> Report:
 
     Returns:
         What `write` writes: of each cell the intervals `[mean, low, high]` of progress and
-        hypervolume, of their differences from `AGAINST` at the same step, and of the objectives
-        `[W, K]`; the mean square of its advantages, and the alignment of its first step.
+        hypervolume, and of their differences from `AGAINST` at the same step; the objectives
+        `[W, K]` with the distance to the further end of their intervals; the mean square of the
+        advantages, and the alignment of the first step.
     """
     drawn = measures.resampling(settings.num_seeds)
     situations, rows = {}, []
@@ -90,11 +91,13 @@ def _row(
         if against is not None and method != AGAINST:
             gained = values - getattr(against, measure)
             row[f"{measure}_beyond_{AGAINST}"] = _rounded(measures.intervals(gained, drawn), 4)
+    mean, low, high = np.moveaxis(measures.intervals(cell.values, drawn), -1, 0)
     return {
         **row,
         "mean_square": float(f"{cell.mean_square.mean():.3g}"),
         "alignment": round(float(cell.alignment.mean()), 3),
-        "values": _rounded(measures.intervals(cell.values, drawn), 3),
+        "values": _rounded(mean, 3),
+        "values_within": _rounded(np.maximum(mean - low, high - mean), 3),
     }
 
 
@@ -118,8 +121,9 @@ def write(report: Report, directory: Path) -> None:
     """`bandit.json`, a cell a line, and `bandit.md`, the same for people."""
     head = {key: value for key, value in report.items() if key != "cells"}
     lines = [json.dumps(row, separators=(",", ":")) for row in report["cells"]]
-    text = json.dumps(head, indent=1)[:-2] + ',\n "cells": [\n' + ",\n".join(lines) + "\n ]\n}\n"
-    for name, content in {"bandit.json": text, "bandit.md": tables(report)}.items():
+    entries = [f'"{key}": {json.dumps(value)}' for key, value in head.items()]
+    text = ",\n".join([*entries, '"cells": [\n' + ",\n".join(lines) + "\n]"])
+    for name, content in {"bandit.json": f"{{\n{text}\n}}\n", "bandit.md": tables(report)}.items():
         temporary = files.partial(directory / name)
         temporary.write_text(content)
         temporary.replace(directory / name)
@@ -127,8 +131,6 @@ def write(report: Report, directory: Path) -> None:
 
 def tables(report: Report) -> str:
     """The measures as tables of methods and variants, in Markdown."""
-    situations = list(report["variants"])
-    rows = {(row["method"], row["variant"], row["step"]): row for row in report["cells"]}
     methods = sorted({row["method"] for row in report["cells"]})
     text = (
         f"Written by `{report['command']}` at {report['commit']}: "
@@ -139,19 +141,17 @@ def tables(report: Report) -> str:
         ("progress", "Percent of the way from the untrained policy to the best completion"),
         ("hypervolume", "Percent of the hypervolume of the best completions"),
     ):
-        width = max(np.subtract(row[measure][2], row[measure][1]) for row in report["cells"])
+        width = max(row[measure][2] - row[measure][1] for row in report["cells"])
         text += (
             f"\n## {measure.capitalize()}\n\n{explained}; the widest of the 95 % intervals is "
             f"± {50 * width:.1f}. A star: the interval of the difference from `{AGAINST}`, "
-            "seed by seed, lies above 0; a circle: below.\n\n"
+            "seed by seed, lies above 0; a circle: below. With so many comparisons, a few are "
+            "chance.\n\n"
         )
-        entries = [
-            [" / ".join(_entry(rows.get((m, v, s)), measure) for s in STEPS) for v in situations]
-            for m in methods
-        ]
-        text += table(["method", *situations], methods, entries)
+        text += measured(report, measure, methods)
     text += "\n## Advantages\n\nTheir mean square over a run at the step common, and the cosine of "
     text += "the first step with the exact gradient of the weighted sum.\n\n"
+    rows, situations = _by_cell(report), list(report["variants"])
     entries = [
         [
             f"{row['mean_square']:.2g}, {row['alignment']:.2f}" if row else "-"
@@ -159,7 +159,21 @@ def tables(report: Report) -> str:
         ]
         for m in methods
     ]
-    return text + table(["method", *situations], methods, entries)
+    return text + _table(["method", *situations], methods, entries)
+
+
+def measured(report: Report, measure: str, methods: Sequence[str]) -> str:
+    """One measure of these methods in all variants, "common / equal / own", in Markdown."""
+    rows, situations = _by_cell(report), list(report["variants"])
+    entries = [
+        [" / ".join(_entry(rows.get((m, v, s)), measure) for s in STEPS) for v in situations]
+        for m in methods
+    ]
+    return _table(["method", *situations], methods, entries)
+
+
+def _by_cell(report: Report) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {(row["method"], row["variant"], row["step"]): row for row in report["cells"]}
 
 
 def _entry(row: Mapping[str, Any] | None, measure: str) -> str:
@@ -170,7 +184,7 @@ def _entry(row: Mapping[str, Any] | None, measure: str) -> str:
     return f"{100 * row[measure][0]:.1f}{sign}".replace("*", "\\*")
 
 
-def table(heads: Sequence[str], names: Sequence[str], entries: Sequence[Sequence[str]]) -> str:
+def _table(heads: Sequence[str], names: Sequence[str], entries: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, with names in its first column."""
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, row in zip(names, entries, strict=True):

@@ -1,14 +1,30 @@
 """What the tests of the aggregators share, so that little is compiled more than once.
 
-Jitted, all aggregators are one function, compiled once for each shape. Eagerly, JAX compiles each
-operation once for each shape: tests that need many variants use it, all on the shape `[2, 5, 3]`.
+Jitted, the aggregators are two functions, compiled once for each shape: those that the package
+began with, and their relatives, which sit most of the exam in the slow tests. Eagerly, JAX compiles
+each operation once for each shape: tests that need many variants use it, all on `[2, 5, 3]`.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from slowness import slow_but
 
 from dvaojax.aggregators import BY_NAME, needs_lengths
+from dvaojax.aggregators.statements import FIRST
+
+FAMILIES = {
+    "first": tuple(FIRST),
+    "relatives": tuple(name for name in BY_NAME if name not in FIRST),
+}
+FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in names}
+
+
+def examined(*names, without=()):
+    """The names, or all, as parameters of a test; those of relatives as slow tests."""
+    return slow_but(FIRST, [name for name in names or BY_NAME if name not in without])
 
 
 def lengths_for(rewards):
@@ -23,14 +39,13 @@ def call(function, rewards, weights, **kwargs):
     return function(rewards, weights, *lengths, **kwargs)
 
 
-@jax.jit
-def every(rewards, weights, mask):
-    """Advantages by name."""
-    return {name: call(function, rewards, weights, mask=mask) for name, function in BY_NAME.items()}
+@functools.partial(jax.jit, static_argnums=0)
+def every(family, rewards, weights, mask):
+    """Advantages by name, of one family."""
+    return {name: call(BY_NAME[name], rewards, weights, mask=mask) for name in FAMILIES[family]}
 
 
 def apply(name, rewards, weights, *, mask=None):
     """The advantages of one of them, jitted."""
-    return every(rewards, weights, np.ones(jnp.shape(rewards), bool) if mask is None else mask)[
-        name
-    ]
+    mask = np.ones(jnp.shape(rewards), bool) if mask is None else mask
+    return every(FAMILY_OF[name], rewards, weights, mask)[name]

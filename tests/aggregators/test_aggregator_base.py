@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from every_aggregator import examined
 
 from dvaojax import aggregators
 from dvaojax.aggregators import (
@@ -23,7 +24,7 @@ REWARDS = jax.random.normal(jax.random.key(0), (2, 5, 3))
 LENGTHS = jnp.arange(1, 11).reshape(2, 5)
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", examined())
 def test_an_aggregator_is_its_function(name):
     aggregator = make(name, WEIGHTS)
     state = aggregator.init(3)

@@ -1,5 +1,6 @@
 """The exam that every aggregator sits. A new one joins `BY_NAME`; nothing changes here."""
 
+import functools
 import subprocess
 import sys
 
@@ -8,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import apply, call, every
+from every_aggregator import FAMILIES, apply, call, every, examined
 from jax.sharding import NamedSharding, PartitionSpec
+from slowness import slow_but
 
 from dvaojax import aggregators
 from dvaojax.aggregators import BY_NAME
@@ -19,7 +21,7 @@ WEIGHTS = jnp.array([0.5, 0.3, 0.2])
 LENGTHS = jnp.arange(1, 1 + B * G).reshape(B, G)
 
 
-@pytest.fixture(params=list(BY_NAME))
+@pytest.fixture(params=examined())
 def name(request):
     return request.param
 
@@ -112,11 +114,13 @@ def test_ddof_is_zero_or_one(rewards):
                 function(rewards, WEIGHTS, *lengths, ddof=2)
 
 
-def test_maps_like_a_loop(rewards):
+@pytest.mark.parametrize("family", slow_but(["first"], FAMILIES))
+def test_maps_like_a_loop(family, rewards):
     batches = rewards.reshape(4, 2, G, K)
     mask = np.ones((2, G, K), bool)
-    mapped = jax.jit(jax.vmap(every, (0, None, None)))(batches, WEIGHTS, mask)
-    looped = [every(batch, WEIGHTS, mask) for batch in batches]
+    of_family = functools.partial(every, family)
+    mapped = jax.jit(jax.vmap(of_family, (0, None, None)))(batches, WEIGHTS, mask)
+    looped = [of_family(batch, WEIGHTS, mask) for batch in batches]
     chex.assert_trees_all_close(mapped, jax.tree.map(lambda *x: jnp.stack(x), *looped), atol=1e-6)
 
 
@@ -133,10 +137,10 @@ def test_sharding_over_groups_changes_nothing(name, rewards):
 
 def test_compiles_once(rewards):
     mask = np.ones(SHAPE, bool)
-    every(rewards, WEIGHTS, mask)
+    every("first", rewards, WEIGHTS, mask)
     compiled = every._cache_size()
     for i in range(3):
-        every(rewards * i, WEIGHTS + i, mask)
+        every("first", rewards * i, WEIGHTS + i, mask)
     assert every._cache_size() == compiled
 
 

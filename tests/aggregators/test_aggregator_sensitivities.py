@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import every
+from every_aggregator import FAMILIES, every
+from slowness import slow_but
 
 from dvaojax.aggregators import advantage_combination, dvao, invariants, reward_combination
 
@@ -88,14 +89,15 @@ def test_a_wrong_sensitivity_is_caught(rewards, weights):
         )
 
 
-def test_every_gradient_equals_finite_differences(rewards, weights):
+@pytest.mark.parametrize("family", slow_but(["first"], FAMILIES))
+def test_every_gradient_equals_finite_differences(family, rewards, weights):
     mask = np.ones((B, G, K), bool)
     mask[0, 1, 2] = mask[1, 0, :] = False
     probe = jnp.asarray(np.random.default_rng(1).normal(size=(B, G)))
 
     @jax.jit
     def scalars(r):
-        return {name: jnp.sum(probe * a) for name, a in every(r, weights, mask).items()}
+        return {name: jnp.sum(probe * a) for name, a in every(family, r, weights, mask).items()}
 
     gradients = jax.jit(jax.jacrev(scalars))(rewards)
     step = 1e-6
@@ -111,14 +113,15 @@ def test_every_gradient_equals_finite_differences(rewards, weights):
         assert np.all(np.asarray(gradient)[~mask] == 0), name
 
 
-def test_gradients_are_finite_where_nothing_can_be_learned(weights):
+@pytest.mark.parametrize("family", slow_but(["first"], FAMILIES))
+def test_gradients_are_finite_where_nothing_can_be_learned(family, weights):
     rewards = np.full((3, 4, K), 0.1)
     rewards[1, :, 0] = np.nan  # masked
     rewards[2, :, 0] = [0, 1, 0, 1]
     mask = np.isfinite(rewards)
 
     def sum_of_all(r, w):
-        return sum(jnp.sum(a**2) for a in every(r, w, mask).values())
+        return sum(jnp.sum(a**2) for a in every(family, r, w, mask).values())
 
     for gradient in jax.jit(jax.grad(sum_of_all, (0, 1)))(jnp.asarray(rewards), weights):
         assert np.all(np.isfinite(gradient))

@@ -43,7 +43,7 @@ IN_UNITS_OF_REWARDS = {
     "augmented_tchebycheff": ["ideal"],
     "sc_ppo": ["target"],
 }
-QUICK = ("grpo", "dvao", "gdpo", "rvpo", "gd2po_snr", "lagrangian", "sa_mrpo", "hvpo")
+QUICK = ("grpo", "dvao", "gdpo", "rvpo", "gd2po_snr", "lagrangian", "sa_mrpo")
 
 
 def compiled(name, **knobs):
@@ -52,11 +52,15 @@ def compiled(name, **knobs):
     def apply(rewards):
         lengths = lengths_for(rewards)
         aggregator = aggregators.make(name, WEIGHTS, **(KNOBS.get(name, {}) | knobs))
-        state = aggregator.init(K)
-        for step in range(3 if name in aggregators.STATEFUL else 1):
-            key = jax.random.key(step)
+
+        def step(state, key):
             advantages, state = aggregator.update(rewards, None, state, key, lengths=lengths)
-        return advantages
+            return state, advantages
+
+        state, key = aggregator.init(K), jax.random.key(0)
+        if name not in aggregators.STATEFUL:
+            return step(state, key)[1]
+        return jax.lax.scan(step, state, jax.random.split(key, 3))[1][-1]
 
     function = jax.jit(apply)
     return lambda rewards: np.asarray(function(np.asarray(rewards, np.float32)), np.float64)

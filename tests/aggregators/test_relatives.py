@@ -53,6 +53,7 @@ def batch_of(rewards, weights=WEIGHTS):
     return group.open_batch(jnp.asarray(rewards), jnp.asarray(weights), None)
 
 
+@pytest.mark.slow
 def test_every_statement_about_one_batch_holds_of_every_relative():
     """1e-5 in float32, the defaults of each; `test_aggregator_invariants` goes further."""
     rng = np.random.default_rng(1)

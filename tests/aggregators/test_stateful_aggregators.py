@@ -259,6 +259,7 @@ def test_64_hypervolume_credit():
     assert np.all(hypervolume_credit(gains, jnp.zeros(K)) == 0)
 
 
+@pytest.mark.slow
 def test_69_the_covariance_that_ctwa_watches_is_what_an_update_does_to_a_reward():
     """Tilting a group's distribution by exp(eta A) changes E[r_k] by eta Cov(r_k, A)."""
     with jax.enable_x64(True):

@@ -277,8 +277,8 @@ def test_uniform_looks_at_nothing():
 
 RULES = {
     **{
-        name: make(name, [f"{knob}={value}" for knob, value in knobs_of(name).items()])
-        for name in allocation.BY_NAME
+        name: make(name, [f"{knob}={value}" for knob, value in knobs_of(rule).items()])
+        for name, rule in allocation.BY_NAME.items()
     },
     "gvm": gvm,
 }

@@ -63,6 +63,7 @@ def rows(runs, name=files.METRICS):
     return files.read_json_lines(runs / "rated" / name)
 
 
+@pytest.mark.slow
 def test_a_run_survives_its_judge_masks_what_was_not_scored_and_says_how_many(tmp_path, capsys):
     with JudgeServer(moody) as server:
         experiment = tmp_path / "experiment.py"

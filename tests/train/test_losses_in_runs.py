@@ -13,9 +13,9 @@ from dvaojax.train import train
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """What the runs have in common, which is all but the update, is compiled once."""
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
+def quick(tmp_path_factory):
+    """One device; what the runs have in common, which is all but the update, is compiled once."""
+    with compiled_once(tmp_path_factory.mktemp("compiled")), miniature.quick_programs():
         yield
 
 
@@ -30,7 +30,7 @@ def run(tmp_path, **loss):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(losses.BY_NAME))
-def test_a_run_with_every_loss(name, cache, tmp_path):
+def test_a_run_with_every_loss(name, quick, tmp_path):
     rows = run(tmp_path, name=name)
     assert len(rows) == 3
     for row in rows:
@@ -41,8 +41,9 @@ def test_a_run_with_every_loss(name, cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_ahead_whose_tokens_are_weighted(cache, tmp_path):
-    rows = run(tmp_path, importance_cap=1.01)
+def test_a_run_ahead_whose_tokens_are_weighted(tmp_path):
+    with miniature.make_mesh_of(1):  # the whole policy, which sampler and trainer share
+        rows = run(tmp_path, importance_cap=1.01)
     # The first completions were sampled by the policy that learns from them, later ones before it.
     assert rows[0]["importance_weight"] == pytest.approx(1.0, abs=1e-4)
     assert any(row["importance_truncated"] > 0 for row in rows[1:])

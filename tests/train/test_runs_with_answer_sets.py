@@ -53,6 +53,7 @@ def finished(tmp_path_factory):
         return runs, train(CONFIG, runs)
 
 
+@pytest.mark.slow
 def test_every_step_reports_the_best_answers_and_how_they_differ(finished):
     for row in rows(finished[0]):
         assert row.keys() >= {"best/accuracy", "best/brevity", "answers", "diversity"}
@@ -60,6 +61,7 @@ def test_every_step_reports_the_best_answers_and_how_they_differ(finished):
         assert row["best/brevity"] >= row["reward/brevity/1"]
 
 
+@pytest.mark.slow
 def test_the_summary_has_best_at_k_and_diversity_before_and_after(finished):
     for when in ("before", "after"):
         found = finished[1][when]
