@@ -202,7 +202,7 @@ def get_sweep() -> Sweep:
         situations=SITUATIONS,
         methods=METHODS,
         trade_offs={str(accuracy): weights(accuracy) for accuracy in (0.1, 0.3, 0.5, 0.7, 0.9)},
-        seeds=range(10),
+        seeds=range(5),
         against="dvao",
         only=ONLY,
         expected=EXPECTED,

@@ -1,6 +1,6 @@
 """A picture of each situation: the methods' fronts, and their hypervolumes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from dvaojax.evaluation import drawing
 from dvaojax.sweep.grid import Place, Sweep
 from dvaojax.sweep.record import Row
-from dvaojax.sweep.statistics import Findings, Front, fronts
+from dvaojax.sweep.statistics import Finding, Findings, Front, fronts
 
 
 def draw(sweep: Sweep, rows: Mapping[Place, Row], found: Findings, out: Path) -> list[Path]:
@@ -32,23 +32,23 @@ def draw(sweep: Sweep, rows: Mapping[Place, Row], found: Findings, out: Path) ->
                 sweep,
                 situation,
                 {name: measured[situation, name] for name in methods},
-                found,
-            ).savefig(path, dpi=120)
+                {name: found[situation, name] for name in methods},
+            ).savefig(path, dpi=100)
             written.append(path)
     return written
 
 
 def of_situation(
-    sweep: Sweep, situation: str, measured: Mapping[str, Front], found: Findings
+    sweep: Sweep, situation: str, measured: Mapping[str, Front], found: Mapping[str, Finding]
 ) -> Figure:
-    """The first objective against each of the others, and hypervolumes beside them.
+    """The first objective against each of the others, and differences of volume beside them.
 
     A line joins the means over seeds along the trade-offs; a method keeps its colour in every
     picture of the sweep.
     """
     first, *others = sweep.objectives
     figure = Figure(figsize=(4.4 * (len(others) + 1), 4.6), layout="constrained")
-    *planes, volumes = np.ravel(figure.subplots(1, len(others) + 1))
+    *planes, gains = np.ravel(figure.subplots(1, len(others) + 1))
     styles = {name: drawing.line_style(i) for i, name in enumerate(sweep.methods)}
     for k, (ax, other) in enumerate(zip(planes, others, strict=True), start=1):
         for name, front in measured.items():
@@ -56,22 +56,22 @@ def of_situation(
             ax.plot(points[:, 0], points[:, k], marker="o", markersize=4.0, **styles[name])
         ax.set(xlabel=f"{first} (mean reward)", ylabel=f"{other} (mean reward)")
         drawing.quieten(ax)
-    _draw_volumes(volumes, situation, list(measured), found, styles)
+    _draw_gains(gains, sweep, found, styles)
     figure.suptitle(f"{sweep.name}: {situation}")
     lines = [Line2D([], [], **styles[name]) for name in measured]
     drawing.legend_below(figure, lines, list(measured))
     return figure
 
 
-def _draw_volumes(
-    ax: Axes, situation: str, methods: Sequence[str], found: Findings, styles: Mapping
-) -> None:
-    """A point with its interval a method, the first on top."""
-    for row, name in enumerate(methods):
-        mean, low, high = found[situation, name].volume
+def _draw_gains(ax: Axes, sweep: Sweep, found: Mapping[str, Finding], styles: Mapping) -> None:
+    """A point with its interval a method, the first on top; the volume itself beside its name."""
+    ax.axvline(0.0, color=drawing.GREY, linewidth=1.0)
+    for row, (name, finding) in enumerate(found.items()):
+        mean, low, high = finding.gain or (0.0, 0.0, 0.0)
         ax.errorbar(
             mean, -row, xerr=[[mean - low], [high - mean]], fmt="o", color=styles[name]["color"]
         )
-    ax.set(xlabel="hypervolume, with 95 % interval over seeds")
-    ax.set_yticks([-row for row in range(len(methods))], methods)
+    ax.set(xlabel=f"hypervolume over {sweep.against}")
+    names = [f"{name}  {finding.volume.mean:.3f}" for name, finding in found.items()]
+    ax.set_yticks([-row for row in range(len(names))], names)
     drawing.quieten(ax)
