@@ -25,6 +25,7 @@ FLOORS = {
     "rewards": 1,
     "sampling": 1,
     "sharding": 1,
+    "integrations": 2,
     "models": 2,
     "data": 2,
     "rollout": 3,
@@ -42,7 +43,6 @@ FLOORS = {
     "train": 6,
     "report": 6,
     "plan": 7,
-    "sweep": 7,
     "cli": 8,
     "__main__": 9,
 }
