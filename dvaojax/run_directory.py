@@ -92,7 +92,7 @@ def create(path: Path, config: Any) -> RunDirectory:
     """
     if path.exists() and not (path.is_dir() and _is_empty(path)):
         raise UserError(f"{path} exists: --resume continues it, --overwrite deletes it first")
-    description = {"config": config_to_json(config), "starts": [_describe_start()]}
+    description = {"config": config_to_json(config), "starts": [describe_start()]}
     path.mkdir(parents=True, exist_ok=True)
     return _furnish(path, description)
 
@@ -110,14 +110,14 @@ def resume(path: Path, config: Any, *, may_differ: Collection[str] = ()) -> RunD
     """
     recorded = _read_description(path)
     asked = config_to_json(config)
-    before, now = _flatten(recorded["config"]), _flatten(asked)
+    before, now = flatten(recorded["config"]), flatten(asked)
     for key in sorted(before.keys() | now.keys()):
         if key not in may_differ and before.get(key) != now.get(key):
             raise UserError(
                 f"{path} was started with {key}={before.get(key)!r}, not {now.get(key)!r}: "
                 "resume with the same settings, or give the run another name"
             )
-    return _furnish(path, {"config": asked, "starts": [*recorded["starts"], _describe_start()]})
+    return _furnish(path, {"config": asked, "starts": [*recorded["starts"], describe_start()]})
 
 
 def overwrite(path: Path, config: Any) -> RunDirectory:
@@ -201,7 +201,7 @@ def _furnish(path: Path, description: dict[str, Any]) -> RunDirectory:
     return RunDirectory(path)
 
 
-def _describe_start() -> dict[str, Any]:
+def describe_start() -> dict[str, Any]:
     """When, with what, on what and by which command this process started."""
     devices = jax.devices()
     return {
@@ -236,14 +236,14 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested objects as dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {
         key: leaf
         for name, item in value.items()
-        for key, leaf in _flatten(item, f"{prefix}.{name}" if prefix else name).items()
+        for key, leaf in flatten(item, f"{prefix}.{name}" if prefix else name).items()
     }
 
 

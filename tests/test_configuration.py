@@ -284,7 +284,7 @@ def test_what_may_differ_at_a_resume_are_settings_that_change_no_number():
     numbers = {"seed", "aggregator", "num_steps", "optimizer.learning_rate", "sampling.temperature"}
     assert not numbers & set(MAY_DIFFER)
     judged = Config(task=Rubrics(tokenizer=PretrainedTokenizer("owner/name")))
-    flat = run_directory._flatten(run_directory.config_to_json(judged))
+    flat = run_directory.flatten(run_directory.config_to_json(judged))
     assert set(MAY_DIFFER) <= set(flat)
 
 

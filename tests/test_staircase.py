@@ -43,6 +43,7 @@ FLOORS = {
     "train": 6,
     "report": 6,
     "plan": 7,
+    "sweep": 7,
     "cli": 8,
     "__main__": 9,
 }

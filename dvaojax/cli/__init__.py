@@ -1,5 +1,5 @@
-"""The doors: `dvaojax` with `train`, `evaluate`, `plot`, `report`, `export`, `plan`, `data` or
-`methods`.
+"""The doors: `dvaojax` with `train`, `evaluate`, `sweep`, `plot`, `report`, `export`, `plan`,
+`data` or `methods`.
 
 Exit codes: 0 done; 1 the run could not go on; 2 bad input, and nothing was written; 128 and the
 signal's number where a signal stopped it. Whatever is not 0 comes with one line on standard error.
@@ -17,6 +17,7 @@ from dvaojax.errors import UserError
 _DOORS = {
     "train": "dvaojax.cli.train",
     "evaluate": "dvaojax.cli.evaluate",
+    "sweep": "dvaojax.cli.sweep",
     "plot": "dvaojax.cli.plot",
     "report": "dvaojax.cli.report",
     "export": "dvaojax.cli.export",

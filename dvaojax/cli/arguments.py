@@ -19,6 +19,7 @@ _START = """\
 Start here:
   dvaojax train                         the embedded task, a few minutes on a laptop
   dvaojax evaluate runs/arithmetic      measure it once more, on held-out problems
+  dvaojax sweep experiments/shootout.py compare methods, situation by situation
   dvaojax plot runs/arithmetic          draw its pictures again
   dvaojax report runs/arithmetic        one page with everything it did
   dvaojax export runs/arithmetic out    write its weights as transformers reads them
@@ -61,6 +62,20 @@ Examples:
   dvaojax evaluate runs/arithmetic --best --set evaluation.sampling.temperature=0.6
   dvaojax evaluate runs/arithmetic --task arithmetic --set task.digits=4
   dvaojax evaluate runs/mine --experiment mine.py         a task of your own"""
+
+_SWEEP = """\
+Train and measure every cell of a grid, situations x methods x trade-offs x seeds, and
+compare the methods: hypervolumes and means with 95 % intervals over the seeds, a table
+and a picture of each situation. SWEEP.py is a Python file with a function get_sweep().
+
+Ctrl-C or SIGTERM finishes the cell. The same command goes on where it was stopped or
+killed, and reports once more where nothing is left to do."""
+
+_SWEEP_EXAMPLES = """\
+Examples:
+  dvaojax sweep experiments/shootout.py --processes 2
+  dvaojax sweep experiments/shootout.py --report       what there is so far
+  dvaojax sweep experiments/shootout.py --smoke        every code path"""
 
 _PLOT = """\
 Draw runs, finished or not: each objective over the steps, effective weights, agreement
@@ -157,6 +172,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for add in (
         _add_train,
         _add_evaluate,
+        _add_sweep,
         _add_plot,
         _add_report,
         _add_export,
@@ -264,6 +280,41 @@ def _add_evaluate(doors: "argparse._SubParsersAction[_Parser]") -> None:
     )
     _add_settings(parser, "replace settings of evaluation, mesh, rewards or task")
     _add_checkpoint(parser)
+
+
+def _add_sweep(doors: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_door(doors, "sweep", "compare methods over a grid", _SWEEP, _SWEEP_EXAMPLES)
+    parser.add_argument(
+        "sweep", type=Path, metavar="SWEEP.py", help="a Python file with a function get_sweep()"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_const",
+        dest="function",
+        const="get_smoke_sweep",
+        default="get_sweep",
+        help="the sweep in miniature: what its get_smoke_sweep() returns",
+    )
+    _add_settings(parser, "replace settings of what all cells have in common")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="the sweep's own directory (default: sweeps/NAME)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="share the grid out among so many processes, each with its part of the cores",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="measure nothing: tables and pictures of what there is",
+    )
+    parser.add_argument("--share", help=argparse.SUPPRESS)
 
 
 def _add_plot(doors: "argparse._SubParsersAction[_Parser]") -> None:

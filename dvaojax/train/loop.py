@@ -41,9 +41,10 @@ from dvaojax.train.clock import DeviceClock, Span
 from dvaojax.train.collect import Collector, Draw
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.journal import Journal, Step
-from dvaojax.train.session import MERIT, Progress, Session, Start, open_session
+from dvaojax.train.program import Program
+from dvaojax.train.session import MERIT, Progress, Session, Start, open_session, run_key
 from dvaojax.train.warm_up import warm_up
-from dvaojax.types import TaskWithAnswerSets, TaskWithNotes
+from dvaojax.types import Scorer, TaskWithAnswerSets, TaskWithNotes
 
 # Before the first step there is no reward to tell a good checkpoint by.
 _NO_MERIT = {MERIT: -math.inf}
@@ -75,7 +76,7 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
     ):
         for note in (_attention(session), *_task_notes(config)):
             session.display.print(note)
-        collector = _collector(session)
+        collector = make_collector(config, session.program, session.suite)
         progress = session.restore() if start == "resume" else None
         earlier = 0.0 if progress is None else progress.seconds
         progress = _begin(session, collector, started) if progress is None else progress
@@ -122,9 +123,8 @@ def _interrupted(session: Session, progress: Progress, number: int) -> Interrupt
     )
 
 
-def _collector(session: Session) -> Collector:
-    """Samples and scores the groups of any step of the run."""
-    config, program = session.config, session.program
+def make_collector(config: Config, program: Program, suite: Scorer) -> Collector:
+    """Samples and scores the groups of any step of a run."""
     batches = Batches(
         config.task,
         training_stream(config.task, seed=config.seed),
@@ -137,11 +137,11 @@ def _collector(session: Session) -> Collector:
     return Collector(
         batches=batches,
         tokenizer=config.task.tokenizer,
-        suite=session.suite,
+        suite=suite,
         sampler=program.sample,
         allocation=make_allocation(config),
         refills=config.allocation.refills,
-        key=session.key(2),
+        key=run_key(config, 2),
     )
 
 

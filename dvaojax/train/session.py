@@ -110,7 +110,7 @@ class Session:
 
     def key(self, purpose: int) -> Array:
         """The run's random key for one purpose, to be consumed there."""
-        return _key(self.config, purpose)
+        return run_key(self.config, purpose)
 
     def begin(self) -> Params:
         """The policy before anything was learnt: published weights, or random ones."""
@@ -284,5 +284,6 @@ def _metrics(config: Config, directory: RunDirectory) -> Metrics:
     return Metrics(sinks)
 
 
-def _key(config: Config, purpose: int) -> Array:
+def run_key(config: Config, purpose: int) -> Array:
+    """A run's random key for one purpose: 0 its parameters, 1 its steps, 2 its completions."""
     return jax.random.fold_in(jax.random.key(config.seed), purpose)

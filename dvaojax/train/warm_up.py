@@ -27,7 +27,7 @@ def warm_up(config: Config, program: Program, params: Params, display: Display) 
     if settings.num_steps == 0:
         return params
     learner = program.begin_warm_start(params)
-    for step, (prompts, texts) in enumerate(_demonstrations(config)):
+    for step, (prompts, texts) in enumerate(demonstrations(config)):
         batch = Demonstrations(*hosts.place(_encode(config, prompts, texts), program.by_group))
         learner, metrics = program.warm_start(learner, batch)
         if step % 50 == 0 or step == settings.num_steps - 1:
@@ -48,11 +48,11 @@ def check_demonstrations(config: Config) -> None:
     Raises:
         UserError: a demonstration or its prompt is longer than its limit.
     """
-    for prompts, texts in _demonstrations(config):
+    for prompts, texts in demonstrations(config):
         _encode(config, prompts, texts)
 
 
-def _demonstrations(config: Config) -> Iterator[tuple[list[Prompt], list[str]]]:
+def demonstrations(config: Config) -> Iterator[tuple[list[Prompt], list[str]]]:
     """The batches of the warm start, the same at every call."""
     settings, task = config.warm_start, config.task
     if settings.num_steps == 0:

@@ -18,6 +18,7 @@ from dvaojax.tasks.rubrics import Rubrics
 PLACE = Path(__file__).parents[2] / "experiments"
 SCRIPTS = {"bandit.py"}  # run by themselves, and tested beside this file
 FILES = sorted({path.name for path in PLACE.glob("*.py")} - SCRIPTS)
+EMBEDDED = {"arithmetic.py", "shootout.py", "vpo_arithmetic.py"}  # on the embedded task
 # What stands beside the checkout of the sets that an experiment names.
 ROWS = {
     "dvao_mathematics_4b.py": ["task.test=math500,aime25,olympiadbench,amc23"],
@@ -60,7 +61,7 @@ def test_its_weights_are_those_of_its_objectives_and_its_pieces_divide(name):
         assert config.prompts_per_step % pieces == 0
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "arithmetic" not in name])
+@pytest.mark.parametrize("name", sorted(set(FILES) - EMBEDDED))
 def test_the_policy_is_the_one_it_names(name):
     config = overrides.load_experiment(PLACE / name)
     (preset,) = (key for key, model in PRESETS.items() if model == config.model)
@@ -167,4 +168,4 @@ def test_it_runs_in_miniature_from_a_checkpoint_on_real_rows(
 
 def test_every_experiment_has_a_miniature_run():
     """Those of the embedded task are commands of the README, which its own tests run."""
-    assert set(FILES) == {"arithmetic.py", "vpo_arithmetic.py", *ROWS}
+    assert set(FILES) == {*EMBEDDED, *ROWS}

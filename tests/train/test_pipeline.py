@@ -58,9 +58,6 @@ class Stage:
         self.display = SimpleNamespace(print=print, update=lambda *_: None)
         self.metrics = SimpleNamespace(write=self.write)
 
-    def key(self, purpose):
-        return jax.random.key(purpose)
-
     def sample(self, params, tokens, lengths, key, serials, sizes):
         del tokens, lengths, key, sizes
         self.events.append(f"sample {int(serials[0]) // 2 + 1}")
@@ -98,7 +95,7 @@ class Stage:
         self.rows[step] = row
 
     def run(self, journal_class=Journal):
-        collector = loop._collector(self)
+        collector = loop.make_collector(self.config, self.program, self.suite)
         state = SimpleState(Learner(jnp.zeros((), jnp.int32), (), (), ()))
         depth = self.config.pipeline_depth
         reading, in_flight = Reading(0, nothing_known(0, 3)), []

@@ -1,0 +1,68 @@
+"""The tables of a sweep, in Markdown."""
+
+from collections.abc import Sequence
+
+from dvaojax.evaluation.intervals import Interval
+from dvaojax.sweep.grid import Sweep
+from dvaojax.sweep.statistics import Findings
+
+
+def report(sweep: Sweep, found: Findings) -> str:
+    """Everything: what was expected, the hypervolumes at a glance, and each situation in full."""
+    parts = [f"# {sweep.name}", _reading(sweep), summary(sweep, found)]
+    for situation in sweep.situations:
+        expected = sweep.expected.get(situation)
+        parts += [
+            f"## {situation}",
+            *([f"Expected: {expected}"] if expected else []),
+            of_situation(sweep, found, situation),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(sweep: Sweep, found: Findings) -> str:
+    """A row a method, a column a situation: mean hypervolume in hundredths, and the verdict."""
+    rows = [
+        [f"`{method}`", *(_glance(found, situation, method) for situation in sweep.situations)]
+        for method in sweep.methods
+    ]
+    return _table(["method", *sweep.situations], rows)
+
+
+def of_situation(sweep: Sweep, found: Findings, situation: str) -> str:
+    """A row a method: volume, gain and means with their intervals, in hundredths."""
+    head = ["method", "seeds", "hypervolume", f"over `{sweep.against}`", *sweep.objectives]
+    rows = []
+    for method in sweep.methods_in(situation):
+        if (situation, method) in found:
+            finding = found[situation, method]
+            gain = "" if finding.gain is None else _interval(finding.gain, "+.1f")
+            means = map(_interval, finding.means)
+            volume = _interval(finding.volume)
+            rows.append([f"`{method}`", str(finding.seeds), volume, gain, *means])
+    return _table(head, rows)
+
+
+def _reading(sweep: Sweep) -> str:
+    return (
+        f"Hypervolumes of the fronts over {len(sweep.trade_offs)} trade-offs and means over them, "
+        "in hundredths, with 95 % bootstrap intervals over the seeds; `+` and `-` where the "
+        f"interval of the difference to `{sweep.against}`, seed by seed, excludes 0."
+    )
+
+
+def _glance(found: Findings, situation: str, method: str) -> str:
+    if (situation, method) not in found:
+        return ""
+    finding = found[situation, method]
+    return f"{100 * finding.volume.mean:.1f} {finding.verdict}".strip()
+
+
+def _interval(interval: Interval, form: str = ".1f") -> str:
+    mean, low, high = (100 * number for number in interval)
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |".replace("  ", " ") for line in lines)
