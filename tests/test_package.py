@@ -37,6 +37,7 @@ def test_importing_the_package_takes_less_than_a_tenth_of_a_second():
         ("dvaojax.cli", {"jax", "numpy", "rich", "tyro"}),
         ("dvaojax.aggregators", {"flax", "optax", "orbax", "matplotlib", "tyro", "rich"}),
         ("dvaojax.losses", {"flax", "optax", "orbax", "matplotlib", "tyro", "rich"}),
+        ("dvaojax.integrations.tunix", {"tunix", "flax", "optax", "orbax"}),
         ("dvaojax.rewards", {"jax", "jaxlib", "flax", "optax", "orbax"}),
     ],
 )

@@ -25,6 +25,7 @@ FLOORS = {
     "rewards": 1,
     "sampling": 1,
     "sharding": 1,
+    "integrations": 2,
     "models": 2,
     "data": 2,
     "rollout": 3,

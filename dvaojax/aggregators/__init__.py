@@ -9,6 +9,10 @@ they prefer. The *z-scores*, such as `gdpo`, first put each objective on the sca
 Others are one of the two under weights that they adapt to the rewards. `catalogue.py` has each
 method's family, and what holds of it.
 
+Under `jit` the batch is the whole batch, however it is sharded. Inside `shard_map` a function sees
+the groups of one device and takes them for the batch: there the rewards are gathered first, and the
+device takes its part, `gdpo(all_gather(rewards, axis), weights)[axis_index(axis)]`.
+
 A method is added by writing its file, exporting it here and naming it in a table: in `BY_NAME` a
 function of one step's rewards, in `RANDOM` one that takes a random key as well, in `STATEFUL` a
 factory `name(weights, **knobs)` of an `Aggregator` that remembers earlier steps. The common tests,

@@ -1,0 +1,230 @@
+"""Aggregators and losses in loops that are not ours: nothing of the package but the functions.
+
+One policy gradient step of one small policy, written three times: as a Flax Linen module, as a
+plain pytree that is called (as Equinox has them), and inside `shard_map`, where every device sees
+its own groups. The gradients are held against each other, and against one worked out by hand.
+"""
+
+import dataclasses
+import functools
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen
+from jax import Array
+from jax.sharding import AxisType, PartitionSpec
+
+from dvaojax.aggregators import METHODS, dvao, gdpo, make, reinforce_plus_plus
+from dvaojax.losses import clipped_surrogate
+
+B, G, K, T, V, D = 8, 4, 3, 6, 7, 5
+WEIGHTS = np.array([1.0, 0.5, 0.25], np.float32)
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def draw_batch():
+    """What any sampler and any reward functions leave: the device axis would cut it by groups."""
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(1, T + 1, (B, G))
+    where = np.arange(T) < lengths[..., None]
+    # A difficulty of each prompt, so that no half of the batch looks like the other.
+    rewards = generator.random((B, G, K)) * np.linspace(0.2, 2, B)[:, None, None]
+    return {
+        "before": generator.integers(0, V, (B, G, T)),
+        "tokens": generator.integers(0, V, (B, G, T)),
+        "where": where,
+        "lengths": lengths,
+        "rewards": rewards.astype(np.float32),
+        "shift": generator.uniform(-0.1, 0.1, (B, G, T)).astype(np.float32),
+    }
+
+
+def draw_parameters():
+    generator = np.random.default_rng(1)
+    return {
+        "embedding": generator.normal(size=(V, D)).astype(np.float32),
+        "head": generator.normal(size=(D, V)).astype(np.float32),
+    }
+
+
+class LinenPolicy(linen.Module):
+    """Token to logits of the next, in Flax Linen."""
+
+    @linen.compact
+    def __call__(self, tokens):
+        hidden = jnp.tanh(linen.Embed(V, D, name="embedding")(tokens))
+        return linen.Dense(V, use_bias=False, name="head")(hidden)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PytreePolicy:
+    """The same as a pytree that is called."""
+
+    embedding: Array
+    head: Array
+
+    def __call__(self, tokens):
+        return jnp.tanh(self.embedding[tokens]) @ self.head
+
+
+def sampled_logprobs(logits, tokens):
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
+
+
+def surrogate(logits, batch, advantages):
+    """The loss as sum and count."""
+    logp = sampled_logprobs(logits, batch["tokens"])
+    logp_old = jax.lax.stop_gradient(logp) + batch["shift"]
+    return clipped_surrogate(logp, logp_old, advantages, where=batch["where"])[0]
+
+
+AGGREGATORS = {
+    "dvao": lambda rewards, lengths: dvao(rewards, WEIGHTS),
+    "gdpo": lambda rewards, lengths: gdpo(rewards, WEIGHTS),
+    "reinforce_plus_plus": lambda rewards, lengths: reinforce_plus_plus(rewards, WEIGHTS, lengths),
+}
+
+
+@jax.jit(static_argnames="aggregate")
+def linen_gradients(batch, aggregate):
+    drawn = draw_parameters()
+    parameters = {
+        "embedding": {"embedding": drawn["embedding"]},
+        "head": {"kernel": drawn["head"]},
+    }
+    advantages = aggregate(batch["rewards"], batch["lengths"])
+
+    def loss(parameters):
+        logits = LinenPolicy().apply({"params": parameters}, batch["before"])
+        return surrogate(logits, batch, advantages).value
+
+    gradients = jax.grad(loss)(jax.tree.map(jnp.asarray, parameters))
+    return {
+        "embedding": gradients["embedding"]["embedding"],
+        "head": gradients["head"]["kernel"],
+    }
+
+
+@jax.jit(static_argnames="aggregate")
+def pytree_gradients(batch, aggregate):
+    policy = PytreePolicy(**jax.tree.map(jnp.asarray, draw_parameters()))
+    advantages = aggregate(batch["rewards"], batch["lengths"])
+
+    def loss(policy):
+        return surrogate(policy(batch["before"]), batch, advantages).value
+
+    return vars(jax.grad(loss)(policy))
+
+
+def on_four_devices(function, in_specs, out_specs):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs))
+
+
+def sharded_gradients(batch, aggregate):
+    everywhere, by_groups = PartitionSpec(), PartitionSpec("data")
+
+    def step(policy, batch):
+        # Rewards are tiny: every device gets all of them, and takes its own part of the advantages.
+        rewards, lengths = jax.lax.all_gather((batch["rewards"], batch["lengths"]), "data")
+        advantages = aggregate(rewards, lengths)[jax.lax.axis_index("data")]
+
+        def loss(policy):
+            mean = surrogate(policy(batch["before"]), batch, advantages)
+            total, count = jax.lax.psum((mean.total, mean.count), "data")
+            return total / count
+
+        return vars(jax.grad(loss)(policy))
+
+    policy = PytreePolicy(**jax.tree.map(jnp.asarray, draw_parameters()))
+    return on_four_devices(step, (everywhere, by_groups), everywhere)(policy, batch)
+
+
+def gradients_by_hand(batch, aggregate):
+    """Backwards through logits = tanh(E[before]) W and -A exp(logp - logp_old), in NumPy."""
+    parameters = {name: array.astype(np.float64) for name, array in draw_parameters().items()}
+    hidden = np.tanh(parameters["embedding"][batch["before"]])
+    logits = hidden @ parameters["head"]
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    advantages = jax.jit(aggregate)(batch["rewards"], batch["lengths"])
+    advantages = np.asarray(advantages, np.float64)
+    slope = -advantages[..., None] * np.exp(-batch["shift"])  # no ratio reaches the clip
+    slope = np.where(batch["where"], slope, 0) / batch["where"].sum()
+    to_logits = slope[..., None] * (np.eye(V)[batch["tokens"]] - probabilities)
+    to_hidden = to_logits @ parameters["head"].T * (1 - hidden**2)
+    embedding = np.zeros((V, D))
+    np.add.at(embedding, batch["before"], to_hidden)
+    return {"embedding": embedding, "head": np.einsum("bgtd,bgtv->dv", hidden, to_logits)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gdpo",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("dvao", "reinforce_plus_plus")),
+    ],
+)
+def test_every_loop_has_the_same_gradients(name):
+    batch, aggregate = draw_batch(), AGGREGATORS[name]
+    expected = gradients_by_hand(batch, aggregate)
+    assert min(np.abs(gradient).max() for gradient in expected.values()) > 1e-2
+    for gradients in (linen_gradients, pytree_gradients, sharded_gradients):
+        found = gradients(batch, aggregate)
+        assert found.keys() == expected.keys()
+        for key, gradient in expected.items():
+            np.testing.assert_allclose(found[key], gradient, atol=2e-6)
+
+
+def test_without_the_gather_a_device_takes_its_groups_for_the_batch():
+    rewards = draw_batch()["rewards"]
+    by_groups = PartitionSpec("data")
+    alone = on_four_devices(lambda r: gdpo(r, WEIGHTS), by_groups, by_groups)(rewards)
+    jitted = jax.jit(gdpo)
+    expected = np.concatenate([jitted(part, WEIGHTS) for part in np.split(rewards, 4)])
+    np.testing.assert_allclose(alone, expected, atol=1e-6)
+    assert np.abs(alone - jitted(rewards, WEIGHTS)).max() > 0.1
+
+
+def every_method(rewards, mask, lengths):
+    """Advantages and what is remembered, by name; leading axes are the batch."""
+    made = {}
+    for name in METHODS:
+        aggregator = make(name, WEIGHTS)
+        state = aggregator.init(K)
+        key = jax.random.key(0)
+        made[name] = aggregator.update(rewards, mask, state, key, lengths=lengths)
+    return made
+
+
+@pytest.mark.slow
+def test_gathered_every_method_is_the_same_in_shard_map():
+    batch = draw_batch()
+    mask = np.random.default_rng(2).random((B, G, K)) < 0.9
+    given = (batch["rewards"], mask, batch["lengths"])
+    by_groups = PartitionSpec("data")
+
+    def on_device(*given):
+        made = every_method(*jax.lax.all_gather(given, "data", to="invarying"))
+        mine = jax.lax.axis_index("data")
+        return {name: (advantages[mine], state) for name, (advantages, state) in made.items()}
+
+    specs = {name: (by_groups, PartitionSpec()) for name in METHODS}
+    whole = jax.device_get(jax.jit(every_method)(*given))
+    parts = jax.device_get(on_four_devices(on_device, (by_groups,) * 3, specs)(*given))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), parts, whole)
+
+    # Who looks at the batch is who makes something else of a half of it, and the README says so.
+    half = jax.device_get(jax.jit(every_method)(*(array[: B // 2] for array in given)))
+    alone = {
+        name
+        for name, (advantages, state) in half.items()
+        if np.allclose(advantages, whole[name][0][: B // 2], atol=1e-5)
+        and not jax.tree.leaves(state)
+    }
+    told = re.search(r"look at one group at a time: (.*?)\. All others", README, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", told.group(1))) == alone
