@@ -32,6 +32,9 @@ class RewardConfig:
         workers: processes to score in; 0 scores in the process that trains.
         timeout_seconds: limit for one call, which needs workers; 0 sets none.
         on_error: "raise" stops the run, "mask" masks the reward, counts the failure and goes on.
+
+    Raises:
+        ValueError: a number is negative, or there is a time limit without workers.
     """
 
     workers: int = 0
@@ -62,6 +65,9 @@ class EvaluationConfig:
         max_new_tokens: of a completion, the stop token included; 0 takes as many as training.
         prompts_per_batch: problems sampled together, which changes no completion; 0 samples as many
             completions together as a training step.
+
+    Raises:
+        ValueError: a number is below its least.
     """
 
     num_prompts: int = 512
@@ -89,6 +95,9 @@ class CheckpointConfig:
     Attributes:
         every: steps between two checkpoints; the last step is always saved.
         keep_latest: how many of the newest are kept, besides the best by weighted reward.
+
+    Raises:
+        ValueError: a number is below 1.
     """
 
     every: int = 20

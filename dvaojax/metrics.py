@@ -76,7 +76,9 @@ class Sink(Protocol):
         """Forgets the rows of later steps, which a resumed run writes again."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Writes what is left; nothing comes after it."""
+        ...
 
 
 class Sample(NamedTuple):
@@ -102,14 +104,17 @@ class Metrics:
         self._sinks = tuple(sinks)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Hands a row to every sink."""
         for sink in self._sinks:
             sink.write(step, values)
 
     def truncate_after(self, step: int) -> None:
+        """Every sink forgets the rows of later steps."""
         for sink in self._sinks:
             sink.truncate_after(step)
 
     def close(self) -> None:
+        """Closes every sink."""
         for sink in self._sinks:
             sink.close()
 
@@ -136,6 +141,7 @@ class TensorBoard:
         self._add(file_version="brain.Event:2")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Keeps what is finite of a row, a scalar each."""
         scalars = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in values.items()
@@ -144,9 +150,11 @@ class TensorBoard:
         self._add(step=step, summary=Summary(value=scalars))
 
     def truncate_after(self, step: int) -> None:
+        """Marks a new start: readers leave out the rows of later steps that stand before it."""
         self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def close(self) -> None:
+        """Writes what is left."""
         self._records.close()
 
     def _add(self, **fields: Any) -> None:

@@ -2,7 +2,7 @@
 
 Padding may hold anything, NaN and infinity included. A value that does not count is therefore
 replaced *before* it enters any arithmetic: an infinity that a `where` hides afterwards comes back
-as NaN in the gradient.
+as NaN in the gradient. What names no shape is elementwise.
 """
 
 import math
@@ -27,8 +27,8 @@ class Mean(NamedTuple):
     """A mean in two halves, so that shards, micro-batches and hosts can be added before dividing.
 
     Attributes:
-        total: the sum of what counts.
-        count: how much of it counts, as a float.
+        total: scalar, or of any shape: the sum of what counts.
+        count: how much of it counts, as a float, of the same shape.
     """
 
     total: Array
@@ -61,12 +61,13 @@ class Moments(NamedTuple):
     """What a group's values have in common, and what is left of each.
 
     Attributes:
-        count: how many values count, as a float.
-        pivot: near their mean, between the smallest and the largest; 0 where none counts.
-        offset: from the pivot to their mean; apart, the two keep digits that a sum would round off.
+        count: scalar, how many values count, as a float.
+        pivot: scalar, near their mean, between the smallest and the largest; 0 where none counts.
+        offset: scalar, from the pivot to their mean; apart, the two keep digits that a sum would
+            round off.
         centred: `[N]` each value minus the mean; exactly 0 where it does not count, and everywhere
             if those that count are equal.
-        deviation: their standard deviation; exactly 0 if they are equal.
+        deviation: scalar, their standard deviation; exactly 0 if they are equal.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -161,11 +162,14 @@ def standardise(centred: Array, denominator: Array, *, deviation: Array, scale: 
     rounding: `deviation <= sqrt(machine epsilon) * scale`, 3.5e-4 in float32, 1.5e-8 in float64.
 
     Args:
-        centred: what to divide, of any shape; the others have its shape, or one that broadcasts
-            to it.
-        denominator: `deviation` and the epsilons that a method adds to it.
-        deviation: the standard deviation of `centred`.
-        scale: the size of the terms that `centred` is the sum of.
+        centred: `[...]`, what to divide.
+        denominator: `[...]`, or what broadcasts to it, as the others: `deviation` and the epsilons
+            that a method adds to it.
+        deviation: `[...]`, the standard deviation of `centred`.
+        scale: `[...]`, the size of the terms that `centred` is the sum of.
+
+    Returns:
+        `[...]`.
     """
     is_rounding = deviation <= jnp.finfo(deviation.dtype).eps ** 0.5 * scale
     return safe_divide(centred, jnp.where(is_rounding, 0, denominator))

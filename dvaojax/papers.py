@@ -1,8 +1,8 @@
 """The papers that the methods of this package are from, and how to cite them.
 
 Only what was found is here. An author list that was seen in part ends with "and others", as BibTeX
-has it; a paper none of whose authors were found has none. The years are those of the first
-version, which an arXiv number begins with.
+has it. Years are those of the first version, which an arXiv number begins with, titles those of the
+last that was seen.
 """
 
 from typing import NamedTuple
@@ -226,8 +226,8 @@ VPO = Paper(
 DRO = Paper(
     "xu2025dro",
     "2506.13351",
-    "Direct Reasoning Optimization: LLMs Can Reward And Refine Their Own Reasoning for Open-Ended "
-    "Tasks",
+    "Direct Reasoning Optimization: Token-Level Reasoning Reflectivity Meets Rubric Gates for "
+    "Unverifiable Tasks",
     "Yifei Xu and Tusher Chakraborty and Srinagesh Sharma and Leonardo Nunes and others",
 )
 MS_GRPO = Paper(

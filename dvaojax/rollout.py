@@ -78,6 +78,9 @@ def rollout(
     Returns:
         The completions; log-probabilities are those of the distribution each token was drawn
         from, so under truncated sampling they are renormalised over the tokens that were kept.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     chex.assert_rank([prompt_tokens, prompt_lengths, keys], [2, 1, 2])
     chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, keys], 1)

@@ -49,34 +49,42 @@ class RunDirectory:
 
     @property
     def config(self) -> Path:
+        """The resolved configuration and every start, `config.json`."""
         return self.path / files.CONFIG
 
     @property
     def metrics(self) -> Path:
+        """One row a step, `metrics.jsonl`."""
         return self.path / files.METRICS
 
     @property
     def samples(self) -> Path:
+        """Completions with their rewards, `samples.jsonl`."""
         return self.path / files.SAMPLES
 
     @property
     def summary(self) -> Path:
+        """The evaluation before and after, `summary.json`."""
         return self.path / files.SUMMARY
 
     @property
     def evaluations(self) -> Path:
+        """A directory for each later evaluation."""
         return self.path / files.EVALUATIONS
 
     @property
     def tensorboard(self) -> Path:
+        """The rows for TensorBoard."""
         return self.path / files.TENSORBOARD
 
     @property
     def checkpoints(self) -> Path:
+        """A directory for each checkpoint."""
         return self.path / files.CHECKPOINTS
 
     @property
     def plots(self) -> Path:
+        """Pictures of the run."""
         return self.path / files.PLOTS
 
 

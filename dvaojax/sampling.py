@@ -18,6 +18,9 @@ class Sampling:
         top_p: keep the smallest set of most likely tokens whose probability reaches `top_p`, in
             (0, 1]; 1 keeps all.
         min_p: keep tokens at least `min_p` times as likely as the most likely one, in [0, 1).
+
+    Raises:
+        ValueError: a knob is out of its range.
     """
 
     temperature: float = 1.0
@@ -55,6 +58,9 @@ def log_distribution(logits: Array, sampling: Sampling) -> Array:
 
     Returns:
         `[..., V]` float32 in nats, `-inf` on tokens that cannot be drawn.
+
+    Raises:
+        AssertionError: the logits are not floats.
     """
     chex.assert_type(logits, float)
     logits = logits.astype(jnp.float32)
@@ -96,11 +102,14 @@ def sample_token(uniform: Array, logprobs: Array) -> tuple[Array, Array]:
     vocabulary. Blocks of tokens are added up first, so that no long sum runs.
 
     Args:
-        uniform: a number in [0, 1), which decides alone.
+        uniform: scalar in [0, 1), which decides alone.
         logprobs: `[V]` as `log_distribution` returns them.
 
     Returns:
         The token, int32, and its log-probability, float32; both scalars.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     chex.assert_rank([uniform, logprobs], [0, 1])
     size = logprobs.shape[0]

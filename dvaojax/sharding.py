@@ -53,6 +53,9 @@ class MeshConfig:
         sampler: where the weights lie while tokens are sampled, brought there once a rollout.
             "gathered" copies them over `fsdp`; "tensor" splits them over `fsdp` x `tensor`, for
             weights that would not fit otherwise, and groups over `replica` x `data` alone.
+
+    Raises:
+        ValueError: there is no such layout for the sampler.
     """
 
     data: int = -1
@@ -169,7 +172,7 @@ def on_mesh(mesh: Mesh | AbstractMesh, function: Function, *, rules: Rules = RUL
 
 
 def constrain(x: Array, *logical_axes: str | None) -> Array:
-    """The same array, laid out by its axes' names; its cotangent too.
+    """The array as it is, of any shape, laid out by its axes' names; its cotangent too.
 
     Without it the compiler follows the parameters: their split axes become those of activations,
     and every device computes every group. Inside `on_mesh` alone; elsewhere it does nothing.

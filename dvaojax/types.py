@@ -76,12 +76,24 @@ class Tokenizer(Protocol):
     """Text to token ids and back."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """How many token ids there are, from 0."""
+        ...
+
     @property
-    def pad_token(self) -> int: ...
+    def pad_token(self) -> int:
+        """What stands where there is no token."""
+        ...
+
     @property
-    def stop_tokens(self) -> tuple[int, ...]: ...
-    def encode(self, text: str, /) -> list[int]: ...
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Any of them ends a completion."""
+        ...
+
+    def encode(self, text: str, /) -> list[int]:
+        """The tokens of a text, with nothing added."""
+        ...
+
     def decode(self, token_ids: Sequence[int], /) -> str:
         """The text of the tokens; stop tokens and padding have none."""
         ...
@@ -95,9 +107,15 @@ class Task(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What a run and its files call it."""
+        ...
+
     @property
-    def tokenizer(self) -> Tokenizer: ...
+    def tokenizer(self) -> Tokenizer:
+        """Of prompts and completions."""
+        ...
+
     @property
     def max_prompt_length(self) -> int:
         """In tokens; prompts are padded to it."""

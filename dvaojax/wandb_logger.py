@@ -32,10 +32,12 @@ class WandB:
         )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs a row under its step."""
         self._run.log(dict(values), step=step)
 
     def truncate_after(self, step: int) -> None:
         """Nothing to do: repeated steps are ignored by the service."""
 
     def close(self) -> None:
+        """Ends the run there."""
         self._run.finish()

@@ -121,6 +121,7 @@ BY_NAME: dict[str, Callable[..., Array]] = {
         sc_ppo,
     )
 }
+"""Functions of one step's rewards, by name."""
 
 
 STATEFUL: dict[str, Callable[..., Aggregator]] = {
@@ -134,12 +135,13 @@ STATEFUL: dict[str, Callable[..., Aggregator]] = {
         rvpo_annealed,
     )
 }
+"""Factories of aggregators that remember earlier steps, by name."""
 
-# Functions that draw: their third argument is a random key.
 RANDOM: dict[str, Callable[..., Array]] = {function.__name__: function for function in (vpo,)}
+"""Functions that draw, by name: their third argument is a random key."""
 
-# All tables at once, and as they are now: what is added to one of them later is found here too.
 METHODS: Mapping[str, Callable[..., Any]] = ChainMap[str, Any](BY_NAME, STATEFUL, RANDOM)
+"""All tables at once, and as they are now: what is added to one of them later is found here too."""
 
 
 def make(name: str, weights: ArrayLike, **knobs: Any) -> Aggregator:

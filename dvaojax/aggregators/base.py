@@ -20,7 +20,14 @@ PerObjective = float | Sequence[float]
 
 
 class Init(Protocol):
-    """The number of objectives to the state before the first step."""
+    """The number of objectives to the state before the first step.
+
+    Args:
+        num_objectives: K.
+
+    Raises:
+        UserError: the aggregator has another number of weights.
+    """
 
     def __call__(self, num_objectives: int, /) -> State: ...
 
@@ -53,7 +60,17 @@ class Update(Protocol):
 
 
 class Step(Protocol):
-    """One step of an aggregator with memory as a pure function; see `stateful`."""
+    """One step of an aggregator with memory as a pure function; see `stateful`.
+
+    Args:
+        rewards: `[..., G, K]`.
+        weights: `[K]`.
+        state: what the last step returned.
+        mask: `[..., G, K]` bool, or None, as in `Update`.
+
+    Returns:
+        Advantages `[..., G]` and the next state.
+    """
 
     def __call__(
         self, rewards: Array, weights: Array, state: State, /, *, mask: Array | None
@@ -82,6 +99,7 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
     Raises:
         UserError: at `init`, another number of objectives than of weights.
         ValueError: at `update`, lengths or a key are missing that the function needs.
+        AssertionError: the weights have not one axis.
     """
     weights = jnp.asarray(weights)
     third = "lengths" if needs_lengths(function) else "key" if needs_key(function) else ""
@@ -119,6 +137,7 @@ def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike)
 
     Raises:
         UserError: at `init`, another number of objectives than of weights.
+        AssertionError: the weights have not one axis.
     """
     weights = jnp.asarray(weights)
     weights = weights.astype(_float_of(weights))

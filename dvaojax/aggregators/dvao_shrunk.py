@@ -160,7 +160,8 @@ def spread_of(objectives: numerics.Moments) -> Spread:
 
 
 def relative_uncertainty(count: Array) -> Array:
-    """`1 - c4(n)^2`: the variance of the deviation of n normal numbers, over its mean square.
+    """`1 - c4(n)^2`, elementwise: the variance of the deviation of n normal numbers, over its mean
+    square.
 
     0.36 for two numbers, 0.15 for four, 0.03 for sixteen; about `1 / (2 n - 1.5)`.
     """

@@ -79,7 +79,11 @@ def count_nonfinite(rewards: ArrayLike, mask: ArrayLike | None) -> Array:
 
 
 def mask_nonfinite(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None) -> Batch:
-    """`open_batch` without its refusals: what is not finite is masked."""
+    """`open_batch` without its refusals: what is not finite is masked.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+    """
     rewards = jnp.asarray(rewards)
     rewards = rewards.astype(jnp.float64 if rewards.dtype == jnp.float64 else jnp.float32)
     weights = jnp.asarray(weights).astype(rewards.dtype)
@@ -125,7 +129,7 @@ def weighted_sum(values: Array, weights: Array) -> Array:
     """`sum_k w_k values_k`: `[B, G, K]` to `[B, G]`, or `[B, K]` to `[B]`.
 
     Args:
-        values: one number per objective.
+        values: `[B, G, K]` or `[B, K]`, one number per objective.
         weights: `[K]`, or `[B, K]` for weights of each group's own.
     """
     # Without HIGHEST an accelerator would round both sides to bfloat16 first.

@@ -59,7 +59,7 @@ def gtpo(
 
 
 def discounted_returns(rewards: Array, *, discount: float) -> Array:
-    """`sum_{s >= t} discount^(s - t) rewards_s` along the last axis."""
+    """`sum_{s >= t} discount^(s - t) rewards_s`, `[..., S]` to the same shape."""
 
     def add(later: Array, reward: Array) -> tuple[Array, Array]:
         total = reward + discount * later

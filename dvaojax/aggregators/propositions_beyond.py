@@ -1,4 +1,7 @@
-"""The propositions that our own variants of DVAO keep, and those of OPO; see `propositions`."""
+"""The propositions that our own variants of DVAO keep, and those of OPO; see `propositions`.
+
+Each function returns `[B]`, `[B, G]` or `[]`, as there.
+"""
 
 import jax.numpy as jnp
 from jax import Array

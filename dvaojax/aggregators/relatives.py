@@ -2,7 +2,8 @@
 
 Most of them are one of the first seen in another way: with the weights that they adapted they are
 GRPO or GDPO, and all that holds of those holds of them. The adapted weights are taken from the
-method's own functions: what is examined is what it does with them.
+method's own functions: what is examined is what it does with them. Each public function returns
+`[B]`, `[B, G]` or `[]`, as in `propositions`.
 """
 
 from collections.abc import Callable

@@ -42,8 +42,8 @@ def rvpo(
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
-        sharpness: k; 0 is the mean (then this is GDPO), infinity would be the minimum. It may be
-            traced, for a schedule.
+        sharpness: k, a scalar; 0 is the mean (then this is GDPO), infinity would be the minimum. It
+            may be traced, for a schedule.
         ddof: 1 for the sample's standard deviations, 0 for the population's.
         epsilon: added to each objective's standard deviation and to the batch's.
 
@@ -153,7 +153,7 @@ def rvpo_variance_penalty(
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
-        penalty: beta; the default corresponds to `rvpo`'s.
+        penalty: beta, a scalar; the default corresponds to `rvpo`'s.
         ddof: 1 for the sample's standard deviations within the group and over the batch, 0 for the
             population's; the variance between objectives is always the population's.
         epsilon: added to each objective's standard deviation and to the batch's.
@@ -182,6 +182,9 @@ def soft_minimum(scores: Array, shares: Array, *, sharpness: ArrayLike) -> Array
         scores: `[B, G, K]`.
         shares: `[B, K]`, not negative, with sum 1.
         sharpness: `[]`, not negative.
+
+    Returns:
+        `[B, G]`.
     """
     sharpness = jnp.asarray(sharpness, scores.dtype)
     divisor = jnp.where(sharpness > 0, sharpness, 1)

@@ -32,6 +32,7 @@ SILENCE = Invariant(
 
 
 def sum_family(units: Units) -> tuple[Invariant, ...]:
+    """What holds of every method of the centred-sum family, in its units."""
     return (
         SILENCE,
         Invariant(
@@ -46,6 +47,8 @@ def sum_family(units: Units) -> tuple[Invariant, ...]:
 
 
 def seen_through(view: Callable[[Facts], Facts], *invariants: Invariant) -> tuple[Invariant, ...]:
+    """The invariants of another method, which this one is in a view of the facts."""
+
     def compose(invariant: Invariant) -> Invariant:
         return Invariant(invariant.statement, lambda facts: invariant.excess(view(facts)))
 
@@ -53,6 +56,7 @@ def seen_through(view: Callable[[Facts], Facts], *invariants: Invariant) -> tupl
 
 
 def whitened(combine: Combine, numbers: str) -> tuple[Invariant, ...]:
+    """What whitening leaves of the scores that a method combines; `numbers` of the statements."""
     return (
         SILENCE,
         Invariant(

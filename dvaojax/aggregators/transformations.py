@@ -2,7 +2,9 @@
 
 Each takes the aggregators it speaks of as `aggregate(rewards, weights) -> advantages`, with their
 knobs bound, and raises through `checkify.check` like `invariants.check`, whose list of numbers it
-shares. Where a proposition needs `ddof = 0` or an epsilon of 0, it says so.
+shares. Where a proposition needs `ddof = 0` or an epsilon of 0, it says so. Throughout `rewards`
+and `scores` are `[B, G, K]`, `weights` is `[K]`, `shares` is `[B, K]`, and an order of groups,
+completions or objectives is `[B]`, `[G]` or `[K]` int.
 """
 
 from collections.abc import Callable

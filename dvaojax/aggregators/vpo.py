@@ -95,6 +95,9 @@ def set_value(vectors: Array, is_there: Array, drawn: Array) -> Array:
 
     Returns:
         `[]`.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     chex.assert_equal_shape_suffix([vectors, drawn], 1)
     values = jnp.einsum("mk,sk->sm", vectors, drawn, precision=jax.lax.Precision.HIGHEST)

@@ -69,6 +69,9 @@ def whiten(
         ddof: 0 for the population's variance, 1 for the sample's.
         epsilon: added to the standard deviation.
         variance_epsilon: added to the variance.
+
+    Returns:
+        `[B, G]`.
     """
     batch = batch_moments(values, counts, ddof=ddof)
     return numerics.standardise(

@@ -23,6 +23,9 @@ class AllocationConfig:
         memory: what earlier completions of a problem count at its next visit, in [0, 1].
         refills: times that a step may give the places of its silent groups, in which every
             objective is constant, to the next problems (dynamic sampling); 0 keeps them.
+
+    Raises:
+        ValueError: there is no such rule, or a setting is out of its range.
     """
 
     name: str = "uniform"

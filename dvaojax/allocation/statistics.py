@@ -115,5 +115,8 @@ def success(mean: np.ndarray, weights: np.ndarray) -> np.ndarray:
     Args:
         mean: `[..., K]` rewards, or their means.
         weights: `[K]`, not negative and not all 0.
+
+    Returns:
+        `[...]`, in [0, 1].
     """
     return np.clip(mean @ weights / weights.sum(), 0.0, 1.0)

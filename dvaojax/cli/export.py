@@ -19,7 +19,11 @@ from dvaojax.train.session import MERIT
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the checkpoint that the arguments name; returns the exit code."""
+    """Writes the checkpoint that the arguments name; returns the exit code.
+
+    Raises:
+        UserError: parameters of this type are not written, or the run or the directory will not do.
+    """
     config, out = recorded_config(arguments.run, arguments.experiment), arguments.directory
     dtype = arguments.dtype or config.model.param_dtype
     if dtype not in pretrained.WRITTEN:

@@ -21,6 +21,9 @@ class GrainStream:
     Attributes:
         prompts: the problems; at least one.
         seed: of the orders.
+
+    Raises:
+        ValueError: there is no problem.
     """
 
     prompts: Sequence[Prompt]

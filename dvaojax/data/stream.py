@@ -18,6 +18,9 @@ class ShuffledPrompts:
     Attributes:
         prompts: the problems; at least one.
         seed: of the orders.
+
+    Raises:
+        ValueError: there is no problem.
     """
 
     prompts: Sequence[Prompt]

@@ -39,6 +39,7 @@ def bootstrap_mean(
 
     Raises:
         ValueError: there are no values, or some are not finite.
+        AssertionError: the values have more than one axis.
     """
     values = np.asarray(values, np.float64)
     chex.assert_rank(values, 1)

@@ -22,6 +22,7 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: a value is not finite.
+        AssertionError: the points have not two axes.
     """
     points = _checked(points)
     if not len(points):
@@ -45,6 +46,7 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
 
     Raises:
         ValueError: a value is not finite.
+        AssertionError: the shapes do not fit.
     """
     points, reference = _checked(points), np.asarray(reference, np.float64)
     chex.assert_shape(reference, points.shape[1:])

@@ -72,10 +72,12 @@ class Record:
 
     @property
     def completions(self) -> Path:
+        """The file of completions, `completions.jsonl`."""
         return self.path / COMPLETIONS
 
     @property
     def summary(self) -> Path:
+        """The file of measures, `summary.json`."""
         return self.path / files.SUMMARY
 
     def add(self, batch: Sequence[Answered]) -> None:

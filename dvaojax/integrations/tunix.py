@@ -129,7 +129,7 @@ def advantages_of(rewards: np.ndarray, num_generations: int) -> np.ndarray:
     """The advantage estimator that belongs to `VectorRewardManager`.
 
     Args:
-        rewards: what the manager returned.
+        rewards: `[B * G]`, what the manager returned.
         num_generations: `G`, which the manager has from the same configuration.
 
     Returns:

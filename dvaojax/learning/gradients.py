@@ -53,7 +53,7 @@ def gradient_of(loss: Loss) -> Gradient:
 
 
 def taken(batch: Any, rows: Array) -> Any:
-    """Some rows of every leaf."""
+    """The rows `[R]` int of every leaf, along its first axis."""
     return jax.tree.map(lambda a: a[rows], batch)
 
 

@@ -20,6 +20,9 @@ class OptimizerConfig:
         b1: decay of the first moment.
         b2: decay of the second moment.
         weight_decay: decoupled decay, on matrices alone (norm scales and biases keep theirs).
+
+    Raises:
+        ValueError: there is no such schedule, or a number is out of its range.
     """
 
     learning_rate: float = 1e-4

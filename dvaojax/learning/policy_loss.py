@@ -34,6 +34,10 @@ class LossConfig:
             (truncated importance sampling); costs a pass forward a step.
         kl_weight: weight of the penalty towards the reference policy; 0 needs no reference.
         kl_estimator: "k1", "k2" or "k3".
+
+    Raises:
+        ValueError: there is no such loss, knob, reduction or estimator, or a number is out of its
+            range.
     """
 
     name: str = "clipped_surrogate"

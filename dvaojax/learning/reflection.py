@@ -40,6 +40,9 @@ def answer_logprobs(
 
     Returns:
         `[B, G, L]` float32; finite and without meaning on padding.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     tokens = experience.completion_tokens
     batch, group, length = tokens.shape
@@ -73,6 +76,9 @@ def reflection_rewards(logprobs: Array, where: Array) -> Array:
 
     Returns:
         `[B, G]`, at most 0; 0 in a group whose reasoning changes nothing.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     chex.assert_shape(where, (logprobs.shape[0], logprobs.shape[-1]))
     known = jnp.where(where[:, None], logprobs, 0)

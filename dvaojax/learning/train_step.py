@@ -41,6 +41,9 @@ class LearningConfig:
         epochs: passes over the step's experience.
         mini_batches: optimiser updates per pass; divides the prompts of a step.
         micro_batches: pieces of a mini-batch whose gradients are added up; divides its prompts.
+
+    Raises:
+        ValueError: a number is below 1.
     """
 
     epochs: int = 1

@@ -20,6 +20,9 @@ def advantages_of_tokens(advantages: Array, turns: Array) -> Array:
 
     Returns:
         `[B, G, T]`; 0 on tokens of no turn. The losses take it in place of `[B, G]`.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     chex.assert_equal_shape_prefix([advantages, turns], 2)
     chex.assert_rank([advantages, turns], 3)

@@ -24,6 +24,9 @@ class WarmStartConfig:
         batch_size: demonstrations per update.
         micro_batches: pieces of a batch whose gradients are added up; divides it.
         learning_rate: after a short linear warm-up; it falls to zero along a cosine.
+
+    Raises:
+        ValueError: a number is out of its range, or the pieces do not divide the batch.
     """
 
     num_steps: int = 0

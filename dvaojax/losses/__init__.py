@@ -48,6 +48,7 @@ from dvaojax.losses.truncated_importance import truncated_importance_weights, we
 from dvaojax.numerics import Mean
 
 Loss = Callable[..., tuple[Mean, SurrogateInfo]]
+"""`loss(logp, logp_old, advantages, *, where, reduce, knobs)`."""
 
 BY_NAME: dict[str, Loss] = {
     loss.__name__: loss

@@ -2,7 +2,7 @@
 
 What a loss of this room knows of a distribution is the probability `p` of the token that was drawn;
 the rest of it has `1 - p`. Float32 cannot tell `1 - p` from its rounding where `p` is nearly 1, so
-`p` counts as no nearer to 1 than a caller says.
+`p` counts as no nearer to 1 than a caller says. All functions are elementwise.
 """
 
 import jax.numpy as jnp

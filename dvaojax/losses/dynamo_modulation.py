@@ -64,6 +64,7 @@ def dynamo_modulation(
 
     Raises:
         ValueError: `least` or `most` is out of range.
+        AssertionError: the shapes do not fit.
     """
     if not 0.0 < least <= 1.0 <= most:
         raise ValueError(f"least={least} must lie in (0, 1] and most={most} not below 1")

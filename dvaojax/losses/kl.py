@@ -37,11 +37,11 @@ def k1(logp: Array, logp_reference: Array) -> Array:
     For reading, not for training: the mean of its gradient is 0 (see the module).
 
     Args:
-        logp: log-probability of each sampled token under the policy, in nats.
-        logp_reference: the same under the reference, of the same shape.
+        logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
+        logp_reference: `[..., T]` the same under the reference.
 
     Returns:
-        One value per token, in nats.
+        `[..., T]` in nats.
     """
     return logp - logp_reference
 
@@ -50,11 +50,11 @@ def k2(logp: Array, logp_reference: Array) -> Array:
     """Half the squared log-ratio: biased in value, the right gradient for the reverse divergence.
 
     Args:
-        logp: log-probability of each sampled token under the policy, in nats.
-        logp_reference: the same under the reference, of the same shape.
+        logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
+        logp_reference: `[..., T]` the same under the reference.
 
     Returns:
-        One value per token, never negative.
+        `[..., T]`, never negative.
     """
     return 0.5 * jnp.square(logp - logp_reference)
 
@@ -66,11 +66,11 @@ def k3(logp: Array, logp_reference: Array) -> Array:
     and gradient stop growing: the gradient there is 0.
 
     Args:
-        logp: log-probability of each sampled token under the policy, in nats.
-        logp_reference: the same under the reference, of the same shape.
+        logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
+        logp_reference: `[..., T]` the same under the reference.
 
     Returns:
-        One value per token, never negative but for rounding.
+        `[..., T]`, never negative but for rounding.
     """
     difference = jnp.minimum(logp_reference - logp, MAX_EXPONENT)
     return jnp.expm1(difference) - difference

@@ -39,6 +39,9 @@ def log_ratios(logp: Array, logp_old: Array, where: Array) -> Array:
 
     Returns:
         `[..., T]` in float32 or wider, 0 where `where` is false.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     chex.assert_equal_shape([logp, logp_old, where])
     difference = on_tokens(logp, where) - jax.lax.stop_gradient(on_tokens(logp_old, where))
@@ -46,7 +49,7 @@ def log_ratios(logp: Array, logp_old: Array, where: Array) -> Array:
 
 
 def clipped(values: Array, lowest: ArrayLike, highest: ArrayLike) -> tuple[Array, Array]:
-    """`values` held between two bounds, and where they were outside.
+    """`values` held between two bounds, elementwise, and where they were outside.
 
     A value on a bound counts as inside it and keeps its gradient; one outside has none.
     """
@@ -57,7 +60,7 @@ def clipped(values: Array, lowest: ArrayLike, highest: ArrayLike) -> tuple[Array
 
 
 def pessimistic(ratio: Array, advantages: Array, *, low: float, high: float) -> tuple[Array, Array]:
-    """The ratio that `min(ratio A, clip(ratio, low, high) A)` multiplies `A` with.
+    """The ratio that `min(ratio A, clip(ratio, low, high) A)` multiplies `A` with, elementwise.
 
     The minimum is a clip on one side that the sign of the advantage picks: on the upper one where
     it is not negative, on the lower one where it is.

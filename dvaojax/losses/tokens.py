@@ -20,6 +20,9 @@ def on_tokens(values: Array, where: Array) -> Array:
 
     Returns:
         `[..., T]`; the gradient is 0 wherever `where` is false, whatever stood there.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     chex.assert_equal_shape([values, where])
     chex.assert_type([values, where], [float, bool])
@@ -37,6 +40,9 @@ def advantages_on_tokens(advantages: Array, where: Array, *, dtype: DTypeLike) -
 
     Returns:
         `[..., T]` in `dtype`, 0 where `where` is false.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     if advantages.ndim == where.ndim - 1:
         chex.assert_equal_shape_prefix([advantages, where], advantages.ndim)

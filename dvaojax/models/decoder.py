@@ -85,6 +85,9 @@ class Decoder(nnx.Module):
 
         Returns:
             `[B, P, D]` hidden states after the last norm, and one cache a layer.
+
+        Raises:
+            AssertionError: the shapes do not fit.
         """
         chex.assert_rank(tokens, 2)
         positions = jnp.broadcast_to(columns(tokens.shape[1])[None], tokens.shape)
@@ -132,9 +135,17 @@ class Decoder(nnx.Module):
         To put them in the order of `completion_tokens` is to move them all by one place, which is
         cheap for what is computed from them and dear for the states themselves.
 
+        Args:
+            prompt_tokens: `[B, P]`, padding on the right.
+            prompt_lengths: `[B]`.
+            completion_tokens: `[B, G, T]`.
+
         Returns:
             `[B, D]`, the states that predict the first token of every completion, and
             `[B, G * (T - 1), D]`, those that predict the others.
+
+        Raises:
+            AssertionError: the shapes do not fit.
         """
         chex.assert_rank([prompt_tokens, prompt_lengths, completion_tokens], [2, 1, 3])
         chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, completion_tokens], 1)
@@ -168,6 +179,9 @@ class Decoder(nnx.Module):
         Returns:
             `[B, D]` and `[B, S, D]` after the last norm: the states that predict the first token of
             every completion, and those that predict what follows each token.
+
+        Raises:
+            AssertionError: the shapes do not fit.
         """
         chex.assert_rank([prompt_tokens, prompt_lengths], [2, 1])
         chex.assert_equal_shape([tokens, offsets, segments])

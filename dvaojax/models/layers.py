@@ -19,7 +19,7 @@ from dvaojax.models.precision import accumulator
 class RMSNorm(nnx.Module):
     """Division by the root mean square, times a scale (Zhang and Sennrich, arXiv:1910.07467).
 
-    Unlike LayerNorm it neither centres nor shifts. Computed in float32 at least.
+    Unlike LayerNorm it neither centres nor shifts: `[..., width]` to the same, in float32 at least.
     """
 
     def __init__(self, width: int, config: ModelConfig):
@@ -83,6 +83,9 @@ def rotate(x: Array, by: Rotation) -> Array:
 
     Returns:
         `[..., S, heads, C]` in the float of `x`; computed in float32 at least.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     first, second = jnp.split(x.astype(by.cos.dtype), 2, axis=-1)
     chex.assert_equal_rank([first, by.cos, by.sin])

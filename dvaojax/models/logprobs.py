@@ -45,6 +45,7 @@ def token_logprobs(
 
     Raises:
         ValueError: the temperature is not positive; greedy sampling has no log-probabilities.
+        AssertionError: the shapes do not fit.
     """
     chex.assert_equal_shape_prefix([hidden, tokens], tokens.ndim)
     chex.assert_axis_dimension(matrix, 0, hidden.shape[-1])

@@ -54,6 +54,9 @@ class UnrolledDecoder:
 
         Returns:
             `[B, G, D]` hidden states after the last norm, and the caches with `column` filled.
+
+        Raises:
+            AssertionError: the shapes do not fit.
         """
         chex.assert_rank(tokens, 2)
         prompt_where = within(prompt_lengths, prompt_caches[0].keys.shape[-1])

@@ -32,9 +32,19 @@ class Vocabulary:
     stop_tokens: tuple[int, ...] = (0,)
 
     def encode(self, text: str, /) -> NoReturn:
+        """Nobody asks for it.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError
 
     def decode(self, token_ids: Sequence[int], /) -> NoReturn:
+        """Nobody asks for it.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError
 
 
@@ -56,6 +66,7 @@ class SizesAlone:
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """Names alone, for nothing is scored."""
         return dict.fromkeys(self.names, _unscored)
 
     def prompts(self, split: str, /) -> Sequence[Prompt]:

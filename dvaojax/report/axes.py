@@ -61,7 +61,7 @@ def look(run: int) -> str:
 
 
 def limits(values: Iterable[np.ndarray]) -> tuple[float, float]:
-    """From the least to the largest of the values that are there; 0 belongs to it if it is near.
+    """From the least to the largest of all values, of any shape; 0 belongs to it if it is near.
 
     A mean reward from 0.2 to 0.9 is drawn from 0, one from 0.8 to 0.9 is not.
     """

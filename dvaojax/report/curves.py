@@ -111,7 +111,8 @@ def _line(frame: Frame, curve: Curve) -> Markup:
 
 
 def path(x: np.ndarray, y: np.ndarray) -> str:
-    """Points joined by lines, as SVG writes them; NaN is a gap, and a point alone stays a dot."""
+    """Points `x[N]`, `y[N]` joined by lines, as SVG writes them; NaN is a gap, and a point alone
+    stays a dot."""
     pieces = []
     for there, group in itertools.groupby(
         zip(x, y, strict=True), lambda p: bool(np.isfinite(p[1]))

@@ -79,7 +79,7 @@ def label(tick: float, step: float) -> str:
 
 
 def spaced(count: int, *, at_most: int) -> np.ndarray:
-    """Places among `count` things, first and last among them, evenly spaced where not all fit."""
+    """Places `[N]` among `count` things, both ends among them, evenly spaced where not all fit."""
     if count <= at_most:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, at_most).round().astype(int))

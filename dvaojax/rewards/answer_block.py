@@ -2,7 +2,8 @@
 
 A block is an opening marker, text without a marker, and a closing marker. A marker without its
 partner belongs to no block, and of nested ones only the innermost pair is a block: `[[1] 2]` holds
-the block `1`. Reading is a plain scan whose time grows with the length of the text alone.
+the block `1`. Reading is a plain scan whose time grows with the length of the text alone. The rules
+are ours, for the embedded task.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 The answers stand between separator tokens. The objectives of such a task are those of one answer,
 once for each: `accuracy/1`, `brevity/1`, `accuracy/2`, and so on (`for_each_answer`); that is the
-order in which `aggregators.vpo` reads them.
+order in which `aggregators.vpo` (arXiv 2605.22817) reads them.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -20,9 +20,9 @@ def one_thought_then_answer(
 ) -> float:
     """1 for `<think>`, thoughts, `</think>` and an answer that is not blank, else 0. Recommended.
 
-    Each tag occurs exactly once and the text starts with the first; space may stand anywhere. The
-    published rewards below are weaker (`think_format_trl` pays for thoughts without an answer) or
-    hang on single line breaks (`think_answer_format_open_r1`).
+    Ours. Each tag occurs exactly once and the text starts with the first; space may stand anywhere.
+    The published rewards below are weaker (`think_format_trl` pays for thoughts without an answer)
+    or hang on single line breaks (`think_answer_format_open_r1`).
 
     Args:
         completion: the answer.

@@ -90,7 +90,7 @@ def without_stop_token(
     """Another reward, for a completion whose stop token does not count.
 
     Both lengths are in use and papers do not say which; they differ by one token, and only where
-    the completion came to an end.
+    the completion came to an end. Ours, to compute either.
 
     Args:
         completion: the answer.

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from dvaojax.errors import UserError, nearest
 
-# By name, and imported when asked for: what one task needs, a run of another can do without.
 BY_NAME: Mapping[str, str] = {
     "arithmetic": "dvaojax.tasks.arithmetic:Arithmetic",
     "arithmetic_sets": "dvaojax.tasks.arithmetic_sets:ArithmeticSets",
@@ -16,6 +15,7 @@ BY_NAME: Mapping[str, str] = {
     "rubrics": "dvaojax.tasks.rubrics:Rubrics",
     "tools": "dvaojax.tasks.tools:Tools",
 }
+"""Imported when asked for: what one task needs, a run of another can do without."""
 
 
 def task_class(name: str) -> type:

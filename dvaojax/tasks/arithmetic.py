@@ -42,6 +42,9 @@ class Arithmetic:
         num_train: training problems.
         num_test: held-out problems; no training problem is among them.
         problem_seed: which problems these are.
+
+    Raises:
+        ValueError: a number is out of its range, or the problems are more than half of all sums.
     """
 
     digits: int = 3
@@ -76,10 +79,12 @@ class Arithmetic:
 
     @property
     def max_prompt_length(self) -> int:
+        """Two numbers, `+` and `=`."""
         return 2 * self.digits + 2
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """`accuracy`, `brevity` and `format`, each 0 or 1."""
         return {
             "accuracy": partial(exact_answer, opening=OPENING, closing=CLOSING),
             "brevity": partial(within_budget, budget=self.budget),

@@ -29,6 +29,9 @@ class ArithmeticSets(Arithmetic):
     Attributes:
         budget: tokens a brief answer may have; 21 is what the longest sum of two digits needs.
         num_answers: that are scored, and that a demonstration has.
+
+    Raises:
+        ValueError: a number is out of its range.
     """
 
     digits: int = 2
@@ -47,6 +50,7 @@ class ArithmeticSets(Arithmetic):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """`accuracy` and `brevity` of each answer, 0 where it is badly formatted."""
         well_formed = partial(single_block_at_end, opening=OPENING, closing=CLOSING)
         right = partial(exact_answer, opening=OPENING, closing=CLOSING)
         brief = partial(within_budget, budget=self.budget)

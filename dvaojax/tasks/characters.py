@@ -11,6 +11,9 @@ class CharacterTokenizer:
 
     Attributes:
         alphabet: the characters, each once.
+
+    Raises:
+        ValueError: a character is listed twice.
     """
 
     alphabet: str
@@ -24,6 +27,7 @@ class CharacterTokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """The characters, padding and the stop token."""
         return len(self.alphabet) + 2
 
     @cached_property

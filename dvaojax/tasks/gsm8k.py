@@ -39,6 +39,7 @@ class GSM8K(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """`correctness`, `integer` and `format`, as `paid` says."""
         if self.paid == "reference":
             return {
                 "correctness": gsm8k.tagged_correct_gdpo,

@@ -31,6 +31,7 @@ class Instructions(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """`followed` for all instructions, and `instruction_1` and on for each."""
         rule = instructions.strictly
         apart = {
             f"instruction_{number}": partial(instructions.followed, number=number - 1, rule=rule)

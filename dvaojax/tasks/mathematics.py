@@ -30,6 +30,9 @@ class Mathematics(PreparedTask):
         brevity: what `length` pays: "always" the budget alone, as DVAO; "if_right" the budget to
             right answers and 0 to wrong ones, as GDPO's conditioned reward.
         instruction: what is said after each problem; empty for nothing.
+
+    Raises:
+        ValueError: the budget is below 1.
     """
 
     train: str = "dapo_math_17k"
@@ -48,6 +51,7 @@ class Mathematics(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """`accuracy` and `length`, each 0 or 1."""
         brief = partial(within_budget, budget=self.budget)
         length = {
             "always": brief,

@@ -41,6 +41,9 @@ class PreparedTask:
         thinking: "on" or "off" where the model's template leaves the choice; "default" is its own.
         opened: "<think>" where the prompts end with that tag already, so that completions have
             none; what the template does is checked against it.
+
+    Raises:
+        ValueError: the limit is below 1, or there is no set to evaluate.
     """
 
     tokenizer: PretrainedTokenizer

@@ -27,6 +27,9 @@ class Programs(PreparedTask):
             count in `passed` alone, which asks for all of them.
         instruction: what is said after each problem; empty for nothing.
         limits: of each test: seconds, memory, processes and files.
+
+    Raises:
+        ValueError: the number of tests is negative.
     """
 
     train: str = "mbpp"
@@ -44,6 +47,7 @@ class Programs(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """`passed` for all tests, and `test_1` and on for each, 0 or 1."""
         apart = {
             f"test_{number}": partial(programs.one_passed, number=number, limits=self.limits)
             for number in range(1, self.tests + 1)

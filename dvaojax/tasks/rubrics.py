@@ -36,6 +36,9 @@ class Rubrics(PreparedTask):
             of HealthBench's five axes; "items" has one for each item of the rubric, up to `items`.
         items: objectives of the reading "items".
         judge: who grades.
+
+    Raises:
+        ValueError: the number of items is below 1.
     """
 
     train: str = "healthbench/test"
@@ -59,9 +62,11 @@ class Rubrics(PreparedTask):
 
     @property
     def scored_objectives(self) -> tuple[str, ...]:
+        """What the judge grades: the whole rubric, axes or items, as `reading` says."""
         return tuple(self._rubric_objectives)
 
     def scorer(self) -> Scorer:
+        """The judge with its objectives; nothing is asked yet."""
         return RubricScorer(self._rubric_objectives, Judge(self.judge))
 
     def records(self, name: str, split: str) -> Sequence[Record]:

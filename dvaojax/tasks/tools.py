@@ -57,6 +57,7 @@ class Tools(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """`accuracy` of the calls and `format`, as `grading` says."""
         return {
             "accuracy": partial(accuracy, grading=self.grading),
             "format": partial(form, grading=self.grading, opened=self.opened),

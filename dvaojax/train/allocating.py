@@ -50,10 +50,12 @@ class Uniform:
     group_size: int
 
     def sizes(self, statistics: Statistics, rows: np.ndarray, /) -> np.ndarray:
+        """`[B]` int32, all the same."""
         del statistics
         return np.full(len(rows), self.group_size, np.int32)
 
     def observe(self, statistics: Statistics, rows: np.ndarray, scores: Scores, /) -> Statistics:
+        """The statistics as they were."""
         del rows, scores
         return statistics
 
@@ -79,12 +81,14 @@ class ByRule:
     memory: float
 
     def sizes(self, statistics: Statistics, rows: np.ndarray, /) -> np.ndarray:
+        """`[B]` int32, what the rule says of the problems whose rows `[B]` these are."""
         seen = allocation.at(statistics, rows)
         budget = len(rows) * self.group_size
         sizes = self.rule(seen, self.weights, budget=budget, floor=self.floor, cap=self.cap)
         return sizes.astype(np.int32)
 
     def observe(self, statistics: Statistics, rows: np.ndarray, scores: Scores, /) -> Statistics:
+        """The statistics with the rewards `[B, G, K]` of these problems."""
         return allocation.observe(statistics, rows, scores.rewards, scores.mask, memory=self.memory)
 
 

@@ -20,6 +20,7 @@ class Span(NamedTuple):
 
     @property
     def seconds(self) -> float:
+        """From its beginning to its end."""
         return self.end - self.start
 
 

@@ -41,7 +41,7 @@ class Collected(NamedTuple):
     Attributes:
         experience: what the train step takes, cut to a length bucket.
         rows: `[B]`, where what is known of each problem stands.
-        groups: indices of those that were scored in this process.
+        groups: `[S]` int, indices of those that were scored in this process.
         prompts: their problems.
         completions: of each of them, as many as were drawn.
         scores: the rewards of all groups, and what failed.

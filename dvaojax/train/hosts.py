@@ -25,8 +25,9 @@ class Share(NamedTuple):
     """Which of a step's groups are this process's affair.
 
     Attributes:
-        held: indices of the groups that lie on its devices, ascending.
-        scored: those of them whose completions it scores; every group has one process that does.
+        held: `[H]` int, indices of the groups that lie on its devices, ascending.
+        scored: `[S]` int, those of them whose completions it scores; every group has one process
+            that does.
     """
 
     held: np.ndarray
@@ -99,7 +100,7 @@ def assemble(tree: Any, indices: np.ndarray, count: int) -> Any:
 
     Args:
         tree: arrays of the host, one row for each index.
-        indices: which rows they are; every row belongs to exactly one process.
+        indices: `[R]` int, which rows they are; every row belongs to exactly one process.
         count: rows in all.
     """
 

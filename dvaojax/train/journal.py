@@ -136,7 +136,10 @@ def of_sets(config: Config, collected: Collected) -> Row:
 
 
 def samples(config: Config, collected: Collected, advantages: np.ndarray) -> list[Sample]:
-    """The first few completions of the first group scored here, with all they were given."""
+    """The first few completions of the first group scored here, with all they were given.
+
+    `advantages` is `[B, G]`.
+    """
     b = collected.groups[0]
     rewards = np.where(collected.scores.mask, collected.scores.rewards, np.nan)
 

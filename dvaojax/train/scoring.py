@@ -23,7 +23,7 @@ def score_groups(
         suite: the objectives.
         completions: of the groups scored here, `G` of each or the first few.
         prompts: that they answer.
-        groups: their indices in the batch; each of the batch is scored by one process.
+        groups: `[S]` int, their indices in the batch; each of the batch is scored by one process.
         shape: `B` and `G`.
 
     Returns:

@@ -1,10 +1,11 @@
 """The experiment in cells of one method, variant and step: computed once, and kept.
 
 A cell is a file of its own, written whole or not at all. It holds every seed's result, so that
-methods can be compared seed by seed, and the digest of the sources that computed it: a cell of
-other sources or settings is computed again.
+methods can be compared seed by seed, and the digest of the code that computed it: a cell of other
+code or settings is computed again.
 """
 
+import ast
 import dataclasses
 import functools
 import hashlib
@@ -12,6 +13,7 @@ import inspect
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -164,10 +166,20 @@ def _mesh_for(num_seeds: int) -> Mesh:
 
 
 def digest(name: str, settings: Settings) -> str:
-    """Of the settings and of the sources of the model, the update and the method."""
+    """Of the settings and of the code of the model, the update and the method; not of its notes."""
     modules = (problem, learning, sys.modules[METHODS[name].__module__])
-    text = "".join(inspect.getsource(module) for module in modules) + repr(settings)
+    text = "".join(map(_code, modules)) + repr(settings)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _code(module: ModuleType) -> str:
+    """A module's syntax without docstrings and comments."""
+    tree = ast.parse(inspect.getsource(module))
+    for node in ast.walk(tree):
+        is_documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if is_documented and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)
 
 
 def path_of(directory: Path, name: str, variant: str, step: str) -> Path:

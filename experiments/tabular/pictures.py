@@ -85,7 +85,7 @@ def fronts(report: Report) -> Figure:
         for place, name in enumerate(SHOWN):
             for row in cells:
                 if (row["method"], row["variant"], row["step"]) == (name, situation, "own"):
-                    values = np.array(row["values"])
+                    values = np.array(row["per_mille"]) / 1000
                     style = drawing.line_style(place) | {"linewidth": 1.2, "marker": "."}
                     (lines[name],) = ax.plot(*_plane(values), **style)
         ax.set(title=situation, xlabel="accuracy", ylabel="mean of brevity and format")

@@ -42,8 +42,8 @@ def summarise(cells: Cells, settings: Settings, *, command: str) -> Report:
     Returns:
         What `write` writes: of each cell the intervals `[mean, low, high]` of progress and
         hypervolume, and of their differences from `AGAINST` at the same step; the objectives
-        `[W, K]` with the distance to the further end of their intervals; the mean square of the
-        advantages, and the alignment of the first step.
+        `[W, K]` in thousandths, with the distance to the further end of their intervals; the mean
+        square of the advantages, and the alignment of the first step.
     """
     drawn = measures.resampling(settings.num_seeds)
     situations, rows = {}, []
@@ -96,8 +96,8 @@ def _row(
         **row,
         "mean_square": float(f"{cell.mean_square.mean():.3g}"),
         "alignment": round(float(cell.alignment.mean()), 3),
-        "values": _rounded(mean, 3),
-        "values_within": _rounded(np.maximum(mean - low, high - mean), 3),
+        "per_mille": np.rint(1000 * mean).astype(int).tolist(),
+        "within": np.ceil(1000 * np.maximum(mean - low, high - mean)).astype(int).tolist(),
     }
 
 

@@ -29,3 +29,4 @@ BY_NAME = {
         HUMANEVAL,
     )
 }
+"""The sets by the name that they are asked for."""

@@ -165,3 +165,4 @@ BFCL = DataSet(
     files=_files(),
     parse=_parse,
 )
+"""ShishirPatil/gorilla 6ea57973; from its authors."""

@@ -71,6 +71,7 @@ AIME24 = DataSet(
     },
     parse=by_split(_aime24),
 )
+"""The MAA's; as QwenLM/Qwen2.5-Math a45202bd carries it."""
 
 AIME25 = DataSet(
     name="aime25",
@@ -86,6 +87,7 @@ AIME25 = DataSet(
     },
     parse=by_split(_aime25),
 )
+"""The MAA's; as alibaba/ROLL 8eb27cc2 carries it."""
 
 AMC23 = DataSet(
     name="amc23",
@@ -100,3 +102,4 @@ AMC23 = DataSet(
     },
     parse=by_split(_amc23),
 )
+"""The MAA's; as QwenLM/Qwen2.5-Math a45202bd carries it."""

@@ -40,3 +40,4 @@ IFEVAL = DataSet(
     },
     parse=by_split(_ifeval),
 )
+"""Zhou et al., arXiv 2311.07911; as microsoft/llm-steer-instruct 4f84882e carries it."""

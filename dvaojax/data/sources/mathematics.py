@@ -118,6 +118,7 @@ GSM8K = DataSet(
     },
     parse=by_split(_gsm8k),
 )
+"""Cobbe et al., arXiv 2110.14168; from its authors."""
 
 MATH500 = DataSet(
     name="math500",
@@ -133,6 +134,8 @@ MATH500 = DataSet(
     },
     parse=by_split(_math500),
 )
+"""Lightman et al., arXiv 2305.20050, of MATH (Hendrycks et al., arXiv 2103.03874); as
+hkust-nlp/simpleRL-reason cf1c7858 carries it."""
 
 OLYMPIADBENCH = DataSet(
     name="olympiadbench",
@@ -148,6 +151,7 @@ OLYMPIADBENCH = DataSet(
     },
     parse=by_split(_olympiadbench),
 )
+"""He et al., arXiv 2402.14008; as QwenLM/Qwen2.5-Math a45202bd carries it."""
 
 DAPO_MATH_17K = DataSet(
     name="dapo_math_17k",
@@ -163,3 +167,4 @@ DAPO_MATH_17K = DataSet(
     },
     parse=by_split(_dapo),
 )
+"""Yu et al., arXiv 2503.14476; as MasterVito/SvS 9fd8f353 carries it, each problem once."""

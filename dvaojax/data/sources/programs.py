@@ -99,6 +99,7 @@ MBPP = DataSet(
     },
     parse=_mbpp,
 )
+"""Austin et al., arXiv 2108.07732; as mrigankpawagi/PropertyEval b2be813d carries it."""
 
 HUMANEVAL = DataSet(
     name="humaneval",
@@ -114,3 +115,4 @@ HUMANEVAL = DataSet(
     },
     parse=by_split(_humaneval),
 )
+"""Chen et al., arXiv 2107.03374; from its authors."""

@@ -51,3 +51,4 @@ HEALTHBENCH = DataSet(
     },
     parse=by_split(_healthbench),
 )
+"""Arora et al., arXiv 2505.08775; from its authors."""

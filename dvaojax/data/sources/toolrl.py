@@ -103,3 +103,4 @@ TOOLRL = DataSet(
     },
     parse=by_split(_parse),
 )
+"""Qian et al., arXiv 2504.13958; from its authors."""

@@ -179,7 +179,10 @@ def past_gradients(
     longest: int,
     at_once: int,
 ) -> tuple[Array, Array, Array]:
-    """The share of `attend_to_past` in the gradients of queries, keys and values."""
+    """The share of `attend_to_past` in the gradients of queries, keys and values.
+
+    Arguments and results have the shapes of `tiles.gradients`.
+    """
     axis, to_queries = keys.ndim - 2, []
     to_keys = to_values = jnp.zeros(keys.shape, incoming.log_total.dtype)
     for rows, columns in _blocks(queries.shape[: axis + 2], longest, at_once):

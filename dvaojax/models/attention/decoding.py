@@ -33,6 +33,9 @@ def group_attention(
 
     Returns:
         `[B, G, T, H, C]`.
+
+    Raises:
+        AssertionError: the shapes do not fit.
     """
     chex.assert_rank([queries, keys, values], 5)
     chex.assert_rank([prompt_keys, prompt_values], 4)

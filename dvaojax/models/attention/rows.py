@@ -40,6 +40,7 @@ def joint_attention(
 
     Raises:
         ValueError: the implementation is unknown or does not take the shape.
+        AssertionError: the shapes do not fit.
     """
     _check(queries, keys, values, prompt_where)
     width, row = prompt_where.shape[1], queries.shape[1]
@@ -79,6 +80,7 @@ def packed_attention(
 
     Raises:
         ValueError: the implementation is unknown or does not take the shape.
+        AssertionError: the shapes do not fit.
     """
     _check(queries, keys, values, prompt_where)
     width, row = prompt_where.shape[1], queries.shape[1]

@@ -44,7 +44,7 @@ class Sight:
         return (starts << self.bits) | (places - starts)
 
     def __call__(self, queries: Array, columns: Array) -> Array:
-        """True where an encoded query sees a column; both broadcast."""
+        """True where an encoded query sees a column, elementwise; both broadcast."""
         starts = queries >> self.bits
         places = starts + (queries & ((1 << self.bits) - 1))
         return (columns <= places) & ((columns < self.prompt) | (columns >= starts))
@@ -68,6 +68,7 @@ class Plan:
 
     @property
     def sight(self) -> Sight:
+        """How queries are encoded."""
         return Sight(self.prompt, max(self.prompt, self.longest, self.block).bit_length())
 
     @property
@@ -111,6 +112,7 @@ class GroupMask(masks.Mask):
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Queries and columns, both `plan.length`."""
         return self.plan.length, self.plan.length
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:

@@ -74,11 +74,11 @@ class Leaf:
         return self.shape if self._is_as_stored else self._matrix[::-1]
 
     def from_stored(self, tensor: Array) -> Array:
-        """A tensor as one layer of the parameter."""
+        """A stored tensor as one layer of the parameter, of the shape `shape`."""
         return tensor if self._is_as_stored else tensor.T.reshape(self.shape)
 
     def to_stored(self, layer: np.ndarray) -> np.ndarray:
-        """One layer of the parameter as its tensor."""
+        """One layer of the parameter, of the shape `shape`, as the tensor that is stored."""
         return layer if self._is_as_stored else layer.reshape(self._matrix).T
 
     @property

@@ -138,6 +138,7 @@ class Writable:
 
     @property
     def nbytes(self) -> int:
+        """Of what is written."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 

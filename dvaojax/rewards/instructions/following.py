@@ -9,9 +9,10 @@ Each reward takes a `rule` that says when an instruction counts as followed:
 | `ifeval_strictly` | the text as it is                       | is the right one               |
 | `ifeval_loosely`  | the same, and what IFEval makes of it   | is the right one               |
 
-The last two are what IFEval's code pays (google-research, `instruction_following_eval`, commit
-3f357bde), the first two are recommended. A blank answer follows nothing. An answer of nonsense
-follows what forbids something, such as commas; that is in the nature of these instructions.
+IFEval is Zhou et al., arXiv 2311.07911; the last two are what its code pays (google-research,
+`instruction_following_eval`, commit 3f357bde), the first two are recommended. A blank answer
+follows nothing. An answer of nonsense follows what forbids something, such as commas; that is in
+the nature of these instructions.
 
 The reference of every reward is the sequence of the prompt's instructions.
 """

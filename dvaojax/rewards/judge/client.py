@@ -39,6 +39,10 @@ class JudgeConfig:
         longest_wait_seconds: between two attempts, likewise unless the server says.
         max_failed_batches: batches in a row without a single answer that a run survives.
         cache: file that keeps replies; empty for none.
+
+    Raises:
+        ValueError: the address is no HTTP address, the model has no name, or a number is out of its
+            range.
     """
 
     url: str = "http://127.0.0.1:8000/v1"

@@ -47,9 +47,10 @@ def answer_line_dapo(completion: Completion, reference: str, /) -> float:
 def answer_line_lenient(completion: Completion, reference: str, /) -> float:
     r"""1 where the last answer line of the completion is right, else -1. Recommended.
 
-    The label may be bold, with a full-width colon, or Chinese, as 3,242 of the 17,290 prompts of
-    DAPO-Math are; the line may stand anywhere after the thoughts; the answer is compared by its
-    value (`equivalence.equivalent`), so that `34.0` and `034` are 34.
+    Ours, after DAPO's (arXiv 2503.14476). The label may be bold, with a full-width colon, or
+    Chinese, as 3,242 of the 17,290 prompts of DAPO-Math are; the line may stand anywhere after the
+    thoughts; the answer is compared by its value (`equivalence.equivalent`), so that `34.0` and
+    `034` are 34.
 
     Args:
         completion: the answer.

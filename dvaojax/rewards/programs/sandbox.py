@@ -47,6 +47,9 @@ class Limits:
         wall_seconds: time between start and verdict, waiting included.
         memory_bytes: address space, each.
         message_bytes: of one value that the program returns, as JSON.
+
+    Raises:
+        ValueError: one of them is not positive.
     """
 
     cpu_seconds: int = 4

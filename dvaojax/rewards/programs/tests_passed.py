@@ -1,7 +1,8 @@
 """Rewards for a program: the tests it passes, one by one, together, or as a share.
 
 Each test runs in processes of its own, see `sandbox`. Nothing is paid for ending early, for
-printing or for objects that claim to be equal to everything: only values that come back count.
+printing or for objects that claim to be equal to everything: only values that come back count. The
+problems are those of MBPP (arXiv 2108.07732) and HumanEval (arXiv 2107.03374), or one's own.
 """
 
 import functools

@@ -85,7 +85,8 @@ def decode(value: Any, kept: Callable[[int], Any]) -> Any:
         kept: what stands for a value by its number.
 
     Raises:
-        Exception: it was not made by `encode`, or nests too deeply.
+        ValueError: it holds a bare list, which `encode` never makes.
+        Exception: otherwise it was not made by `encode`, or nests too deeply.
     """
     if not isinstance(value, dict):
         if isinstance(value, list):

@@ -1,8 +1,8 @@
 """Whether the right tools are called with the right parameters.
 
-`toolrl_correctness` is what ToolRL's code pays; the others are the recommended form, in ToolRL's
-range, rescaled, all or nothing, and in parts. Differences between the two are documented at
-`correctness`. Every function takes the gold answer's text as its reference.
+`toolrl_correctness` is what ToolRL's code pays (qiancheng0/ToolRL 8cee13ec); the others are the
+recommended form, in ToolRL's range, rescaled, all or nothing, and in parts. Differences between the
+two are documented at `correctness`. Every function takes the gold answer's text as its reference.
 
 ToolRL's code has variants behind environment variables, all of them off unless set, that are not
 offered: CORRECTMAX1 and the schedules (SCHEDULEREWARD, MAX1STEP30MAX3) only rescale an objective,

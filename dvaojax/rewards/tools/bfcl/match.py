@@ -1,7 +1,8 @@
 """Function calls as the Berkeley leaderboard judges them: right or wrong, or in four parts.
 
 The reference of every reward is a `FunctionProblem`; `decode` says how the model writes calls, and
-is one of `decoding`'s functions. All pay 0 or 1.
+is one of `decoding`'s functions. All pay 0 or 1. `ast_match` is the leaderboard's own verdict
+(ShishirPatil/gorilla 6ea57973); that it is paid in four parts is ours.
 """
 
 from dvaojax.rewards.tools.bfcl.decoding import Decoder
