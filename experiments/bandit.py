@@ -65,22 +65,21 @@ what Adam, clipping, tokens and lengths, a policy that sees its prompt, or the d
 add; the numbers of prompts, completions and steps are ours; `gdpo_token_weighted`, `opo` and
 `reinforce_plus_plus` weigh lengths that no gradient of tokens answers to here.
 
-Needs: two CPU cores, about ten minutes of their time. A finished cell, one method in one variant at
-one kind of step, is kept in `runs/bandit/` and is not computed again unless the code of its method,
-of the model or of the update changes.
+Needs: about ten minutes of processor time. A finished cell, one method in one variant at one kind
+of step, is kept in `runs/bandit/` and is not computed again unless the code of its method, of the
+model or of the update changes. Devices share the seeds; a CPU is left as one device, for with two
+the batched solves of `sc_ppo` were seen to wait for each other for ever.
 
 Result: `experiments/results/bandit.json` (all numbers), `bandit.md` (tables) and three pictures.
 """
 
 import argparse
-import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tabular import cells, pictures, report
@@ -161,5 +160,4 @@ def compute_missing(
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     sys.exit(main())

@@ -17,16 +17,16 @@ everything it makes in one directory, runs/NAME."""
 
 _START = """\
 Start here:
-  dvaojax train                         the embedded task, a few minutes on a laptop
-  dvaojax evaluate runs/arithmetic      measure it once more, on held-out problems
-  dvaojax sweep experiments/shootout.py compare methods, situation by situation
-  dvaojax plot runs/arithmetic          draw its pictures again
-  dvaojax report runs/arithmetic        one page with everything it did
-  dvaojax export runs/arithmetic out    write its weights as transformers reads them
-  dvaojax plan --help                   what a run would take on a TPU slice, without one
-  dvaojax data list                     sets of problems that can be prepared
-  dvaojax methods                       what there is to choose from, and what holds of it
-  dvaojax train --help                  what else there is to say to a command"""
+  dvaojax train                           the embedded task, a few minutes on a laptop
+  dvaojax evaluate runs/arithmetic        measure it once more, on held-out problems
+  dvaojax sweep experiments/shootout.py   compare methods, situation by situation
+  dvaojax plot runs/arithmetic            draw its pictures again
+  dvaojax report runs/arithmetic          one page with everything it did
+  dvaojax export runs/arithmetic out      write its weights as transformers reads them
+  dvaojax plan --help                     what a run would take on a TPU slice, without one
+  dvaojax data list                       sets of problems that can be prepared
+  dvaojax methods                         what there is to choose from, and what holds of it
+  dvaojax train --help                    what else there is to say to a command"""
 
 _TRAIN = """\
 Run an experiment from its start to its report: metrics, completions, checkpoints,

@@ -1,14 +1,8 @@
 """What a run achieved: intervals, Pareto fronts and pictures."""
 
-from dvaojax.evaluation.intervals import Interval, bootstrap_mean
-from dvaojax.evaluation.pareto import hypervolume, non_dominated
-from dvaojax.evaluation.plots import plot_run, plot_runs
-
-__all__ = [
-    "Interval",
-    "bootstrap_mean",
-    "hypervolume",
-    "non_dominated",
-    "plot_run",
-    "plot_runs",
-]
+from dvaojax.evaluation.intervals import Interval as Interval
+from dvaojax.evaluation.intervals import bootstrap_mean as bootstrap_mean
+from dvaojax.evaluation.pareto import hypervolume as hypervolume
+from dvaojax.evaluation.pareto import non_dominated as non_dominated
+from dvaojax.evaluation.plots import plot_run as plot_run
+from dvaojax.evaluation.plots import plot_runs as plot_runs

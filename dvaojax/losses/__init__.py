@@ -22,29 +22,41 @@ and the configuration know it from there.
 
 from collections.abc import Callable
 
-from dvaojax.losses.cispo import cispo
-from dvaojax.losses.clipped_surrogate import clipped_surrogate
-from dvaojax.losses.covariance import clip_cov, kl_cov
-from dvaojax.losses.dapo import dapo
-from dvaojax.losses.dppo import dppo_kl, dppo_tv
-from dvaojax.losses.dynamo_modulation import dynamo_modulation
-from dvaojax.losses.gmpo import gmpo
-from dvaojax.losses.gspo import gspo, gspo_token
-from dvaojax.losses.kl import KL_ESTIMATORS, k1, k2, k3, kl_penalty
-from dvaojax.losses.knobs import knobs_of, read_knobs, reduction_of
-from dvaojax.losses.lco import lco_kld, lco_lch, lco_mse
-from dvaojax.losses.minpro import minpro
-from dvaojax.losses.policy_gradient import policy_gradient
-from dvaojax.losses.ratios import SurrogateInfo
-from dvaojax.losses.reductions import (
-    REDUCTIONS,
-    Reduction,
-    constant_length,
-    sequence_mean,
-    token_mean,
+from dvaojax.losses.cispo import cispo as cispo
+from dvaojax.losses.clipped_surrogate import clipped_surrogate as clipped_surrogate
+from dvaojax.losses.covariance import clip_cov as clip_cov
+from dvaojax.losses.covariance import kl_cov as kl_cov
+from dvaojax.losses.dapo import dapo as dapo
+from dvaojax.losses.dppo import dppo_kl as dppo_kl
+from dvaojax.losses.dppo import dppo_tv as dppo_tv
+from dvaojax.losses.dynamo_modulation import dynamo_modulation as dynamo_modulation
+from dvaojax.losses.gmpo import gmpo as gmpo
+from dvaojax.losses.gspo import gspo as gspo
+from dvaojax.losses.gspo import gspo_token as gspo_token
+from dvaojax.losses.kl import KL_ESTIMATORS as KL_ESTIMATORS
+from dvaojax.losses.kl import k1 as k1
+from dvaojax.losses.kl import k2 as k2
+from dvaojax.losses.kl import k3 as k3
+from dvaojax.losses.kl import kl_penalty as kl_penalty
+from dvaojax.losses.knobs import knobs_of as knobs_of
+from dvaojax.losses.knobs import read_knobs as read_knobs
+from dvaojax.losses.knobs import reduction_of as reduction_of
+from dvaojax.losses.lco import lco_kld as lco_kld
+from dvaojax.losses.lco import lco_lch as lco_lch
+from dvaojax.losses.lco import lco_mse as lco_mse
+from dvaojax.losses.minpro import minpro as minpro
+from dvaojax.losses.policy_gradient import policy_gradient as policy_gradient
+from dvaojax.losses.ratios import SurrogateInfo as SurrogateInfo
+from dvaojax.losses.reductions import REDUCTIONS as REDUCTIONS
+from dvaojax.losses.reductions import Reduction as Reduction
+from dvaojax.losses.reductions import constant_length as constant_length
+from dvaojax.losses.reductions import sequence_mean as sequence_mean
+from dvaojax.losses.reductions import token_mean as token_mean
+from dvaojax.losses.sapo import sapo as sapo
+from dvaojax.losses.truncated_importance import (
+    truncated_importance_weights as truncated_importance_weights,
 )
-from dvaojax.losses.sapo import sapo
-from dvaojax.losses.truncated_importance import truncated_importance_weights, weighted
+from dvaojax.losses.truncated_importance import weighted as weighted
 from dvaojax.numerics import Mean
 
 Loss = Callable[..., tuple[Mean, SurrogateInfo]]
@@ -71,41 +83,3 @@ BY_NAME: dict[str, Loss] = {
     )
 }
 """The losses by the name a configuration writes."""
-
-__all__ = [
-    "BY_NAME",
-    "KL_ESTIMATORS",
-    "REDUCTIONS",
-    "Loss",
-    "Reduction",
-    "SurrogateInfo",
-    "cispo",
-    "clip_cov",
-    "clipped_surrogate",
-    "constant_length",
-    "dapo",
-    "dppo_kl",
-    "dppo_tv",
-    "dynamo_modulation",
-    "gmpo",
-    "gspo",
-    "gspo_token",
-    "k1",
-    "k2",
-    "k3",
-    "kl_cov",
-    "kl_penalty",
-    "knobs_of",
-    "lco_kld",
-    "lco_lch",
-    "lco_mse",
-    "minpro",
-    "policy_gradient",
-    "read_knobs",
-    "reduction_of",
-    "sapo",
-    "sequence_mean",
-    "token_mean",
-    "truncated_importance_weights",
-    "weighted",
-]

@@ -48,7 +48,7 @@ def clip_cov(
     r"""The clipped surrogate without a few tokens of high covariance, drawn by lot.
 
     $$ L_t = -\min\big(\rho_t A_t,\; \mathrm{clip}(\rho_t) A_t\big)\,[t \notin I] \quad\text{with}
-       \quad I \sim \mathrm{Uniform}\{t : c_l < \mathrm{cov}_t < c_h\},\;
+       \quad I \sim \mathrm{Uniform}\lbrace t : c_l < \mathrm{cov}_t < c_h\rbrace,\;
        |I| = \max(1, \lfloor sN\rfloor) $$
 
     (Cui et al., arXiv:2505.22617; verl 018f23b5.) N counts the tokens of the group and the

@@ -28,7 +28,7 @@ def dppo_tv(
     r"""Tokens whose probability has moved too far already, the way they are pushed, are left out.
 
     $$ L_t = -M_t \,\mathrm{sg}[\min(\rho_t, c)]\, A_t \log\pi_t \quad\text{with}\quad M_t =
-       \begin{cases} [\pi_t - \mu_t \le \delta_h] & A_t > 0 \\
+       \begin{cases} [\pi_t - \mu_t \le \delta_h] & A_t > 0 \cr
                      [\pi_t - \mu_t \ge -\delta_l] & A_t \le 0 \end{cases} $$
 
     (Qi et al., arXiv:2602.04879, binary total variation; verl 018f23b5.) $|\pi_t - \mu_t|$ is the

@@ -28,7 +28,7 @@ def gmpo(
     r"""The geometric mean over a sequence of its clipped token ratios, times the advantage.
 
     $$ L = -A \exp\Big(\tfrac{1}{|y|}\sum_t m_t\Big) \quad\text{with}\quad m_t =
-       \begin{cases} \min(\log\rho_t, \epsilon_h) & A \ge 0 \\
+       \begin{cases} \min(\log\rho_t, \epsilon_h) & A \ge 0 \cr
                      \max(\log\rho_t, -\epsilon_l) & A < 0 \end{cases} $$
 
     (Zhao et al., arXiv:2507.20673; verl 018f23b5.) The clip range is in nats and wide: ratios in

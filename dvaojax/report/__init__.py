@@ -5,6 +5,4 @@ drawn here; the script adds values under the pointer and the search through comp
 without scripts still shows everything but those.
 """
 
-from dvaojax.report.writing import write_report
-
-__all__ = ["write_report"]
+from dvaojax.report.writing import write_report as write_report

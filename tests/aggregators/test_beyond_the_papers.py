@@ -291,7 +291,7 @@ def test_interpolated_has_reward_combination_and_dvao_at_its_ends_and_all_betwee
     agreement = aggregators.diagnostics(rewards, weights).agreement ** 2
     mean_square = jnp.mean(between[1] ** 2, axis=-1)
     np.testing.assert_allclose(mean_square, agreement / (0.3 + 0.7 * agreement), rtol=1e-4)
-    with pytest.raises(ValueError, match=r"caution=1.5 is in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"caution=1.5 must lie in \[0, 1\]"):
         dvao_interpolated(rewards, weights, caution=1.5)
 
 

@@ -295,7 +295,7 @@ def test_ctwa_lets_the_weight_of_a_neglected_reward_grow_and_no_other():
         ("lagrangian", {"rate": -1.0}, "rate=-1.0 and most=10.0 must not be negative"),
         ("constrained_grpo", {"most": -1.0}, "rate=0.05 and most=-1.0 must not be negative"),
         ("ctwa", {"smoothing": 2.0}, "rate=0.02 must not be negative, and smoothing=2.0 in"),
-        ("hvpo", {"decay": -0.1}, "decay=-0.1 is in"),
+        ("hvpo", {"decay": -0.1}, "decay=-0.1 must lie in"),
     ],
 )
 def test_knobs_that_make_no_sense_are_refused(name, knobs, message):

@@ -61,7 +61,7 @@ def test_every_start_is_noted_with_commit_and_command(tmp_path):
     assert described["sweep"]["seeds"] == list(range(9))
     assert len(described["starts"]) == 2
     for start in described["starts"]:
-        assert start["command"].startswith("dvaojax ")
+        assert start["command"].split()[0] == "dvaojax"
         assert {"commit", "time", "versions", "devices"} <= start.keys()
 
 

@@ -5,11 +5,10 @@ from dvaojax.data.sources.contests import AIME24, AIME25, AMC23
 from dvaojax.data.sources.instructions import IFEVAL
 from dvaojax.data.sources.mathematics import DAPO_MATH_17K, GSM8K, MATH500, OLYMPIADBENCH
 from dvaojax.data.sources.programs import HUMANEVAL, MBPP
-from dvaojax.data.sources.published import DataSet, File
+from dvaojax.data.sources.published import DataSet as DataSet
+from dvaojax.data.sources.published import File as File
 from dvaojax.data.sources.rubrics import HEALTHBENCH
 from dvaojax.data.sources.toolrl import TOOLRL
-
-__all__ = ["BY_NAME", "DataSet", "File"]
 
 BY_NAME = {
     data_set.name: data_set

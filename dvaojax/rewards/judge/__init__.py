@@ -1,5 +1,6 @@
 """A model that judges, behind a server that speaks OpenAI's chat-completions protocol."""
 
-from dvaojax.rewards.judge.client import Answer, Judge, JudgeConfig, Usage
-
-__all__ = ["Answer", "Judge", "JudgeConfig", "Usage"]
+from dvaojax.rewards.judge.client import Answer as Answer
+from dvaojax.rewards.judge.client import Judge as Judge
+from dvaojax.rewards.judge.client import JudgeConfig as JudgeConfig
+from dvaojax.rewards.judge.client import Usage as Usage

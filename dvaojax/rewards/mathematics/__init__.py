@@ -4,29 +4,14 @@
 code pays. math-verify comes with the extra `mathematics` and runs in a process of its own.
 """
 
-from dvaojax.rewards.mathematics.accuracy import (
-    Grade,
-    accuracy,
-    accuracy_integer,
-    accuracy_math_verify,
-    answered,
-    grade,
-)
-from dvaojax.rewards.mathematics.answer_line import answer_line_dapo, answer_line_lenient
-from dvaojax.rewards.mathematics.canonical import canonical
-from dvaojax.rewards.mathematics.equivalence import equivalent
-from dvaojax.rewards.mathematics.extraction import final_answer
-
-__all__ = [
-    "Grade",
-    "accuracy",
-    "accuracy_integer",
-    "accuracy_math_verify",
-    "answer_line_dapo",
-    "answer_line_lenient",
-    "answered",
-    "canonical",
-    "equivalent",
-    "final_answer",
-    "grade",
-]
+from dvaojax.rewards.mathematics.accuracy import Grade as Grade
+from dvaojax.rewards.mathematics.accuracy import accuracy as accuracy
+from dvaojax.rewards.mathematics.accuracy import accuracy_integer as accuracy_integer
+from dvaojax.rewards.mathematics.accuracy import accuracy_math_verify as accuracy_math_verify
+from dvaojax.rewards.mathematics.accuracy import answered as answered
+from dvaojax.rewards.mathematics.accuracy import grade as grade
+from dvaojax.rewards.mathematics.answer_line import answer_line_dapo as answer_line_dapo
+from dvaojax.rewards.mathematics.answer_line import answer_line_lenient as answer_line_lenient
+from dvaojax.rewards.mathematics.canonical import canonical as canonical
+from dvaojax.rewards.mathematics.equivalence import equivalent as equivalent
+from dvaojax.rewards.mathematics.extraction import final_answer as final_answer

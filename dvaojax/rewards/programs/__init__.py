@@ -1,19 +1,12 @@
 """Rewards for programs: tests, each run in processes of its own with limits on everything."""
 
-from dvaojax.rewards.programs.extraction import extract_program
-from dvaojax.rewards.programs.problems import Problem, from_assertions, from_check
-from dvaojax.rewards.programs.sandbox import Limits, SandboxError, Verdict
-from dvaojax.rewards.programs.tests_passed import all_passed, one_passed, share_passed
-
-__all__ = [
-    "Limits",
-    "Problem",
-    "SandboxError",
-    "Verdict",
-    "all_passed",
-    "extract_program",
-    "from_assertions",
-    "from_check",
-    "one_passed",
-    "share_passed",
-]
+from dvaojax.rewards.programs.extraction import extract_program as extract_program
+from dvaojax.rewards.programs.problems import Problem as Problem
+from dvaojax.rewards.programs.problems import from_assertions as from_assertions
+from dvaojax.rewards.programs.problems import from_check as from_check
+from dvaojax.rewards.programs.sandbox import Limits as Limits
+from dvaojax.rewards.programs.sandbox import SandboxError as SandboxError
+from dvaojax.rewards.programs.sandbox import Verdict as Verdict
+from dvaojax.rewards.programs.tests_passed import all_passed as all_passed
+from dvaojax.rewards.programs.tests_passed import one_passed as one_passed
+from dvaojax.rewards.programs.tests_passed import share_passed as share_passed

@@ -1,39 +1,18 @@
 """Rewards by rubric: items with points, graded by a judge, and the scores made of them."""
 
-from dvaojax.rewards.rubric.grading import Grade, question, read_grade
-from dvaojax.rewards.rubric.items import (
-    AXES,
-    Rubric,
-    RubricItem,
-    RubricObjective,
-    axes,
-    overall,
-    read_rubric,
-    single_items,
-    tagged,
-)
-from dvaojax.rewards.rubric.scorer import RubricScorer
-from dvaojax.rewards.rubric.scores import (
-    clipped_or_spared_score,
-    clipped_score,
-    healthbench_score,
-)
-
-__all__ = [
-    "AXES",
-    "Grade",
-    "Rubric",
-    "RubricItem",
-    "RubricObjective",
-    "RubricScorer",
-    "axes",
-    "clipped_or_spared_score",
-    "clipped_score",
-    "healthbench_score",
-    "overall",
-    "question",
-    "read_grade",
-    "read_rubric",
-    "single_items",
-    "tagged",
-]
+from dvaojax.rewards.rubric.grading import Grade as Grade
+from dvaojax.rewards.rubric.grading import question as question
+from dvaojax.rewards.rubric.grading import read_grade as read_grade
+from dvaojax.rewards.rubric.items import AXES as AXES
+from dvaojax.rewards.rubric.items import Rubric as Rubric
+from dvaojax.rewards.rubric.items import RubricItem as RubricItem
+from dvaojax.rewards.rubric.items import RubricObjective as RubricObjective
+from dvaojax.rewards.rubric.items import axes as axes
+from dvaojax.rewards.rubric.items import overall as overall
+from dvaojax.rewards.rubric.items import read_rubric as read_rubric
+from dvaojax.rewards.rubric.items import single_items as single_items
+from dvaojax.rewards.rubric.items import tagged as tagged
+from dvaojax.rewards.rubric.scorer import RubricScorer as RubricScorer
+from dvaojax.rewards.rubric.scores import clipped_or_spared_score as clipped_or_spared_score
+from dvaojax.rewards.rubric.scores import clipped_score as clipped_score
+from dvaojax.rewards.rubric.scores import healthbench_score as healthbench_score

@@ -4,30 +4,16 @@ The reference of all of them is the gold answer's text (see `blocks`). The Berke
 leaderboard has its own room, `tools.bfcl`.
 """
 
-from dvaojax.rewards.tools.blocks import ToolCall, gold_calls, tool_calls, wants_calls
-from dvaojax.rewards.tools.correctness import (
-    correctness,
-    exact_match,
-    graded,
-    names,
-    parameter_names,
-    toolrl_correctness,
-    values,
-)
-from dvaojax.rewards.tools.layout import layout, toolrl_format
-
-__all__ = [
-    "ToolCall",
-    "correctness",
-    "exact_match",
-    "gold_calls",
-    "graded",
-    "layout",
-    "names",
-    "parameter_names",
-    "tool_calls",
-    "toolrl_correctness",
-    "toolrl_format",
-    "values",
-    "wants_calls",
-]
+from dvaojax.rewards.tools.blocks import ToolCall as ToolCall
+from dvaojax.rewards.tools.blocks import gold_calls as gold_calls
+from dvaojax.rewards.tools.blocks import tool_calls as tool_calls
+from dvaojax.rewards.tools.blocks import wants_calls as wants_calls
+from dvaojax.rewards.tools.correctness import correctness as correctness
+from dvaojax.rewards.tools.correctness import exact_match as exact_match
+from dvaojax.rewards.tools.correctness import graded as graded
+from dvaojax.rewards.tools.correctness import names as names
+from dvaojax.rewards.tools.correctness import parameter_names as parameter_names
+from dvaojax.rewards.tools.correctness import toolrl_correctness as toolrl_correctness
+from dvaojax.rewards.tools.correctness import values as values
+from dvaojax.rewards.tools.layout import layout as layout
+from dvaojax.rewards.tools.layout import toolrl_format as toolrl_format

@@ -1,0 +1,119 @@
+"""The notebooks: clean in the repository, and whole when they run from top to bottom.
+
+Each runs in a kernel of its own, in an empty directory, where the package is already installed.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
+OWNED = "OWNER/dvaojax"
+COLAB = f"https://colab.research.google.com/github/{OWNED}/blob/main/colab"
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+@every_notebook
+def test_the_repository_holds_what_was_written_and_nothing_that_was_run(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", cell.id), "a cell has a name, not a number"
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+    assert notebook.metadata.kernelspec == {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
+    assert notebook.metadata.language_info == {"name": "python"}
+    assert set(notebook.metadata) <= {"accelerator", "colab", "kernelspec", "language_info"}
+    assert notebook.metadata.colab.name == path.name
+
+
+@every_notebook
+def test_the_first_cell_opens_it_in_colab_and_says_how_long_it_takes(path):
+    notebook = read(path)
+    first = notebook.cells[0].source
+    assert first.startswith("# ")
+    assert f"colab-badge.svg)]({COLAB}/{path.name})" in first
+    assert re.search(r"\*\*Run time:\*\* .*(second|minute|hour)", first)
+
+
+@every_notebook
+def test_one_cell_installs_it_unless_it_is_there(path):
+    notebook = read(path)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code[0].id == "install"
+    installing = [cell.id for cell in code if re.search(r"\bpip\b", cell.source)]
+    assert installing == ["install"]
+    assert 'find_spec("dvaojax") is None' in code[0].source
+    assert f'REPOSITORY = "https://github.com/{OWNED}"' in code[0].source
+
+
+def test_the_readme_opens_every_notebook():
+    linked = re.findall(r"\]\(colab/(\w+\.ipynb)\)", README)
+    opened = re.findall(rf"\({COLAB}/(\w+\.ipynb)\)", README)
+    assert linked == opened == [path.name for path in NOTEBOOKS]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a notebook in an empty directory; returns it with its outputs."""
+    for name in [name for name in os.environ if name.startswith(("JAX_", "XLA_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def execute(name):
+        notebook = read(ROOT / "colab" / f"{name}.ipynb")
+        client = NotebookClient(notebook, kernel_name="python3", timeout=600)
+        return client.execute(cwd=str(work))
+
+    return execute
+
+
+def said(notebook, cell_id):
+    """What a cell printed."""
+    (cell,) = [cell for cell in notebook.cells if cell.id == cell_id]
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def pictures(notebook):
+    """The names of the cells that drew something, as often as they did."""
+    return [
+        cell.id
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+
+
+@pytest.mark.slow
+def test_aggregators_on_twelve_numbers(run):
+    notebook = run("01_aggregators")
+    for exercise in ("exercise-1", "exercise-2", "exercise-3"):
+        assert said(notebook, exercise) == "not yet\n"
+    assert said(notebook, "solutions") == "right\n" * 3
+    situations = ["conflict", "saturation", "noise", "scale", "missing"]
+    assert pictures(notebook) == [
+        "objectives", "effective-weights", "agreement", *situations, "sensitivities", "trade-off",
+    ]  # fmt: skip
