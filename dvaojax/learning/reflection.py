@@ -60,7 +60,7 @@ def answer_logprobs(
 def reflection_rewards(logprobs: Array, where: Array) -> Array:
     r"""R3: the answer's log-probability, each token weighed by how much it reacts to the reasoning.
 
-    $$ R_i = \sum_j w_j \log \pi(y_j \mid q, c_i, y_{<j}), \qquad
+    $$ R_i = \sum_j w_j \log \pi(y_j \mid q, c_i, y_{< j}), \qquad
        w_j = \sigma_j / \sum_l \sigma_l $$
 
     with sigma_j the standard deviation over the group of the token's probability. The form of the

@@ -28,7 +28,7 @@ def minpro(
 ) -> tuple[Mean, SurrogateInfo]:
     r"""`cispo` whose weight also holds the least likely step on the way to the token.
 
-    $$ L_t = -\mathrm{sg}\big[\mathrm{clip}(\min_{j<t}\rho_j \; \rho_t,\;
+    $$ L_t = -\mathrm{sg}\big[\mathrm{clip}(\min_{j < t}\rho_j \; \rho_t,\;
        1-\epsilon_l, 1+\epsilon_h)\big] A_t \log\pi_t $$
 
     (Lei, Cheng and Tao, arXiv:2601.22718.) The exact off-policy weight of a token is the product of
