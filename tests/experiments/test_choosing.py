@@ -1,0 +1,75 @@
+"""What the README concludes from the experiments is what their results say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+RESULTS = Path(__file__).parents[2] / "experiments" / "results"
+SUMS = ("grpo", "reward_combination", "dvao")
+Z_SCORES = ("gdpo", "advantage_combination")
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Means of all cells by measure, step, variant and method, in percent."""
+    found = json.loads((RESULTS / "bandit.json").read_text())["cells"]
+    return {
+        (measure, cell["step"], cell["variant"], cell["method"]): 100 * cell[measure][0]
+        for cell in found
+        for measure in ("progress", "hypervolume")
+    }
+
+
+@pytest.fixture(scope="module")
+def variants(cells):
+    every = {variant for _, _, variant, _ in cells}
+    assert every == {"plain", "noisy", "conflict", "scaled", "rare", "saturated"}
+    return every
+
+
+@pytest.fixture(scope="module")
+def ahead(cells, variants):
+    """The variants in which one method is ahead of another, by more than `by` points."""
+
+    def where(one, other, step, measure="progress", by=0.0):
+        return {
+            variant
+            for variant in variants
+            if cells[measure, step, variant, one] > cells[measure, step, variant, other] + by
+        }
+
+    return where
+
+
+def test_dvao_and_reward_combination_are_within_a_point(ahead):
+    for step in ("equal", "own"):
+        assert not ahead("dvao", "reward_combination", step, by=1.0)
+        assert not ahead("reward_combination", "dvao", step, by=1.0)
+
+
+def test_z_scores_are_ahead_but_under_noise_at_their_own_rate(ahead, variants):
+    for z_score in Z_SCORES:
+        for of_sums in SUMS:
+            assert ahead(z_score, of_sums, "equal") == variants
+            assert "scaled" in ahead(z_score, of_sums, "equal", by=10.0)
+            assert "noisy" in ahead(of_sums, z_score, "own", by=1.0)
+
+
+def test_no_deviation_is_as_good_as_one_where_rewards_share_a_unit(ahead, variants):
+    assert ahead("dr_grpo", "dvao", "equal") == variants - {"scaled"}
+
+
+def test_the_variants_of_dvao(ahead, variants):
+    assert ahead("dvao_shrunk", "dvao", "equal") == variants
+    assert ahead("dvao_denoised", "dvao", "equal", by=1.0) == {"noisy"}
+    assert ahead("dvao", "dvao_denoised", "own", by=1.0) == {"noisy"}
+
+
+def test_what_was_made_for_a_situation(ahead, variants):
+    assert "conflict" in ahead("dvao", "rvpo", "equal")
+    assert ahead("dvao", "gd2po_hard", "equal") == variants
+    for method in ("dara_symmetric", "sa_mrpo"):
+        assert "rare" not in ahead(method, "gdpo", "equal", by=1.5)
+        assert "rare" in ahead(method, "gdpo", "equal", "hypervolume", by=5.0)
+    assert "saturated" not in ahead("sa_mrpo", "gdpo", "equal")
