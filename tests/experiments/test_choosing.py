@@ -42,10 +42,34 @@ def ahead(cells, variants):
     return where
 
 
-def test_dvao_and_reward_combination_are_within_a_point(ahead):
+@pytest.fixture(scope="module")
+def told_from_dvao():
+    """Of the network: the variants in which a method is told from `dvao`, by `+` and `-`."""
+    table = (RESULTS / "shootout" / "report.md").read_text().partition("\n\n## ")[0]
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if line.startswith("|")
+    ]
+
+    def where(method, sign):
+        row = next(cells for name, *cells in rows if name == f"`{method}`")
+        return {variant for variant, cell in zip(head[1:], row, strict=True) if sign in cell}
+
+    return where
+
+
+def test_dvao_and_reward_combination_are_within_a_point(ahead, told_from_dvao):
     for step in ("equal", "own"):
         assert not ahead("dvao", "reward_combination", step, by=1.0)
         assert not ahead("reward_combination", "dvao", step, by=1.0)
+    assert told_from_dvao("reward_combination", "-") == {"rare"}
+    assert told_from_dvao("reward_combination", "+") == {"scaled"}
+
+
+def test_gdpo_is_ahead_of_dvao_with_the_network_too(told_from_dvao):
+    assert told_from_dvao("gdpo", "+") == {"noisy", "scaled", "rare"}
+    assert told_from_dvao("gdpo", "-") == set()
 
 
 def test_z_scores_are_ahead_but_under_noise_at_their_own_rate(ahead, variants):
@@ -60,14 +84,16 @@ def test_no_deviation_is_as_good_as_one_where_rewards_share_a_unit(ahead, varian
     assert ahead("dr_grpo", "dvao", "equal") == variants - {"scaled"}
 
 
-def test_the_variants_of_dvao(ahead, variants):
+def test_the_variants_of_dvao(ahead, variants, told_from_dvao):
+    assert "noisy" in told_from_dvao("dvao_denoised", "+")
     assert ahead("dvao_shrunk", "dvao", "equal") == variants
     assert ahead("dvao_denoised", "dvao", "equal", by=1.0) == {"noisy"}
     assert ahead("dvao", "dvao_denoised", "own", by=1.0) == {"noisy"}
 
 
-def test_what_was_made_for_a_situation(ahead, variants):
+def test_what_was_made_for_a_situation(ahead, variants, told_from_dvao):
     assert "conflict" in ahead("dvao", "rvpo", "equal")
+    assert "conflict" not in told_from_dvao("rvpo", "+")
     assert ahead("dvao", "gd2po_hard", "equal") == variants
     for method in ("dara_symmetric", "sa_mrpo"):
         assert "rare" not in ahead(method, "gdpo", "equal", by=1.5)
