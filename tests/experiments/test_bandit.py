@@ -339,7 +339,7 @@ def test_what_the_readme_says_of_them_is_so(results):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "variant", "step"),
-    [("dvao", "noisy", "own"), ("gdpo", "rare", "equal"), ("ctwa", "plain", "common")],
+    [("dvao", "noisy", "own"), ("gdpo", "rare", "equal"), ("constrained_grpo", "plain", "common")],
 )
 def test_the_results_can_be_computed_again(method, variant, step, results):
     (kept,) = (
