@@ -85,7 +85,7 @@ def run(tmp_path, monkeypatch):
 
     def execute(name):
         notebook = read(ROOT / "colab" / f"{name}.ipynb")
-        client = NotebookClient(notebook, kernel_name="python3", timeout=600)
+        client = NotebookClient(notebook, kernel_name="python3", timeout=None)
         return client.execute(cwd=str(work))
 
     return execute
@@ -117,3 +117,15 @@ def test_aggregators_on_twelve_numbers(run):
     assert pictures(notebook) == [
         "objectives", "effective-weights", "agreement", *situations, "sensitivities", "trade-off",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_is_ones_own_trains_and_learns(run):
+    notebook = run("04_your_own")
+    assert "a      0.0 0.0 None" in said(notebook, "reward-check")
+    assert pictures(notebook) == ["pictures"]
+    assert said(notebook, "samples").count("advantage") == 8
+    found = re.findall(r"^(\w+) +(before|after) +(\S+)", said(notebook, "results"), re.MULTILINE)
+    share = {(objective, when): float(mean) for objective, when, mean in found}
+    assert share["right", "after"] > share["right", "before"] + 0.1
+    assert share["brief", "after"] > share["brief", "before"] + 0.1
