@@ -292,8 +292,9 @@ def test_the_results_are_those_of_the_settings_and_small(results):
 def test_at_equal_length_a_constant_factor_is_nothing(results):
     rows = {(row["method"], row["variant"], row["step"]): row for row in results["cells"]}
     for variant in problem.variants():
-        same = [rows[n, variant, "equal"]["progress"] for n in ("grpo", "reward_combination")]
-        np.testing.assert_allclose(*same, atol=0.002)
+        for one, other in (("dr_grpo", "rloo"), ("grpo", "reward_combination")):
+            same = [rows[name, variant, "equal"]["progress"] for name in (one, other)]
+            np.testing.assert_allclose(*same, atol=0.002)
 
 
 def test_the_readme_shows_these_numbers(results):
@@ -318,6 +319,7 @@ def test_what_the_readme_says_of_them_is_so(results):
         assert 0 < beyond("reward_combination", variant, "equal") < 1
     for variant in ("plain", "noisy", "conflict", "rare", "saturated"):
         assert 1 < beyond("dr_grpo", variant, "equal") < 3.5
+        assert 1 < beyond("lite_ppo", variant, "equal") < 3.5
         assert 0.5 < beyond("dvao_shrunk", variant, "equal") < 2.5
     for method in ("advantage_combination", "gdpo"):
         assert beyond(method, "scaled", "equal") > 10
@@ -334,6 +336,8 @@ def test_what_the_readme_says_of_them_is_so(results):
     assert 0 < ahead[0] < ahead[1] < ahead[2]
     for variant in problem.variants():
         assert beyond("gd2po_hard", variant, "equal") < -4
+    for variant in ("plain", "noisy", "conflict", "rare"):
+        assert beyond("hvpo", variant, "own") < beyond("gd2po_hard", variant, "own")
 
 
 @pytest.mark.slow
