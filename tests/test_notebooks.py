@@ -1,6 +1,7 @@
 """The notebooks: clean in the repository, and whole when they run from top to bottom.
 
 Each runs in a kernel of its own, in an empty directory, where the package is already installed.
+What would take long is made small by variables of the environment that the notebooks name.
 """
 
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from tiny_run import TINY
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,13 +79,18 @@ def run(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    # Several processes of one notebook compile the same.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
 
-    def execute(name):
+    def execute(name, **environment):
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
         notebook = read(ROOT / "colab" / f"{name}.ipynb")
         client = NotebookClient(notebook, kernel_name="python3", timeout=None)
         return client.execute(cwd=str(work))
@@ -117,6 +124,15 @@ def test_aggregators_on_twelve_numbers(run):
     assert pictures(notebook) == [
         "objectives", "effective-weights", "agreement", *situations, "sensitivities", "trade-off",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_small_model_on_three_objectives(run):
+    notebook = run("02_train_tiny", DVAOJAX_SETTINGS=" ".join(TINY))
+    assert pictures(notebook) == ["train", "other", "pareto"]
+    for cell, method in (("before-and-after", "dvao"), ("other", "gdpo")):
+        assert f"{method}: 8 problems" in said(notebook, cell)
+    assert said(notebook, "samples").count("advantage") == 4
 
 
 @pytest.mark.slow
