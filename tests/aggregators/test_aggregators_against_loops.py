@@ -153,7 +153,7 @@ def test_relatives_equal_the_loop_jitted(shape, dtype):
     _assert_equals_the_loop(_jitted, RELATIVES, shape, dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", slow_but(["float32"], ["float32", "float64"]))
 @pytest.mark.parametrize("shape", slow_but(QUICK_EAGERLY, EAGER), ids=_name)
 def test_equals_the_loop_eagerly(shape, dtype):
     _assert_equals_the_loop(_eager, FIRST, shape, dtype)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slowness import slow_but
 
 from dvaojax import aggregators
 from dvaojax.aggregators import (
@@ -167,7 +168,7 @@ def steadied(kind, group_size):
     return over_seeds(measure)
 
 
-@pytest.mark.parametrize("group_size", [2, 4])
+@pytest.mark.parametrize("group_size", slow_but([2], [2, 4]))
 def test_shrunk_the_divisor_is_steadier_in_small_groups(group_size):
     for kind in KINDS:
         found = steadied(kind, group_size)
@@ -238,6 +239,7 @@ def remembered():
     return over_seeds(measure)
 
 
+@pytest.mark.slow
 def test_shrunk_running_is_shrunk_at_first_and_steadier_later():
     rewards, _ = drawn("normal, unlike", jax.random.key(0), (4, 2, 2))
     method = aggregators.make("dvao_shrunk_running", WEIGHTS)
@@ -279,6 +281,7 @@ def test_interpolated_more_caution_is_nearer_to_the_signal_when_objectives_confl
     assert values[-1] > values[0] + 0.01
 
 
+@pytest.mark.slow
 def test_interpolated_has_reward_combination_and_dvao_at_its_ends_and_all_between():
     rewards = jax.random.normal(jax.random.key(0), (50, 6, 3))
     weights = jnp.array([0.5, 0.3, 0.2])

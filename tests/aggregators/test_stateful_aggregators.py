@@ -276,6 +276,7 @@ def test_69_the_covariance_that_ctwa_watches_is_what_an_update_does_to_a_reward(
         np.testing.assert_allclose(found, jax.jacfwd(mean_after)(jnp.zeros(())), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_ctwa_lets_the_weight_of_a_neglected_reward_grow_and_no_other():
     first = jax.random.normal(jax.random.key(2), (10, 8, 6))
     rewards = jnp.stack([first, -0.5 * first], axis=-1)  # what helps one hurts the other

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from learning_cases import WEIGHTS, new_state
 
 from dvaojax import aggregators, models
@@ -70,6 +71,7 @@ def test_rows_are_cut_to_the_smallest_width_that_holds_the_fullest():
         assert cut({}, batch) == min(width for width in WIDTHS if width >= tokens)
 
 
+@pytest.mark.slow
 def test_a_packed_step_is_that_of_the_rectangle_and_compiled_once():
     """In updates, metrics and the reference's part in them, whatever the widths it takes."""
     traces = []

@@ -121,13 +121,8 @@ def assert_same_run(config, aggregator, left, right):
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [
-        pytest.param(*EXACT[0], id="depth 0"),
-        pytest.param(*EXACT[1], id="depth 1", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "config"), EXACT, ids=["depth 0", "depth 1"])
 def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
     environment, tmp_path, name, config
 ):
