@@ -262,7 +262,7 @@ def get_smoke_sweep() -> Sweep:
         name="shootout-smoke",
         base=dataclasses.replace(
             config,
-            task=Strained(digits=2, budget=17, num_train=64, num_test=8),
+            task=dataclasses.replace(config.task, num_train=64, num_test=8),
             num_steps=2,
             prompts_per_step=8,
             group_size=2,

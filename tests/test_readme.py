@@ -51,18 +51,22 @@ def rows(text):
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
-def commands(kind):
-    """The commands of the `bash` blocks that begin with a program's name."""
-    lines = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
-    split = [shlex.split(command) for line in lines for command in line.split(" && ")]
-    return [command for command in split if command[0] == kind]
+def commands_of(code):
+    """The commands of a `bash` block, each split into words, without its comments."""
+    parts = [part for line in code.splitlines() for part in line.split(" && ")]
+    return [shlex.split(part, comments=True) for part in parts]
+
+
+def commands(program):
+    """The commands of all `bash` blocks that begin with a program's name."""
+    split = [words for language, code in BLOCKS if language == "bash" for words in commands_of(code)]
+    return [words for words in split if words[0] == program]
 
 
 def test_blocks_are_of_a_kind_that_is_run():
     assert {language for language, _ in BLOCKS} == {"bash", "python", "text"}
-    every = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
-    programs = {shlex.split(part)[0] for line in every for part in line.split(" && ")}
-    assert programs == {"pip", "pytest", "dvaojax"}
+    every = [words for language, code in BLOCKS if language == "bash" for words in commands_of(code)]
+    assert {words[0] for words in every} == {"pip", "pytest", "dvaojax"}
 
 
 def test_ci_runs_the_commands_that_this_test_leaves_to_it():
@@ -84,9 +88,8 @@ def test_every_command_does_what_it_says(tmp_path, tmp_path_factory, monkeypatch
             if language == "python" and name:
                 Path(name.group(1)).write_text(code)
             elif language == "bash":
-                for line in code.splitlines():
-                    for command in line.split(" && "):
-                        run_in_miniature(shlex.split(command))
+                for command in commands_of(code):
+                    run_in_miniature(command)
     runs = {path.name for path in (tmp_path / "runs").iterdir()}
     smoke = {"arithmetic-smoke", "vpo-arithmetic-smoke"}
     assert runs == {"arithmetic", "gdpo", "gentle", "reverse", *smoke}
