@@ -13,7 +13,7 @@ import numpy as np
 from slowness import slow_but
 
 from dvaojax.aggregators import BY_NAME, needs_lengths
-from dvaojax.aggregators.statements import FIRST
+from dvaojax.aggregators.invariants.statements import FIRST
 
 FAMILIES = {
     "first": tuple(FIRST),

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from dvaojax.aggregators import propositions
-from dvaojax.aggregators import propositions_beyond as beyond
-from dvaojax.aggregators.statements import SILENCE, Invariant, sum_family
+from dvaojax.aggregators.invariants import propositions
+from dvaojax.aggregators.invariants import propositions_beyond as beyond
+from dvaojax.aggregators.invariants.statements import SILENCE, Invariant, sum_family
 
 VARIANTS: dict[str, tuple[Invariant, ...]] = {
     "dvao_denoised": (

@@ -13,7 +13,7 @@ from jax.experimental import checkify
 
 from dvaojax import numerics
 from dvaojax.aggregators import group
-from dvaojax.aggregators.facts import Combine, Facts, whitening_of
+from dvaojax.aggregators.invariants.facts import Combine, Facts, whitening_of
 from dvaojax.aggregators.rvpo import penalised_mean, soft_minimum
 from dvaojax.aggregators.whitening import batch_moments
 

@@ -15,17 +15,14 @@ from jax import Array
 
 from dvaojax import numerics
 from dvaojax.aggregators import batch as batches
-from dvaojax.aggregators import gd2po, group, propositions, whitening
+from dvaojax.aggregators import gd2po, group, whitening
 from dvaojax.aggregators.corr_grpo import sum_of_correlations
 from dvaojax.aggregators.dara import factors, stretch
-from dvaojax.aggregators.facts import Facts
 from dvaojax.aggregators.focal import weights_by_difficulty
-from dvaojax.aggregators.maxrl import mean_and_size
-from dvaojax.aggregators.propositions import mean_score
-from dvaojax.aggregators.sa_mrpo import weights_by_saturation
-from dvaojax.aggregators.saw import weights_by_variation
-from dvaojax.aggregators.sc_ppo import cross_fitted_weights
-from dvaojax.aggregators.statements import (
+from dvaojax.aggregators.invariants import propositions
+from dvaojax.aggregators.invariants.facts import Facts
+from dvaojax.aggregators.invariants.propositions import mean_score
+from dvaojax.aggregators.invariants.statements import (
     DOMINANCE,
     GROUP_SUM,
     RC,
@@ -35,6 +32,10 @@ from dvaojax.aggregators.statements import (
     sum_family,
     whitened,
 )
+from dvaojax.aggregators.maxrl import mean_and_size
+from dvaojax.aggregators.sa_mrpo import weights_by_saturation
+from dvaojax.aggregators.saw import weights_by_variation
+from dvaojax.aggregators.sc_ppo import cross_fitted_weights
 from dvaojax.aggregators.tchebycheff import scalarised
 
 # Views: the facts with the weights that a method adapted.

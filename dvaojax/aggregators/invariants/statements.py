@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from jax import Array
 
-from dvaojax.aggregators import propositions
-from dvaojax.aggregators.facts import Combine, Facts
-from dvaojax.aggregators.propositions import Units
+from dvaojax.aggregators.invariants import propositions
+from dvaojax.aggregators.invariants.facts import Combine, Facts
+from dvaojax.aggregators.invariants.propositions import Units
 
 
 class Invariant(NamedTuple):

@@ -9,8 +9,8 @@ from jax import Array
 from dvaojax import numerics
 from dvaojax.aggregators import group
 from dvaojax.aggregators.dvao_shrunk import shrunk, spread_of
-from dvaojax.aggregators.facts import Facts
-from dvaojax.aggregators.propositions import Units
+from dvaojax.aggregators.invariants.facts import Facts
+from dvaojax.aggregators.invariants.propositions import Units
 
 
 def is_the_sum_but_for_a_baseline(units: Units, facts: Facts) -> Array:

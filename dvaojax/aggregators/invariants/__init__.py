@@ -22,53 +22,63 @@ from typing import Any
 
 from jax.typing import ArrayLike
 
-from dvaojax.aggregators.facts import gather
-from dvaojax.aggregators.propositions import TOLERANCE, assert_small
-from dvaojax.aggregators.relatives import RELATIVES
-from dvaojax.aggregators.statements import FIRST, SILENCE, Invariant
-from dvaojax.aggregators.transformations import assert_agree as assert_agree
-from dvaojax.aggregators.transformations import assert_cancels as assert_cancels
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.facts import gather
+from dvaojax.aggregators.invariants.propositions import TOLERANCE, assert_small
+from dvaojax.aggregators.invariants.relatives import RELATIVES
+from dvaojax.aggregators.invariants.statements import FIRST, SILENCE, Invariant
+from dvaojax.aggregators.invariants.transformations import assert_agree as assert_agree
+from dvaojax.aggregators.invariants.transformations import assert_cancels as assert_cancels
+from dvaojax.aggregators.invariants.transformations import (
     assert_constant_objective_is_ignored as assert_constant_objective_is_ignored,
 )
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import (
     assert_duplication_invariant as assert_duplication_invariant,
 )
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import (
     assert_group_affine_invariant as assert_group_affine_invariant,
 )
-from dvaojax.aggregators.transformations import assert_joint_scale as assert_joint_scale
-from dvaojax.aggregators.transformations import assert_mean_square as assert_mean_square
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import assert_joint_scale as assert_joint_scale
+from dvaojax.aggregators.invariants.transformations import assert_mean_square as assert_mean_square
+from dvaojax.aggregators.invariants.transformations import (
     assert_objective_scale_invariant as assert_objective_scale_invariant,
 )
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import (
     assert_objective_scale_is_a_weight as assert_objective_scale_is_a_weight,
 )
-from dvaojax.aggregators.transformations import assert_odd as assert_odd
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import assert_odd as assert_odd
+from dvaojax.aggregators.invariants.transformations import (
     assert_own_reward_never_hurts as assert_own_reward_never_hurts,
 )
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import (
     assert_permutation_equivariant as assert_permutation_equivariant,
 )
-from dvaojax.aggregators.transformations import assert_same as assert_same
-from dvaojax.aggregators.transformations import assert_sensitivities as assert_sensitivities
-from dvaojax.aggregators.transformations import assert_shift_invariant as assert_shift_invariant
-from dvaojax.aggregators.transformations import assert_soft_minimum as assert_soft_minimum
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import assert_same as assert_same
+from dvaojax.aggregators.invariants.transformations import (
+    assert_sensitivities as assert_sensitivities,
+)
+from dvaojax.aggregators.invariants.transformations import (
+    assert_shift_invariant as assert_shift_invariant,
+)
+from dvaojax.aggregators.invariants.transformations import (
+    assert_soft_minimum as assert_soft_minimum,
+)
+from dvaojax.aggregators.invariants.transformations import (
     assert_soft_minimum_expansion as assert_soft_minimum_expansion,
 )
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import (
     assert_soft_minimum_is_a_mean as assert_soft_minimum_is_a_mean,
 )
-from dvaojax.aggregators.transformations import assert_split_invariant as assert_split_invariant
-from dvaojax.aggregators.transformations import assert_weight_scale as assert_weight_scale
-from dvaojax.aggregators.transformations import (
+from dvaojax.aggregators.invariants.transformations import (
+    assert_split_invariant as assert_split_invariant,
+)
+from dvaojax.aggregators.invariants.transformations import (
+    assert_weight_scale as assert_weight_scale,
+)
+from dvaojax.aggregators.invariants.transformations import (
     assert_weights_undo_deviations as assert_weights_undo_deviations,
 )
-from dvaojax.aggregators.transformations import assert_within as assert_within
-from dvaojax.aggregators.variants import VARIANTS
+from dvaojax.aggregators.invariants.transformations import assert_within as assert_within
+from dvaojax.aggregators.invariants.variants import VARIANTS
 
 
 def check(

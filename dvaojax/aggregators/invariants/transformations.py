@@ -14,7 +14,7 @@ from jax import Array
 
 from dvaojax import numerics
 from dvaojax.aggregators.group import mask_nonfinite, statistics
-from dvaojax.aggregators.propositions import TOLERANCE, assert_small
+from dvaojax.aggregators.invariants.propositions import TOLERANCE, assert_small
 from dvaojax.aggregators.rvpo import soft_minimum
 
 Aggregate = Callable[[Array, Array], Array]  # rewards [B, G, K], weights [K] to advantages [B, G]
