@@ -57,16 +57,20 @@ def commands_of(code):
     return [shlex.split(part, comments=True) for part in parts]
 
 
+def every_command():
+    """The commands of all `bash` blocks."""
+    codes = [code for language, code in BLOCKS if language == "bash"]
+    return [words for code in codes for words in commands_of(code)]
+
+
 def commands(program):
-    """The commands of all `bash` blocks that begin with a program's name."""
-    split = [words for language, code in BLOCKS if language == "bash" for words in commands_of(code)]
-    return [words for words in split if words[0] == program]
+    """Those that begin with a program's name."""
+    return [words for words in every_command() if words[0] == program]
 
 
 def test_blocks_are_of_a_kind_that_is_run():
     assert {language for language, _ in BLOCKS} == {"bash", "python", "text"}
-    every = [words for language, code in BLOCKS if language == "bash" for words in commands_of(code)]
-    assert {words[0] for words in every} == {"pip", "pytest", "dvaojax"}
+    assert {words[0] for words in every_command()} == {"pip", "pytest", "dvaojax"}
 
 
 def test_ci_runs_the_commands_that_this_test_leaves_to_it():
@@ -76,6 +80,18 @@ def test_ci_runs_the_commands_that_this_test_leaves_to_it():
     pattern = re.search(r"README_TESTS='(.*)'", script).group(1)
     found = [line for line in README.splitlines() if re.fullmatch(pattern, line)]
     assert found == ["pip install '.[dev]' && pytest -n auto --dist worksteal"]
+
+
+def test_links_lead_to_headings_and_files():
+    headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    targets = re.findall(r"\]\(([^)\s]+)\)", README)
+    inside = {target[1:] for target in targets if target.startswith("#")}
+    files = {target for target in targets if not target.startswith(("#", "https://"))}
+    assert inside
+    assert inside <= anchors
+    assert files
+    assert [name for name in files if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.slow
