@@ -114,3 +114,4 @@ def check(
 
 
 BY_NAME: dict[str, tuple[Invariant, ...]] = {**FIRST, **RELATIVES, **VARIANTS}
+"""What must hold of one batch, by the name of the aggregator."""
