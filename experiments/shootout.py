@@ -128,6 +128,8 @@ def written_out_answer(completion: Completion, reference: str, /, *, least: floa
     return exact_answer(completion, reference, opening=OPENING, closing=CLOSING)
 
 
+REDUCED = Strained(digits=2, largest_digit=4, budget=17, num_train=288, num_test=96)
+
 SITUATIONS = {
     "plain": (),
     "noisy": (f"task.noise={NOISE}",),
@@ -238,7 +240,7 @@ def reduced() -> Config:
     )
     return dataclasses.replace(
         config,
-        task=Strained(digits=2, largest_digit=4, budget=17, num_train=288, num_test=96),
+        task=REDUCED,
         num_steps=30,
         prompts_per_step=8,
         max_new_tokens=34,
@@ -262,7 +264,7 @@ def get_smoke_sweep() -> Sweep:
         name="shootout-smoke",
         base=dataclasses.replace(
             config,
-            task=dataclasses.replace(config.task, num_train=64, num_test=8),
+            task=dataclasses.replace(REDUCED, num_train=64, num_test=8),
             num_steps=2,
             prompts_per_step=8,
             group_size=2,
