@@ -72,10 +72,10 @@ def test_without_a_warm_up_the_first_update_has_the_full_rate():
 def updates_of(config, gradients, params):
     """What the optimiser makes of one gradient after the other, the parameters held fixed."""
     optimizer = make_optimizer(config, num_updates=10)
-    state, made = optimizer.init(params), []
+    state, made, step = optimizer.init(params), [], jax.jit(optimizer.update)
     with jax.numpy_dtype_promotion("standard"):
         for gradient in gradients:
-            update, state = optimizer.update(gradient, state, params)
+            update, state = step(gradient, state, params)
             made.append(update)
     return made
 

@@ -33,12 +33,16 @@ def demonstrations():
 def test_the_loss_is_the_mean_of_minus_log_probability_over_completion_tokens():
     batch, params = demonstrations(), models.init(MODEL, jax.random.key(0))
     total, metrics = jax.jit(make_demonstration_loss(MODEL))(params, batch)
-    model = models.apply(MODEL, params)
+
+    @jax.jit
+    def logprobs_of(sequence):
+        model = models.apply(MODEL, params)
+        return jax.nn.log_softmax(model.logits(model.prefill(sequence[None])[0])[0])
+
     expected, count = 0.0, 0
     for prompt, length, tokens, mask in zip(*map(np.asarray, batch), strict=True):
         sequence = np.concatenate([prompt[:length], tokens])
-        logits = model.logits(model.prefill(jnp.asarray(sequence)[None])[0])[0]
-        logprobs = np.asarray(jax.nn.log_softmax(logits), np.float64)
+        logprobs = np.asarray(logprobs_of(sequence), np.float64)
         for t in np.flatnonzero(mask):
             expected -= logprobs[length + t - 1, tokens[t]]
             count += 1

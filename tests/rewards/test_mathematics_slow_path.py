@@ -1,6 +1,8 @@
 """math-verify in its own process."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -42,6 +44,23 @@ def test_what_takes_too_long_is_wrong_and_the_next_answer_is_read_by_a_new_proce
     assert hung.returncode is not None
     assert slow_path.equivalent("2", "2")
     assert child().pid != hung.pid
+
+
+def test_the_limit_holds_where_the_parent_ignores_and_blocks_the_timers_signal():
+    """As a process does in which libtpu is loaded."""
+    program = f"""
+import signal
+from dvaojax.rewards.mathematics import slow_path
+
+signal.signal(signal.SIGPROF, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGPROF}})
+print(slow_path.equivalent({HANGS!r}, "34", seconds=0.5))
+print(slow_path.equivalent("2", "2"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("False\nTrue\n", "")
 
 
 def test_a_process_that_has_died_is_replaced():

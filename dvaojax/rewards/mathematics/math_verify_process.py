@@ -47,6 +47,10 @@ def main() -> None:
     with contextlib.suppress(ValueError, OSError):  # macOS knows the limit and refuses it.
         resource.setrlimit(resource.RLIMIT_AS, (_LARGEST_BYTES, _LARGEST_BYTES))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whoever started this process may ignore or block the timer's signal, and it would inherit
+    # that: libtpu ignores it wherever it is loaded.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         question, answer, gold, seconds = json.loads(line)
