@@ -127,13 +127,13 @@ def judge():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_it_runs_in_miniature_from_a_checkpoint_on_real_rows(
-    name, data_dir, policies, judge, tmp_path, monkeypatch
+    name, data_dir, policies, judge, tmp_path, tmp_path_factory, monkeypatch
 ):
     experiment = overrides.load_experiment(PLACE / name)
     family = "qwen3" if experiment.model.qk_norm else "qwen2.5"
     policy = policies / f"{family}-{'tied' if experiment.model.tied_head else 'untied'}"
     monkeypatch.chdir(tmp_path)
-    with compiled_once(tmp_path / "compiled"):
+    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
         settings = [
             f"pretrained={policy}",
             f"task.tokenizer.path={policy}",

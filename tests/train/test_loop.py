@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from miniature import Digits, make_mesh_of, miniature, quick_programs
+from slowness import slow_but
 
 from dvaojax import aggregators, files
 from dvaojax.checkpoint import Checkpoints
@@ -259,23 +260,33 @@ def test_a_signal_in_the_last_step_lets_the_run_end(no_pictures, tmp_path):
         assert train(QUICK, tmp_path)["steps"] == 2
 
 
-# One that is pure, one that counts tokens, one that whitens; the slow tests take the others.
-QUICK_AGGREGATORS = ("gdpo_token_weighted",)  # `dvao` is that of the other runs
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in QUICK_AGGREGATORS else pytest.mark.slow)
-        for name in sorted(aggregators.METHODS)
-    ],
+# What a run has to hand over beside the rewards: lengths, a random key, a state.
+ASK_FOR_MORE = sorted(
+    {*aggregators.STATEFUL, *aggregators.RANDOM}
+    | {name for name in aggregators.BY_NAME if aggregators.needs_lengths(aggregators.BY_NAME[name])}
 )
-def test_every_aggregator_trains_and_keeps_its_invariants(no_pictures, tmp_path, name):
+
+
+@pytest.mark.parametrize("name", slow_but(["gdpo_token_weighted"], [*ASK_FOR_MORE, "sc_ppo"]))
+def test_an_aggregator_trains_and_keeps_its_invariants(no_pictures, tmp_path, name):
+    """All that ask for more; of the pure ones `dvao` is that of the other runs."""
     config = dataclasses.replace(QUICK, aggregator=name, check_invariants=True)
     assert train(config, tmp_path)["steps"] == 2
     seen = rows(tmp_path)
     assert all(row["grad_norm"] > 0 for row in seen)
     assert all(row["skipped_updates"] == 0 for row in seen)
+
+
+@pytest.mark.slow
+def test_every_aggregator_works_inside_a_run(no_pictures, tmp_path):
+    """All at once, in one program, as shadows of one."""
+    config = dataclasses.replace(QUICK, shadows=tuple(sorted(aggregators.METHODS)))
+    train(config, tmp_path)
+    for row in rows(tmp_path):
+        assert row["shadow/dvao/cosine"] == pytest.approx(1.0, abs=1e-5)
+        for name in aggregators.METHODS:
+            assert np.isfinite(row[f"shadow/{name}/cosine"]), name
+            assert row[f"shadow/{name}/mean_square"] > 0, name
 
 
 def broken_dvao(rewards, weights, *, mask=None, ddof=0, epsilon=0.0):
