@@ -17,3 +17,8 @@ jax.config.update("jax_disable_most_optimizations", True)
 def transform(request):
     """The identity or `jax.jit`: a test that takes it runs both ways."""
     return {"eager": lambda function: function, "jit": jax.jit}[request.param]
+
+
+def pytest_collection_modifyitems(items):
+    """The README's tests first: among the slow ones are the longest, which would end alone."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
