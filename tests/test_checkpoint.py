@@ -13,6 +13,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from slowness import slow_but
 
 from dvaojax.checkpoint import Checkpoints
 from dvaojax.errors import UserError
@@ -171,7 +172,7 @@ checkpoints.wait()
 """
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.15])
+@pytest.mark.parametrize("delay", slow_but([0.05], [0.0, 0.05, 0.15]))
 def test_a_process_killed_while_saving_leaves_a_checkpoint_to_resume_from(tmp_path, delay):
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)],

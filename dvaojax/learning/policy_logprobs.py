@@ -24,7 +24,12 @@ def policy_logprobs(
         finite and means nothing.
     """
     policy = models.apply(model, params)
-    measure = partial(models.token_logprobs, matrix=policy.output_matrix(), temperature=temperature)
+    measure = partial(
+        models.token_logprobs,
+        matrix=policy.output_matrix(),
+        temperature=temperature,
+        chunk_size=model.logits_chunk,
+    )
     if experience.packed is not None:
         return _packed_logprobs(policy, experience, experience.packed, measure)
     tokens = experience.completion_tokens

@@ -74,7 +74,9 @@ def make_demonstration_loss(model: ModelConfig) -> Loss:
         decoder = models.apply(model, params)
         tokens = batch.completion_tokens[:, None]
         hidden = decoder(batch.prompt_tokens, batch.prompt_lengths, tokens)
-        logp, _ = models.token_logprobs(hidden, decoder.output_matrix(), tokens)
+        logp, _ = models.token_logprobs(
+            hidden, decoder.output_matrix(), tokens, chunk_size=model.logits_chunk
+        )
         mean = masked_mean(-logp[:, 0], batch.completion_mask)
         return mean.total, {"loss": mean}
 

@@ -6,6 +6,8 @@ from functools import partial
 
 import jax
 
+from dvaojax.models.logprobs import CHUNK_SIZE
+
 FLOATS = ("float32", "bfloat16", "float64")
 
 # How training attention is computed; "auto" is by platform and shape (`attention.choice`).
@@ -86,6 +88,8 @@ class ModelConfig:
             "products" what the weights' products gave, "layer" the layers' inputs alone.
         attention: how training attention is computed; "splash" is a TPU's kernel, which other
             platforms interpret slowly, and the result is the same.
+        logits_chunk: tokens whose logits the update holds at once, over all devices; with a large
+            vocabulary and one device this is what a gigabyte goes to.
 
     Raises:
         ValueError: a size is not positive, sizes do not fit together, or a name is unknown.
@@ -108,6 +112,7 @@ class ModelConfig:
     compute_dtype: str = "float32"
     remat: str = "none"
     attention: str = "auto"
+    logits_chunk: int = CHUNK_SIZE
 
     def __post_init__(self):
         self._check_numbers()
@@ -124,7 +129,7 @@ class ModelConfig:
     def _check_numbers(self):
         for name in (
             "vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width",
-            "ff_width", "rope_theta", "norm_epsilon",
+            "ff_width", "rope_theta", "norm_epsilon", "logits_chunk",
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be positive")

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from dvaojax.models import flops
-from dvaojax.models.logprobs import CHUNK_SIZE
 from dvaojax.plan.job import Job
 
 WIDE = 4  # bytes of a float32
@@ -96,7 +95,7 @@ def training_memory(job: Job) -> Memory:
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_width
     layer = tokens * (8 * model.width + (2 * heads + 5 * model.ff_width) // tensor) * _narrow(job)
     head = 3 * model.width * model.vocab_size // tensor * _narrow(job)
-    logits = 3 * max(CHUNK_SIZE // job.ways, 1) * model.vocab_size // tensor * WIDE
+    logits = 3 * max(model.logits_chunk // job.ways, 1) * model.vocab_size // tensor * WIDE
     gradients = parameters * (2 if job.config.learning.micro_batches > 1 else 1)
     temporaries = layer + head + logits + gradients
     return Memory(parameters, 2 * parameters, 0, activation_bytes(job), temporaries)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from every_aggregator import call, lengths_for
+from slowness import slow_but
 
 from dvaojax.aggregators import BY_NAME
 
@@ -27,7 +28,7 @@ def test_every_aggregator_has_a_loop(benchmark):
     assert set(benchmark.LOOPS) == set(BY_NAME)
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", slow_but(["dvao", "gdpo", "rvpo"], BY_NAME))
 def test_the_loop_computes_the_same(benchmark, name):
     rewards = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     weights = np.array([0.5, 0.3, 0.2], np.float32)

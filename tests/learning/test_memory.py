@@ -1,5 +1,7 @@
 """What a step of Qwen3-1.7B holds at once, as the compiler plans it; nothing is allocated."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -10,7 +12,6 @@ from dvaojax.learning.gradients import init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_loss import LossConfig, make_policy_loss
 from dvaojax.learning.train_step import LearningConfig, TrainState, make_train_step
-from dvaojax.models import logprobs
 from dvaojax.models.presets import PRESETS
 from dvaojax.types import Experience
 
@@ -34,15 +35,15 @@ def experience(prompts, group):
     )
 
 
-def planned(prompts=PROMPTS, group=GROUP):
+def planned(prompts=PROMPTS, group=GROUP, *, model=MODEL):
     """The compiler's memory plan of one step on one device, all groups at once."""
     optimizer = make_optimizer(OptimizerConfig(), num_updates=10)
     aggregator = stateless(dvao, weights=jnp.ones(2))
-    loss = make_policy_loss(LossConfig(), model=MODEL, temperature=1.0, max_new_tokens=LENGTH)
+    loss = make_policy_loss(LossConfig(), model=model, temperature=1.0, max_new_tokens=LENGTH)
     step = make_train_step(LearningConfig(), loss=loss, optimizer=optimizer, aggregator=aggregator)
 
     def begin(key):
-        learner = init_learner(models.init(MODEL, key), optimizer)
+        learner = init_learner(models.init(model, key), optimizer)
         return TrainState(jnp.zeros((), jnp.int32), learner, aggregator.init(2), key)
 
     state = jax.eval_shape(begin, jax.random.key(0))
@@ -76,9 +77,13 @@ def test_repeated_prompts_would_break_the_bound():
 
 
 @pytest.mark.slow
-def test_whole_logits_would_break_the_bound(monkeypatch):
-    whole = PROMPTS * GROUP * LENGTH
-    monkeypatch.setattr(
-        logprobs.token_logprobs, "__kwdefaults__", {"temperature": 1.0, "chunk_size": whole}
-    )
-    assert planned().temp_size_in_bytes / GIB > LIMIT_GIB
+def test_whole_logits_would_break_the_bound():
+    whole = dataclasses.replace(MODEL, logits_chunk=PROMPTS * GROUP * LENGTH)
+    assert planned(model=whole).temp_size_in_bytes / GIB > LIMIT_GIB
+
+
+@pytest.mark.slow
+def test_a_smaller_chunk_of_logits_holds_less(plan):
+    """A chunk and its gradient, in float32: two and a quarter of three quarters of 4.6 GiB."""
+    small = planned(model=dataclasses.replace(MODEL, logits_chunk=MODEL.logits_chunk // 4))
+    assert plan.temp_size_in_bytes - small.temp_size_in_bytes > 2 * GIB

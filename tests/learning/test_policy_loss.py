@@ -1,5 +1,8 @@
 """The policy's loss against plain computations: shared prompts, temperature, penalty."""
 
+import dataclasses
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -88,6 +91,17 @@ def test_with_shared_prompts_value_and_gradient_are_those_of_repeated_prompts():
     largest = max(np.abs(g).max() for g in jax.tree.leaves(expected[1]))
     assert largest > 0.01
     chex.assert_trees_all_close(gradient, expected[1], rtol=1e-4, atol=1e-5 * largest)
+
+
+def test_how_many_logits_are_held_at_once_changes_nothing():
+    experience, params = ragged_experience(), models.init(MODEL, jax.random.key(1))
+    found = []
+    for model in (MODEL, dataclasses.replace(MODEL, logits_chunk=16)):  # two tokens a group
+        measure = jax.jit(partial(policy_logprobs, model=model, temperature=0.7))
+        of_a_chunk = "tensor<16x6xf32>" in measure.lower(params, experience).as_text()
+        assert of_a_chunk == (model.logits_chunk == 16)
+        found.append(measure(params, experience))
+    chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-6)
 
 
 def test_an_unchanged_policy_has_ratio_one_and_still_a_gradient():

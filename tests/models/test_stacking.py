@@ -92,6 +92,7 @@ def test_init_draws_every_layer_anew_with_unit_variance_of_products():
     chex.assert_trees_all_equal(params, init(jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_remat_keeps_values_and_gradients_and_holds_less():
     configs = [with_layers(6, remat=name) for name in ("none", "products", "layer")]
     params = random_params(configs[0])

@@ -161,13 +161,8 @@ class Killed(BaseException):
     """Ends a run in the middle of a step, as if it were killed."""
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name == "lagrangian" else pytest.mark.slow)
-        for name in aggregators.STATEFUL
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", aggregators.STATEFUL)
 def test_an_aggregator_with_memory_goes_on_where_it_was(tmp_path, name):
     """Three steps, an end without warning in step 5, and three more are six at once."""
     at_once, killed = tmp_path / "at_once", tmp_path / "killed"
