@@ -224,7 +224,7 @@ def test_a_sliding_window_that_no_layer_has_is_none():
 
 
 def test_a_field_is_the_checkpoint_s_or_ours():
-    ours = {"param_dtype", "compute_dtype", "remat", "attention"}
+    ours = {"param_dtype", "compute_dtype", "remat", "attention", "logits_chunk"}
     assert set(configuration.DECIDED) | ours == {f.name for f in dataclasses.fields(ModelConfig)}
 
 
