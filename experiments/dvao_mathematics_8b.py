@@ -26,10 +26,9 @@ Result: not run yet; no accelerator was at hand.
 import dataclasses
 from pathlib import Path
 
-from dvaojax import overrides
-from dvaojax.config import Config
+from dvaojax.config import Config, overrides
+from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
-from dvaojax.miniature import miniature
 from dvaojax.models.presets import PRESETS
 
 POLICY = "Qwen/Qwen3-8B-Base"

@@ -44,13 +44,13 @@ Result: not run yet; no accelerator was at hand.
 """
 
 from dvaojax.config import Config, EvaluationConfig
+from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.learning.optimizer import OptimizerConfig
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
-from dvaojax.miniature import miniature
 from dvaojax.models.presets import PRESETS
-from dvaojax.sampling import Sampling
+from dvaojax.rollout.sampling import Sampling
 from dvaojax.sharding import MeshConfig
 from dvaojax.tasks.tools import Tools
 

@@ -25,12 +25,12 @@ Result: not run yet; no accelerator was at hand.
 """
 
 from dvaojax.config import Config, EvaluationConfig
+from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.learning.optimizer import OptimizerConfig
 from dvaojax.learning.policy_loss import LossConfig
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
-from dvaojax.miniature import miniature
 from dvaojax.models.presets import PRESETS
 from dvaojax.sharding import MeshConfig
 from dvaojax.tasks.gsm8k import GSM8K

@@ -21,11 +21,11 @@ Result: not run yet; no accelerator was at hand.
 import dataclasses
 
 from dvaojax.config import Config, EvaluationConfig
+from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.learning.optimizer import OptimizerConfig
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
-from dvaojax.miniature import miniature
 from dvaojax.models.presets import PRESETS
 from dvaojax.tasks.gsm8k import GSM8K
 

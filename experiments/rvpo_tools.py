@@ -24,11 +24,11 @@ Result: not run yet; no accelerator was at hand.
 """
 
 from dvaojax.config import Config, EvaluationConfig
+from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.learning.optimizer import OptimizerConfig
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
-from dvaojax.miniature import miniature
 from dvaojax.models.presets import PRESETS
 from dvaojax.sharding import MeshConfig
 from dvaojax.tasks.tools import Tools

@@ -27,23 +27,23 @@ from typing import Any
 from jax import Array
 from jax.typing import ArrayLike
 
+from dvaojax.aggregators._core.aggregator import Aggregator as Aggregator
+from dvaojax.aggregators._core.aggregator import knobs_of as knobs_of
+from dvaojax.aggregators._core.aggregator import knobs_per_objective as knobs_per_objective
+from dvaojax.aggregators._core.aggregator import named_weights as named_weights
+from dvaojax.aggregators._core.aggregator import needs_lengths as needs_lengths
+from dvaojax.aggregators._core.aggregator import stateful as stateful
+from dvaojax.aggregators._core.aggregator import stateless as stateless
+from dvaojax.aggregators._core.aggregator import suggest as suggest
+from dvaojax.aggregators._core.diagnostics import Diagnostics as Diagnostics
+from dvaojax.aggregators._core.diagnostics import diagnostics as diagnostics
 from dvaojax.aggregators.advantage_combination import (
     advantage_combination as advantage_combination,
 )
-from dvaojax.aggregators.base import Aggregator as Aggregator
-from dvaojax.aggregators.base import knobs_of as knobs_of
-from dvaojax.aggregators.base import knobs_per_objective as knobs_per_objective
-from dvaojax.aggregators.base import named_weights as named_weights
-from dvaojax.aggregators.base import needs_lengths as needs_lengths
-from dvaojax.aggregators.base import stateful as stateful
-from dvaojax.aggregators.base import stateless as stateless
-from dvaojax.aggregators.base import suggest as suggest
 from dvaojax.aggregators.corr_grpo import corr_grpo as corr_grpo
 from dvaojax.aggregators.ctwa import ctwa as ctwa
 from dvaojax.aggregators.dara import dara_asymmetric as dara_asymmetric
 from dvaojax.aggregators.dara import dara_symmetric as dara_symmetric
-from dvaojax.aggregators.diagnostics import Diagnostics as Diagnostics
-from dvaojax.aggregators.diagnostics import diagnostics as diagnostics
 from dvaojax.aggregators.dr_grpo import dr_grpo as dr_grpo
 from dvaojax.aggregators.dro import accepted as accepted
 from dvaojax.aggregators.dro import dro as dro

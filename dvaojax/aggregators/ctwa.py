@@ -7,8 +7,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import group
-from dvaojax.aggregators.base import Aggregator, PerObjective, per_objective, stateful
+from dvaojax.aggregators._core import group
+from dvaojax.aggregators._core.aggregator import Aggregator, PerObjective, per_objective, stateful
 
 
 class Adaptation(NamedTuple):

@@ -5,7 +5,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import group, whitening
+from dvaojax.aggregators._core import group, whitening
 
 
 def dara_symmetric(

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from dvaojax.aggregators import group
+from dvaojax.aggregators._core import group
 
 
 def dr_grpo(rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = None) -> Array:

@@ -8,8 +8,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import group
-from dvaojax.aggregators.base import PerObjective, per_objective
+from dvaojax.aggregators._core import group
+from dvaojax.aggregators._core.aggregator import PerObjective, per_objective
 
 
 def dvao_denoised(

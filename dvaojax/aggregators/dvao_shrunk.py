@@ -8,8 +8,8 @@ from jax.scipy.special import gammaln
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import group
-from dvaojax.aggregators.base import Aggregator, stateful
+from dvaojax.aggregators._core import group
+from dvaojax.aggregators._core.aggregator import Aggregator, stateful
 
 
 def dvao_shrunk(

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import group
+from dvaojax.aggregators._core import group
 
 
 def focal_reward(

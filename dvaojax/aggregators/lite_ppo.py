@@ -5,8 +5,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import batch as batches
-from dvaojax.aggregators import group, whitening
+from dvaojax.aggregators._core import batch as batches
+from dvaojax.aggregators._core import group, whitening
 
 
 def lite_ppo(

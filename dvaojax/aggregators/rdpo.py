@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import group, whitening
+from dvaojax.aggregators._core import group, whitening
 
 _ITERATIONS = 24  # each more than doubles the smallest eigenvalue: enough for a shrinkage of 1e-4
 

@@ -9,8 +9,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import group, whitening
-from dvaojax.aggregators.base import Aggregator, stateful
+from dvaojax.aggregators._core import group, whitening
+from dvaojax.aggregators._core.aggregator import Aggregator, stateful
 
 
 def rvpo(

@@ -5,9 +5,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import batch as batches
-from dvaojax.aggregators import group, whitening
-from dvaojax.aggregators.base import PerObjective, per_objective
+from dvaojax.aggregators._core import batch as batches
+from dvaojax.aggregators._core import group, whitening
+from dvaojax.aggregators._core.aggregator import PerObjective, per_objective
 
 
 def saw_grpo(

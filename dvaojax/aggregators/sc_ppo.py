@@ -12,9 +12,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators import group, whitening
-from dvaojax.aggregators.base import PerObjective, per_objective
-from dvaojax.aggregators.least_squares import least_quadratic
+from dvaojax.aggregators._core import group, whitening
+from dvaojax.aggregators._core.aggregator import PerObjective, per_objective
+from dvaojax.aggregators._core.least_squares import least_quadratic
 
 MIN_COVERAGE = 0.05  # an objective that varies in a smaller share of groups is not identifiable
 MIN_NORM = 0.05  # nor is one whose norm is a smaller part of the largest

@@ -19,7 +19,6 @@ from dvaojax.allocation.rules import BY_NAME as BY_NAME
 from dvaojax.allocation.rules import Rule as Rule
 from dvaojax.allocation.rules import knobs_of as knobs_of
 from dvaojax.allocation.rules import make as make
-from dvaojax.allocation.silence import silent as silent
 from dvaojax.allocation.sizes import allocate as allocate
 from dvaojax.allocation.statistics import Statistics as Statistics
 from dvaojax.allocation.statistics import at as at
@@ -28,3 +27,4 @@ from dvaojax.allocation.statistics import observe as observe
 from dvaojax.allocation.statistics import observe_gradients as observe_gradients
 from dvaojax.allocation.statistics import success as success
 from dvaojax.allocation.uniform import uniform as uniform
+from dvaojax.allocation.zero_variance import silent as silent

@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Console
 
 import dvaojax
-from dvaojax import files, run_directory
-from dvaojax.cli import subjects
+from dvaojax import files
+from dvaojax.cli import policy_source as subjects
 from dvaojax.cli.answers import FAILED, answer
 from dvaojax.cli.evaluation_table import table, table_of_sets
-from dvaojax.cli.subjects import Subject
+from dvaojax.cli.policy_source import Subject
 from dvaojax.config import Config, validate_evaluation
 from dvaojax.errors import UserError
 from dvaojax.evaluation.answer_sets import set_report
@@ -21,6 +21,7 @@ from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.measures import Yardstick, report, report_by_category
 from dvaojax.evaluation.record import Layout, Record, digest
 from dvaojax.rewards import RewardError
+from dvaojax.run import directory as run_directory
 from dvaojax.train.evaluator import answers, batch_size_of, make_evaluator
 from dvaojax.train.session import make_suite
 from dvaojax.types import TaskWithAnswers, TaskWithAnswerSets, TaskWithNotes

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 
 from dvaojax import files, models
-from dvaojax.checkpoint import Checkpoints
 from dvaojax.cli.recorded import recorded_config
 from dvaojax.config import Config
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.errors import UserError
 from dvaojax.models import Params, pretrained
-from dvaojax.run_directory import RunDirectory
+from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.directory import RunDirectory
 from dvaojax.train.session import MERIT
 
 

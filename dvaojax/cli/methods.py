@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dvaojax import aggregators, losses
-from dvaojax.aggregators.base import needs_key
+from dvaojax.aggregators._core.aggregator import needs_key
 from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE, OTHER_NAMES, Method
 from dvaojax.allocation import catalogue as of_shares
 from dvaojax.cli import docstrings, method_page

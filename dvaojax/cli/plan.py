@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dvaojax import overrides, sharding
-from dvaojax.config import Config, EvaluationConfig, validate
+from dvaojax import sharding
+from dvaojax.config import Config, EvaluationConfig, overrides, validate
 from dvaojax.errors import UserError, nearest
 from dvaojax.files import write_json
 from dvaojax.learning.train_step import LearningConfig

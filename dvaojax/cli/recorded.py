@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from dvaojax import config as configuration
-from dvaojax import overrides, run_directory
-from dvaojax.config import Config
+from dvaojax.config import Config, overrides
+from dvaojax.run import directory as run_directory
 
 
 def recorded_config(run: Path, experiment: Path | None) -> Config:
@@ -21,4 +21,4 @@ def recorded_config(run: Path, experiment: Path | None) -> Config:
     if experiment is not None:
         loaded = overrides.load_experiment(experiment)
         classes = [type(getattr(loaded, "task", loaded))]
-    return configuration.from_json(run_directory.read_config(run), classes=classes)
+    return configuration.config_from_json(run_directory.read_config(run), classes=classes)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dvaojax import overrides
 from dvaojax.cli.answers import BY_SIGNAL, FAILED, answer
+from dvaojax.config import overrides
 from dvaojax.errors import UserError
 from dvaojax.rewards import RewardError
 from dvaojax.sweep import Sweep

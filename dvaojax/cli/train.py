@@ -5,9 +5,8 @@ import os
 
 import jax
 
-from dvaojax import overrides
 from dvaojax.cli.answers import BY_SIGNAL, FAILED, answer
-from dvaojax.config import Config
+from dvaojax.config import Config, overrides
 from dvaojax.errors import UserError
 from dvaojax.rewards import RewardError
 from dvaojax.train import Interrupted, TrainingError, train

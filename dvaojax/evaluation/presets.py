@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from dvaojax.sampling import Sampling
+from dvaojax.rollout.sampling import Sampling
 
 _NUCLEUS = Sampling(temperature=0.6, top_p=0.95)
 

@@ -33,15 +33,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dvaojax.aggregators import (
-    METHODS,
-    Aggregator,
-    diagnostics,
-    make,
-    named_weights,
-    needs_lengths,
-)
-from dvaojax.aggregators.base import State
+from dvaojax.aggregators import METHODS, Aggregator, make, named_weights, needs_lengths
+from dvaojax.aggregators._core import diagnostics
+from dvaojax.aggregators._core.aggregator import State
 from dvaojax.errors import UserError, import_extra
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax.aggregators import Aggregator
-from dvaojax.aggregators.comparison import compare
+from dvaojax.aggregators._core.comparison import compare
 from dvaojax.learning.gradients import Metrics
 from dvaojax.numerics import masked_mean
 from dvaojax.types import Experience

@@ -15,7 +15,6 @@ import optax
 from jax import Array, lax
 
 from dvaojax.aggregators import Aggregator
-from dvaojax.learning.fullness import by_fullness, cut_to_the_fullest
 from dvaojax.learning.gradients import (
     Learner,
     Loss,
@@ -25,6 +24,7 @@ from dvaojax.learning.gradients import (
     taken,
     update,
 )
+from dvaojax.learning.packed_width import by_fullness, cut_to_the_fullest
 from dvaojax.learning.policy_loss import Batch
 from dvaojax.learning.shadows import Shadows
 from dvaojax.learning.turns import advantages_of_tokens

@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dvaojax import run_directory
 from dvaojax.config import Config
 from dvaojax.report.blocks import Section, folded, run_name, section, table
 from dvaojax.report.contents import Contents
 from dvaojax.report.markup import Markup, element
 from dvaojax.report.numbers import NOTHING
+from dvaojax.run import directory as run_directory
 
 
 def configuration(runs: Sequence[Contents]) -> Section:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from dvaojax import files, run_directory
+from dvaojax import files
 from dvaojax.errors import UserError
 from dvaojax.evaluation.history import History, read_history
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.record import SETTINGS
+from dvaojax.run import directory as run_directory
 
 T = TypeVar("T")
 

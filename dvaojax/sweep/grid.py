@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from dvaojax import overrides
-from dvaojax.config import Config, validate
+from dvaojax.config import Config, overrides, validate
 from dvaojax.errors import UserError, nearest
 
 # `KEY=VALUE` each, as `dvaojax train --set` takes them.

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dvaojax import files, run_directory
+from dvaojax import files
 from dvaojax.errors import UserError
+from dvaojax.run import directory as run_directory
 from dvaojax.sweep.grid import Place, Sweep, places
 
 DESCRIPTION = "sweep.json"

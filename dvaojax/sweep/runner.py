@@ -18,20 +18,21 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from dvaojax import aggregators, run_directory
+from dvaojax import aggregators
 from dvaojax.config import Config, aggregator_knobs
-from dvaojax.display import Display
 from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.record import digest
 from dvaojax.models import Params
+from dvaojax.run import directory as run_directory
+from dvaojax.run.display import Display
 from dvaojax.sweep.grid import Cell, Sweep, cell_at, corners
-from dvaojax.sweep.switchboard import Method, choose, switchboard
-from dvaojax.train.allocating import Reading, nothing_known
+from dvaojax.sweep.switch_aggregator import Method, choose, switchboard
+from dvaojax.train.allocation_state import Reading, nothing_known
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.loop import make_collector
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.session import make_suite, run_key
-from dvaojax.train.warm_up import demonstrations, warm_up
+from dvaojax.train.sft import demonstrations, warm_up
 from dvaojax.types import Scorer
 
 Means = Mapping[str, float]

@@ -16,7 +16,7 @@ from dvaojax.data.text import decode_completions
 from dvaojax.models import Params
 from dvaojax.models.flops import Lengths
 from dvaojax.train import hosts
-from dvaojax.train.allocating import Allocation, Reading
+from dvaojax.train.allocation_state import Allocation, Reading
 from dvaojax.train.batches import Batch, Batches
 from dvaojax.train.sampler import Sampler
 from dvaojax.train.scoring import score_groups

@@ -17,12 +17,12 @@ from jax import Array
 from dvaojax.config import Config
 from dvaojax.evaluation.answer_sets import set_measures
 from dvaojax.learning.gradients import Metrics
-from dvaojax.metrics import Sample, to_host
-from dvaojax.train.clock import Span
+from dvaojax.run.metrics import Sample, to_host
 from dvaojax.train.collect import Collected
+from dvaojax.train.device_timer import Span
 from dvaojax.train.failures import invariant_check, stop_if_not_finite
+from dvaojax.train.mfu import peak_flops, step_flops
 from dvaojax.train.session import MERIT, Session
-from dvaojax.train.utilisation import peak_flops, step_flops
 from dvaojax.types import TaskWithAnswerSets
 
 Row = dict[str, float]

@@ -32,18 +32,18 @@ from dvaojax.evaluation.answer_sets import set_report
 from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.measures import averages
 from dvaojax.evaluation.plots import plot_run
-from dvaojax.models.attention import choice
+from dvaojax.models.attention import backend as choice
 from dvaojax.models.attention.splash import Plan
 from dvaojax.train import hosts
-from dvaojax.train.allocating import Reading, make_allocation, nothing_known, row_of
+from dvaojax.train.allocation_state import Reading, make_allocation, nothing_known, row_of
 from dvaojax.train.batches import Batches
-from dvaojax.train.clock import DeviceClock, Span
 from dvaojax.train.collect import Collector, Draw
+from dvaojax.train.device_timer import DeviceClock, Span
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.journal import Journal, Step
 from dvaojax.train.program import Program
 from dvaojax.train.session import MERIT, Progress, Session, Start, open_session, run_key
-from dvaojax.train.warm_up import warm_up
+from dvaojax.train.sft import warm_up
 from dvaojax.types import Scorer, TaskWithAnswerSets, TaskWithNotes
 
 # Before the first step there is no reward to tell a good checkpoint by.

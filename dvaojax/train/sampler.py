@@ -12,7 +12,7 @@ from dvaojax import models, sharding
 from dvaojax.config import Config
 from dvaojax.models import Params
 from dvaojax.rollout import completion_keys, rollout
-from dvaojax.sampling import Sampling
+from dvaojax.rollout.sampling import Sampling
 from dvaojax.types import Rollout
 
 

@@ -11,26 +11,27 @@ from jax import Array
 from jax.sharding import NamedSharding
 from rich.console import Console
 
-from dvaojax import files, run_directory, sharding
-from dvaojax.checkpoint import Checkpoints
+from dvaojax import files, sharding
 from dvaojax.config import Config, make_aggregator, validate
-from dvaojax.display import Display
 from dvaojax.errors import UserError, import_extra
 from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.learning.train_step import TrainState
-from dvaojax.metrics import Metrics, TensorBoard
 from dvaojax.models import Params, pretrained
 from dvaojax.rewards import RewardSuite
 from dvaojax.rewards.combined import CombinedScorer
-from dvaojax.run_directory import RunDirectory
+from dvaojax.run import directory as run_directory
+from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.directory import RunDirectory
+from dvaojax.run.display import Display
+from dvaojax.run.metrics import Metrics, TensorBoard
+from dvaojax.run.wandb import WandB
 from dvaojax.train import hosts
-from dvaojax.train.allocating import Reading, nothing_known
+from dvaojax.train.allocation_state import Reading, nothing_known
 from dvaojax.train.collect import Draw
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.program import Program, make_program
-from dvaojax.train.warm_up import check_demonstrations
+from dvaojax.train.sft import check_demonstrations
 from dvaojax.types import Rollout, Scorer, TaskWithScorer
-from dvaojax.wandb_logger import WandB
 
 Start = Literal["create", "resume", "overwrite"]
 

@@ -34,7 +34,7 @@ from dvaojax.learning.policy_loss import LossConfig, make_policy_loss
 from dvaojax.learning.train_step import LearningConfig, TrainState, make_train_step
 from dvaojax.models import ModelConfig, Params
 from dvaojax.rollout import completion_keys, rollout
-from dvaojax.sampling import Sampling
+from dvaojax.rollout.sampling import Sampling
 from dvaojax.types import Experience, Rollout
 
 # Tokens of a micro-batch: a CPU's caches hold the activations of so many; others have room. Packed

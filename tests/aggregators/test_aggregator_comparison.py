@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dvaojax import aggregators
-from dvaojax.aggregators import comparison
+from dvaojax.aggregators._core import comparison
 
 compare, effective_weights = map(jax.jit, (comparison.compare, comparison.effective_weights))
 

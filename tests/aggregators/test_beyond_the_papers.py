@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 
 from dvaojax import aggregators
-from dvaojax.aggregators import (
-    dvao,
-    dvao_denoised,
-    dvao_interpolated,
-    dvao_of_repeats,
-    dvao_shrunk,
-    group,
-)
+from dvaojax.aggregators import dvao, dvao_denoised, dvao_interpolated, dvao_of_repeats, dvao_shrunk
+from dvaojax.aggregators._core import group
 from dvaojax.aggregators.dvao_denoised import average_repeats
 from dvaojax.aggregators.dvao_shrunk import Spread, relative_uncertainty, shrunk, spread_of
 

@@ -11,7 +11,7 @@ from every_aggregator import lengths_for
 from slowness import slow_but
 
 from dvaojax import aggregators
-from dvaojax.aggregators.base import needs_key
+from dvaojax.aggregators._core.aggregator import needs_key
 from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE
 
 SHAPE = B, G, K = 12, 4, 3

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvaojax import aggregators
-from dvaojax.aggregators import dara, gd2po, group, invariants, saw
+from dvaojax.aggregators import dara, gd2po, invariants, saw
+from dvaojax.aggregators._core import group
+from dvaojax.aggregators._core.least_squares import least_quadratic
 from dvaojax.aggregators.invariants import relatives
-from dvaojax.aggregators.least_squares import least_quadratic
 from dvaojax.aggregators.sc_ppo import combine, cross_fitted_weights
 
 B, G, K = 4, 5, 3

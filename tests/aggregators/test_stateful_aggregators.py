@@ -14,7 +14,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dvaojax import aggregators
-from dvaojax.aggregators import STATEFUL, group, make
+from dvaojax.aggregators import STATEFUL, make
+from dvaojax.aggregators._core import group
 from dvaojax.aggregators.ctwa import covariances
 from dvaojax.aggregators.hvpo import hypervolume_credit
 

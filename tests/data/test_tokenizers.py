@@ -24,10 +24,11 @@ from tokenizer_files import (
     write,
 )
 
-from dvaojax import decoding, run_directory
+from dvaojax.config.from_json import from_json
 from dvaojax.data.text import decode_completions
 from dvaojax.data.tokenizers import PretrainedTokenizer, opens_thought
 from dvaojax.errors import UserError
+from dvaojax.run import directory as run_directory
 from dvaojax.types import Rollout, Tokenizer
 
 USER = {"role": "user", "content": "What is 2+2?"}
@@ -359,7 +360,7 @@ def test_it_is_recorded_and_travels_as_its_path(minimind):
     assert pickle.loads(pickle.dumps(minimind)) == minimind
     recorded = run_directory.config_to_json(minimind)
     assert recorded == {"path": minimind.path}
-    assert decoding.from_json(PretrainedTokenizer, recorded, key="tokenizer") == minimind
+    assert from_json(PretrainedTokenizer, recorded, key="tokenizer") == minimind
 
 
 def test_no_torch_is_needed_and_nothing_is_said(minimind):

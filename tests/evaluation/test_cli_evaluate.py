@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from tiny_run import TINY, compiled_once
 
-from dvaojax import cli, overrides
-from dvaojax.config import Config
+from dvaojax import cli
+from dvaojax.config import Config, overrides
 from dvaojax.evaluation.estimators import majority, pass_at_k
 from dvaojax.train import evaluator
-from dvaojax.train.allocating import Reading, nothing_known
+from dvaojax.train.allocation_state import Reading, nothing_known
 from dvaojax.train.session import MERIT, Progress, open_session
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "helpers"
 SAMPLED = ["evaluate", "runs/tiny", "--samples", "3", "--set", "evaluation.prompts_per_batch=8"]
 
 

@@ -10,8 +10,8 @@ from judge_server import JudgeServer, grade
 from shared_data import shared
 from tiny_run import compiled_once
 
-from dvaojax import cli, overrides
-from dvaojax.config import Config
+from dvaojax import cli
+from dvaojax.config import Config, overrides
 from dvaojax.models.logprobs import CHUNK_SIZE
 from dvaojax.models.presets import PRESETS
 from dvaojax.tasks.rubrics import Rubrics

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvaojax import overrides
+from dvaojax.config import overrides
 from dvaojax.sweep.grid import cell_at, check, places
 from dvaojax.types import Completion, Prompt
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dvaojax import overrides
+from dvaojax.config import overrides
 from dvaojax.sweep.record import DESCRIPTION, Record, describe
 from dvaojax.sweep.report import report, summary
 from dvaojax.sweep.statistics import findings

@@ -20,7 +20,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from dvaojax import aggregators
-from dvaojax.aggregators import diagnostics, make
+from dvaojax.aggregators import make
+from dvaojax.aggregators._core import diagnostics
 from dvaojax.errors import UserError
 from dvaojax.integrations import tunix
 
@@ -172,7 +173,7 @@ def run(request, tmp_path_factory):
     """A run of Tunix's learner, as `tunix_child` wrote it down."""
     if importlib.util.find_spec("tunix") is None:
         pytest.skip("google-tunix is not installed: the extra tunix brings it")
-    child = Path(__file__).with_name("tunix_child.py")
+    child = Path(__file__).parents[1] / "helpers" / "tunix_child.py"
     result = tmp_path_factory.mktemp("tunix") / "result.json"
     steps = 24 if request.param == "dvao" else 3
     command = [sys.executable, str(child), request.param, str(steps), str(result)]

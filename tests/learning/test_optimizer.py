@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from dvaojax import models, overrides
-from dvaojax.config import Config
+from dvaojax import models
+from dvaojax.config import Config, overrides
 from dvaojax.learning.optimizer import (
     SCHEDULES,
     OptimizerConfig,

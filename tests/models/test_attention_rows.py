@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from attention_cases import Rows, plain_attention, random_rows
 
-from dvaojax.models.attention import blocks, joint_attention, packed_attention, tiles
+from dvaojax.models.attention import blockwise as blocks
+from dvaojax.models.attention import joint_attention, packed_attention
+from dvaojax.models.attention import online_softmax as tiles
 
 
 @pytest.fixture(params=["one block", "many blocks"])

@@ -13,7 +13,7 @@ from jax.experimental import topologies
 
 from dvaojax import sharding
 from dvaojax.models.attention import joint_attention, packed_attention
-from dvaojax.models.attention.choice import chosen, description
+from dvaojax.models.attention.backend import chosen, description
 from dvaojax.models.attention.splash import GroupMask, Plan
 from dvaojax.models.presets import PRESETS
 

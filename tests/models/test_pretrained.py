@@ -16,10 +16,12 @@ import transformers
 from decoder_oracle import QWEN3, random_groups, random_params
 from safetensors.torch import load_file, save_file
 
-from dvaojax import decoding, models, run_directory, sharding
+from dvaojax import models, sharding
+from dvaojax.config.from_json import from_json
 from dvaojax.errors import UserError
 from dvaojax.models import ModelConfig, RopeScaling, pretrained
 from dvaojax.models.pretrained import configuration
+from dvaojax.run import directory as run_directory
 from dvaojax.sharding import MeshConfig
 
 FLOAT32 = {"compute_dtype": "float32", "remat": "none"}
@@ -231,7 +233,7 @@ def test_a_field_is_the_checkpoint_s_or_ours():
 def test_a_stretched_rope_is_recorded_with_a_run():
     config = configuration.described({**SHAPE, "rope_scaling": SCALED}, "m")
     recorded = json.loads(json.dumps(run_directory.config_to_json(config)))
-    assert decoding.from_json(ModelConfig, recorded, key="model") == config
+    assert from_json(ModelConfig, recorded, key="model") == config
 
 
 @pytest.mark.parametrize(

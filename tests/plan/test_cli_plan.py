@@ -10,9 +10,8 @@ import jax
 import pytest
 from jax.experimental import topologies
 
-from dvaojax import overrides
 from dvaojax.cli import main
-from dvaojax.config import EvaluationConfig, validate
+from dvaojax.config import EvaluationConfig, overrides, validate
 from dvaojax.devices import peak_of
 from dvaojax.plan import compilation
 from dvaojax.plan.chips import parse_slice

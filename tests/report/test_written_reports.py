@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from reported_runs import HOSTILE, Read, make_run
 
-from dvaojax import cli, files, run_directory
+from dvaojax import cli, files
 from dvaojax.config import Config
 from dvaojax.errors import UserError
 from dvaojax.report import samples, write_report
 from dvaojax.report.markup import visible
+from dvaojax.run import directory as run_directory
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from dvaojax.sweep.runner import Runner
 from dvaojax.sweep.sweeping import watch
 from dvaojax.train import train
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "helpers"
 # Half of the little sweep: one situation, one seed.
 ONE_START = """
 from little_sweep import changed

@@ -11,7 +11,7 @@ from dvaojax import sharding
 from dvaojax.allocation import nothing_known
 from dvaojax.data.stream import ShuffledPrompts
 from dvaojax.rewards import RewardSuite
-from dvaojax.train.allocating import Reading, Uniform
+from dvaojax.train.allocation_state import Reading, Uniform
 from dvaojax.train.batches import Batches
 from dvaojax.train.collect import Collector
 from dvaojax.types import Rollout

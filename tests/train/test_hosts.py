@@ -15,13 +15,13 @@ from run_child import INTERRUPTED
 
 import dvaojax
 from dvaojax import files, sharding
-from dvaojax.checkpoint import Checkpoints
 from dvaojax.config import make_aggregator
+from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import hosts
 from dvaojax.train.program import make_program
 from dvaojax.train.session import checkpoint_shapes
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "helpers"
 
 
 @pytest.fixture(scope="module")

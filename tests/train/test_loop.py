@@ -16,19 +16,19 @@ from miniature import Digits, make_mesh_of, miniature, quick_programs
 from slowness import slow_but
 
 from dvaojax import aggregators, files
-from dvaojax.checkpoint import Checkpoints
 from dvaojax.config import make_aggregator
 from dvaojax.errors import UserError
 from dvaojax.learning.gradients import Learner
-from dvaojax.metrics import Sample
 from dvaojax.numerics import Mean
-from dvaojax.sampling import Sampling
+from dvaojax.rollout.sampling import Sampling
+from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.metrics import Sample
 from dvaojax.train import Interrupted, TrainingError, loop, train
 from dvaojax.train.collect import Collector
 from dvaojax.train.journal import Journal
 from dvaojax.train.program import make_program
 from dvaojax.train.session import checkpoint_shapes
-from dvaojax.train.warm_up import warm_up
+from dvaojax.train.sft import warm_up
 
 # Evaluation truncates, which training may not; a reference, and a checkpoint every step.
 CONFIG = miniature(

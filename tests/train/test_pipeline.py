@@ -16,12 +16,12 @@ from dvaojax.numerics import Mean
 from dvaojax.rewards import RewardError
 from dvaojax.rewards.suite import Scores
 from dvaojax.train import TrainingError, loop
-from dvaojax.train.allocating import Reading
-from dvaojax.train.clock import DeviceClock
+from dvaojax.train.allocation_state import Reading
+from dvaojax.train.device_timer import DeviceClock
 from dvaojax.train.interrupts import Interrupts
 from dvaojax.train.journal import Journal
+from dvaojax.train.mfu import peak_flops, step_flops
 from dvaojax.train.session import Progress
-from dvaojax.train.utilisation import peak_flops, step_flops
 from dvaojax.types import Rollout
 
 GROUPS, LENGTH = (2, 4), 8

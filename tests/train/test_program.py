@@ -16,7 +16,7 @@ import pytest
 from dvaojax import models, sharding
 from dvaojax.config import make_aggregator
 from dvaojax.errors import UserError
-from dvaojax.sampling import Sampling
+from dvaojax.rollout.sampling import Sampling
 from dvaojax.sharding import MeshConfig
 from dvaojax.train.program import make_program
 from dvaojax.types import Experience

@@ -18,14 +18,14 @@ from run_child import INTERRUPTED
 
 import dvaojax
 from dvaojax import aggregators, files
-from dvaojax.checkpoint import Checkpoints
 from dvaojax.config import make_aggregator
+from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import loop, train
 from dvaojax.train.journal import Journal
 from dvaojax.train.program import make_program
 from dvaojax.train.session import checkpoint_shapes
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "helpers"
 
 
 EXACT = [("EPOCHS", miniature.EPOCHS), ("AHEAD", miniature.AHEAD)]

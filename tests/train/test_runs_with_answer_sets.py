@@ -8,9 +8,9 @@ import pytest
 from miniature import make_mesh_of, miniature, quick_programs
 
 from dvaojax import files
-from dvaojax.checkpoint import Checkpoints
 from dvaojax.config import make_aggregator, validate
 from dvaojax.errors import UserError
+from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.tasks.arithmetic_sets import ArithmeticSets
 from dvaojax.train import loop, train
 from dvaojax.train.journal import Journal

@@ -11,9 +11,9 @@ import pytest
 from miniature import Digits, make_mesh_of, quick_programs
 
 from dvaojax import files
-from dvaojax.checkpoint import Checkpoints
 from dvaojax.config import make_aggregator
 from dvaojax.rewards import RewardSuite
+from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import loop, train
 from dvaojax.train.collect import Collector
 from dvaojax.train.journal import Journal

@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import aggregators, numerics
-from dvaojax.aggregators import group, whitening
+from dvaojax.aggregators._core import group, whitening
 
 
 class Facts(NamedTuple):

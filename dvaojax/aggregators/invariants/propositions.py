@@ -12,10 +12,10 @@ from jax import Array
 from jax.experimental import checkify
 
 from dvaojax import numerics
-from dvaojax.aggregators import group
+from dvaojax.aggregators._core import group
+from dvaojax.aggregators._core.whitening import batch_moments
 from dvaojax.aggregators.invariants.facts import Combine, Facts, whitening_of
 from dvaojax.aggregators.rvpo import penalised_mean, soft_minimum
-from dvaojax.aggregators.whitening import batch_moments
 
 TOLERANCE = {jnp.dtype("float32"): 1e-5, jnp.dtype("float64"): 1e-9}
 

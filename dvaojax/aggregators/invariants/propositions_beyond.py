@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import numerics
-from dvaojax.aggregators import group
+from dvaojax.aggregators._core import group
 from dvaojax.aggregators.dvao_shrunk import shrunk, spread_of
 from dvaojax.aggregators.invariants.facts import Facts
 from dvaojax.aggregators.invariants.propositions import Units

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import numerics
-from dvaojax.aggregators import batch as batches
-from dvaojax.aggregators import gd2po, group, whitening
+from dvaojax.aggregators import gd2po
+from dvaojax.aggregators._core import batch as batches
+from dvaojax.aggregators._core import group, whitening
 from dvaojax.aggregators.corr_grpo import sum_of_correlations
 from dvaojax.aggregators.dara import factors, stretch
 from dvaojax.aggregators.focal import weights_by_difficulty

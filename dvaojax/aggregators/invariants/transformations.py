@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import numerics
-from dvaojax.aggregators.group import mask_nonfinite, statistics
+from dvaojax.aggregators._core.group import mask_nonfinite, statistics
 from dvaojax.aggregators.invariants.propositions import TOLERANCE, assert_small
 from dvaojax.aggregators.rvpo import soft_minimum
 

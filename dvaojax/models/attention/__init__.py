@@ -6,5 +6,5 @@ al., arXiv:2305.13245). Nothing is repeated: neither heads nor prompts.
 
 from dvaojax.models.attention.decoding import cache_layout as cache_layout
 from dvaojax.models.attention.decoding import group_attention as group_attention
-from dvaojax.models.attention.rows import joint_attention as joint_attention
-from dvaojax.models.attention.rows import packed_attention as packed_attention
+from dvaojax.models.attention.training import joint_attention as joint_attention
+from dvaojax.models.attention.training import packed_attention as packed_attention

@@ -5,8 +5,8 @@ is one of `decoding`'s functions. All pay 0 or 1. `ast_match` is the leaderboard
 (ShishirPatil/gorilla 6ea57973); that it is paid in four parts is ours.
 """
 
-from dvaojax.rewards.tools.bfcl.decoding import Decoder
 from dvaojax.rewards.tools.bfcl.matching import Rightness, fault, rightness
+from dvaojax.rewards.tools.bfcl.parsing import Decoder
 from dvaojax.rewards.tools.bfcl.problem import FunctionProblem
 from dvaojax.types import Completion
 

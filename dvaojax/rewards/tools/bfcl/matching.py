@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dvaojax.rewards.tools.bfcl.checking import argument_fault
-from dvaojax.rewards.tools.bfcl.decoding import FunctionCall
+from dvaojax.rewards.tools.bfcl.parsing import FunctionCall
 from dvaojax.rewards.tools.bfcl.problem import FunctionProblem, WantedCall
 
 

@@ -1,0 +1,123 @@
+"""Dataclasses back from JSON, by the types of their fields; `run_directory` writes them.
+
+A file may name a class (`{"class": "module:Name", ...}`), but only one of this package or one that
+the caller has loaded already: reading a run never runs code that came with it.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import types
+import typing
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from dvaojax.errors import UserError, nearest
+
+Instance = TypeVar("Instance")
+
+_CLASS = "class"
+_PACKAGE = "dvaojax"
+
+
+def from_json(
+    cls: type[Instance], value: Any, *, key: str, classes: Collection[type] = ()
+) -> Instance:
+    """An instance of `cls` from what JSON holds of it.
+
+    Args:
+        cls: a dataclass of numbers, strings, sequences, mappings and further dataclasses.
+        value: one entry for each of its fields, no more and no fewer.
+        key: what to call it in an error.
+        classes: dataclasses outside this package that the file may name.
+
+    Raises:
+        UserError: a key is missing or unknown, a value is not of its field's type, a class may not
+            be used, or the configuration's own checks refuse a value; the line names the key.
+    """
+    return _Decoder(tuple(classes)).decode(value, cls, key)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decoder:
+    """Decodes values by type hints.
+
+    Attributes:
+        classes: dataclasses outside this package that a file may name.
+    """
+
+    classes: tuple[type, ...]
+
+    def decode(self, value: Any, hint: Any, key: str) -> Any:
+        """The value as an instance of the hint's type."""
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if isinstance(value, Mapping) and _is_section(hint):
+            return self._section(value, hint, key)
+        if isinstance(value, Mapping) and origin is not None and issubclass(origin, Mapping):
+            return {k: self.decode(v, arguments[1], f"{key}.{k}") for k, v in value.items()}
+        if isinstance(value, list) and origin in (tuple, list, Sequence):
+            item = arguments[0]
+            return tuple(self.decode(v, item, f"{key}[{i}]") for i, v in enumerate(value))
+        if isinstance(hint, types.UnionType) or origin is typing.Union:
+            return self._member(value, arguments, key)
+        if origin is typing.Literal and value in arguments:
+            return value
+        if hint is float and (type(value) is int or value in ("inf", "-inf", "nan")):
+            return float(value)
+        if type(value) is hint:
+            return value
+        raise UserError(f"{key}={value!r} is not {getattr(hint, '__name__', hint)}")
+
+    def _section(self, value: Mapping[str, Any], declared: type, key: str) -> Any:
+        """A dataclass, of the class that the value names where it names one."""
+        value = dict(value)
+        cls = declared
+        if _CLASS in value:
+            cls = self._class_named(str(value.pop(_CLASS)), key)
+        if not dataclasses.is_dataclass(cls):
+            raise UserError(f"{key} does not name its class")
+        hints = typing.get_type_hints(cls)
+        fields = [field.name for field in dataclasses.fields(cls) if field.init]
+        for name in value:
+            if name not in fields:
+                raise UserError(f"unknown key {key}.{name}: the nearest is {nearest(name, fields)}")
+        for name in fields:
+            if name not in value:
+                raise UserError(f"{key}.{name} is missing")
+        decoded = {name: self.decode(value[name], hints[name], f"{key}.{name}") for name in fields}
+        try:
+            return cls(**decoded)
+        except ValueError as error:  # from its __post_init__
+            raise UserError(f"{key}: {error}") from error
+
+    def _member(self, value: Any, members: Sequence[Any], key: str) -> Any:
+        """The value as the first member of a union that it fits."""
+        for member in members[:-1]:
+            with contextlib.suppress(UserError):
+                return self.decode(value, member, key)
+        return self.decode(value, members[-1], key)
+
+    def _class_named(self, name: str, key: str) -> type:
+        """The dataclass that `module:Name` stands for."""
+        for cls in self.classes:
+            if name == f"{cls.__module__}:{cls.__qualname__}":
+                return cls
+        module, _, class_name = name.partition(":")
+        if module.partition(".")[0] != _PACKAGE:
+            known = ", ".join(f"{cls.__module__}:{cls.__qualname__}" for cls in self.classes)
+            hint = f"it has {known}" if known else "name the experiment file that defines it"
+            raise UserError(f"{key}: class {name!r} is not part of {_PACKAGE}; {hint}")
+        try:
+            found = getattr(importlib.import_module(module), class_name, None)
+        except ImportError:
+            found = None
+        if not (dataclasses.is_dataclass(found) and isinstance(found, type)):
+            raise UserError(f"{key}: there is no configuration class {name!r}")
+        return found
+
+
+def _is_section(hint: Any) -> bool:
+    """Whether a JSON object stands for one instance: a dataclass, or a protocol of dataclasses."""
+    return isinstance(hint, type) and (
+        dataclasses.is_dataclass(hint) or getattr(hint, "_is_protocol", False)
+    )

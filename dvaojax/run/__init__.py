@@ -1,0 +1,1 @@
+"""Everything a run keeps on disk and shows: directory, checkpoints, metrics, display."""

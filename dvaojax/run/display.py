@@ -1,0 +1,140 @@
+"""What a run shows while it goes on: a live table in a terminal, one line a step elsewhere."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+
+class Display:
+    """The latest step of a run, objective by objective.
+
+    A context manager: the live table appears with the first step and stays, finished, on leaving.
+    Without a terminal nothing is redrawn and every step is one line.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[str],
+        weights: Sequence[float],
+        num_steps: int,
+        console: Console | None = None,
+    ):
+        """Prepares the table.
+
+        Args:
+            objectives: `K` names, a row each.
+            weights: `[K]` their weights as configured.
+            num_steps: steps of the whole run.
+            console: where to show it; standard output by default.
+        """
+        self._weights = dict(zip(objectives, weights, strict=True))
+        self._num_steps = num_steps
+        self._console = console or Console(highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._first_rewards: dict[str, float] = {}
+        self._first_shown: tuple[int, float] | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
+
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Shows a step.
+
+        Args:
+            step: steps done, this one included.
+            metrics: the step's row, named as in `dvaojax.run.metrics`; what is missing is shown as a
+                dash.
+        """
+        known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        for objective in self._weights:
+            if f"reward/{objective}" in known:
+                self._first_rewards.setdefault(objective, known[f"reward/{objective}"])
+        facts = self._facts(step, known)
+        if self._live.is_started:
+            footer = Text(" · ".join(facts), style="dim")
+            self._live.update(Group(self._table(known), footer), refresh=True)
+        else:
+            rewards = [f"{name} {_number(known.get(f'reward/{name}'))}" for name in self._weights]
+            line = " · ".join([facts[0], *rewards, *facts[1:]])
+            self._console.print(line, markup=False, soft_wrap=True)
+
+    def print(self, line: str) -> None:
+        """Shows a line that stays, above the table."""
+        self._console.print(line, markup=False, soft_wrap=True)
+
+    def _table(self, known: Mapping[str, float]) -> Table:
+        table = Table(header_style="bold", box=box.SIMPLE_HEAD)
+        table.add_column("objective")
+        for header in ("reward", "since start", "spread", "weight", "effective weight"):
+            table.add_column(header, justify="right")
+        for objective, weight in self._weights.items():
+            reward, first = known.get(f"reward/{objective}"), self._first_rewards.get(objective)
+            change = None if reward is None or first is None else reward - first
+            table.add_row(
+                Text(objective),
+                _number(reward),
+                Text(_number(change, "+.3f"), style=_colour(change)),
+                _number(known.get(f"spread/{objective}")),
+                _number(weight, "g"),
+                _number(known.get(f"effective_weight/{objective}")),
+            )
+        return table
+
+    def _facts(self, step: int, known: Mapping[str, float]) -> list[str]:
+        """What belongs to the step rather than to one objective; its number comes first."""
+        return [
+            f"step {step}/{self._num_steps}",
+            f"agreement {_number(known.get('agreement'), '.2f')}",
+            f"silent groups {_number(known.get('silent_groups'), '.0%')}",
+            *self._unscored(known),
+            f"length {_number(known.get('completion_length'), '.1f')} tokens",
+            f"{_number(known.get('tokens_per_second'), ',.0f')} tokens/s",
+            f"{self._time_left(step)} left",
+        ]
+
+    def _unscored(self, known: Mapping[str, float]) -> list[str]:
+        """How many rewards are missing because their scoring failed; nothing where none is."""
+        count = sum(known.get(f"unscored/{name}", 0.0) for name in self._weights)
+        return [f"{count:.0f} rewards not scored"] if count else []
+
+    def _time_left(self, step: int) -> str:
+        """From the mean duration of a step since the first one shown, which may have compiled."""
+        now = time.monotonic()
+        if self._first_shown is None:
+            self._first_shown = step, now
+        first_step, then = self._first_shown
+        if step == first_step:
+            return _duration(None if step < self._num_steps else 0.0)
+        return _duration((now - then) / (step - first_step) * (self._num_steps - step))
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "—" if value is None else format(value, form)
+
+
+def _duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds, such as `1:02:03` or `4:05`."""
+    if seconds is None:
+        return "—"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _colour(change: float | None) -> str:
+    """Green for a reward that rose and red for one that fell, as shown with three digits."""
+    if change is None or abs(change) < 0.0005:
+        return ""
+    return "green" if change > 0 else "red"

@@ -1,0 +1,164 @@
+"""A run directory is made once, continued on request, and deleted only if it is one."""
+
+import dataclasses
+import enum
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import pytest
+
+from dvaojax.errors import UserError
+from dvaojax.run import directory as run_directory
+
+
+class Task(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    digits: int = 3
+    name: str = "arithmetic"
+
+
+class Level(enum.Enum):
+    LOW = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    learning_rate: float = 1e-4
+    max_grad_norm: float = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    name: str = "trial"
+    num_steps: int = 6
+    task: Task = Arithmetic()
+    optimizer: Optimizer = Optimizer()
+    weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"b": 1.0, "a": 0.5})
+    mesh: tuple[int, ...] = (1, 2)
+    level: Level = Level.LOW
+    data: Path | None = Path("data/x")
+
+
+def test_a_configuration_becomes_json_in_the_order_of_its_fields():
+    expected = {
+        "name": "trial",
+        "num_steps": 6,
+        "task": {"class": f"{__name__}:Arithmetic", "digits": 3, "name": "arithmetic"},
+        "optimizer": {"learning_rate": 1e-4, "max_grad_norm": "inf"},
+        "weights": {"b": 1.0, "a": 0.5},
+        "mesh": [1, 2],
+        "level": "LOW",
+        "data": "data/x",
+    }
+    actual = run_directory.config_to_json(Config())
+    assert json.dumps(actual, allow_nan=False) == json.dumps(expected)
+    with pytest.raises(TypeError, match="a configuration cannot hold"):
+        run_directory.config_to_json(Config(task=object()))  # type: ignore[arg-type]
+
+
+def test_a_new_run_says_what_it_is_made_of(tmp_path):
+    run = run_directory.create(tmp_path / "runs" / "a", Config())
+    recorded = json.loads(run.config.read_text())
+    assert recorded["config"] == run_directory.config_to_json(Config())
+    (start,) = recorded["starts"]
+    assert start["versions"]["jax"] == jax.__version__
+    assert start["versions"].keys() >= {"dvaojax", "python", "flax", "optax", "orbax-checkpoint"}
+    assert start["devices"] == {"platform": "cpu", "kind": "cpu", "count": 8, "processes": 1}
+    assert start["argv"]
+    assert {entry.name for entry in run.path.iterdir()} == {
+        "config.json",
+        "tensorboard",
+        "checkpoints",
+        "plots",
+    }
+    assert (run.metrics.name, run.samples.name) == ("metrics.jsonl", "samples.jsonl")
+
+
+def test_an_existing_run_is_never_overwritten_silently(tmp_path):
+    run = run_directory.create(tmp_path / "a", Config())
+    run.metrics.write_text("precious")
+    with pytest.raises(UserError, match=r"a exists: --resume continues it, --overwrite deletes it"):
+        run_directory.create(tmp_path / "a", Config())
+    assert run.metrics.read_text() == "precious"
+    (tmp_path / "empty").mkdir()
+    run_directory.create(tmp_path / "empty", Config())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file exists"):
+        run_directory.create(tmp_path / "file", Config())
+
+
+def test_resuming_continues_with_the_same_settings(tmp_path):
+    run = run_directory.create(tmp_path / "a", Config())
+    run.metrics.write_text("precious")
+    run.plots.rmdir()
+    assert run_directory.resume(tmp_path / "a", Config()) == run
+    assert run.metrics.read_text() == "precious"
+    assert run.plots.is_dir()
+    assert len(json.loads(run.config.read_text())["starts"]) == 2
+
+
+def test_resuming_with_other_settings_names_the_first(tmp_path):
+    run_directory.create(tmp_path / "a", Config())
+    faster = Config(optimizer=Optimizer(learning_rate=0.1), num_steps=9)
+    with pytest.raises(UserError, match=r"started with num_steps=6, not 9"):
+        run_directory.resume(tmp_path / "a", faster)
+    with pytest.raises(UserError, match=r"started with optimizer\.learning_rate=0\.0001, not 0\.1"):
+        run_directory.resume(tmp_path / "a", faster, may_differ=["num_steps"])
+    run = run_directory.resume(tmp_path / "a", Config(num_steps=9), may_differ=["num_steps"])
+    assert json.loads(run.config.read_text())["config"]["num_steps"] == 9
+
+
+def test_nothing_to_resume_names_the_nearest_run(tmp_path):
+    with pytest.raises(UserError, match=r"there is no run .*/none/a$"):
+        run_directory.resume(tmp_path / "none" / "a", Config())
+    run_directory.create(tmp_path / "arithmetic", Config())
+    with pytest.raises(UserError, match=r"arithmetics; the nearest is arithmetic$"):
+        run_directory.resume(tmp_path / "arithmetics", Config())
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"other is not a run: it has no config\.json"):
+        run_directory.resume(tmp_path / "other", Config())
+
+
+def test_overwriting_starts_afresh(tmp_path):
+    run = run_directory.create(tmp_path / "a", Config())
+    run.metrics.write_text("old")
+    (run.checkpoints / "3").mkdir()
+    (run.path / "wandb").mkdir()
+    (run.path / ".summary.json.partial").write_text("{")  # killed while it was written
+    again = run_directory.overwrite(tmp_path / "a", Config(num_steps=9))
+    assert not again.metrics.exists()
+    assert not list(again.checkpoints.iterdir())
+    assert json.loads(again.config.read_text())["config"]["num_steps"] == 9
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    run_directory.overwrite(tmp_path / "new", Config())
+
+
+def test_what_is_not_a_run_is_never_deleted(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("years")
+    with pytest.raises(UserError, match="home is not a run"):
+        run_directory.overwrite(home, Config())
+    (home / "config.json").write_text('{"other": "program"}')
+    with pytest.raises(UserError, match=r"config\.json was written by something else"):
+        run_directory.overwrite(home, Config())
+    run = run_directory.create(tmp_path / "a", Config())
+    (run.path / "notes.md").write_text("thoughts")
+    with pytest.raises(UserError, match=r"holds notes\.md, which no run wrote"):
+        run_directory.overwrite(run.path, Config())
+    link = tmp_path / "link"
+    link.symlink_to(run_directory.create(tmp_path / "b", Config()).path)
+    with pytest.raises(UserError, match="is a symbolic link"):
+        run_directory.overwrite(link, Config())
+    assert (home / "thesis.tex").exists()
+    assert (run.path / "notes.md").exists()
+    assert (tmp_path / "b" / "config.json").exists()
