@@ -33,8 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dvaojax.aggregators import METHODS, Aggregator, make, named_weights, needs_lengths
-from dvaojax.aggregators._core import diagnostics
+from dvaojax.aggregators import METHODS, Aggregator, diagnostics, make, named_weights, needs_lengths
 from dvaojax.aggregators._core.aggregator import State
 from dvaojax.errors import UserError, import_extra
 

@@ -54,8 +54,8 @@ class Display:
 
         Args:
             step: steps done, this one included.
-            metrics: the step's row, named as in `dvaojax.run.metrics`; what is missing is shown as a
-                dash.
+            metrics: row of the step, named as in `dvaojax.run.metrics`; a missing value is shown as
+                a dash.
         """
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}
         for objective in self._weights:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dvaojax import aggregators
-from dvaojax.aggregators._core import diagnostics
+from dvaojax.aggregators import diagnostics
 
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
 jitted = jax.jit(diagnostics)

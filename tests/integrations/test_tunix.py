@@ -20,8 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from dvaojax import aggregators
-from dvaojax.aggregators import make
-from dvaojax.aggregators._core import diagnostics
+from dvaojax.aggregators import diagnostics, make
 from dvaojax.errors import UserError
 from dvaojax.integrations import tunix
 

@@ -9,8 +9,9 @@ from decoder_oracle import QWEN3, random_params
 from samplers import random_prompts
 
 from dvaojax.models import UnrolledDecoder
-from dvaojax.rollout import completion_keys, rollout, stages
+from dvaojax.rollout import completion_keys, rollout
 from dvaojax.rollout import generate as module
+from dvaojax.rollout.generate import stages
 from dvaojax.rollout.sampling import Sampling
 
 KNOBS = {"sampling": Sampling(), "max_new_tokens": 16, "pad_token": 0}
