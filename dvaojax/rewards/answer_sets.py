@@ -14,7 +14,7 @@ from dvaojax.types import Completion, RewardFunction
 Decode = Callable[[Sequence[int]], str]
 
 
-def answers_of(completion: Completion, *, separator: int, decode: Decode) -> list[Completion]:
+def split_answers(completion: Completion, *, separator: int, decode: Decode) -> list[Completion]:
     """The answers in the order in which they stand; at least one, which may be empty.
 
     Neither separators nor the stop token are tokens of an answer. An answer counts as stopped if
@@ -54,14 +54,14 @@ def for_each_answer(
     """
     return {
         f"{name}/{number}": partial(
-            of_answer, number=number, reward=reward, separator=separator, decode=decode
+            single_answer_reward, number=number, reward=reward, separator=separator, decode=decode
         )
         for number in range(1, num_answers + 1)
         for name, reward in objectives.items()
     }
 
 
-def of_answer(
+def single_answer_reward(
     completion: Completion,
     reference: Any,
     /,
@@ -81,5 +81,5 @@ def of_answer(
         separator: the token between two answers.
         decode: tokens to text.
     """
-    answers = answers_of(completion, separator=separator, decode=decode)
+    answers = split_answers(completion, separator=separator, decode=decode)
     return reward(answers[number - 1], reference) if number <= len(answers) else None

@@ -1,6 +1,6 @@
 """One call of a reward function, and what came of it.
 
-Whatever happens in a call comes back as an `Outcome` of plain parts. An exception of somebody
+Whatever happens in a call comes back as an `CallResult` of plain parts. An exception of somebody
 else's class would have to be pickled on its way home from a worker, and not every one survives it.
 """
 
@@ -23,7 +23,7 @@ class Call(NamedTuple):
     prompt: Prompt
 
 
-class Outcome(NamedTuple):
+class CallResult(NamedTuple):
     """What came of one call.
 
     Attributes:
@@ -41,23 +41,23 @@ class RewardError(RuntimeError):
     """A call that failed: its objective, why, the prompt and the completion, in one line."""
 
 
-def attempt(function: RewardFunction, completion: Completion, reference: Any) -> Outcome:
+def attempt(function: RewardFunction, completion: Completion, reference: Any) -> CallResult:
     """Calls the function; an exception, or a value that is no reward, is a failure."""
     try:
-        return Outcome(_checked(function(completion, reference)))
+        return CallResult(_checked(function(completion, reference)))
     except Exception as error:
         return failed(error)
 
 
-def failed(error: BaseException) -> Outcome:
+def failed(error: BaseException) -> CallResult:
     """The outcome of a call that raised; to be called where the exception is handled."""
     line = " ".join(f"{type(error).__name__}: {error}".split())
     # Half a character pair, which an answer may contain, could not be printed later.
     line = line[:500].encode("utf-8", "backslashreplace").decode("utf-8")
-    return Outcome(None, line, traceback.format_exc())
+    return CallResult(None, line, traceback.format_exc())
 
 
-def error_of(call: Call, outcome: Outcome) -> RewardError:
+def error_of(call: Call, outcome: CallResult) -> RewardError:
     """The exception for a failed call, to be raised or counted."""
     error = RewardError(
         f"objective {call.objective!r} failed: {outcome.failure}; "

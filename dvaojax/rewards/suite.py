@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from dvaojax.rewards.calls import Call, Outcome, attempt, error_of
+from dvaojax.rewards.calls import Call, CallResult, attempt, error_of
 from dvaojax.rewards.workers import Workers
 from dvaojax.types import Completion, Prompt, RewardFunction, Scores
 
@@ -113,7 +113,7 @@ class RewardSuite:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _outcomes(self, calls: Sequence[Call]) -> Iterator[Outcome]:
+    def _outcomes(self, calls: Sequence[Call]) -> Iterator[CallResult]:
         if self._workers is not None:
             return self._workers.outcomes(calls)
         return (

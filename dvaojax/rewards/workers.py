@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pebble
 
-from dvaojax.rewards.calls import Call, Outcome, attempt, failed
+from dvaojax.rewards.calls import Call, CallResult, attempt, failed
 from dvaojax.types import RewardFunction
 
 
@@ -45,7 +45,7 @@ class Workers:
             ),
         )
 
-    def outcomes(self, calls: Sequence[Call]) -> Iterator[Outcome]:
+    def outcomes(self, calls: Sequence[Call]) -> Iterator[CallResult]:
         """The outcome of each call, in their order; the workers share them out.
 
         Raises:
@@ -66,13 +66,13 @@ class Workers:
         self._pool.stop()
         self._pool.join()
 
-    def _outcome(self, future: Future) -> Outcome:
+    def _outcome(self, future: Future) -> CallResult:
         try:
             return future.result()
         except TimeoutError:
-            return Outcome(None, f"took longer than {self._timeout_seconds:g} s")
+            return CallResult(None, f"took longer than {self._timeout_seconds:g} s")
         except pebble.ProcessExpired as death:
-            return Outcome(None, f"its process died with exit code {death.exitcode}")
+            return CallResult(None, f"its process died with exit code {death.exitcode}")
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "the reward workers could not start: the program has to be a module or a file that "
@@ -92,7 +92,7 @@ def _pickled(name: str, function: RewardFunction) -> bytes:
 
 # What follows runs in the worker processes.
 
-_functions: dict[str, RewardFunction | Outcome] = {}
+_functions: dict[str, RewardFunction | CallResult] = {}
 """Objective -> its function, or why it could not be loaded. Filled when the process starts, so that
 no call's time limit pays for the imports."""
 
@@ -105,9 +105,9 @@ def _load(pickled: Mapping[str, bytes]) -> None:
             _functions[name] = failed(error)
 
 
-def _attempt_here(objective: str, arguments: bytes) -> Outcome:
+def _attempt_here(objective: str, arguments: bytes) -> CallResult:
     function = _functions[objective]
-    if isinstance(function, Outcome):
+    if isinstance(function, CallResult):
         return function
     try:
         return attempt(function, *pickle.loads(arguments))

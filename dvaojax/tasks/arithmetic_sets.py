@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from dvaojax.rewards.answer_block import canonical_answer, exact_answer, single_block_at_end
-from dvaojax.rewards.answer_sets import answers_of, for_each_answer
+from dvaojax.rewards.answer_sets import for_each_answer, split_answers
 from dvaojax.rewards.length import conditioned, within_budget
 from dvaojax.tasks.arithmetic import CLOSING, OPENING, Arithmetic
 from dvaojax.tasks.characters import CharacterTokenizer
@@ -66,7 +66,9 @@ class ArithmeticSets(Arithmetic):
 
     def answer(self, completion: Completion) -> str | None:
         """The sum in the first answer's last block; None without one."""
-        first = answers_of(completion, separator=self._separator, decode=self.tokenizer.decode)[0]
+        first = split_answers(completion, separator=self._separator, decode=self.tokenizer.decode)[
+            0
+        ]
         return canonical_answer(first, opening=OPENING, closing=CLOSING)
 
     def demonstration(self, prompt: Prompt, generator: random.Random) -> str:

@@ -11,7 +11,7 @@ from dvaojax import errors
 from dvaojax.errors import UserError
 from dvaojax.rewards import RewardSuite
 from dvaojax.rewards import instructions as room
-from dvaojax.rewards.instructions import CHECKS, Instruction, form
+from dvaojax.rewards.instructions import CHECKS, Instruction, format_checks
 from dvaojax.rewards.instructions.instruction import KINDS_OF_A_LANGUAGE
 from dvaojax.rewards.instructions.language import detected_language
 from dvaojax.types import Prompt
@@ -339,16 +339,18 @@ lines = st.text(alphabet="[]<>*- a\n\t\x0b", max_size=25)
 @settings(deadline=None)
 @given(lines, st.integers(0, 4))
 def test_scans_find_what_patterns_do(text, count):
-    assert form.has_placeholders(text, num_placeholders=count) == (
+    assert format_checks.has_placeholders(text, num_placeholders=count) == (
         len(re.findall(r"\[.*?\]", text)) >= count
     )
     bullets = re.findall(r"^\s*\*[^\*].*$|^\s*-.*$", text, re.MULTILINE)
     stars = re.findall(r"^\s*\*[^\*].*$", text, re.MULTILINE)
     dashes = re.findall(r"^\s*-.*$", text, re.MULTILINE)
     assert len(bullets) <= len(stars) + len(dashes)
-    assert form.has_bullets(text, num_bullets=count) == (len(stars) + len(dashes) == count)
+    assert format_checks.has_bullets(text, num_bullets=count) == (len(stars) + len(dashes) == count)
     titles = re.findall(r"<<[^\n]+>>", text)
-    assert form.has_title(text) == any(each.lstrip("<").rstrip(">").strip() for each in titles)
+    assert format_checks.has_title(text) == any(
+        each.lstrip("<").rstrip(">").strip() for each in titles
+    )
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from judge_server import TOKENS_IN, TOKENS_OUT, Act, JudgeServer, say
 
 from dvaojax.errors import UserError
 from dvaojax.rewards.judge import Judge, JudgeConfig
-from dvaojax.rewards.judge.cache import ReplyCache, key_of
-from dvaojax.rewards.judge.protocol import Reply, Trouble, read_reply, retry_after
+from dvaojax.rewards.judge.cache import ReplyCache, request_key
+from dvaojax.rewards.judge.protocol import Reply, TransientError, read_reply, retry_after
 
 
 def ask(server, *texts, **settings):
@@ -314,7 +314,7 @@ def fill(path, first):
     cache = ReplyCache(path)
     for i in range(first, first + 60):
         with cache.session() as session:
-            session.put(key_of({"number": i}), f"reply {i}")
+            session.put(request_key({"number": i}), f"reply {i}")
 
 
 def test_threads_and_processes_share_a_cache(tmp_path):
@@ -327,7 +327,7 @@ def test_threads_and_processes_share_a_cache(tmp_path):
     process.join(60)
     assert process.exitcode == 0
     with ReplyCache(path).session() as session:
-        replies = [session.get(key_of({"number": i})) for i in range(180)]
+        replies = [session.get(request_key({"number": i})) for i in range(180)]
     assert replies == [f"reply {i}" for i in range(180)]
 
 
@@ -364,7 +364,7 @@ json_values = st.recursive(
 def test_any_body_is_a_reply_or_trouble(body):
     try:
         reply = read_reply(body)
-    except Trouble:
+    except TransientError:
         return
     assert isinstance(reply, Reply)
     assert isinstance(reply.text, str)

@@ -13,14 +13,14 @@ from shared_data import shared
 from dvaojax.errors import UserError
 from dvaojax.rewards import RewardSuite
 from dvaojax.rewards.mathematics import (
-    Grade,
+    AnswerGrade,
     accuracy,
     accuracy_integer,
     accuracy_math_verify,
     answered,
     equivalent,
     grade,
-    slow_path,
+    math_verify_client,
 )
 from dvaojax.types import Prompt
 
@@ -99,9 +99,9 @@ def test_every_gold_answer_earns_the_full_reward_of_math_verify():
 
 
 def test_no_answer_is_told_apart_from_a_wrong_one():
-    assert grade(r"\boxed{34}", "34") is Grade.RIGHT
-    assert grade(r"\boxed{35}", "34") is Grade.WRONG
-    assert grade("maybe 34", "34") is Grade.NO_ANSWER
+    assert grade(r"\boxed{34}", "34") is AnswerGrade.RIGHT
+    assert grade(r"\boxed{35}", "34") is AnswerGrade.WRONG
+    assert grade("maybe 34", "34") is AnswerGrade.NO_ANSWER
     assert answered(completion(r"\boxed{35}"), "34") == 1.0
     assert answered(completion("maybe 34"), "34") == 0.0
 
@@ -157,7 +157,7 @@ GOLDS = ("34", r"\frac{x}{2}+y", "(1, 2)", "x=2", r"\text{east}", r"50\%", r"5, 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_earns_nothing_and_takes_no_time(text, monkeypatch):
-    monkeypatch.setattr(slow_path, "installed", lambda: False)
+    monkeypatch.setattr(math_verify_client, "installed", lambda: False)
     equivalent.cache_clear()
     for gold in GOLDS:
         began = time.process_time()
@@ -177,7 +177,7 @@ def test_hostile_text_earns_nothing_from_math_verify(text):
 
 
 def test_without_math_verify_the_reference_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(slow_path, "installed", lambda: False)
+    monkeypatch.setattr(math_verify_client, "installed", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'dvaojax\[mathematics\]'"):
         accuracy_math_verify(completion(r"\boxed{34}"), "34")
     assert accuracy(completion(r"\boxed{34}"), "34") == 1.0
@@ -226,9 +226,9 @@ def test_ten_thousand_answers_take_less_than_twenty_seconds():
     pairs = pairs[:10_000]
     assert len(pairs) == 10_000
     equivalent.cache_clear()
-    slow_path._child.close()
+    math_verify_client._worker.close()
     began = processor_seconds()
     paid = [accuracy(completion(text), gold) for gold, text in pairs]
-    slow_path._child.close()
+    math_verify_client._worker.close()
     assert processor_seconds() - began < 20.0
     assert len(distinct) < sum(paid) < 10_000 - len(distinct)

@@ -8,12 +8,12 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvaojax.rewards.mathematics import equivalent, slow_path
+from dvaojax.rewards.mathematics import equivalent, math_verify_client
 
 
 @pytest.fixture(autouse=True)
 def _without_math_verify(monkeypatch):
-    monkeypatch.setattr(slow_path, "installed", lambda: False)
+    monkeypatch.setattr(math_verify_client, "installed", lambda: False)
     equivalent.cache_clear()
     yield
     equivalent.cache_clear()

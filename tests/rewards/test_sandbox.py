@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from dvaojax.rewards.programs import Limits, SandboxError, sandbox
-from dvaojax.rewards.programs.sandbox import examine, has_kernel_filter
+from dvaojax.rewards.programs.sandbox import has_kernel_filter, run_test
 
 QUICK = Limits(cpu_seconds=1, wall_seconds=20.0)
 needs_filter = pytest.mark.skipif(
@@ -20,7 +20,7 @@ needs_filter = pytest.mark.skipif(
 
 
 def judge(program, test="assert f(1) == 2", *, limits=QUICK, context=""):
-    return examine([program], test, names={"f": "f"}, context=context, limits=limits)
+    return run_test([program], test, names={"f": "f"}, context=context, limits=limits)
 
 
 def body(statement):
@@ -207,8 +207,8 @@ def test_what_programs_return_is_what_tests_expect(program, test):
 def test_an_object_of_the_programs_own_can_be_given_back_to_it():
     program = "class Pair:\n  def __init__(s, a): s.a = a\ndef f(p): return p.a"
     names = {"Pair": "Pair", "f": "f"}
-    assert examine([program], "assert f(Pair(3)) == 3", names=names).passed
-    assert not examine([program], "assert Pair(3) == Pair(3)", names=names).passed
+    assert run_test([program], "assert f(Pair(3)) == 3", names=names).passed
+    assert not run_test([program], "assert Pair(3) == Pair(3)", names=names).passed
 
 
 @pytest.mark.parametrize(
@@ -236,29 +236,32 @@ def test_threads_take_turns():
 
 def test_whoever_examines_is_started_again_after_a_death():
     assert judge("def f(x): return 2").passed
-    sandbox._children[-1]._process.kill()
-    sandbox._children[-1]._process.wait()
+    sandbox._processes[-1]._process.kill()
+    sandbox._processes[-1]._process.wait()
     assert judge("def f(x): return 2").passed
 
 
 def test_a_machine_that_cannot_examine_says_so():
-    broken = sandbox._CHILD.replace("serve(0, 1)", "raise SystemExit")
+    broken = sandbox._BOOTSTRAP.replace("serve(0, 1)", "raise SystemExit")
     sandbox.close()
-    with mock.patch.object(sandbox, "_CHILD", broken), pytest.raises(SandboxError, match="died"):
+    with (
+        mock.patch.object(sandbox, "_BOOTSTRAP", broken),
+        pytest.raises(SandboxError, match="died"),
+    ):
         judge("def f(x): return 2")
     assert judge("def f(x): return 2").passed
 
 
 def test_without_a_filter_it_says_so_and_python_leaves_out_what_it_can():
-    without = sandbox._CHILD.replace(
+    without = sandbox._BOOTSTRAP.replace(
         "serve(0, 1)",
-        "from dvaojax.rewards.programs import examination\n"
-        "examination.make_filter = lambda: None\n"
+        "from dvaojax.rewards.programs import program_runner\n"
+        "program_runner.make_filter = lambda: None\n"
         "serve(0, 1)",
     )
     sandbox.close()
     try:
-        with mock.patch.object(sandbox, "_CHILD", without):
+        with mock.patch.object(sandbox, "_BOOTSTRAP", without):
             with pytest.warns(RuntimeWarning, match="no kernel filter"):
                 assert judge("def f(x): return 2").passed
             for statement in (
@@ -281,7 +284,7 @@ def test_children_end_with_their_caller():
         "import os, signal\n"
         "from dvaojax.rewards.programs import sandbox\n"
         "sandbox.has_kernel_filter()\n"
-        "print(sandbox._children[-1]._process.pid, flush=True)\n"
+        "print(sandbox._processes[-1]._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

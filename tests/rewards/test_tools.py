@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tool_texts import HOSTILE_ANSWERS, THOUGHT, answered, block, call, gold_texts, lines_of
 
 from dvaojax.rewards import tools
-from dvaojax.rewards.tools.matching import best_fit, same_json
+from dvaojax.rewards.tools.call_matching import best_fit, same_json
 
 REWARDS = (
     tools.toolrl_format,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dvaojax.rewards import RewardSuite
-from dvaojax.rewards.answer_sets import answers_of
+from dvaojax.rewards.answer_sets import split_answers
 from dvaojax.tasks.arithmetic_sets import ArithmeticSets
 from dvaojax.types import Completion, Prompt, TaskWithAnswers, TaskWithAnswerSets
 
@@ -52,7 +52,7 @@ def test_an_answers_tokens_are_its_own():
     """Padding inside a completion has no text and is still a token; separators and stop are not."""
     separator = TASK.tokenizer.encode("|")[0]
     tokens = (2, 0, 3, separator, separator, 4, 1)
-    found = answers_of(
+    found = split_answers(
         Completion("01||2", tokens, True), separator=separator, decode=TASK.tokenizer.decode
     )
     assert [(a.text, a.token_ids, a.stopped) for a in found] == [

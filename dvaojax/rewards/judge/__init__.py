@@ -1,6 +1,9 @@
 """A model that judges, behind a server that speaks OpenAI's chat-completions protocol."""
 
-from dvaojax.rewards.judge.client import Answer as Answer
 from dvaojax.rewards.judge.client import Judge as Judge
+from dvaojax.rewards.judge.client import JudgeAnswer as JudgeAnswer
 from dvaojax.rewards.judge.client import JudgeConfig as JudgeConfig
 from dvaojax.rewards.judge.client import Usage as Usage
+
+Answer = JudgeAnswer
+"""Earlier name of `JudgeAnswer`."""

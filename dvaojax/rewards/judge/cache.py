@@ -13,7 +13,7 @@ from dvaojax.errors import UserError
 _WAIT_SECONDS = 60.0
 
 
-def key_of(request: Mapping[str, Any]) -> str:
+def request_key(request: Mapping[str, Any]) -> str:
     """The key of a request: a hash of its model, messages and parameters."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from dvaojax.errors import UserError, import_extra
-from dvaojax.rewards.judge.cache import ReplyCache, ReplySession, key_of
-from dvaojax.rewards.judge.protocol import Connection, Refusal, Reply, Trouble
+from dvaojax.rewards.judge.cache import ReplyCache, ReplySession, request_key
+from dvaojax.rewards.judge.protocol import Connection, RefusedRequest, Reply, TransientError
 
-Value = TypeVar("Value")
+ReplyValue = TypeVar("ReplyValue")
 Messages = Sequence[Mapping[str, str]]
 
 
@@ -75,7 +75,7 @@ class JudgeConfig:
                 raise ValueError(f"judge.{name}={getattr(self, name)} must not be negative")
 
 
-class Answer(NamedTuple, Generic[Value]):
+class JudgeAnswer(NamedTuple, Generic[ReplyValue]):
     """What came of one question.
 
     Attributes:
@@ -83,7 +83,7 @@ class Answer(NamedTuple, Generic[Value]):
         failure: why it did, in a few words; empty where it did not.
     """
 
-    value: Value | None
+    value: ReplyValue | None
     failure: str = ""
 
 
@@ -122,8 +122,8 @@ class Judge:
         self._cache = ReplyCache(Path(config.cache)) if config.cache else None
 
     def ask(
-        self, questions: Sequence[Messages], read: Callable[[str], Value | None]
-    ) -> tuple[list[Answer[Value]], Usage]:
+        self, questions: Sequence[Messages], read: Callable[[str], ReplyValue | None]
+    ) -> tuple[list[JudgeAnswer[ReplyValue]], Usage]:
         """Asks all questions, equal ones once; returns an answer for each, failed ones included.
 
         Args:
@@ -134,7 +134,7 @@ class Judge:
             UserError: the cache is damaged.
         """
         requests = [self._request(messages) for messages in questions]
-        keys = [key_of(request) for request in requests]
+        keys = [request_key(request) for request in requests]
         distinct = dict(zip(keys, requests, strict=True))
         # In a thread of its own: the caller's may run an event loop, as notebooks do.
         with ThreadPoolExecutor(max_workers=1) as thread:
@@ -152,15 +152,15 @@ class Judge:
         }
 
     async def _ask_all(
-        self, requests: Mapping[str, Mapping[str, Any]], read: Callable[[str], Value | None]
-    ) -> tuple[dict[str, Answer[Value]], Usage]:
+        self, requests: Mapping[str, Mapping[str, Any]], read: Callable[[str], ReplyValue | None]
+    ) -> tuple[dict[str, JudgeAnswer[ReplyValue]], Usage]:
         usage, answers = Usage(), {}
         with self._cache.session() if self._cache else contextlib.nullcontext() as cache:
             for key in requests:
                 text = cache.get(key) if cache else None
                 value = None if text is None else read(text)
                 if value is not None:
-                    answers[key] = Answer(value)
+                    answers[key] = JudgeAnswer(value)
             usage.cached = len(answers)
             left = {key: request for key, request in requests.items() if key not in answers}
             if left:
@@ -170,17 +170,17 @@ class Judge:
     async def _ask_server(
         self,
         requests: Mapping[str, Mapping[str, Any]],
-        read: Callable[[str], Value | None],
+        read: Callable[[str], ReplyValue | None],
         cache: ReplySession | None,
         usage: Usage,
-    ) -> dict[str, Answer[Value]]:
+    ) -> dict[str, JudgeAnswer[ReplyValue]]:
         config, free = self.config, asyncio.Semaphore(self.config.concurrency)
         connecting = Connection(
             self._httpx, config.url, api_key=self._api_key, concurrency=config.concurrency
         )
         async with connecting as connection:
 
-            async def ask(key: str, request: Mapping[str, Any]) -> Answer[Value]:
+            async def ask(key: str, request: Mapping[str, Any]) -> JudgeAnswer[ReplyValue]:
                 async with free:
                     reply, answer = await self._ask_one(connection, request, read, usage)
                 if cache and reply:
@@ -192,7 +192,9 @@ class Judge:
             for task in tasks.values():
                 task.cancel()
             outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
-        late = Answer(None, f"unanswered when the batch's {config.batch_seconds:g} s were over")
+        late = JudgeAnswer(
+            None, f"unanswered when the batch's {config.batch_seconds:g} s were over"
+        )
         answers = {}
         for key, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome, Exception):
@@ -204,9 +206,9 @@ class Judge:
         self,
         connection: Connection,
         request: Mapping[str, Any],
-        read: Callable[[str], Value | None],
+        read: Callable[[str], ReplyValue | None],
         usage: Usage,
-    ) -> tuple[Reply | None, Answer[Value]]:
+    ) -> tuple[Reply | None, JudgeAnswer[ReplyValue]]:
         """One question, until it is answered or the attempts are used up."""
         config, failure = self.config, ""
         for attempt in range(config.attempts):
@@ -219,19 +221,19 @@ class Judge:
                 usage.tokens_out += reply.tokens_out
                 value = read(reply.text)
                 if value is not None:
-                    return reply, Answer(value)
+                    return reply, JudgeAnswer(value)
                 failure = "the reply was not as asked for"
             except TimeoutError:
                 failure = f"no reply within {config.timeout_seconds:g} s"
-            except Refusal as refusal:
-                return None, Answer(None, str(refusal))
-            except Trouble as trouble:
+            except RefusedRequest as refusal:
+                return None, JudgeAnswer(None, str(refusal))
+            except TransientError as trouble:
                 failure, asked_to_wait = str(trouble), trouble.retry_after_seconds
             finally:
                 usage.waited_seconds += time.monotonic() - start
             if attempt + 1 < config.attempts:
                 await asyncio.sleep(self._wait(attempt, asked_to_wait))
-        return None, Answer(None, failure)
+        return None, JudgeAnswer(None, failure)
 
     def _wait(self, attempt: int, asked: float | None) -> float:
         """Seconds before the next attempt: what the server asked for, or a growing random time."""

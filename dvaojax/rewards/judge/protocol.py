@@ -25,7 +25,7 @@ class Reply(NamedTuple):
     tokens_out: int
 
 
-class Trouble(Exception):
+class TransientError(Exception):
     """A call that failed in a way that may pass.
 
     Attributes:
@@ -37,7 +37,7 @@ class Trouble(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-class Refusal(Exception):
+class RefusedRequest(Exception):
     """A call that the server will never answer, such as one with a wrong key."""
 
 
@@ -79,8 +79,8 @@ class Connection:
         """The reply to a request.
 
         Raises:
-            Trouble: the server could not be reached, was busy, broke off or talked nonsense.
-            Refusal: it will not answer this.
+            TransientError: the server could not be reached, was busy, broke off or talked nonsense.
+            RefusedRequest: it will not answer this.
         """
         content = b""
         try:
@@ -89,18 +89,18 @@ class Connection:
                 async for piece in response.aiter_bytes():
                     content += piece
                     if len(content) > _LARGEST_REPLY:
-                        raise Trouble("a reply of more than 4 MiB")
+                        raise TransientError("a reply of more than 4 MiB")
         except (self._httpx.HTTPError, self._httpx.InvalidURL, self._httpx.StreamError) as error:
             # Without the sizes in brackets, in which otherwise equal failures differ.
             line = self._clean(str(error).partition("(")[0])
-            raise Trouble(f"{type(error).__name__}: {line}".rstrip(": ")) from error
+            raise TransientError(f"{type(error).__name__}: {line}".rstrip(": ")) from error
         status = response.status_code
         if status == 200:
             return read_reply(content)
         if status in _PASSING or status >= 500:
             wait = retry_after(response.headers.get("Retry-After"))
-            raise Trouble(f"HTTP {status}", retry_after_seconds=wait)
-        raise Refusal(f"HTTP {status}: {self._clean(content.decode(errors='replace'))}")
+            raise TransientError(f"HTTP {status}", retry_after_seconds=wait)
+        raise RefusedRequest(f"HTTP {status}: {self._clean(content.decode(errors='replace'))}")
 
     def _clean(self, text: str) -> str:
         """The beginning of what a server said, in one line, without the key."""
@@ -113,15 +113,15 @@ def read_reply(content: bytes) -> Reply:
     """The reply in the body of a response.
 
     Raises:
-        Trouble: there is none.
+        TransientError: there is none.
     """
     try:
         body = json.loads(content)
         text = body["choices"][0]["message"]["content"]
     except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
-        raise Trouble("a response without a reply in it") from error
+        raise TransientError("a response without a reply in it") from error
     if not isinstance(text, str):
-        raise Trouble("a response without a reply in it")
+        raise TransientError("a response without a reply in it")
     usage = body.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     return Reply(text, _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens")))

@@ -4,7 +4,7 @@
 code pays. math-verify comes with the extra `mathematics` and runs in a process of its own.
 """
 
-from dvaojax.rewards.mathematics.accuracy import Grade as Grade
+from dvaojax.rewards.mathematics.accuracy import AnswerGrade as AnswerGrade
 from dvaojax.rewards.mathematics.accuracy import accuracy as accuracy
 from dvaojax.rewards.mathematics.accuracy import accuracy_integer as accuracy_integer
 from dvaojax.rewards.mathematics.accuracy import accuracy_math_verify as accuracy_math_verify
@@ -15,3 +15,6 @@ from dvaojax.rewards.mathematics.answer_line import answer_line_lenient as answe
 from dvaojax.rewards.mathematics.canonical import canonical as canonical
 from dvaojax.rewards.mathematics.equivalence import equivalent as equivalent
 from dvaojax.rewards.mathematics.extraction import final_answer as final_answer
+
+Grade = AnswerGrade
+"""Earlier name of `AnswerGrade`."""

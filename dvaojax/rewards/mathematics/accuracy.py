@@ -8,7 +8,7 @@ It is never a number: 105263157894736842 has no float. `accuracy_math_verify` is
 import enum
 import re
 
-from dvaojax.rewards.mathematics import slow_path
+from dvaojax.rewards.mathematics import math_verify_client
 from dvaojax.rewards.mathematics.equivalence import equivalent
 from dvaojax.rewards.mathematics.extraction import final_answer
 from dvaojax.rewards.mathematics.normalisation import normalised
@@ -17,7 +17,7 @@ from dvaojax.types import Completion
 _INTEGER = re.compile(r"([+-]?) ?([0-9]+)(?:\.0*)?")
 
 
-class Grade(enum.Enum):
+class AnswerGrade(enum.Enum):
     """What became of a completion."""
 
     RIGHT = "right"
@@ -25,7 +25,7 @@ class Grade(enum.Enum):
     NO_ANSWER = "no answer"
 
 
-def grade(text: str, gold: str) -> Grade:
+def grade(text: str, gold: str) -> AnswerGrade:
     """Whether the final answer of a text is right, wrong, or not there.
 
     Args:
@@ -34,8 +34,8 @@ def grade(text: str, gold: str) -> Grade:
     """
     answer = final_answer(text)
     if answer is None:
-        return Grade.NO_ANSWER
-    return Grade.RIGHT if equivalent(answer, gold) else Grade.WRONG
+        return AnswerGrade.NO_ANSWER
+    return AnswerGrade.RIGHT if equivalent(answer, gold) else AnswerGrade.WRONG
 
 
 def accuracy(completion: Completion, reference: str, /) -> float:
@@ -50,7 +50,7 @@ def accuracy(completion: Completion, reference: str, /) -> float:
         completion: the answer, in a box, after `#### ` or on an answer line.
         reference: the gold answer.
     """
-    return float(grade(completion.text, reference) is Grade.RIGHT)
+    return float(grade(completion.text, reference) is AnswerGrade.RIGHT)
 
 
 def accuracy_math_verify(completion: Completion, reference: str, /) -> float:
@@ -68,7 +68,7 @@ def accuracy_math_verify(completion: Completion, reference: str, /) -> float:
     Raises:
         UserError: math-verify is not installed.
     """
-    return float(slow_path.score(completion.text, reference))
+    return float(math_verify_client.score(completion.text, reference))
 
 
 def accuracy_integer(completion: Completion, reference: str, /) -> float:

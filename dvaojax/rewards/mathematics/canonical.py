@@ -2,9 +2,9 @@
 
 from fractions import Fraction
 
-from dvaojax.rewards.mathematics.expressions import Unreadable, read
+from dvaojax.rewards.mathematics.expressions import UnsupportedExpression, read
 from dvaojax.rewards.mathematics.normalisation import normalised
-from dvaojax.rewards.mathematics.values import TooLarge, Undefined, letters_of, value
+from dvaojax.rewards.mathematics.values import NumberTooLarge, UndefinedValue, letters_in, value
 
 LONGEST_NUMBER = 200
 """Characters; a longer answer is taken as it is written."""
@@ -29,8 +29,8 @@ def canonical(answer: str) -> str:
         return written
     try:
         tree = read(plain)
-        number = None if letters_of(tree) else value(tree, {})
-    except (Unreadable, TooLarge, Undefined):
+        number = None if letters_in(tree) else value(tree, {})
+    except (UnsupportedExpression, NumberTooLarge, UndefinedValue):
         return written
     if (
         not isinstance(number, Fraction)

@@ -24,24 +24,24 @@ import zlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from dvaojax.rewards.mathematics import slow_path
-from dvaojax.rewards.mathematics.expressions import Tree, Unreadable, read
-from dvaojax.rewards.mathematics.normalisation import is_words, normalised
-from dvaojax.rewards.mathematics.structure import (
-    Answer,
-    Collection,
-    Matrix,
-    Ordered,
-    Value,
+from dvaojax.rewards.mathematics import math_verify_client
+from dvaojax.rewards.mathematics.answer_structure import (
+    AnswerStructure,
+    MatrixValue,
+    OrderedValues,
+    SingleValue,
+    UnorderedValues,
+    parse_structure,
     split,
-    structure,
 )
+from dvaojax.rewards.mathematics.expressions import ExpressionTree, UnsupportedExpression, read
+from dvaojax.rewards.mathematics.normalisation import is_words, normalised
 from dvaojax.rewards.mathematics.values import (
     Number,
-    TooLarge,
-    Undefined,
-    letters_of,
-    operations_of,
+    NumberTooLarge,
+    UndefinedValue,
+    letters_in,
+    operations_in,
     value,
 )
 
@@ -78,44 +78,46 @@ def equivalent(answer: str, gold: str) -> bool:
         return False
     if "=" in ours and "=" in golds and _same_expression(ours, golds):
         return True
-    verdict = _same(structure(ours), structure(golds))
-    return slow_path.equivalent(answer, gold) if verdict is None else verdict
+    verdict = _same(parse_structure(ours), parse_structure(golds))
+    return math_verify_client.equivalent(answer, gold) if verdict is None else verdict
 
 
-def _same(answer: Answer, gold: Answer) -> bool | None:
+def _same(answer: AnswerStructure, gold: AnswerStructure) -> bool | None:
     """Whether two answers are the same; None where they cannot be read."""
     answer, gold = _unwrapped(answer), _unwrapped(gold)
     match answer, gold:
-        case Value(), Value():
+        case SingleValue(), SingleValue():
             return _same_value(answer.text, gold.text)
-        case Collection(), Collection() if answer.union == gold.union:
+        case UnorderedValues(), UnorderedValues() if answer.union == gold.union:
             return _same_collection(answer.parts, gold.parts)
-        case Ordered(), Ordered():
+        case OrderedValues(), OrderedValues():
             if answer.brackets != gold.brackets:
                 return False
             return _same_sequence(answer.parts, gold.parts)
-        case Matrix(), Matrix():
+        case MatrixValue(), MatrixValue():
             if [len(row) for row in answer.rows] != [len(row) for row in gold.rows]:
                 return False
             return _same_sequence(sum(answer.rows, ()), sum(gold.rows, ()))
-        case Collection(), _ if not isinstance(gold, Collection):
+        case UnorderedValues(), _ if not isinstance(gold, UnorderedValues):
             # The same answer in several spellings, as in 15 39/40, or 639/40.
             return _same_sequence(answer.parts, [gold] * len(answer.parts))
-        case (Value(text), _) | (_, Value(text)):
+        case (SingleValue(text), _) | (_, SingleValue(text)):
             # A value is no tuple and no matrix, but 2 < x < 3 may be an interval.
             return None if _SET.search(text) else False
         case _:
             return False
 
 
-def _unwrapped(answer: Answer) -> Answer:
+def _unwrapped(answer: AnswerStructure) -> AnswerStructure:
     """A collection of one part is that part."""
-    while isinstance(answer, Collection) and len(answer.parts) == 1:
+    while isinstance(answer, UnorderedValues) and len(answer.parts) == 1:
         answer = answer.parts[0]
     return answer
 
 
-def _same_sequence(answers: Sequence[Answer], golds: Sequence[Answer]) -> bool | None:
+def _same_sequence(
+    answers: Sequence[AnswerStructure], golds: Sequence[AnswerStructure]
+) -> bool | None:
     if len(answers) != len(golds):
         return False
     verdicts = [_same(answer, gold) for answer, gold in zip(answers, golds, strict=True)]
@@ -124,7 +126,9 @@ def _same_sequence(answers: Sequence[Answer], golds: Sequence[Answer]) -> bool |
     return None if None in verdicts else True
 
 
-def _same_collection(answers: Sequence[Answer], golds: Sequence[Answer]) -> bool | None:
+def _same_collection(
+    answers: Sequence[AnswerStructure], golds: Sequence[AnswerStructure]
+) -> bool | None:
     """Whether each answer has a gold of its own, in any order."""
     if len(answers) != len(golds):
         return False
@@ -189,7 +193,7 @@ def _same_expression(answer: str, gold: str) -> bool | None:
     try:
         ours = [read(side) for side in split(answer, {"="})]
         golds = [read(side) for side in split(gold, {"="})]
-    except Unreadable:
+    except UnsupportedExpression:
         return None
     if len(golds) == 1:
         # As in 17 + 17 = 34: every side of the chain is the answer.
@@ -199,7 +203,7 @@ def _same_expression(answer: str, gold: str) -> bool | None:
     return None
 
 
-def _agree(answer: Tree, gold: Tree, answer_text: str, gold_text: str) -> bool:
+def _agree(answer: ExpressionTree, gold: ExpressionTree, answer_text: str, gold_text: str) -> bool:
     """Whether two expressions have the same values at every point tried."""
     pairs = _values(answer, gold)
     return bool(pairs) and all(
@@ -210,7 +214,7 @@ def _agree(answer: Tree, gold: Tree, answer_text: str, gold_text: str) -> bool:
     )
 
 
-def _proportional(answer: Tree, gold: Tree) -> bool:
+def _proportional(answer: ExpressionTree, gold: ExpressionTree) -> bool:
     """Whether two equations, as differences of their sides, are the same up to a factor."""
     pairs = _values(answer, gold)
     if len(pairs) < 2 or not all(ours and golds for ours, golds in pairs):
@@ -219,21 +223,21 @@ def _proportional(answer: Tree, gold: Tree) -> bool:
     return all(_close(ours * first_gold, golds * first) for ours, golds in others)
 
 
-def _values(answer: Tree, gold: Tree) -> list[tuple[Number, Number]]:
+def _values(answer: ExpressionTree, gold: ExpressionTree) -> list[tuple[Number, Number]]:
     """Both values at points where they exist; none where there are too few such points.
 
     Numbers have one point. Floors, factorials and binomials are compared at whole numbers, for
     which they are meant. Where one value alone is too large, the two differ: no points either.
     """
-    letters = letters_of(answer) | letters_of(gold)
-    operations = operations_of(answer) | operations_of(gold)
+    letters = letters_in(answer) | letters_in(gold)
+    operations = operations_in(answer) | operations_in(gold)
     whole = not operations.isdisjoint(("floor", "ceiling", "factorial", "binomial"))
     pairs = []
     for point in range(_POINTS if letters else 1):
         at = {letter: _coordinate(letter, point, whole=whole) for letter in letters}
         try:
             both = _value_or_none(answer, at), _value_or_none(gold, at)
-        except Undefined:
+        except UndefinedValue:
             continue
         if both[0] is not None and both[1] is not None:
             pairs.append((both[0], both[1]))
@@ -242,11 +246,11 @@ def _values(answer: Tree, gold: Tree) -> list[tuple[Number, Number]]:
     return pairs if len(pairs) > 1 or not letters else []
 
 
-def _value_or_none(tree: Tree, letters: Mapping[str, Fraction]) -> Number | None:
+def _value_or_none(tree: ExpressionTree, letters: Mapping[str, Fraction]) -> Number | None:
     """The value, or None where it is too large."""
     try:
         return value(tree, letters)
-    except TooLarge:
+    except NumberTooLarge:
         return None
 
 

@@ -1,7 +1,7 @@
 r"""A small reader of LaTeX arithmetic: text to a tree that can be given numbers.
 
 Reads numbers, letters, `+ - * / ^ !`, `\frac`, `\sqrt`, `\binom`, brackets, absolute values,
-floors and ceilings, `\pi`, `e`, `i`, and the elementary functions; everything else is `Unreadable`.
+floors and ceilings, `\pi`, `e`, `i`, and the elementary functions; everything else is `UnsupportedExpression`.
 There is no `eval`: a tree is made of the tuples below, and reading one is bounded in length and
 depth. `\log` without a base is the natural logarithm, as in sympy.
 """
@@ -30,26 +30,26 @@ _STARTS = {
 _DEEPEST = 40
 _LONGEST = 250
 
-Tree = tuple
+ExpressionTree = tuple
 """("number", text), ("letter", name), or an operation's name and the trees it works on."""
 
 
-class Unreadable(ValueError):
+class UnsupportedExpression(ValueError):
     """Not an expression that this reader knows."""
 
 
-def read(text: str) -> Tree:
+def read(text: str) -> ExpressionTree:
     """The tree of an expression.
 
     A whole number before a fraction of whole numbers is a mixed number: `1\\frac{4}{5}` is 9/5.
 
     Raises:
-        Unreadable: anything else than one expression of moderate depth.
+        UnsupportedExpression: anything else than one expression of moderate depth.
     """
     reader = _Reader(text)
     tree = reader.sum()
     if reader.token:
-        raise Unreadable(text)
+        raise UnsupportedExpression(text)
     return tree
 
 
@@ -62,7 +62,7 @@ class _Reader:
             tokens.append(match[1])
             place = match.end()
         if len(tokens) > _LONGEST:
-            raise Unreadable("too long")
+            raise UnsupportedExpression("too long")
         self._tokens = [*tokens, ""]
         self._place = 0
         self._depth = 0
@@ -76,18 +76,18 @@ class _Reader:
         """The next token, which has to be one of the expected ones where there are any."""
         token = self.token
         if not token or (expected and token not in expected):
-            raise Unreadable(token)
+            raise UnsupportedExpression(token)
         self._place += 1
         return token
 
-    def sum(self) -> Tree:
+    def sum(self) -> ExpressionTree:
         tree = self.product()
         while self.token in ("+", "-"):
             sign = self.take()
             tree = ("add" if sign == "+" else "subtract", tree, self.product())
         return tree
 
-    def product(self) -> Tree:
+    def product(self) -> ExpressionTree:
         tree = self.signed()
         while True:
             if self.token in ("*", "/"):
@@ -98,14 +98,14 @@ class _Reader:
             else:
                 return tree
 
-    def signed(self) -> Tree:
+    def signed(self) -> ExpressionTree:
         negative = False
         while self.token in ("+", "-"):
             negative ^= self.take() == "-"
         tree = self.power()
         return ("subtract", ("number", "0"), tree) if negative else tree
 
-    def power(self) -> Tree:
+    def power(self) -> ExpressionTree:
         tree = self.atom()
         while self.token == "!":
             self.take()
@@ -118,15 +118,15 @@ class _Reader:
             tree = ("factorial", tree)
         return tree
 
-    def atom(self) -> Tree:
+    def atom(self) -> ExpressionTree:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise Unreadable("too deep")
+            raise UnsupportedExpression("too deep")
         tree = self._atom(self.take())
         self._depth -= 1
         return tree
 
-    def _atom(self, token: str) -> Tree:
+    def _atom(self, token: str) -> ExpressionTree:
         if _NUMBER.fullmatch(token):
             return self._number(token)
         if token in _FENCES:
@@ -143,16 +143,16 @@ class _Reader:
             return ("constant", token)
         if token in _GREEK or (len(token) == 1 and token.isascii() and token.isalpha()):
             return ("letter", token + self._subscript())
-        raise Unreadable(token)
+        raise UnsupportedExpression(token)
 
-    def argument(self, *, whole: bool = False) -> Tree:
+    def argument(self, *, whole: bool = False) -> ExpressionTree:
         r"""A group, or what follows: one digit of a number as in `\frac12`, or the whole of it."""
         token = self.token
         if len(token) > 1 and token.isdigit() and not whole:
             self._tokens[self._place : self._place + 1] = [token[0], token[1:]]
         return self.signed() if token == "-" else self.atom()
 
-    def _number(self, token: str) -> Tree:
+    def _number(self, token: str) -> ExpressionTree:
         """A number, or a mixed one where a fraction of whole numbers follows a whole number."""
         here = self._place
         if token.isdigit() and self.token == r"\frac":
@@ -163,24 +163,24 @@ class _Reader:
             self._place = here
         return ("number", token)
 
-    def _fenced(self, opening: str) -> Tree:
+    def _fenced(self, opening: str) -> ExpressionTree:
         tree = self.sum()
         self.take(_FENCES[opening])
         names = {"|": "absolute", r"\lfloor": "floor", r"\lceil": "ceiling"}
         return (names[opening], tree) if opening in names else tree
 
-    def _root(self) -> Tree:
-        degree: Tree = ("number", "2")
+    def _root(self) -> ExpressionTree:
+        degree: ExpressionTree = ("number", "2")
         if self.token == "[":
             degree = self.atom()
         return ("root", self.argument(whole=True), degree)
 
-    def _function(self, command: str) -> Tree:
+    def _function(self, command: str) -> ExpressionTree:
         base = _LOGARITHMS.get(command)
         if self.token == "_" and base is not None:
             self.take()
             base = self.argument()
-        exponent: Tree | None = None
+        exponent: ExpressionTree | None = None
         if self.token == "^":
             self.take()
             exponent = self.argument()
@@ -189,7 +189,7 @@ class _Reader:
         tree = (name, tree) if base is None else (name, tree, base)
         return tree if exponent is None else ("power", tree, exponent)
 
-    def _operand(self) -> Tree:
+    def _operand(self) -> ExpressionTree:
         """Of a function: sin 2x is the sine of 2x, sin (2) x and sin x cos x are products."""
         if self.token in _FENCES:
             return self.atom()

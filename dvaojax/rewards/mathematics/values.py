@@ -2,7 +2,7 @@
 
 Fractions stay exact through + - * / and whole powers; a root that does not come out, pi and the
 functions turn a value into a float, or a complex one. Numbers beyond any reasonable size are
-`TooLarge`: nobody waits for `9^{9^{9^9}}`.
+`NumberTooLarge`: nobody waits for `9^{9^{9^9}}`.
 """
 
 import cmath
@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-from dvaojax.rewards.mathematics.expressions import Tree
+from dvaojax.rewards.mathematics.expressions import ExpressionTree
 
 Number = Fraction | float | complex
 
@@ -18,15 +18,15 @@ _LARGEST_BITS = 50_000
 _LARGEST_FACTORIAL = 2_000
 
 
-class TooLarge(ArithmeticError):
+class NumberTooLarge(ArithmeticError):
     """A number that will not be computed, and that equals none that is."""
 
 
-class Undefined(ArithmeticError):
+class UndefinedValue(ArithmeticError):
     """No number: a division by zero, a logarithm of zero."""
 
 
-def value(tree: Tree, letters: Mapping[str, Fraction]) -> Number:
+def value(tree: ExpressionTree, letters: Mapping[str, Fraction]) -> Number:
     """The expression's value.
 
     Args:
@@ -34,8 +34,8 @@ def value(tree: Tree, letters: Mapping[str, Fraction]) -> Number:
         letters: what each letter stands for.
 
     Raises:
-        TooLarge: a value in it has more than some 15,000 digits.
-        Undefined: a value in it does not exist.
+        NumberTooLarge: a value in it has more than some 15,000 digits.
+        UndefinedValue: a value in it does not exist.
     """
     kind = tree[0]
     if kind == "number":
@@ -48,30 +48,30 @@ def value(tree: Tree, letters: Mapping[str, Fraction]) -> Number:
     try:
         return _bounded(_OPERATIONS[kind](*operands))
     except OverflowError as error:
-        raise TooLarge from error
+        raise NumberTooLarge from error
     except (ZeroDivisionError, ValueError, TypeError) as error:
-        raise Undefined from error
+        raise UndefinedValue from error
 
 
-def letters_of(tree: Tree) -> set[str]:
+def letters_in(tree: ExpressionTree) -> set[str]:
     """The letters of an expression; `e` and `i` are numbers."""
     if tree[0] == "letter":
         return {tree[1]}
-    return set().union(*(letters_of(part) for part in tree[1:] if isinstance(part, tuple)))
+    return set().union(*(letters_in(part) for part in tree[1:] if isinstance(part, tuple)))
 
 
-def operations_of(tree: Tree) -> set[str]:
+def operations_in(tree: ExpressionTree) -> set[str]:
     """The names of what is done in an expression."""
-    return {tree[0]}.union(*(operations_of(part) for part in tree[1:] if isinstance(part, tuple)))
+    return {tree[0]}.union(*(operations_in(part) for part in tree[1:] if isinstance(part, tuple)))
 
 
 def _bounded(number: Number) -> Number:
     if isinstance(number, Fraction):
         if number.numerator.bit_length() + number.denominator.bit_length() > _LARGEST_BITS:
-            raise TooLarge
+            raise NumberTooLarge
         return number
     if not cmath.isfinite(number):
-        raise TooLarge
+        raise NumberTooLarge
     if isinstance(number, complex) and number.imag == 0:
         return number.real
     return number
@@ -82,7 +82,7 @@ def _power(base: Number, exponent: Number) -> Number:
         if isinstance(base, Fraction):
             bits = max(base.numerator.bit_length(), base.denominator.bit_length())
             if abs(base) != 1 and base != 0 and bits * abs(exponent) > _LARGEST_BITS:
-                raise TooLarge
+                raise NumberTooLarge
         return base ** int(exponent)
     if isinstance(exponent, Fraction) and isinstance(base, Fraction):
         return _power(_root(base, Fraction(exponent.denominator)), Fraction(exponent.numerator))
@@ -128,19 +128,19 @@ def _logarithm(number: Number, base: Number) -> Number:
 def _factorial(number: Number) -> Number:
     if isinstance(number, Fraction) and number.denominator == 1 and number >= 0:
         if number > _LARGEST_FACTORIAL:
-            raise TooLarge
+            raise NumberTooLarge
         return Fraction(math.factorial(int(number)))
     if isinstance(number, complex):
-        raise Undefined
+        raise UndefinedValue
     return math.gamma(float(number) + 1)
 
 
 def _binomial(n: Number, k: Number) -> Number:
     if not isinstance(n, Fraction) or not isinstance(k, Fraction):
-        raise Undefined
+        raise UndefinedValue
     if n.denominator == k.denominator == 1 and 0 <= k <= n:
         if n > _LARGEST_FACTORIAL:
-            raise TooLarge
+            raise NumberTooLarge
         return Fraction(math.comb(int(n), int(k)))
     return _factorial(n) / (_factorial(k) * _factorial(n - k))
 
@@ -151,7 +151,7 @@ def _as_float(number: Number) -> float | complex:
 
 def _real(number: Number) -> Fraction | float:
     if isinstance(number, complex):
-        raise Undefined
+        raise UndefinedValue
     return number
 
 

@@ -18,19 +18,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dvaojax.rewards.programs.values import read_frame, write_frame
+from dvaojax.rewards.programs.serialisation import read_frame, write_frame
 
 _HERE = Path(__file__).parent
 
 # The package under its own name, but without running what stands in its `__init__` files.
-_CHILD = """
+_BOOTSTRAP = """
 import sys, types
 for name, path in zip(("dvaojax", "dvaojax.rewards", "dvaojax.rewards.programs"), sys.argv[1:]):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
 import bisect, collections, copy, datetime, functools, heapq, itertools, math, operator
 import random, re, string, typing
-from dvaojax.rewards.programs.examination import serve
+from dvaojax.rewards.programs.program_runner import serve
 serve(0, 1)
 """
 
@@ -82,7 +82,7 @@ class SandboxError(RuntimeError):
     """No program can be examined here: the child does not start, or has died."""
 
 
-def examine(
+def run_test(
     sources: Sequence[str],
     test: str,
     *,
@@ -105,9 +105,9 @@ def examine(
     """
     request = _request(sources, names=names, context=context, limits=limits)
     with _lock:
-        child = _child()
+        child = _running_process()
         try:
-            return child.examine(request, test)
+            return child.run_test(request, test)
         except BaseException:
             close()
             raise
@@ -128,17 +128,17 @@ def _request(
 def has_kernel_filter() -> bool:
     """Whether programs are held back by the kernel, and not by what Python leaves out alone."""
     with _lock:
-        return _child().has_filter
+        return _running_process().has_filter
 
 
-class _Child:
+class _SandboxProcess:
     """The small Python, and the pipes to it."""
 
     def __init__(self):
         packages = (_HERE.parents[1], _HERE.parents[0], _HERE)
         self._owner = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-S", "-c", _CHILD, *map(str, packages)],
+            [sys.executable, "-P", "-s", "-S", "-c", _BOOTSTRAP, *map(str, packages)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -165,7 +165,7 @@ class _Child:
     def is_alive(self) -> bool:
         return self._owner == os.getpid() and self._process.poll() is None
 
-    def examine(self, request: dict, test: str) -> Verdict:
+    def run_test(self, request: dict, test: str) -> Verdict:
         try:
             for frame in (request, test):
                 write_frame(self._pipes[0].fileno(), frame)
@@ -196,29 +196,29 @@ class _Child:
 
 
 _lock = threading.Lock()
-_children: list[_Child] = []
+_processes: list[_SandboxProcess] = []
 
 
-def _child() -> _Child:
+def _running_process() -> _SandboxProcess:
     """This process's, started where there is none or it has died.
 
     It has to pass a test of its own first: where no program could start, none would be right.
     """
-    if not (_children and _children[-1].is_alive):
+    if not (_processes and _processes[-1].is_alive):
         close()
-        _children.append(_Child())
+        _processes.append(_SandboxProcess())
         one = _request(["one = int"], names={"one": "one"}, context="", limits=DEFAULT_LIMITS)
-        verdict = _children[-1].examine(one, "assert one(1) == 1")
+        verdict = _processes[-1].run_test(one, "assert one(1) == 1")
         if not verdict.passed:
             close()
             raise SandboxError(f"programs cannot be examined on this machine: {verdict.reason}")
-    return _children[-1]
+    return _processes[-1]
 
 
 def close() -> None:
     """Ends the process that examines programs; the next examination starts another."""
-    while _children:
-        _children.pop().close()
+    while _processes:
+        _processes.pop().close()
 
 
 atexit.register(close)

@@ -9,7 +9,7 @@ import functools
 
 from dvaojax.rewards.programs.extraction import extract_program
 from dvaojax.rewards.programs.problems import Problem
-from dvaojax.rewards.programs.sandbox import DEFAULT_LIMITS, Limits, Verdict, examine
+from dvaojax.rewards.programs.sandbox import DEFAULT_LIMITS, Limits, Verdict, run_test
 from dvaojax.types import Completion
 
 
@@ -92,4 +92,4 @@ def _verdict(
 ) -> Verdict:
     continues = program.lstrip("\n")[:1] in (" ", "\t")  # the body of a function the prompt began
     sources = [f"{context}\n{program}"] if continues else [context, program]
-    return examine(sources, test, names=dict(functions), context=context, limits=limits)
+    return run_test(sources, test, names=dict(functions), context=context, limits=limits)

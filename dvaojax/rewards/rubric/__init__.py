@@ -1,6 +1,6 @@
 """Rewards by rubric: items with points, graded by a judge, and the scores made of them."""
 
-from dvaojax.rewards.rubric.grading import Grade as Grade
+from dvaojax.rewards.rubric.grading import ItemGrade as ItemGrade
 from dvaojax.rewards.rubric.grading import question as question
 from dvaojax.rewards.rubric.grading import read_grade as read_grade
 from dvaojax.rewards.rubric.items import AXES as AXES
@@ -16,3 +16,6 @@ from dvaojax.rewards.rubric.scorer import RubricScorer as RubricScorer
 from dvaojax.rewards.rubric.scores import clipped_or_spared_score as clipped_or_spared_score
 from dvaojax.rewards.rubric.scores import clipped_score as clipped_score
 from dvaojax.rewards.rubric.scores import healthbench_score as healthbench_score
+
+Grade = ItemGrade
+"""Earlier name of `ItemGrade`."""

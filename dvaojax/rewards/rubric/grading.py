@@ -30,7 +30,7 @@ Answer with one JSON object and nothing else:
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
 
-class Grade(NamedTuple):
+class ItemGrade(NamedTuple):
     """A judge's verdict on one item.
 
     Attributes:
@@ -62,7 +62,7 @@ def question(rubric: Rubric, answer: str, item: RubricItem) -> list[dict[str, st
     return [{"role": "user", "content": content}]
 
 
-def read_grade(text: str) -> Grade | None:
+def read_grade(text: str) -> ItemGrade | None:
     """The grade in a judge's answer; None unless it is one JSON object as asked for.
 
     `criteria_met` has to be true or false and `explanation` text; a fence around the object is
@@ -79,7 +79,7 @@ def read_grade(text: str) -> Grade | None:
     met, explanation = grade.get("criteria_met"), grade.get("explanation")
     if not isinstance(met, bool) or not isinstance(explanation, str):
         return None
-    return Grade(met, explanation)
+    return ItemGrade(met, explanation)
 
 
 def _whole(text: str) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dvaojax.rewards.calls import Outcome, RewardError
-from dvaojax.rewards.judge import Answer, Judge, Usage
-from dvaojax.rewards.rubric.grading import Grade, question, read_grade
+from dvaojax.rewards.calls import CallResult, RewardError
+from dvaojax.rewards.judge import Judge, JudgeAnswer, Usage
+from dvaojax.rewards.rubric.grading import ItemGrade, question, read_grade
 from dvaojax.rewards.rubric.items import Rubric, RubricItem, RubricObjective
 from dvaojax.types import Completion, Prompt, Scores
 
@@ -88,7 +88,7 @@ class RubricScorer:
         chosen = [o.choose(rubric.items) for o in self._objectives.values()]
         return list(dict.fromkeys(item for items in chosen for item in items))
 
-    def _count_failed_batches(self, answers: Sequence[Answer[Grade]]) -> None:
+    def _count_failed_batches(self, answers: Sequence[JudgeAnswer[ItemGrade]]) -> None:
         if not answers:
             return
         answered = any(answer.value is not None for answer in answers)
@@ -103,20 +103,20 @@ class RubricScorer:
 
 
 def _outcome(
-    objective: RubricObjective, grades: Mapping[RubricItem, Grade | None], *, is_blank: bool
-) -> Outcome:
+    objective: RubricObjective, grades: Mapping[RubricItem, ItemGrade | None], *, is_blank: bool
+) -> CallResult:
     """An objective of one completion, from the grades of its rubric's items."""
     items = objective.choose(list(grades))
     points = [item.points for item in items]
     if objective.formula(points, [False] * len(items)) is None:
-        return Outcome(None)
+        return CallResult(None)
     if is_blank:
-        return Outcome(0.0)
+        return CallResult(0.0)
     found = [grades[item] for item in items]
     met = [grade.met for grade in found if grade is not None]
     if len(met) < len(found):
-        return Outcome(None, f"{len(found) - len(met)} items were not graded")
-    return Outcome(objective.formula(points, met))
+        return CallResult(None, f"{len(found) - len(met)} items were not graded")
+    return CallResult(objective.formula(points, met))
 
 
 def _visible(completion: Completion) -> str:
@@ -125,21 +125,21 @@ def _visible(completion: Completion) -> str:
     return text if any(c.isprintable() and not c.isspace() for c in text) else ""
 
 
-def _reasons(answers: Sequence[Answer[Grade]]) -> str:
+def _reasons(answers: Sequence[JudgeAnswer[ItemGrade]]) -> str:
     """Why questions failed, the most frequent reasons first."""
     counted = Counter(answer.failure for answer in answers if answer.value is None)
     shown = [f"{reason} ({count})" for reason, count in counted.most_common(3)]
     return ", ".join([*shown, *(["..."] if len(counted) > len(shown) else [])])
 
 
-def _messages(answers: Sequence[Answer[Grade]]) -> list[str]:
+def _messages(answers: Sequence[JudgeAnswer[ItemGrade]]) -> list[str]:
     failed = sum(answer.value is None for answer in answers)
     if not failed:
         return []
     return [f"judge: {failed} of {len(answers)} questions failed: {_reasons(answers)}"]
 
 
-def _measures(usage: Usage, answers: Sequence[Answer[Grade]]) -> dict[str, float]:
+def _measures(usage: Usage, answers: Sequence[JudgeAnswer[ItemGrade]]) -> dict[str, float]:
     return {
         "judge/questions": len(answers),
         "judge/failed": sum(answer.value is None for answer in answers),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dvaojax.rewards.tools.blocks import first_block, gold_calls, tool_calls
-from dvaojax.rewards.tools.matching import Fit, best_fit, most, overlap
+from dvaojax.rewards.tools.call_matching import Fit, best_fit, most, overlap
 from dvaojax.types import Completion
 
 LOWEST, HIGHEST = -3.0, 3.0

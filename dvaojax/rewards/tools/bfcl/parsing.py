@@ -29,7 +29,7 @@ class FunctionCall(NamedTuple):
     arguments: dict[Any, Any]
 
 
-Decoder = Callable[[str], list[FunctionCall] | None]
+CallParser = Callable[[str], list[FunctionCall] | None]
 """A text's calls, `[]` where it holds none, None where it cannot be read."""
 
 _one_at_a_time = threading.Lock()

@@ -24,12 +24,12 @@ from dvaojax.rewards.instructions.language import detected_language
 from dvaojax.rewards.thinking import after_thinking
 from dvaojax.types import Completion
 
-Rule = Callable[[str, Instruction], bool]
+FollowRule = Callable[[str, Instruction], bool]
 """Whether a text follows an instruction."""
 
 
 def followed(
-    completion: Completion, instructions: Sequence[Instruction], /, *, number: int, rule: Rule
+    completion: Completion, instructions: Sequence[Instruction], /, *, number: int, rule: FollowRule
 ) -> float | None:
     """1 where the answer follows one of its instructions, else 0; None where it has fewer.
 
@@ -47,14 +47,14 @@ def followed(
 
 
 def all_followed(
-    completion: Completion, instructions: Sequence[Instruction], /, *, rule: Rule
+    completion: Completion, instructions: Sequence[Instruction], /, *, rule: FollowRule
 ) -> float:
     """1 where the answer follows all its instructions, else 0: IFEval's prompt-level accuracy."""
     return float(all(rule(completion.text, instruction) for instruction in instructions))
 
 
 def share_followed(
-    completion: Completion, instructions: Sequence[Instruction], /, *, rule: Rule
+    completion: Completion, instructions: Sequence[Instruction], /, *, rule: FollowRule
 ) -> float | None:
     """The share of its instructions that the answer follows; None where it has none.
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from dvaojax.rewards.tools.bfcl.checking import argument_fault
+from dvaojax.rewards.tools.bfcl.argument_check import argument_fault
 from dvaojax.rewards.tools.bfcl.parsing import FunctionCall
 from dvaojax.rewards.tools.bfcl.problem import FunctionProblem, WantedCall
 

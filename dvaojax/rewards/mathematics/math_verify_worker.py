@@ -1,4 +1,4 @@
-"""Run as a script by `slow_path`: answers questions for math-verify, one JSON line each.
+"""Run as a script by `math_verify_client`: answers questions for math-verify, one JSON line each.
 
 A question is `["score" | "equivalent", answer, gold, seconds]`, the answer `true` or `false`. A
 question that takes longer than its seconds of processor time, or more memory than there is, ends

@@ -16,36 +16,36 @@ _NAME = re.compile(
 _MEMBERSHIP = re.compile(r"\A\s*[A-Za-z]\s*\\in(?![A-Za-z])")
 
 
-class Value(NamedTuple):
+class SingleValue(NamedTuple):
     """One number, expression or word."""
 
     text: str
 
 
-class Collection(NamedTuple):
+class UnorderedValues(NamedTuple):
     """Several answers in any order; those that occur twice are there twice."""
 
-    parts: tuple["Answer", ...]
+    parts: tuple["AnswerStructure", ...]
     union: bool = False
 
 
-class Ordered(NamedTuple):
+class OrderedValues(NamedTuple):
     """A tuple, a point or an interval: the brackets are part of the answer."""
 
     brackets: str
-    parts: tuple["Answer", ...]
+    parts: tuple["AnswerStructure", ...]
 
 
-class Matrix(NamedTuple):
+class MatrixValue(NamedTuple):
     """Rows of entries; the style of the brackets is not part of the answer."""
 
-    rows: tuple[tuple["Answer", ...], ...]
+    rows: tuple[tuple["AnswerStructure", ...], ...]
 
 
-Answer = Value | Collection | Ordered | Matrix
+AnswerStructure = SingleValue | UnorderedValues | OrderedValues | MatrixValue
 
 
-def structure(text: str, *, depth: int = 8) -> Answer:
+def parse_structure(text: str, *, depth: int = 8) -> AnswerStructure:
     r"""How a normalised answer is put together.
 
     A name before it is left out (`x = 5`, `f(x) = 2x`, `x \in [2, 3]`), braces and brackets around
@@ -58,11 +58,11 @@ def structure(text: str, *, depth: int = 8) -> Answer:
     text = _MEMBERSHIP.sub("", text, count=1).strip()
     matrix = _MATRIX.fullmatch(text)
     if depth == 0:
-        return Value(text)
+        return SingleValue(text)
     if matrix is not None:
-        return Matrix(
+        return MatrixValue(
             tuple(
-                tuple(structure(entry, depth=depth - 1) for entry in row.split("&"))
+                tuple(parse_structure(entry, depth=depth - 1) for entry in row.split("&"))
                 for row in matrix[2].strip().removesuffix(r"\\").split(r"\\")
             )
         )
@@ -71,10 +71,12 @@ def structure(text: str, *, depth: int = 8) -> Answer:
         return _collection(parts, depth)
     parts = split(text, {r"\cup"})
     if len(parts) > 1:
-        return Collection(tuple(structure(part, depth=depth - 1) for part in parts), union=True)
+        return UnorderedValues(
+            tuple(parse_structure(part, depth=depth - 1) for part in parts), union=True
+        )
     sides = split(text, {"="})
     if len(sides) > 1 and _NAME.fullmatch(sides[0]):
-        return structure("=".join(sides[1:]), depth=depth - 1)
+        return parse_structure("=".join(sides[1:]), depth=depth - 1)
     return _bracketed(text, depth)
 
 
@@ -96,19 +98,21 @@ def split(text: str, separators: set[str]) -> list[str]:
     return [part.strip() for part in parts if part.strip()] or [text]
 
 
-def _bracketed(text: str, depth: int) -> Answer:
+def _bracketed(text: str, depth: int) -> AnswerStructure:
     """A value, or what one pair of brackets around all of it makes of it."""
     outer = _outer_brackets(text)
     if outer is None:
-        return _collection([text], depth) if r"\pm" in text else Value(text)
+        return _collection([text], depth) if r"\pm" in text else SingleValue(text)
     opening, closing = outer
     inside = text[len(opening) : len(text) - len(closing)].strip()
     parts = split(inside, {",", ";"})
     if opening == r"\{":
-        return _collection(parts, depth) if inside else Value(text)
+        return _collection(parts, depth) if inside else SingleValue(text)
     if len(parts) == 1 or opening == "{":
-        return structure(inside, depth=depth - 1) if inside else Value(text)
-    return Ordered(opening + closing, tuple(structure(part, depth=depth - 1) for part in parts))
+        return parse_structure(inside, depth=depth - 1) if inside else SingleValue(text)
+    return OrderedValues(
+        opening + closing, tuple(parse_structure(part, depth=depth - 1) for part in parts)
+    )
 
 
 def _outer_brackets(text: str) -> tuple[str, str] | None:
@@ -124,11 +128,11 @@ def _outer_brackets(text: str) -> tuple[str, str] | None:
     return (tokens[0], tokens[-1]) if depth == 0 else None
 
 
-def _collection(parts: list[str], depth: int) -> Collection:
+def _collection(parts: list[str], depth: int) -> UnorderedValues:
     r"""Several values, of which each `a \pm b` is two."""
     signed = [
         part.replace(r"\pm", sign) if part.count(r"\pm") == 1 else part
         for part in parts
         for sign in (("+", "-") if part.count(r"\pm") == 1 else ("",))
     ]
-    return Collection(tuple(structure(part, depth=depth - 1) for part in signed))
+    return UnorderedValues(tuple(parse_structure(part, depth=depth - 1) for part in signed))

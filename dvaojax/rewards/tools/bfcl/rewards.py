@@ -5,13 +5,13 @@ is one of `decoding`'s functions. All pay 0 or 1. `ast_match` is the leaderboard
 (ShishirPatil/gorilla 6ea57973); that it is paid in four parts is ours.
 """
 
-from dvaojax.rewards.tools.bfcl.matching import Rightness, fault, rightness
-from dvaojax.rewards.tools.bfcl.parsing import Decoder
+from dvaojax.rewards.tools.bfcl.call_check import Rightness, fault, rightness
+from dvaojax.rewards.tools.bfcl.parsing import CallParser
 from dvaojax.rewards.tools.bfcl.problem import FunctionProblem
 from dvaojax.types import Completion
 
 
-def ast_match(completion: Completion, problem: FunctionProblem, /, *, decode: Decoder) -> float:
+def ast_match(completion: Completion, problem: FunctionProblem, /, *, decode: CallParser) -> float:
     """1 where the calls are right by the leaderboard's own checker, else 0.
 
     As ShishirPatil/gorilla 6ea57973 judges a model whose function names may hold dots
@@ -36,7 +36,9 @@ def ast_match(completion: Completion, problem: FunctionProblem, /, *, decode: De
     return float(calls is not None and not fault(calls, problem))
 
 
-def names(completion: Completion, problem: FunctionProblem, /, *, decode: Decoder) -> float | None:
+def names(
+    completion: Completion, problem: FunctionProblem, /, *, decode: CallParser
+) -> float | None:
     """1 where the right functions are called, each as often as it should be; else 0.
 
     The first of four parts of `ast_match`, which pays where all four do; None, as the others,
@@ -47,27 +49,31 @@ def names(completion: Completion, problem: FunctionProblem, /, *, decode: Decode
 
 
 def complete(
-    completion: Completion, problem: FunctionProblem, /, *, decode: Decoder
+    completion: Completion, problem: FunctionProblem, /, *, decode: CallParser
 ) -> float | None:
     """1 where `names` pays and no call misses a parameter that may not be left out; else 0."""
     right = _rightness(completion, problem, decode)
     return None if right is None else float(right.complete)
 
 
-def types(completion: Completion, problem: FunctionProblem, /, *, decode: Decoder) -> float | None:
+def types(
+    completion: Completion, problem: FunctionProblem, /, *, decode: CallParser
+) -> float | None:
     """1 where `names` pays and every argument is known and of its type; else 0."""
     right = _rightness(completion, problem, decode)
     return None if right is None else float(right.types)
 
 
-def values(completion: Completion, problem: FunctionProblem, /, *, decode: Decoder) -> float | None:
+def values(
+    completion: Completion, problem: FunctionProblem, /, *, decode: CallParser
+) -> float | None:
     """1 where `types` pays and every argument has an accepted value; else 0."""
     right = _rightness(completion, problem, decode)
     return None if right is None else float(right.values)
 
 
 def _rightness(
-    completion: Completion, problem: FunctionProblem, decode: Decoder
+    completion: Completion, problem: FunctionProblem, decode: CallParser
 ) -> Rightness | None:
     if not problem.answers:
         return None

@@ -25,8 +25,14 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from dvaojax.rewards.programs.confinement import limit, make_filter, take_modules
-from dvaojax.rewards.programs.values import Kept, decode, encode, read_frame, write_frame
+from dvaojax.rewards.programs.process_restrictions import limit, make_filter, take_modules
+from dvaojax.rewards.programs.serialisation import (
+    RemoteValue,
+    decode,
+    encode,
+    read_frame,
+    write_frame,
+)
 
 _OUTSIDE = 3
 """The one file that a child keeps open besides standard input and output, which lead nowhere."""
@@ -40,10 +46,10 @@ def serve(requests: int, replies: int) -> None:
     write_frame(replies, {"filter": refuse is not None})
     with contextlib.suppress(BrokenPipeError):
         while (request := read_frame(requests, _LARGEST_REQUEST)) is not None:
-            write_frame(replies, _examine(request, requests, refuse))
+            write_frame(replies, _run_request(request, requests, refuse))
 
 
-def _examine(request: dict, requests: int, refuse: Callable[[], None] | None) -> dict:
+def _run_request(request: dict, requests: int, refuse: Callable[[], None] | None) -> dict:
     deadline = time.monotonic() + request["limits"]["wall_seconds"]
     directory = tempfile.mkdtemp(prefix="dvaojax-program-")
     ours, theirs = socket.socketpair()
@@ -157,7 +163,7 @@ def _run_test(request: dict, test: str) -> None:
             raise RuntimeError("the program's process died")
         if "raised" in frame:
             raise _exception(*frame["raised"])
-        return decode(frame["value"], Kept)
+        return decode(frame["value"], RemoteValue)
 
     def function(name: str) -> Callable[..., Any]:
         def call(*positional: Any, **named: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvaojax.rewards.programs.values import Kept, decode, encode
+from dvaojax.rewards.programs.serialisation import RemoteValue, decode, encode
 
 scalars = (
     st.none()
@@ -32,7 +32,7 @@ values = st.recursive(
 
 def sent(value):
     """The value on the other side, through JSON as the pipes have it."""
-    return decode(json.loads(json.dumps(encode(value, lambda kept: 0))), Kept)
+    return decode(json.loads(json.dumps(encode(value, lambda kept: 0))), RemoteValue)
 
 
 @given(values)
@@ -81,9 +81,9 @@ def test_what_has_no_plain_form_stays_and_is_equal_to_itself_alone():
         return len(kept) - 1
 
     something = object()
-    handle = decode(encode([something], keep), Kept)[0]
-    assert isinstance(handle, Kept)
-    assert handle != decode(encode(something, keep), Kept)
+    handle = decode(encode([something], keep), RemoteValue)[0]
+    assert isinstance(handle, RemoteValue)
+    assert handle != decode(encode(something, keep), RemoteValue)
     assert decode(encode(handle, keep), kept.__getitem__) is something
 
 
@@ -102,4 +102,4 @@ ILL_FORMED = [
 @pytest.mark.parametrize("hostile", [*BARE, *ILL_FORMED])
 def test_what_was_not_encoded_is_refused(hostile):
     with pytest.raises((ValueError, TypeError)):
-        decode(hostile, Kept)
+        decode(hostile, RemoteValue)

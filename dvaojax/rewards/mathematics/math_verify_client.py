@@ -22,7 +22,7 @@ from dvaojax.errors import UserError
 _EQUIVALENT_SECONDS = 2.0
 _SCORE_SECONDS = 5.0
 _LONGEST_ANSWER = 400
-_CHILD = Path(__file__).with_name("math_verify_process.py")
+_WORKER_SCRIPT = Path(__file__).with_name("math_verify_worker.py")
 
 
 def installed() -> bool:
@@ -40,7 +40,7 @@ def equivalent(answer: str, gold: str, *, seconds: float = _EQUIVALENT_SECONDS) 
     """
     if max(len(answer), len(gold)) > _LONGEST_ANSWER or not installed():
         return False
-    return _child.ask("equivalent", answer, gold, seconds)
+    return _worker.ask("equivalent", answer, gold, seconds)
 
 
 def score(text: str, gold: str, *, seconds: float = _SCORE_SECONDS) -> bool:
@@ -56,11 +56,11 @@ def score(text: str, gold: str, *, seconds: float = _SCORE_SECONDS) -> bool:
     """
     if not installed():
         raise UserError("math_verify is not installed: pip install 'dvaojax[mathematics]'")
-    return _child.ask("score", text, gold, seconds)
+    return _worker.ask("score", text, gold, seconds)
 
 
-class _Child:
-    """One process of `math_verify_process`, and the lock that makes threads take turns."""
+class _MathVerifyWorker:
+    """One process of `math_verify_worker`, and the lock that makes threads take turns."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -106,7 +106,7 @@ def _started() -> subprocess.Popen[str]:
     """
     process = subprocess.Popen(
         # -P: the modules beside the script are not to be found by their bare names.
-        [sys.executable, "-P", str(_CHILD)],
+        [sys.executable, "-P", str(_WORKER_SCRIPT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -120,14 +120,14 @@ def _started() -> subprocess.Popen[str]:
     return process
 
 
-_child = _Child()
+_worker = _MathVerifyWorker()
 
 
 def _forget_after_fork() -> None:
     """A forked process has no right to its parent's child."""
-    global _child
-    _child = _Child()
+    global _worker
+    _worker = _MathVerifyWorker()
 
 
-atexit.register(lambda: _child.close())
+atexit.register(lambda: _worker.close())
 os.register_at_fork(after_in_child=_forget_after_fork)

@@ -25,7 +25,7 @@ _PARTS: dict[str, Callable[[list], Any]] = {
 }
 
 
-class Kept:
+class RemoteValue:
     """A value that stayed in the program's process; equal to nothing but itself."""
 
     def __init__(self, number: int):
@@ -71,7 +71,7 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
             kinds = (list, tuple, set, frozenset, deque)
             name = next(kind.__name__ for kind in kinds if isinstance(value, kind))
             return {name: several(value)}
-        case Kept():
+        case RemoteValue():
             return {"kept": value.number}
         case _:
             return {"kept": keep(value)}
