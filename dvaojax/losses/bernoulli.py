@@ -1,8 +1,8 @@
-"""The sampled token against all the others: a next-token distribution seen as a coin.
+"""The Bernoulli distribution of a next token: the sampled token against all others.
 
-What a loss of this room knows of a distribution is the probability `p` of the token that was drawn;
-the rest of it has `1 - p`. Float32 cannot tell `1 - p` from its rounding where `p` is nearly 1, so
-`p` counts as no nearer to 1 than a caller says. All functions are elementwise.
+The losses only know the probability `p` of the sampled token; all other tokens together have
+`1 - p`. In float32, `1 - p` has no accurate digits where `p` is nearly 1, so each function bounds
+`1 - p` from below by about `least`. All functions are elementwise.
 """
 
 import jax.numpy as jnp
@@ -10,22 +10,22 @@ from jax import Array
 
 
 def log_complement(logp: Array, *, least: float) -> Array:
-    """`log(1 - p)`, with `1 - p` at least about `least`; no gradient where that bound acts."""
+    """`log(1 - p)`, with `1 - p` at least about `least`; the gradient is 0 below that."""
     return jnp.log(-jnp.expm1(jnp.minimum(logp, -least)))
 
 
 def log_odds(logp: Array, *, least: float) -> Array:
-    """`log(p / (1 - p))`, with `1 - p` at least about `least`; no gradient where that bound acts.
+    """`log(p / (1 - p))`, with `1 - p` at least about `least`; the gradient is 0 below that.
 
-    It is the logit of the token minus the log-sum-exp of all other logits: raising the token's
-    logit by `d` and leaving the others alone raises it by `d`.
+    The log-odds are the logit of the token minus the log-sum-exp of all other logits: raising only
+    the token's logit by `d` raises them by `d`.
     """
-    held = jnp.minimum(logp, -least)
-    return held - log_complement(held, least=least)
+    bounded = jnp.minimum(logp, -least)
+    return bounded - log_complement(bounded, least=least)
 
 
 def binary_kl(logp: Array, logp_other: Array, *, least: float) -> Array:
     """`p log(p/q) + (1 - p) log((1 - p)/(1 - q))` in nats, from the two logarithms."""
-    p, rest = jnp.exp(logp), -jnp.expm1(logp)
-    of_rest = log_complement(logp, least=least) - log_complement(logp_other, least=least)
-    return p * (logp - logp_other) + rest * of_rest
+    p, complement = jnp.exp(logp), -jnp.expm1(logp)
+    log_ratio = log_complement(logp, least=least) - log_complement(logp_other, least=least)
+    return p * (logp - logp_other) + complement * log_ratio

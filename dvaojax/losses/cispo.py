@@ -31,30 +31,28 @@ def cispo(
     $$ L_t = -\mathrm{sg}\big[\mathrm{clip}(\rho_t, 1-\epsilon_l, 1+\epsilon_h)\big]
        A_t \log\pi_t $$
 
-    (MiniMax, arXiv:2506.13585; verl 018f23b5.) The value means nothing, only the gradient does:
+    (MiniMax, arXiv:2506.13585; verl 018f23b5.) Only the gradient is meaningful, not the value:
     $-\mathrm{clip}(\rho_t) A_t \nabla\log\pi_t$.
 
-    What it is confused with. A clip that takes gradients away, as `clipped_surrogate` does on the
-    side that the sign of the advantage picks: this one bounds the *weight* of a token, on both
-    sides and whatever the sign.
+    Not to be confused with: a clip that sets gradients to 0, such as that of `clipped_surrogate` on
+    the side selected by the sign of the advantage. CISPO bounds the *weight* of a token, on both
+    sides and for either sign.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
         logp_old: `[..., T]` the same under the policy that sampled it; no gradient flows through.
         advantages: `[...]`, one per sequence, or `[..., T]`; no gradient flows through them.
-        where: `[..., T]` bool, true on sampled tokens; elsewhere anything may stand.
-        reduce: how tokens become one mean.
-        clip_low: how far below 1 the weight may fall, in [0, 1]; 1 leaves that side open, as the
-            paper does.
-        clip_high: how far above 1 it may rise, not negative. The paper tunes it and does not tell
-            it; 0.28 is DAPO's.
+        where: `[..., T]` bool, true on sampled tokens; elsewhere values are ignored.
+        reduce: how the tokens are averaged.
+        clip_low: width of the clip range below 1, in [0, 1]; 1, as in the paper, sets no bound.
+        clip_high: width of the clip range above 1, not negative. The paper tunes it without stating
+            its value; 0.28 is DAPO's.
 
     Returns:
-        The loss as sum and count, and the numbers worth logging; `clip_fraction` counts bounded
-        weights.
+        The loss as sum and count, and the metrics to log; `clip_fraction` counts bounded weights.
 
     Raises:
-        ValueError: a clip range does not contain 1.
+        ValueError: the clip range does not contain 1.
     """
     require_range(clip_low=clip_low, clip_high=clip_high)
     log_ratio = log_ratios(logp, logp_old, where)

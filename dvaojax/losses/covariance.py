@@ -1,19 +1,19 @@
-"""Clip-Cov and KL-Cov (arXiv:2505.22617): what few tokens do to the entropy is held back.
+"""Clip-Cov and KL-Cov (arXiv:2505.22617): limit the few tokens that reduce the entropy most.
 
 To first order the entropy of a softmax policy falls with the covariance of a token's
-log-probability and its advantage, and a handful of tokens holds most of it. Both methods look for
-them by
+log-probability and its advantage, and a few tokens contribute most of it. Both methods select
+tokens by
 
     cov_t = (A_t - mean A) (log pi_t - mean log pi)
 
-One takes their gradient away, the other ties them to the old policy.
+Clip-Cov removes their gradient, KL-Cov penalises their distance from the old policy.
 
-**A departure from the official code, on purpose.** There the means, and the number of tokens that
-are picked, are those of whatever tokens the loss is called on, a micro-batch; so cutting a batch
-differently trains another policy. Here both are taken over one group, the last two axes
-`[..., G, T]`, which no micro-batch, device or host ever cuts. What follows: at least one token is
-picked per *group* that has a candidate; and a group that learns nothing has none, because a
-candidate's covariance is positive.
+**A deliberate difference from the official code.** There the means and the number of selected
+tokens are computed over the tokens of the micro-batch, so that the micro-batch size changes the
+result. Here both are computed over one group, the last two axes `[..., G, T]`, which is never split
+across micro-batches, devices or hosts. Consequently at least one token is selected per *group* that
+has a candidate, and a zero-variance group has no candidates, because a candidate's covariance is
+positive.
 """
 
 import jax
@@ -45,47 +45,48 @@ def clip_cov(
     cov_low: float = 1.0,
     cov_high: float = 5.0,
 ) -> tuple[Mean, SurrogateInfo]:
-    r"""The clipped surrogate without a few tokens of high covariance, drawn by lot.
+    r"""The clipped surrogate without a few tokens of high covariance, drawn at random.
 
     $$ L_t = -\min\big(\rho_t A_t,\; \mathrm{clip}(\rho_t) A_t\big)\,[t \notin I] \quad\text{with}
        \quad I \sim \mathrm{Uniform}\lbrace t : c_l < \mathrm{cov}_t < c_h\rbrace,\;
        |I| = \max(1, \lfloor sN\rfloor) $$
 
-    (Cui et al., arXiv:2505.22617; verl 018f23b5.) N counts the tokens of the group and the
-    covariance is taken within it, see the module. Tokens that the ratio has clipped already
-    are no candidates. The lots are drawn from the token's old log-probability and its place in the
-    group: no key is needed, and the same token has the same lot however the batch is cut.
+    (Cui et al., arXiv:2505.22617; verl 018f23b5.) N is the number of tokens of the
+    group, and the covariance is computed within the group, see the module. Tokens whose ratio is
+    clipped are not candidates. The random numbers are derived from the token's old log-probability
+    and its position in the group: no key is needed, and they do not depend on how the batch is
+    split.
 
-    The bounds of the covariance have the unit of the advantage times nats: they are for advantages
-    of about unit spread, and scaling the advantages by c is scaling the bounds by 1/c.
+    The bounds of the covariance have the unit of the advantage times nats. The defaults assume
+    advantages of about unit spread; scaling the advantages by c is equivalent to scaling the bounds
+    by 1/c.
 
-    What it is confused with. An entropy bonus, which pulls at every token: this one holds a few
-    back. And its official code, which looks at the micro-batch: here it is the group, see the
-    module.
+    Not to be confused with: an entropy bonus, which acts on every token; Clip-Cov drops a few. The
+    official code selects within the micro-batch, this one within the group, see the module.
 
     Args:
         logp: `[..., G, T]` log-probability of each sampled token under the policy, in nats.
         logp_old: `[..., G, T]` the same under the policy that sampled it; without gradient.
         advantages: `[..., G]`, one per sequence, or `[..., G, T]`; no gradient flows through them.
-        where: `[..., G, T]` bool, true on sampled tokens; elsewhere anything may stand.
-        reduce: how tokens become one mean; a token held back still counts.
-        clip_low: how far below 1 the ratio may pull, in [0, 1].
-        clip_high: how far above 1, not negative.
-        share: of a group's tokens that are held back, in (0, 1]; at least one is.
-        cov_low: a candidate's covariance lies above it; not negative.
-        cov_high: and below this.
+        where: `[..., G, T]` bool, true on sampled tokens; elsewhere values are ignored.
+        reduce: how the tokens are averaged; a dropped token still counts.
+        clip_low: width of the clip range below 1, in [0, 1].
+        clip_high: width of the clip range above 1, not negative.
+        share: fraction of a group's tokens that are dropped, in (0, 1]; at least one is.
+        cov_low: lower bound of a candidate's covariance, exclusive; not negative.
+        cov_high: upper bound of a candidate's covariance, exclusive.
 
     Returns:
-        The loss as sum and count, and the numbers worth logging; `clip_fraction` counts clipped
-        tokens and those held back.
+        The loss as sum and count, and the metrics to log; `clip_fraction` counts clipped and
+        dropped tokens.
 
     Raises:
-        ValueError: a clip range does not contain 1, or a share or bound cannot be.
+        ValueError: the clip range does not contain 1, or `share` or a bound is out of range.
     """
     require_range(clip_low=clip_low, clip_high=clip_high)
     _require_share(share)
     if not 0.0 <= cov_low < cov_high:
-        raise ValueError(f"{cov_low=} must not be negative and be below {cov_high=}")
+        raise ValueError(f"{cov_low=} must not be negative and must be below {cov_high=}")
     log_ratio = log_ratios(logp, logp_old, where)
     advantages = advantages_on_tokens(advantages, where, dtype=log_ratio.dtype)
     bounded, is_clipped = pessimistic(
@@ -93,9 +94,9 @@ def clip_cov(
     )
     covariance = covariances(logp, advantages, where)
     is_candidate = where & ~is_clipped & (covariance > cov_low) & (covariance < cov_high)
-    is_held = _largest(_lots(logp_old, where), is_candidate, where, share)
-    info = surrogate_info(log_ratio, is_clipped | is_held, advantages, where)
-    return reduce(jnp.where(is_held, 0, -advantages * bounded), where), info
+    is_dropped = _largest(_uniform_per_token(logp_old, where), is_candidate, where, share)
+    info = surrogate_info(log_ratio, is_clipped | is_dropped, advantages, where)
+    return reduce(jnp.where(is_dropped, 0, -advantages * bounded), where), info
 
 
 def kl_cov(
@@ -113,30 +114,31 @@ def kl_cov(
     $$ L_t = -\rho_t A_t + \beta\, |\log\rho_t|\,[t \in I], \quad
        I = \text{the } \max(1, \lfloor sN\rfloor) \text{ tokens of largest cov}_t > 0 $$
 
-    (Cui et al., arXiv:2505.22617; verl 018f23b5.) N counts the tokens of the group and the
-    covariance is taken within it, see the module; tokens that tie with the last one picked
-    are picked too. The penalty does not grow with the advantages.
+    (Cui et al., arXiv:2505.22617; verl 018f23b5.) N is the number of tokens of the
+    group, and the covariance is computed within the group, see the module. Tokens that tie with the
+    last selected one are selected too. The penalty does not scale with the advantages.
 
-    What it is confused with. A divergence, as its name and its knob have it: the penalty is the
-    distance of log-probabilities, whose slope is as large for the smallest distance as for any, 0
-    at exactly ratio 1 alone, so that in the first update on a batch rounding between sampler and
-    trainer gives it a sign. And a trust region: nothing bounds the other tokens.
+    Not to be confused with: a KL divergence, despite the names of the method and its knob. The
+    penalty is the absolute difference of log-probabilities, whose slope does not shrink with the
+    distance and is 0 only at exactly ratio 1; in the first update on a batch, rounding differences
+    between sampler and trainer determine its sign. Nor is it a trust region: the other tokens are
+    not bounded.
 
     Args:
         logp: `[..., G, T]` log-probability of each sampled token under the policy, in nats.
         logp_old: `[..., G, T]` the same under the policy that sampled it; without gradient.
         advantages: `[..., G]`, one per sequence, or `[..., G, T]`; no gradient flows through them.
-        where: `[..., G, T]` bool, true on sampled tokens; elsewhere anything may stand.
-        reduce: how tokens become one mean.
-        share: of a group's tokens that are penalised, in (0, 1]; at least one is.
+        where: `[..., G, T]` bool, true on sampled tokens; elsewhere values are ignored.
+        reduce: how the tokens are averaged.
+        share: fraction of a group's tokens that are penalised, in (0, 1]; at least one is.
         kl_coefficient: weight of the penalty, not negative.
 
     Returns:
-        The loss as sum and count, and the numbers worth logging; `clip_fraction` counts penalised
+        The loss as sum and count, and the metrics to log; `clip_fraction` counts penalised
         tokens.
 
     Raises:
-        ValueError: a share or coefficient cannot be.
+        ValueError: `share` or `kl_coefficient` is out of range.
     """
     _require_share(share)
     if not 0.0 <= kl_coefficient < jnp.inf:
@@ -145,7 +147,7 @@ def kl_cov(
     advantages = advantages_on_tokens(advantages, where, dtype=log_ratio.dtype)
     covariance = covariances(logp, advantages, where)
     is_penalised = _largest(covariance, where & (covariance > 0), where, share)
-    # |x| as sign(x) x: at ratio 1 its gradient is 0, where that of jnp.abs is 1.
+    # |x| as sign(x) x: its gradient at ratio 1 is 0, while that of jnp.abs is 1.
     distance = jnp.sign(lax.stop_gradient(log_ratio)) * log_ratio
     penalty = jnp.where(is_penalised, kl_coefficient * distance, 0)
     info = surrogate_info(log_ratio, is_penalised, advantages, where)
@@ -153,9 +155,9 @@ def kl_cov(
 
 
 def covariances(logp: Array, advantages: Array, where: Array) -> Array:
-    """`[..., G, T]`: what each token adds to its group's covariance, without gradient.
+    """`[..., G, T]`: each token's contribution to its group's covariance, without gradient.
 
-    Exactly 0 in a group whose advantages are equal, whatever their float.
+    Exactly 0 in a group whose advantages are equal, for any value of them.
 
     Args:
         logp: `[..., G, T]`, in nats.
@@ -163,16 +165,16 @@ def covariances(logp: Array, advantages: Array, where: Array) -> Array:
         where: `[..., G, T]` bool.
     """
 
-    def of_group(logp: Array, advantages: Array, where: Array) -> Array:
+    def group_covariances(logp: Array, advantages: Array, where: Array) -> Array:
         return moments(advantages, where).centred * moments(logp, where).centred
 
     size = where.shape[-2] * where.shape[-1]
     arrays = [x.reshape(-1, size) for x in (on_tokens(logp, where), advantages, where)]
-    return lax.stop_gradient(jax.vmap(of_group)(*arrays).reshape(where.shape))
+    return lax.stop_gradient(jax.vmap(group_covariances)(*arrays).reshape(where.shape))
 
 
 def _largest(values: Array, is_candidate: Array, where: Array, share: float) -> Array:
-    """The candidates of each group with the largest values, that share of its tokens, ties all."""
+    """The candidates with the largest values, a fraction of each group's tokens, including ties."""
     scores = jnp.where(is_candidate, values, -jnp.inf).reshape(*where.shape[:-2], -1)
     tokens = jnp.sum(where, axis=(-2, -1), dtype=values.dtype)
     last = jnp.maximum(jnp.floor(share * tokens), 1).astype(jnp.int32) - 1
@@ -181,18 +183,18 @@ def _largest(values: Array, is_candidate: Array, where: Array, share: float) -> 
     return is_candidate & (values >= least)
 
 
-def _lots(logp_old: Array, where: Array) -> Array:
-    """A number in [0, 1) for every token, from its bits and its place in the group alone."""
-    members, places = (
+def _uniform_per_token(logp_old: Array, where: Array) -> Array:
+    """A number in [0, 1) for every token, derived from its bits and its position in the group."""
+    members, positions = (
         lax.broadcasted_iota(jnp.uint32, where.shape, where.ndim - i) for i in (2, 1)
     )
     bits = lax.bitcast_convert_type(on_tokens(logp_old, where).astype(jnp.float32), jnp.uint32)
 
-    def draw(word: Array, member: Array, place: Array) -> Array:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), member), place)
+    def draw(word: Array, member: Array, position: Array) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), member), position)
         return jax.random.uniform(jax.random.fold_in(key, word))
 
-    flat = [x.reshape(-1) for x in (bits, members, places)]
+    flat = [x.reshape(-1) for x in (bits, members, positions)]
     return lax.stop_gradient(jax.vmap(draw)(*flat).reshape(where.shape))
 
 

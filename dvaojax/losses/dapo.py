@@ -1,8 +1,9 @@
-"""DAPO's loss (arXiv:2503.14476): the clipped surrogate with "clip-higher", by its own name.
+"""DAPO's loss (arXiv:2503.14476): the clipped surrogate with "clip-higher".
 
-Of DAPO's four parts two are of the loss: the upper clip and the mean over tokens, which are
-settings of `clipped_surrogate` and nothing else. The other two are not: the overlong penalty is a
-reward (`rewards.length.overlong_penalty`), and dynamic sampling refills groups that teach nothing.
+Two of DAPO's four parts belong to the loss, the upper clip and the mean over tokens; they are
+settings of `clipped_surrogate`. The other two do not: the overlong penalty is a reward
+(`rewards.length.overlong_penalty`), and dynamic sampling replaces zero-variance groups
+(`allocation.refills`).
 """
 
 from jax import Array
@@ -29,24 +30,24 @@ def dapo(
 
     (Yu et al., arXiv:2503.14476.)
 
-    What it is confused with. All of DAPO: its overlong penalty is a reward, its dynamic sampling a
-    matter of which groups are learnt from (see the module), and its overlong *filtering*, an
-    ablation there, is a caller's `where` that leaves cut-off completions out.
+    Not to be confused with: all of DAPO. Its overlong penalty is a reward, its dynamic sampling
+    selects groups (see the module), and its overlong *filtering*, an ablation in the paper, is a
+    `where` that is false on truncated completions.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
         logp_old: `[..., T]` the same under the policy that sampled it; no gradient flows through.
         advantages: `[...]`, one per sequence, or `[..., T]`; no gradient flows through them.
-        where: `[..., T]` bool, true on sampled tokens; elsewhere anything may stand.
-        reduce: how tokens become one mean.
-        clip_low: how far below 1 the ratio may pull, in [0, 1].
-        clip_high: how far above 1, not negative.
+        where: `[..., T]` bool, true on sampled tokens; elsewhere values are ignored.
+        reduce: how the tokens are averaged.
+        clip_low: width of the clip range below 1, in [0, 1].
+        clip_high: width of the clip range above 1, not negative.
 
     Returns:
-        The loss as sum and count, and the numbers worth logging.
+        The loss as sum and count, and the metrics to log.
 
     Raises:
-        ValueError: a clip range does not contain 1.
+        ValueError: the clip range does not contain 1.
     """
     return clipped_surrogate(
         logp,

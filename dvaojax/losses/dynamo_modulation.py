@@ -23,7 +23,7 @@ def dynamo_modulation(
     steepness: float = 50.0,
     most: float = 1.2,
 ) -> Array:
-    r"""More for sure and right tokens, less for tokens that move the entropy most.
+    r"""Raise positive advantages of low-entropy tokens; shrink those that change the entropy most.
 
     $$ \hat A_t = A_t\, \beta^{comp}_t \beta^{stab}_t, \qquad
        \beta^{comp}_t = 1 + (\mu - 1) \frac{H_{max} - H_t}{H_{max} - H_{min}}
@@ -33,31 +33,31 @@ def dynamo_modulation(
        \Xi_t = \big| \xi_t \big(\pi_t \Lambda_t - \overline{\pi \Lambda}\big) \big| $$
 
     with $\Lambda_t = \log \pi_t + H_t$ and $\xi_t = \rho_t A_t$, or 0 where the ratio $\rho_t$ is
-    clipped; $\Xi_t$ estimates by how much the update changes the entropy, the mean being that over
-    the completion's tokens. The defaults are those of the official script, "decay6_linearnorm"
-    (GithubX-F/DynaMO-RL, commit 63e5ec9a); its "decay5_linearnorm" has a threshold of 0.9 and 1.4
-    for `most`. The paper's own form of the decay was not seen outside that code.
+    clipped. $\Xi_t$ estimates how much the update changes the entropy; the mean is over the tokens
+    of the completion. The defaults are those of the official script, "decay6_linearnorm"
+    (GithubX-F/DynaMO-RL, commit 63e5ec9a); its "decay5_linearnorm" has threshold 0.9 and `most`
+    1.4. The form of the decay is taken from that code; the paper's own was not available.
 
-    A departure: the official code takes the largest and smallest values over a micro-batch, so that
-    its size changes the update. Here they are those of the *group*, which is never cut: how a batch
-    is cut into micro-batches or laid over devices changes nothing. The official 1e-8 in both
-    denominators is a guard against 0, which is an exact one here.
+    Differences: the official code computes the largest and smallest values over a micro-batch, so
+    that its size changes the update. Here they are computed over the *group*, so that the result
+    does not depend on how the batch is split into micro-batches or over devices. The official code
+    adds 1e-8 to both denominators to avoid division by 0; here 0 is handled exactly.
 
-    What it is confused with. An entropy bonus, which is a term of the loss with a gradient of its
-    own; here the entropy weights the advantage, and no gradient flows through it.
+    Not to be confused with: an entropy bonus, which is a term of the loss with its own gradient.
+    Here the entropy weights the advantage, and no gradient flows through it.
 
     Args:
         advantages: `[..., G]`, one per completion.
         logp: `[..., G, T]` log-probability of each sampled token under the policy, in nats.
-        logp_old: `[..., G, T]` the same under the policy that the ratio is anchored to.
+        logp_old: `[..., G, T]` the same under the policy in the ratio's denominator.
         entropy: `[..., G, T]` of the policy's next-token distribution, in nats.
-        where: `[..., G, T]` bool, true on sampled tokens; elsewhere anything may stand.
-        clip_low: how far below 1 the loss lets the ratio pull.
-        clip_high: how far above 1.
-        least: $\lambda$, what is left of the advantage where the entropy changes most, in (0, 1].
-        threshold: $\tau$, the share of the largest change where it is halfway there.
-        steepness: $\gamma$ of the way there.
-        most: $\mu$, the factor of a token whose entropy is the group's smallest, at least 1.
+        where: `[..., G, T]` bool, true on sampled tokens; elsewhere values are ignored.
+        clip_low: width of the loss's clip range below 1.
+        clip_high: width of the loss's clip range above 1.
+        least: $\lambda$, the factor in the limit of large entropy changes, in (0, 1].
+        threshold: $\tau$, the fraction of the largest change at which the decay is halfway.
+        steepness: $\gamma$, the steepness of the decay.
+        most: $\mu$, the factor of the token with the smallest entropy of its group, at least 1.
 
     Returns:
         `[..., G, T]`, 0 where `where` is false; without gradient.
@@ -67,21 +67,21 @@ def dynamo_modulation(
         AssertionError: the shapes do not fit.
     """
     if not 0.0 < least <= 1.0 <= most:
-        raise ValueError(f"least={least} must lie in (0, 1] and most={most} not below 1")
+        raise ValueError(f"{least=} must lie in (0, 1] and {most=} must be at least 1")
     chex.assert_equal_shape([logp, logp_old, entropy, where])
     logp, logp_old, entropy = (
         jax.lax.stop_gradient(on_tokens(values, where)) for values in (logp, logp_old, entropy)
     )
-    given = advantages_on_tokens(advantages, where, dtype=logp.dtype)
-    change = _entropy_change(given, logp, logp_old, entropy, where, clip_low, clip_high)
+    token_advantages = advantages_on_tokens(advantages, where, dtype=logp.dtype)
+    change = _entropy_change(token_advantages, logp, logp_old, entropy, where, clip_low, clip_high)
     largest = jnp.max(change, axis=(-2, -1), keepdims=True)
     decay = jax.nn.sigmoid(-steepness * (safe_divide(change, largest) - threshold))
     highest = jnp.max(jnp.where(where, entropy, -jnp.inf), axis=(-2, -1), keepdims=True)
     lowest = jnp.min(jnp.where(where, entropy, jnp.inf), axis=(-2, -1), keepdims=True)
-    above = jnp.where(where, highest - entropy, 0)
-    sureness = safe_divide(above, jnp.broadcast_to(highest - lowest, above.shape))
-    boost = jnp.where(given > 0, 1 + (most - 1) * sureness, 1)
-    return jnp.where(where, given * boost * (least + (1 - least) * decay), 0)
+    headroom = jnp.where(where, highest - entropy, 0)
+    certainty = safe_divide(headroom, jnp.broadcast_to(highest - lowest, headroom.shape))
+    boost = jnp.where(token_advantages > 0, 1 + (most - 1) * certainty, 1)
+    return jnp.where(where, token_advantages * boost * (least + (1 - least) * decay), 0)
 
 
 def _entropy_change(

@@ -34,30 +34,30 @@ def gmpo(
     (Zhao et al., arXiv:2507.20673; verl 018f23b5.) The clip range is in nats and wide: ratios in
     (exp(-0.4), exp(0.4)).
 
-    What it is confused with. `gspo` has a geometric mean too and clips it, and then the whole
-    sequence has no gradient; GMPO clips each token before the mean, on the logarithm, so that one
-    token far off silences itself and not its companions.
+    Not to be confused with: `gspo`, which clips the geometric mean itself, after which the whole
+    sequence has no gradient. GMPO clips the log-ratio of each token before the mean, so that a
+    token far from ratio 1 loses only its own gradient.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
         logp_old: `[..., T]` the same under the policy that sampled it; no gradient flows through.
-        advantages: `[...]`, one per sequence, as in the paper. With `[..., T]` a token's own sign
-            picks its clip, and with the mean over sequences their mean multiplies the ratio, as in
-            verl. No gradient flows through them.
-        where: `[..., T]` bool, true on sampled tokens; elsewhere anything may stand.
-        reduce: how tokens, each of which carries its sequence's value, become one mean; the mean
-            over sequences gives the paper's.
-        clip_low: how far below 0 a log-ratio may pull, in nats, not negative.
-        clip_high: how far above 0, in nats, not negative.
+        advantages: `[...]`, one per sequence, as in the paper. With `[..., T]` each token is
+            clipped on the side given by its own sign, and with the mean over sequences their mean
+            multiplies the ratio, as in verl. No gradient flows through them.
+        where: `[..., T]` bool, true on sampled tokens; elsewhere values are ignored.
+        reduce: how the tokens, each with its sequence's value, are averaged; the paper's is the
+            mean over sequences.
+        clip_low: width of the clip range of the log-ratio below 0, in nats, not negative.
+        clip_high: width of the clip range of the log-ratio above 0, in nats, not negative.
 
     Returns:
-        The loss as sum and count, and the numbers worth logging.
+        The loss as sum and count, and the metrics to log.
 
     Raises:
-        ValueError: a clip range does not contain 0.
+        ValueError: the clip range does not contain 0.
     """
     if not clip_low >= 0.0 or not clip_high >= 0.0:
-        raise ValueError(f"clip range without 0: {clip_low=}, {clip_high=}")
+        raise ValueError(f"{clip_low=} and {clip_high=} must not be negative")
     log_ratio = log_ratios(logp, logp_old, where)
     advantages = advantages_on_tokens(advantages, where, dtype=log_ratio.dtype)
     bounded, is_clipped = pessimistic(log_ratio, advantages, low=-clip_low, high=clip_high)

@@ -1,20 +1,20 @@
-r"""How far the policy is from a reference, estimated from the tokens it sampled.
+r"""Estimators of the KL divergence of the policy from a reference, from sampled tokens.
 
 With `d = log pi(x) - log pi_ref(x)` at a token `x` drawn from `pi`, three estimators of the reverse
 divergence `KL(pi || pi_ref) = E_pi[d]` (Schulman, http://joschu.net/blog/kl-approx.html):
 
 | name | value             | mean of the value      | mean of the gradient, as a loss  |
 |------|-------------------|------------------------|----------------------------------|
-| k1   | `d`               | `KL(pi || pi_ref)`     | 0: it teaches nothing            |
+| k1   | `d`               | `KL(pi || pi_ref)`     | 0: no training signal            |
 | k2   | `d^2 / 2`         | biased, third order    | that of `KL(pi || pi_ref)`       |
 | k3   | `exp(-d) + d - 1` | `KL(pi || pi_ref)`     | that of `KL(pi_ref || pi)`       |
 
-The value of an estimator and its gradient are two questions. A gradient taken through the value
-does not see that the tokens were drawn from `pi`; so k1, unbiased to look at, only adds noise to a
-loss; k2 is the one whose gradient is the reverse divergence's; and k3, which GRPO subtracts
-(arXiv:2402.03300, eq. 4), pulls as the *forward* divergence does. The three agree where the two
-policies agree, to first order in the gradient. All of it holds for tokens drawn from the policy
-itself; for those of an older policy it holds up to the ratio of the two, which is not applied here.
+An estimator with an unbiased value need not have an unbiased gradient. Differentiating the value
+ignores that the distribution of the tokens depends on `pi`. Hence k1 only adds noise to a loss; the
+gradient of k2 is that of the reverse divergence; and k3, which GRPO subtracts (arXiv:2402.03300,
+eq. 4), has the gradient of the *forward* divergence. Near `pi = pi_ref` the gradients of k2 and k3
+agree to first order. All of this is for tokens sampled from the policy itself; for tokens of an
+older policy it would need importance weights, which are not applied here.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,13 @@ from dvaojax.losses.tokens import on_tokens
 from dvaojax.numerics import MAX_EXPONENT, Mean
 
 Estimator = Callable[[Array, Array], Array]
-"""`(logp, logp_reference) -> value`, element by element."""
+"""`(logp, logp_reference) -> value`, elementwise."""
 
 
 def k1(logp: Array, logp_reference: Array) -> Array:
     """The log-ratio itself: unbiased, of either sign, and of high variance.
 
-    For reading, not for training: the mean of its gradient is 0 (see the module).
+    For monitoring, not for training: the mean of its gradient is 0 (see the module).
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
@@ -47,7 +47,7 @@ def k1(logp: Array, logp_reference: Array) -> Array:
 
 
 def k2(logp: Array, logp_reference: Array) -> Array:
-    """Half the squared log-ratio: biased in value, the right gradient for the reverse divergence.
+    """Half the squared log-ratio: biased in value, with the gradient of the reverse divergence.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
@@ -60,17 +60,17 @@ def k2(logp: Array, logp_reference: Array) -> Array:
 
 
 def k3(logp: Array, logp_reference: Array) -> Array:
-    """GRPO's estimator: unbiased in value, never negative, the forward divergence's gradient.
+    """GRPO's estimator: unbiased, never negative, with the gradient of the forward divergence.
 
-    Where the reference finds a token more than exp(20) times as likely as the policy does, value
-    and gradient stop growing: the gradient there is 0.
+    Where a token is more than exp(20) times as likely under the reference as under the policy, the
+    value is constant and the gradient 0.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
         logp_reference: `[..., T]` the same under the reference.
 
     Returns:
-        `[..., T]`, never negative but for rounding.
+        `[..., T]`, not negative up to rounding.
     """
     difference = jnp.minimum(logp_reference - logp, MAX_EXPONENT)
     return jnp.expm1(difference) - difference
@@ -84,14 +84,14 @@ def kl_penalty(
     estimator: Estimator = k3,
     reduce: Reduction = token_mean,
 ) -> Mean:
-    """The divergence from the reference as a loss, to be weighted and added to the policy's loss.
+    """The divergence from the reference as a term to weight and add to the policy's loss.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
         logp_reference: `[..., T]` the same under the reference; no gradient flows through it.
-        where: `[..., T]` bool, true on sampled tokens; elsewhere anything may stand.
-        estimator: `k1`, `k2` or `k3`; which one decides what the gradient means (see the module).
-        reduce: how tokens become one mean.
+        where: `[..., T]` bool, true on sampled tokens; elsewhere values are ignored.
+        estimator: `k1`, `k2` or `k3`; they differ in their gradients (see the module).
+        reduce: how the tokens are averaged.
 
     Returns:
         The mean as sum and count.
@@ -101,4 +101,4 @@ def kl_penalty(
 
 
 KL_ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
-"""The estimators by the name a configuration writes."""
+"""The estimators by their name in a configuration."""

@@ -14,15 +14,15 @@ def policy_gradient(
 
     $$ L_t = -A_t \log \pi_t $$
 
-    Its gradient is the policy gradient of tokens that the present policy sampled, and equals that
-    of `clipped_surrogate` there (ratio 1). Its value means nothing. It knows no older policy: over
-    several updates on one batch of experience it is biased, where the clipped surrogate is not.
+    For tokens sampled from the current policy its gradient is the policy gradient, and equals that
+    of `clipped_surrogate` (at ratio 1). Its value has no meaning. It does not correct for an older
+    policy: over several updates on one batch of experience it is biased.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
         advantages: `[...]`, one per sequence, or `[..., T]`; no gradient flows through them.
-        where: `[..., T]` bool, true on sampled tokens; elsewhere anything may stand.
-        reduce: how tokens become one mean.
+        where: `[..., T]` bool, true on sampled tokens; elsewhere values are ignored.
+        reduce: how the tokens are averaged.
 
     Returns:
         The loss as sum and count.

@@ -1,4 +1,4 @@
-"""What the losses of this room share: a bounded log-ratio, a clip on two sides, what is logged."""
+"""Parts shared by the losses: bounded log-ratios, clips, and the metrics to log."""
 
 from typing import NamedTuple
 
@@ -14,14 +14,15 @@ from dvaojax.numerics import MAX_EXPONENT, Mean, masked_mean, masked_sum, safe_d
 
 
 class SurrogateInfo(NamedTuple):
-    """What a step logs: means over tokens, whatever the loss's reduction, without gradient.
+    """Metrics of a loss: means over tokens for every reduction, without gradient; scalars.
 
     Attributes:
-        ratio: of the policy's probability of a token to that of the old policy; 1 at first.
-        clip_fraction: tokens with an advantage on which the loss's bound acts. What that means is
-            the loss's own: most leave such a token without gradient, CISPO and MinPRO bound its
-            weight, SAPO and LCO have no bound.
-        approximate_kl: `KL(old || new)` in nats, by k3 over the tokens that the old one sampled.
+        ratio: probability of a token under the policy divided by that under the old policy; 1
+            before the first update.
+        clip_fraction: share of tokens with nonzero advantage on which the loss's bound is active.
+            Most losses give such a token no gradient; CISPO and MinPRO bound its weight; SAPO and
+            LCO have no bound.
+        approximate_kl: `KL(old || new)` in nats, by k3 over the tokens sampled by the old policy.
     """
 
     ratio: Mean
@@ -30,7 +31,7 @@ class SurrogateInfo(NamedTuple):
 
 
 def log_ratios(logp: Array, logp_old: Array, where: Array) -> Array:
-    """`log pi_t / pi_old_t`, which ends at -20 and 20 nats as in verl; beyond, it has no gradient.
+    """`log(pi_t / pi_old_t)`, clipped to [-20, 20] nats as in verl; no gradient beyond that.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
@@ -49,21 +50,21 @@ def log_ratios(logp: Array, logp_old: Array, where: Array) -> Array:
 
 
 def clipped(values: Array, lowest: ArrayLike, highest: ArrayLike) -> tuple[Array, Array]:
-    """`values` held between two bounds, elementwise, and where they were outside.
+    """`values` clipped to two bounds, elementwise, and where they were outside.
 
-    A value on a bound counts as inside it and keeps its gradient; one outside has none.
+    A value on a bound counts as inside and keeps its gradient; a value outside has none.
     """
     bounds = [jnp.asarray(bound, values.dtype) for bound in (lowest, highest)]
     is_outside = (values < bounds[0]) | (values > bounds[1])
-    held = jnp.clip(jax.lax.stop_gradient(values), *bounds)
-    return jnp.where(is_outside, held, values), is_outside
+    bounded = jnp.clip(jax.lax.stop_gradient(values), *bounds)
+    return jnp.where(is_outside, bounded, values), is_outside
 
 
 def pessimistic(ratio: Array, advantages: Array, *, low: float, high: float) -> tuple[Array, Array]:
-    """The ratio that `min(ratio A, clip(ratio, low, high) A)` multiplies `A` with, elementwise.
+    """The factor of `A` in `min(ratio A, clip(ratio, low, high) A)`, elementwise.
 
-    The minimum is a clip on one side that the sign of the advantage picks: on the upper one where
-    it is not negative, on the lower one where it is.
+    The minimum equals a one-sided clip: at `high` where the advantage is not negative, at `low`
+    where it is negative.
 
     Returns:
         The bounded ratio, and where it was outside its bound.
@@ -75,7 +76,7 @@ def pessimistic(ratio: Array, advantages: Array, *, low: float, high: float) -> 
 
 
 def sequence_means(values: Array, where: Array) -> Array:
-    """`[..., T]` to `[..., 1]`: the mean over each sequence's tokens, 0 where it has none."""
+    """`[..., T]` to `[..., 1]`: the mean over each sequence's tokens; 0 without tokens."""
     lengths = jnp.sum(where, axis=-1, dtype=values.dtype)
     return safe_divide(masked_sum(values, where, axis=-1), lengths)[..., None]
 
@@ -83,12 +84,12 @@ def sequence_means(values: Array, where: Array) -> Array:
 def surrogate_info(
     log_ratio: Array, is_bounded: Array, advantages: Array, where: Array
 ) -> SurrogateInfo:
-    """What is logged of a step.
+    """The metrics of a loss.
 
     Args:
-        log_ratio: `[..., T]`, as `log_ratios` gives it.
-        is_bounded: `[..., T]` bool, where the loss's bound acts.
-        advantages: `[..., T]`; a token without one is not counted as bounded.
+        log_ratio: `[..., T]`, the result of `log_ratios`.
+        is_bounded: `[..., T]` bool, where the loss's bound is active.
+        advantages: `[..., T]`; a token with advantage 0 is not counted as bounded.
         where: `[..., T]` bool, true on sampled tokens.
     """
     acts = (is_bounded & (advantages != 0)).astype(log_ratio.dtype)
@@ -101,13 +102,16 @@ def surrogate_info(
 
 
 def require_range(*, clip_low: float, clip_high: float) -> None:
-    """Raise `ValueError` unless [1 - clip_low, 1 + clip_high] holds 1 and nothing negative."""
+    """Raise `ValueError` unless [1 - clip_low, 1 + clip_high] contains 1 and no negative number."""
     if not 0.0 <= clip_low <= 1.0 or not clip_high >= 0.0:
-        raise ValueError(f"clip range without 1: {clip_low=}, {clip_high=}")
+        raise ValueError(
+            "the clip range must contain 1 (clip_low in [0, 1], clip_high >= 0), "
+            f"not {clip_low=}, {clip_high=}"
+        )
 
 
 def require_positive(**knobs: float) -> None:
-    """Raise `ValueError` unless every knob is a finite number above 0."""
+    """Raise `ValueError` unless every knob is finite and positive."""
     for name, value in knobs.items():
         if not 0.0 < value < float("inf"):
             raise ValueError(f"{name}={value} must be finite and positive")

@@ -1,4 +1,4 @@
-r"""From one value per token to one mean, kept as sum and count.
+r"""Reductions of one value per token to one mean, kept as sum and count.
 
 | name            | total                        | count                | from           |
 |-----------------|------------------------------|----------------------|----------------|
@@ -7,9 +7,9 @@ r"""From one value per token to one mean, kept as sum and count.
 | constant_length | sum of all tokens / `length` | sequences with tokens| Dr.GRPO        |
 
 Totals and counts of micro-batches, devices and hosts are added first and divided once, which gives
-the mean over all of them exactly. (The mean of their means is another number as soon as lengths
-differ.) A sequence without a valid token is not counted: masking a sequence equals removing it. A
-token whose advantage is 0 is counted; a caller who wants it left out says so in `where`.
+the exact mean over all of them. (The mean of their means differs when lengths differ.) A sequence
+without a valid token is not counted: masking a sequence equals removing it. A token whose advantage
+is 0 is counted, unless `where` is false there.
 """
 
 from typing import Protocol
@@ -22,16 +22,16 @@ from dvaojax.numerics import Mean, masked_mean, masked_sum, safe_divide
 
 
 class Reduction(Protocol):
-    """`(values [..., T], where [..., T]) -> Mean`; other knobs are bound with `partial`."""
+    """`(values [..., T], where [..., T]) -> Mean`; bind other arguments with `partial`."""
 
     def __call__(self, values: Array, where: Array, /) -> Mean: ...
 
 
 def token_mean(values: Array, where: Array) -> Mean:
-    """Every token counts the same, so that a long sequence weighs more than a short one.
+    """Every token has the same weight, so a long sequence weighs more than a short one.
 
-    DAPO (arXiv:2503.14476, section 3.3); verl's `token-mean`. Not the mean over sequences of their
-    means, which is `sequence_mean`.
+    DAPO (arXiv:2503.14476, section 3.3); verl's `token-mean`. For the mean over sequences of their
+    means see `sequence_mean`.
 
     Args:
         values: `[..., T]`, one per token.
@@ -44,7 +44,7 @@ def token_mean(values: Array, where: Array) -> Mean:
 
 
 def sequence_mean(values: Array, where: Array) -> Mean:
-    """Every sequence counts the same, so that a token of a long sequence weighs less.
+    """Every sequence has the same weight, so a token of a long sequence weighs less.
 
     The `1/G sum_i 1/|o_i| sum_t` of GRPO (arXiv:2402.03300, eq. 3); verl's `seq-mean-token-mean`.
 
@@ -65,13 +65,13 @@ def constant_length(values: Array, where: Array, *, length: float) -> Mean:
     """The sum over each sequence divided by one constant, averaged over sequences.
 
     Dr.GRPO (arXiv:2503.20783, section 3.2); verl's `seq-mean-token-sum-norm`. Unlike
-    `sequence_mean` it does not make long wrong answers cheaper; unlike `token_mean` the weight of a
-    token does not depend on the lengths of its companions.
+    `sequence_mean` it does not penalise long wrong answers less; unlike `token_mean` the weight of
+    a token does not depend on the lengths of other sequences.
 
     Args:
         values: `[..., T]`, one per token.
         where: `[..., T]` bool, true on the tokens that count.
-        length: the divisor in tokens, as a rule the longest completion that the run allows.
+        length: the divisor in tokens, usually the longest completion allowed by the run.
 
     Returns:
         The sum over tokens divided by `length`, and the number of sequences that have a token.
@@ -80,13 +80,13 @@ def constant_length(values: Array, where: Array, *, length: float) -> Mean:
         ValueError: `length` is not positive.
     """
     if not length > 0:
-        raise ValueError(f"the constant length must be positive, not {length}")
+        raise ValueError(f"{length=} must be positive")
     values = on_tokens(values, where)
     return Mean(masked_sum(values, where) / length, _sequences(where, values))
 
 
 def _sequences(where: Array, values: Array) -> Array:
-    """How many sequences have a token that counts, as a float of the kind of `values`."""
+    """The number of sequences with a token that counts, in the dtype of `values`."""
     return jnp.sum(jnp.any(where, axis=-1), dtype=values.dtype)
 
 
@@ -95,4 +95,4 @@ REDUCTIONS = {
     "sequence_mean": sequence_mean,
     "constant_length": constant_length,
 }
-"""The reductions by the name a configuration writes; `constant_length` still needs its length."""
+"""The reductions by their name in a configuration; `constant_length` also needs its length."""

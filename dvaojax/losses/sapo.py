@@ -20,31 +20,31 @@ def sapo(
     tau_positive: float = 1.0,
     tau_negative: float = 1.05,
 ) -> tuple[Mean, SurrogateInfo]:
-    r"""A soft gate in place of the clip: the gradient fades with the distance from ratio 1.
+    r"""A soft gate instead of a clip: the gradient decays with the distance from ratio 1.
 
     $$ L_t = -f(\rho_t) A_t \quad\text{with}\quad
        f(\rho) = \tfrac{4}{\tau}\,\mathrm{sigmoid}(\tau(\rho - 1)) $$
 
     (Qwen team, arXiv:2511.20347; verl 018f23b5.) The slope of the gate is 1 at ratio 1 for every
-    temperature and falls on both sides; its value there is $2/\tau$ and means nothing. A larger
-    temperature fades faster, and the one for advantages that are not positive is the larger,
-    because pushing a token down raises all the others.
+    temperature and decays on both sides; its value there, $2/\tau$, has no meaning. A larger
+    temperature decays faster, and the one for advantages that are not positive is larger by
+    default, because lowering the probability of a token raises that of all others.
 
-    What it is confused with. A soft form of the clip of `clipped_surrogate`, which cuts the
-    gradient off on one side only: the gate fades whichever way the ratio goes, so that a token that
-    has moved against its advantage is not brought back with full force either.
+    Not to be confused with: a soft version of the clip of `clipped_surrogate`, which removes the
+    gradient on one side only. The gate decays in both directions, so that the gradient that brings
+    back a token that has moved against its advantage is reduced too.
 
     Args:
         logp: `[..., T]` log-probability of each sampled token under the policy, in nats.
         logp_old: `[..., T]` the same under the policy that sampled it; no gradient flows through.
         advantages: `[...]`, one per sequence, or `[..., T]`; no gradient flows through them.
-        where: `[..., T]` bool, true on sampled tokens; elsewhere anything may stand.
-        reduce: how tokens become one mean.
+        where: `[..., T]` bool, true on sampled tokens; elsewhere values are ignored.
+        reduce: how the tokens are averaged.
         tau_positive: temperature of the gate where the advantage is positive, above 0.
-        tau_negative: the same elsewhere.
+        tau_negative: temperature of the gate elsewhere, above 0.
 
     Returns:
-        The loss as sum and count, and the numbers worth logging; nothing is ever clipped.
+        The loss as sum and count, and the metrics to log; nothing is clipped.
 
     Raises:
         ValueError: a temperature is not positive and finite.

@@ -1,7 +1,7 @@
-"""What every loss does first: keep what padding holds out of the arithmetic.
+"""Masking of padding, the first step of every loss.
 
-Each loss of this room starts here, so that NaN and infinity in padding reach neither a value nor a
-gradient, and so that nothing is accumulated below float32.
+It ensures that NaN and infinity in padding reach neither a value nor a gradient, and that sums are
+accumulated in float32 or wider.
 """
 
 import chex
@@ -15,11 +15,11 @@ def on_tokens(values: Array, where: Array) -> Array:
     """`values` where `where` is true and 0 elsewhere, in float32 or wider.
 
     Args:
-        values: `[..., T]` in any float.
+        values: `[..., T]` in any floating-point dtype.
         where: `[..., T]` bool.
 
     Returns:
-        `[..., T]`; the gradient is 0 wherever `where` is false, whatever stood there.
+        `[..., T]`; the gradient is 0 where `where` is false, also for NaN and infinite values.
 
     Raises:
         AssertionError: the shapes do not fit.
@@ -34,9 +34,9 @@ def advantages_on_tokens(advantages: Array, where: Array, *, dtype: DTypeLike) -
     """One advantage per token, without gradient.
 
     Args:
-        advantages: `[...]`, one per sequence, which each of its tokens carries; or `[..., T]`.
+        advantages: `[...]`, one per sequence, broadcast to its tokens; or `[..., T]`.
         where: `[..., T]` bool, true on sampled tokens.
-        dtype: the float that the loss is computed in.
+        dtype: the dtype in which the loss is computed.
 
     Returns:
         `[..., T]` in `dtype`, 0 where `where` is false.

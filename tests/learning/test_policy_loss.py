@@ -356,10 +356,10 @@ def test_a_loss_that_cannot_be_is_refused_by_name(setting, value):
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
-        ("clipped_surrogate", "clip_low=1.1", "clip range without 1: clip_low=1.1"),
-        ("clipped_surrogate", "clip_high=-0.1", "clip range without 1: .*clip_high=-0.1"),
-        ("clipped_surrogate", "clip_high=nan", "clip range without 1: .*clip_high=nan"),
-        ("clipped_surrogate", "dual_clip=1.0", "clip range without 1: .*dual_clip=1.0"),
+        ("clipped_surrogate", "clip_low=1.1", "must contain 1 .*clip_low=1.1"),
+        ("clipped_surrogate", "clip_high=-0.1", "must contain 1 .*clip_high=-0.1"),
+        ("clipped_surrogate", "clip_high=nan", "must contain 1 .*clip_high=nan"),
+        ("clipped_surrogate", "dual_clip=1.0", "must contain 1 .*dual_clip=1.0"),
         ("clipped_surrogate", "clip_lo=0.1", "has no knob 'clip_lo'; did you mean 'clip_low'"),
         ("dapo", "dual_clip=3.0", "dapo has no knob 'dual_clip'"),
         ("gspo", "clip_low=a", "'clip_low=a' is not clip_low=<float>"),
