@@ -1,7 +1,7 @@
-"""`tensorflow-datasets` builders of the sets, written as array records, without TensorFlow.
+"""`tensorflow-datasets` builders that write datasets as array records, without TensorFlow.
 
-The extra `data` brings what this module imports. A record is three strings of JSON, so that every
-set has the same features and no integer is rounded.
+Needs the extra `data`. A record is three strings of JSON, so that every dataset has the same
+features and no integer is rounded.
 """
 
 import hashlib
@@ -11,33 +11,33 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dvaojax.data.records import Record
+from dvaojax.data.records import ProblemRecord
 from dvaojax.data.sources.published import DataSet
 from dvaojax.errors import UserError, import_extra
 
 tfds = import_extra("tensorflow_datasets", extra="data")
 import_extra("array_record.python.array_record_module", extra="data")
 
-# The ending of what is written; it can be read at any place without reading what stands before.
+# Allows random access: a record is read without reading those before it.
 FILE_FORMAT = "array_record"
 
 
 class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
-    """A builder of any set of records; `builder` makes that of one set.
+    """Base class of the builders; `builder` creates the one of a given dataset.
 
-    Besides the splits it keeps, in the prepared set's own metadata, which files it was made from
-    (`files`: key -> name and SHA-256), which were absent (`absent`), and what was mended or left
-    out (`noted`: words -> how often).
+    The metadata of the prepared dataset records the source files (`files`: key -> name and
+    SHA-256), the missing ones (`absent`), and repaired or dropped rows (`noted`: description ->
+    count).
     """
 
     data_set: DataSet
-    url_infos = None  # what arrives is checked in `_download`, not against a file of sums
+    url_infos = None  # downloads are checked in `_download`, not against a checksum file
 
     def __init__(self, *, paths: Mapping[str, Path] | None = None, **kwargs: Any):
         """
         Args:
-            paths: the set's files on this disk, by their keys; None downloads all of them.
-            kwargs: as every builder takes them, such as `data_dir`.
+            paths: key -> local file of the dataset; None downloads all files.
+            kwargs: arguments of every builder, such as `data_dir`.
         """
         self._paths = paths
         self._kept: dict[str, Any] = tfds.core.MetadataDict()
@@ -52,7 +52,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
                 {name: tfds.features.Text() for name in ("prompt", "answer", "metadata")}
             ),
             metadata=self._kept,
-            disable_shuffling=True,  # rows stay in their order; whoever trains shuffles
+            disable_shuffling=True,  # rows keep their order; training shuffles
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -68,33 +68,35 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             key: {"name": path.name, "sha256": sha256(path)} for key, path in paths.items()
         }
         self._kept["absent"] = [key for key in self.data_set.files if key not in paths]
-        self._kept["noted"] = {words: count for words, count in noted.items() if count}
+        self._kept["noted"] = {note: count for note, count in noted.items() if count}
         return {split: self._generate_examples(records) for split, records in splits.items()}
 
-    def _generate_examples(self, records: list[Record]) -> Iterator[tuple[int, dict[str, str]]]:
+    def _generate_examples(
+        self, records: list[ProblemRecord]
+    ) -> Iterator[tuple[int, dict[str, str]]]:
         for number, record in enumerate(records):
             parts = record.to_json().items()
             yield number, {name: json.dumps(part, ensure_ascii=False) for name, part in parts}
 
     def _download(self, dl_manager: Any) -> dict[str, Path]:
-        """All files of the set, each with the content it had when the set was described."""
+        """Downloads all files of the dataset and checks their SHA-256."""
         files = self.data_set.files
         try:
             arrived = dl_manager.download({key: file.url for key, file in files.items()})
-        except Exception as error:  # whatever libraries below raise; nothing of ours runs there
+        except Exception as error:  # download libraries raise errors of many classes
             names = ", ".join(file.names[0] for file in files.values())
-            reason = " ".join(str(_root(error)).split())[:200]
+            reason = " ".join(str(_root_cause(error)).split())[:200]
             raise UserError(
                 f"{self.name} cannot be downloaded ({reason}); get its files elsewhere ({names}) "
-                f"and name them: dvaojax data prepare {self.name} --source FILE_OR_DIRECTORY"
+                f"and pass them: dvaojax data prepare {self.name} --source FILE_OR_DIRECTORY"
             ) from error
         paths = {key: Path(path) for key, path in arrived.items()}
         for key, file in files.items():
-            found = sha256(paths[key])
-            if file.sha256 and found != file.sha256:
+            actual = sha256(paths[key])
+            if file.sha256 and actual != file.sha256:
                 raise UserError(
-                    f"{file.url} has the SHA-256 {found}, not {file.sha256}: it is not the file "
-                    f"that {self.name} was described by"
+                    f"{file.url} has the SHA-256 {actual}, not {file.sha256}: the published file "
+                    f"of {self.name} has changed"
                 )
         return paths
 
@@ -102,18 +104,15 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 def builder(
     data_set: DataSet, *, paths: Mapping[str, Path] | None = None, data_dir: Path
 ) -> RecordBuilder:
-    """The builder of a set, under the set's name.
+    """The builder of a dataset, under the dataset's name.
 
-    It is not registered with `tensorflow-datasets`, which has sets of the same names and other
-    features. A prepared set is found there by its directory alone.
+    It is not registered with `tensorflow-datasets`, which has datasets of the same names with
+    other features. Prepared datasets are opened by their directory.
 
     Args:
-        data_set: published, or a person's own.
-        paths: its files on this disk, by their keys; None downloads all of them.
-        data_dir: where prepared sets stand.
-
-    Raises:
-        UserError: the name is none that a set can have.
+        data_set: a published dataset or the user's own.
+        paths: key -> local file of the dataset; None downloads all files.
+        data_dir: parent directory of the prepared datasets.
     """
     attributes = {
         "name": data_set.name,
@@ -121,18 +120,18 @@ def builder(
         "VERSION": tfds.core.Version(data_set.version),
         "__module__": __name__,
     }
-    made = type("Builder", (RecordBuilder,), attributes, skip_registration=True)
-    return made(paths=paths, data_dir=data_dir, file_format=FILE_FORMAT)
+    builder_class = type("Builder", (RecordBuilder,), attributes, skip_registration=True)
+    return builder_class(paths=paths, data_dir=data_dir, file_format=FILE_FORMAT)
 
 
-def _root(error: BaseException) -> BaseException:
-    """What an error came from in the end."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The first error of a chain."""
     while (earlier := error.__cause__ or error.__context__) is not None:
         error = earlier
     return error
 
 
 def sha256(path: Path) -> str:
-    """Of the content of a file, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

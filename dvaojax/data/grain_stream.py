@@ -1,4 +1,4 @@
-"""The order of prepared problems, made by Grain."""
+"""Shuffled order of prepared problems, computed by Grain."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,15 @@ from dvaojax.types import Prompt
 
 @dataclasses.dataclass(frozen=True)
 class GrainStream:
-    """The problems in a new order every epoch, as Grain's global shuffle gives it.
+    """The problems in a new order every epoch, by Grain's global shuffle.
 
-    Nothing is iterated over: Grain computes which problem stands at a position, so that a process
-    reads those of its own groups alone, in memory or from a disk, and a run that resumes goes on
-    at the position that its number of steps says. The order is Grain's; another version of it may
-    have another.
+    Stateless: Grain computes which problem is at a position. So a process reads only the problems
+    of its own groups, from memory or disk, and a resumed run continues at the position that follows
+    from its step number. Other versions of Grain may give another order.
 
     Attributes:
         prompts: the problems; at least one.
-        seed: of the orders.
+        seed: seed of the shuffles.
 
     Raises:
         ValueError: there is no problem.
@@ -44,5 +43,5 @@ class GrainStream:
     @cached_property
     def _problems(self) -> Any:
         grain = import_extra("grain", extra="data")
-        # Repeated after the shuffle, every epoch is shuffled by a seed of its own.
+        # With `repeat` after `shuffle`, every epoch is shuffled with a different seed.
         return grain.MapDataset.source(self.prompts).seed(self.seed).shuffle().repeat()

@@ -1,4 +1,4 @@
-"""Prompts that are too long for a run: dropped or refused, never cut."""
+"""Handling of prompts that are too long for a run: dropped or refused, never truncated."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -10,12 +10,12 @@ OnLong = Literal["drop", "refuse"]
 
 
 class Selection(NamedTuple):
-    """The prompts of a set that fit.
+    """The prompts of a dataset that fit a limit.
 
     Attributes:
-        kept: those of at most `limit` tokens, in their order.
-        dropped: how many were longer.
-        longest: tokens of the longest of all.
+        kept: prompts of at most `limit` tokens, in their original order.
+        dropped: number of longer prompts.
+        longest: length of the longest prompt, in tokens, dropped ones included.
         limit: in tokens.
     """
 
@@ -25,7 +25,7 @@ class Selection(NamedTuple):
     limit: int
 
     def in_words(self) -> str:
-        """One line for a person: how many were dropped of how many, and why."""
+        """One line for the user: how many prompts were dropped, and why."""
         total = len(self.kept) + self.dropped
         if not self.dropped:
             return f"all {total} prompts fit {self.limit} tokens; the longest has {self.longest}"
@@ -38,17 +38,17 @@ class Selection(NamedTuple):
 def select(
     prompts: Sequence[Prompt], tokenizer: Tokenizer, *, limit: int, on_long: OnLong
 ) -> Selection:
-    """The prompts that the tokenizer makes at most `limit` tokens of.
+    """Selects the prompts of at most `limit` tokens.
 
     Args:
-        prompts: as the tokenizer sees them, chat template rendered.
-        tokenizer: of the model that will read them.
-        limit: in tokens, as `max_prompt_length` of a task.
-        on_long: "drop" leaves longer ones out and counts them, "refuse" takes none.
+        prompts: text as the tokenizer reads it, chat template rendered.
+        tokenizer: the model's tokenizer.
+        limit: in tokens, the `max_prompt_length` of a task.
+        on_long: "drop" drops and counts longer prompts, "refuse" raises an error.
 
     Raises:
-        UserError: a prompt is too long and is to be refused, or none fits.
-        ValueError: `on_long` is neither.
+        UserError: a prompt is too long with `on_long="refuse"`, or no prompt fits.
+        ValueError: `on_long` is neither "drop" nor "refuse".
     """
     if on_long not in ("drop", "refuse"):
         raise ValueError(f"on_long={on_long!r} is neither 'drop' nor 'refuse'")
@@ -59,8 +59,8 @@ def select(
         first = next(i for i, length in enumerate(lengths) if length > limit)
         raise UserError(
             f"prompt {prompts[first].index} has {lengths[first]} tokens, more than the limit of "
-            f"{limit}, as have {selection.dropped} of {len(prompts)}: raise the limit, or drop "
-            "those that are too long"
+            f"{limit}; {selection.dropped} of {len(prompts)} prompts are too long: raise the limit "
+            "or drop them"
         )
     if prompts and not kept:
         raise UserError(f"none of {len(prompts)} prompts has at most {limit} tokens")

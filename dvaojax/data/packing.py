@@ -1,90 +1,102 @@
-"""How a step's completions are laid out for learning: cut to the longest, or packed.
+"""Layout of a step's completions for training: a rectangle cut to the longest, or packed rows.
 
-A rectangle `[G, T]` is computed in full however short most completions are. Packed, the completions
-of a group stand one behind the other after their prompt, and only the end of the row is padding.
-Rows come in few widths, for each is compiled, once.
+A rectangle `[G, T]` is computed in full even if most completions are short. Packed, the completions
+of a group follow one another after their prompt, and only the end of the row is padding. There are
+few widths, because each of them is compiled once.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-SIXTEENTHS = (2, 3, 4, 5, 6, 8, 12)  # of the rectangle, the widths that packed rows are computed in
-NARROWEST_STEP = 32  # places; widths that lie closer cost more to compile than they save
-QUARTERS = (1, 2, 3, 4)  # of the sampler's limit, the widths of rectangles
+PACKED_SIXTEENTHS = (2, 3, 4, 5, 6, 8, 12)  # widths of packed rows, in 1/16 of the rectangle
+MIN_WIDTH_STEP = 32  # tokens; closer widths cost more to compile than they save
+RECTANGLE_QUARTERS = (1, 2, 3, 4)  # widths of rectangles, in 1/4 of the sampler's limit
 
 
-class Layout(NamedTuple):
-    """The shape that a step's completions are learnt from.
+class CompletionLayout(NamedTuple):
+    """The shape in which the completions of a step are trained on.
 
     Attributes:
         width: `T`, columns of each completion.
-        slots: `S`, places of a packed row, always the widest of `packed_widths`: learning computes
-            no more of them than a micro-batch fills; 0 where completions stand in a rectangle.
+        slots: `S`, columns of a packed row, always the largest of `packed_widths`: training
+            computes only as many of them as a micro-batch needs. 0 if completions form a rectangle.
     """
 
     width: int
     slots: int
 
 
-def choose_layout(*, longest: int, fullest: int, group_size: int, limit: int) -> Layout:
-    """The cheaper layout that holds all.
+def choose_layout(
+    *, longest: int, most_inputs: int, group_size: int, limit: int
+) -> CompletionLayout:
+    """The cheaper layout that fits all completions.
 
     Args:
         longest: tokens of the longest completion.
-        fullest: tokens that the completions of one group feed to the decoder together, at most;
-            the last token of each is predicted and not fed.
+        most_inputs: the largest number of decoder input tokens of a group, see `num_inputs`.
         group_size: `G`.
-        limit: the sampler's, in tokens.
+        limit: the sampler's limit, in tokens.
     """
-    width = next(width for width in _parts(limit, QUARTERS, of=4) if width >= longest)
+    rectangle_widths = _fractions(limit, RECTANGLE_QUARTERS, of=4)
+    width = next(width for width in rectangle_widths if width >= longest)
     widths = packed_widths(group_size * limit)
-    if any(fullest <= packed < group_size * (width - 1) for packed in widths):
-        return Layout(limit, widths[-1])
-    return Layout(width, 0)
+    if any(most_inputs <= packed < group_size * (width - 1) for packed in widths):
+        return CompletionLayout(limit, widths[-1])
+    return CompletionLayout(width, 0)
 
 
-def packed_widths(places: int) -> tuple[int, ...]:
-    """The widths, rising, that packed rows are computed in.
+def packed_widths(rectangle_size: int) -> tuple[int, ...]:
+    """The widths that packed rows are computed in, ascending.
 
     Args:
-        places: of the rectangle, `G * T`, where `T` is the sampler's limit.
+        rectangle_size: `G * T`, where `T` is the sampler's limit.
     """
     widths: list[int] = []
-    for width in reversed(_parts(places, SIXTEENTHS, of=16)):
-        if not widths or width <= widths[0] - NARROWEST_STEP:
+    for width in reversed(_fractions(rectangle_size, PACKED_SIXTEENTHS, of=16)):
+        if not widths or width <= widths[0] - MIN_WIDTH_STEP:
             widths.insert(0, width)
     return tuple(widths)
 
 
-def fed(lengths: np.ndarray) -> np.ndarray:
-    """`[B]`, the tokens that each group's completions, `[B, G]` long, feed to the decoder."""
-    return np.maximum(lengths - 1, 0).sum(axis=1)
+def num_inputs(lengths: np.ndarray) -> np.ndarray:
+    """`[B]`, the number of completion tokens of each group that the decoder gets as input.
 
-
-def pack(lengths: np.ndarray, layout: Layout) -> np.ndarray:
-    """Which token stands in which place of a packed row.
+    The last token of each completion is predicted, but is not an input.
 
     Args:
         lengths: `[B, G]` int, tokens of each completion.
-        layout: one with slots.
+    """
+    return np.maximum(lengths - 1, 0).sum(axis=1)
+
+
+def pack(lengths: np.ndarray, layout: CompletionLayout) -> np.ndarray:
+    """The token in each column of the packed rows.
+
+    Args:
+        lengths: `[B, G]` int, tokens of each completion.
+        layout: a packed layout.
 
     Returns:
-        `[B, S]` int32, `g * T + t` where token `t` of completion `g` is fed, -1 on padding.
+        `[B, S]` int32, `g * T + t` where token `t` of completion `g` is an input, -1 on padding.
 
     Raises:
-        ValueError: a group does not fit.
+        ValueError: the completions of a group do not fit into the row.
     """
-    if fed(lengths).max() > layout.slots:
-        raise ValueError(f"{fed(lengths).max()} tokens do not fit {layout.slots} slots")
+    if num_inputs(lengths).max() > layout.slots:
+        raise ValueError(
+            f"{num_inputs(lengths).max()} tokens do not fit into {layout.slots} slots: choose the "
+            "layout with `choose_layout`"
+        )
     packed = np.full((len(lengths), layout.slots), -1, np.int32)
     starts = np.arange(lengths.shape[1]) * layout.width
     for row, members in zip(packed, lengths, strict=True):
-        places = [start + np.arange(n - 1) for start, n in zip(starts, members, strict=True)]
-        together = np.concatenate(places)
-        row[: len(together)] = together
+        tokens = [start + np.arange(n - 1) for start, n in zip(starts, members, strict=True)]
+        joined = np.concatenate(tokens)
+        row[: len(joined)] = joined
     return packed
 
 
-def _parts(whole: int, parts: tuple[int, ...], *, of: int) -> list[int]:
-    return [-(-whole * part // of) for part in parts]
+def _fractions(total: int, numerators: tuple[int, ...], *, of: int) -> list[int]:
+    """`numerator / of` of the total for each numerator, rounded up."""
+    return [-(-total * numerator // of) for numerator in numerators]

@@ -1,4 +1,4 @@
-"""Prepared sets: where they stand, and their records, read at any place without TensorFlow."""
+"""Prepared datasets: their directories, and random access to their records without TensorFlow."""
 
 import json
 import os
@@ -7,63 +7,64 @@ from pathlib import Path
 from typing import Any, overload
 
 from dvaojax.data import sources
-from dvaojax.data.records import Record
+from dvaojax.data.records import ProblemRecord
 from dvaojax.errors import UserError, import_extra
 
-# A person's own set, which has no versions of its own.
+# Version of every dataset that the user brings.
 FIRST_VERSION = "1.0.0"
 
 
 def directory(name: str, *, data_dir: Path | str = "") -> Path:
-    """Where a prepared set stands, whether it does or not.
+    """Directory of a prepared dataset, whether it exists or not.
 
     Args:
-        name: of a published set or a person's own.
-        data_dir: where prepared sets stand; empty for what `tensorflow-datasets` takes itself,
-            TFDS_DATA_DIR or else `~/tensorflow_datasets`.
+        name: a published dataset or the user's own.
+        data_dir: parent directory of the prepared datasets; empty for the default of
+            `tensorflow-datasets`, TFDS_DATA_DIR or else `~/tensorflow_datasets`.
     """
-    place = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    parent = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     known = sources.BY_NAME.get(name)
-    return Path(place).expanduser() / name / (known.version if known else FIRST_VERSION)
+    return Path(parent).expanduser() / name / (known.version if known else FIRST_VERSION)
 
 
 def is_prepared(name: str, *, data_dir: Path | str = "") -> bool:
-    """Whether a set stands there whole."""
+    """Whether the dataset is prepared completely."""
     return (directory(name, data_dir=data_dir) / "dataset_info.json").is_file()
 
 
-def read(name: str, split: str, *, data_dir: Path | str = "") -> Sequence[Record]:
-    """The records of one split of a prepared set, in the order of their source.
+def read(name: str, split: str, *, data_dir: Path | str = "") -> Sequence[ProblemRecord]:
+    """The records of one split of a prepared dataset, in the order of their source.
 
-    Nothing is held in memory: a record is read when it is asked for.
+    Lazy: a record is read from disk when it is indexed.
 
     Args:
-        name: of a published set or a person's own.
+        name: a published dataset or the user's own.
         split: such as "train" or "test".
-        data_dir: where prepared sets stand, as in `directory`.
+        data_dir: as in `directory`.
 
     Raises:
-        UserError: the set is not prepared, has no such split, or what reads it is not installed.
+        UserError: the dataset is not prepared or has no such split, or the extra `data` is not
+            installed.
     """
-    place = directory(name, data_dir=data_dir)
+    path = directory(name, data_dir=data_dir)
     if not is_prepared(name, data_dir=data_dir):
         own = "" if name in sources.BY_NAME else " --source FILE.jsonl"
         where = f" --data-dir {data_dir}" if data_dir else ""
         raise UserError(
-            f"{name} is not prepared, there is no {place}: dvaojax data prepare {name}{own}{where}"
+            f"{name} is not prepared, there is no {path}: dvaojax data prepare {name}{own}{where}"
         )
     tfds = import_extra("tensorflow_datasets", extra="data")
-    builder = tfds.builder_from_directory(place)
+    builder = tfds.builder_from_directory(path)
     if split not in builder.info.splits:
         raise UserError(
-            f"{name} has no split {split!r}; those prepared in {place} are "
+            f"{name} has no split {split!r}; the splits prepared in {path} are "
             f"{', '.join(sorted(builder.info.splits))}"
         )
     return PreparedRecords(builder.as_data_source(split=split))
 
 
-class PreparedRecords(Sequence[Record]):
-    """One split of a prepared set."""
+class PreparedRecords(Sequence[ProblemRecord]):
+    """One split of a prepared dataset."""
 
     def __init__(self, rows: Any):
         """
@@ -76,12 +77,12 @@ class PreparedRecords(Sequence[Record]):
         return len(self._rows)
 
     @overload
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int) -> ProblemRecord: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+    def __getitem__(self, index: slice) -> list[ProblemRecord]: ...
+    def __getitem__(self, index: int | slice) -> ProblemRecord | list[ProblemRecord]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]  # negative ones count from the end
-        row = {name: json.loads(text) for name, text in self._rows[place].items()}
-        return Record(tuple(row["prompt"]), row["answer"], row["metadata"])
+        position = range(len(self))[index]  # resolves negative indices
+        row = {name: json.loads(text) for name, text in self._rows[position].items()}
+        return ProblemRecord(tuple(row["prompt"]), row["answer"], row["metadata"])

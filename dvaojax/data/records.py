@@ -1,10 +1,10 @@
-"""One problem of a data set in the form that every set is brought to."""
+"""The common form of a problem, into which every dataset is converted."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dvaojax.data.rows import Row
+from dvaojax.data.rows import SourceRow
 from dvaojax.errors import UserError
 
 Message = Mapping[str, str]  # {"role": ..., "content": ...}, as chat templates take them
@@ -13,16 +13,16 @@ ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
-    """A conversation to be answered, and what a reward function needs to judge the answer.
+class ProblemRecord:
+    """A conversation to be answered, and the data with which rewards judge the answer.
 
     Attributes:
-        prompt: messages of a `role` and a `content` each; not yet text, which a model's chat
-            template makes of them.
-        answer: a string for mathematics, never a float; JSON for tools and programs; None where
-            the set has no right answer but rubrics or instructions, which are in the metadata.
-        metadata: JSON; `source` is the name of the set or file and `row` the number of the row
-            there, counted from 0; the rest is the set's own.
+        prompt: messages with a `role` and a `content`; the model's chat template renders them to
+            text later.
+        answer: a string for mathematics, never a float; JSON for tools and programs; None if the
+            dataset has no reference answer but rubrics or instructions, which are in the metadata.
+        metadata: JSON. `source` is the name of the dataset or file and `row` the index of the row
+            in it; the other keys depend on the dataset.
     """
 
     prompt: tuple[Message, ...]
@@ -30,7 +30,7 @@ class Record:
     metadata: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The record as one line of a file of JSON lines holds it."""
+        """The record as an object of a JSON lines file."""
         return {
             "prompt": [dict(message) for message in self.prompt],
             "answer": self.answer,
@@ -43,23 +43,23 @@ def user(content: str) -> tuple[Message, ...]:
     return ({"role": "user", "content": content},)
 
 
-def messages(row: Row, name: str) -> tuple[Message, ...]:
-    """A row's field that holds a conversation.
+def messages(row: SourceRow, name: str) -> tuple[Message, ...]:
+    """The conversation in a field of a row.
 
     Raises:
-        UserError: it is no list of messages, or ends with the assistant's own.
+        UserError: the field is not a list of messages, or ends with an assistant message.
     """
-    said = row.field(name, list)
-    if not said:
+    conversation = row.field(name, list)
+    if not conversation:
         raise UserError(f"{row.where}: {name!r} has no message")
-    for number, message in enumerate(said):
-        here = f"{row.where}: {name!r}[{number}]"
+    for number, message in enumerate(conversation):
+        location = f"{row.where}: {name!r}[{number}]"
         if not isinstance(message, dict):
-            raise UserError(f"{here} is not a message, an object of a role and a content")
+            raise UserError(f"{location} is not a message, an object with a role and a content")
         if message.get("role") not in ROLES:
-            raise UserError(f"{here} has the role {message.get('role')!r}, none of {ROLES}")
+            raise UserError(f"{location} has the role {message.get('role')!r}, not one of {ROLES}")
         if not isinstance(message.get("content"), str):
-            raise UserError(f"{here} has no 'content' that is a string")
-    if said[-1]["role"] == "assistant":
-        raise UserError(f"{row.where}: {name!r} ends with the assistant's message, not a question")
-    return tuple({"role": m["role"], "content": m["content"]} for m in said)
+            raise UserError(f"{location} has no 'content' that is a string")
+    if conversation[-1]["role"] == "assistant":
+        raise UserError(f"{row.where}: {name!r} ends with an assistant message, not a question")
+    return tuple({"role": m["role"], "content": m["content"]} for m in conversation)

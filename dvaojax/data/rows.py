@@ -1,4 +1,4 @@
-"""Rows of data files, each knowing where it stands, so that a fault names file, line and field."""
+"""Rows of data files with their location, so that errors name file, line and field."""
 
 import gzip
 import io
@@ -21,12 +21,12 @@ _JSON_NAMES = {
 }
 
 
-class Row(NamedTuple):
-    """One object of a file.
+class SourceRow(NamedTuple):
+    """One object of a data file.
 
     Attributes:
-        number: of the row in its file, counted from 0.
-        where: the file and the line or row, for errors.
+        number: index of the row in its file, from 0.
+        where: the file and the line or row, for error messages.
         values: the object; integers of any size are exact.
     """
 
@@ -35,14 +35,14 @@ class Row(NamedTuple):
     values: dict[str, Any]
 
     def field(self, name: str, kind: type[Kind]) -> Kind:
-        """The value of a field, which has to be there and of the kind.
+        """The value of a required field.
 
         Args:
-            name: with dots between the names of objects within objects.
-            kind: a JSON type; true and false are no integers.
+            name: a dotted path for fields of nested objects.
+            kind: the expected JSON type; booleans do not count as integers.
 
         Raises:
-            UserError: it is not.
+            UserError: the field is missing or of another type.
         """
         value: Any = self.values
         for part in name.split("."):
@@ -55,10 +55,10 @@ class Row(NamedTuple):
         return value
 
     def strings(self, name: str) -> list[str]:
-        """The value of a field that is a list of strings.
+        """The value of a required field that is a list of strings.
 
         Raises:
-            UserError: it is not.
+            UserError: the field is missing or of another type.
         """
         values = self.field(name, list)
         if not all(isinstance(value, str) for value in values):
@@ -66,16 +66,16 @@ class Row(NamedTuple):
         return values
 
     def refuse(self, name: str, fault: str) -> NoReturn:
-        """Raises a UserError about one field."""
+        """Raises a `UserError` about one field."""
         raise UserError(f"{self.where}: field {name!r} {fault}")
 
 
-def read(path: Path) -> Iterator[Row]:
-    """The rows of a file, whose content and not its name says what it is.
+def read(path: Path) -> Iterator[SourceRow]:
+    """The rows of a file; its format is detected from its content, not its name.
 
-    Parquet, one JSON list of objects, or one JSON object a line; the latter two may be packed by
-    gzip. Lines end with a newline and nothing else that Unicode counts as a line's end; empty lines
-    are passed over.
+    Formats: Parquet, one JSON list of objects, or JSON lines; the latter two may be compressed with
+    gzip. Only a newline ends a line, not the other line separators of Unicode. Empty lines are
+    skipped.
 
     Raises:
         UserError: the file cannot be read, or a row is not a JSON object of valid text.
@@ -88,29 +88,29 @@ def read(path: Path) -> Iterator[Row]:
     return _json_lines(path, content)
 
 
-def _json_lines(path: Path, content: bytes) -> Iterator[Row]:
+def _json_lines(path: Path, content: bytes) -> Iterator[SourceRow]:
     number = 0
-    for place, line in enumerate(content.split(b"\n"), start=1):
+    for line_number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
-            where = f"{path}:{place}"
-            yield Row(number, where, _object(_parsed(line, where), where))
+            where = f"{path}:{line_number}"
+            yield SourceRow(number, where, _object(_parsed(line, where), where))
             number += 1
 
 
-def _json_list(path: Path, content: bytes) -> Iterator[Row]:
+def _json_list(path: Path, content: bytes) -> Iterator[SourceRow]:
     for number, value in enumerate(_parsed(content, str(path))):
         where = f"{path}: row {number}"
-        yield Row(number, where, _object(value, where))
+        yield SourceRow(number, where, _object(value, where))
 
 
-def _parquet(path: Path, content: bytes) -> Iterator[Row]:
+def _parquet(path: Path, content: bytes) -> Iterator[SourceRow]:
     parquet = import_extra("pyarrow.parquet", extra="data")
     try:
         table = parquet.read_table(io.BytesIO(content))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not whole Parquet: {error}") from error
+        raise UserError(f"{path} is not a valid Parquet file: {error}") from error
     for number, values in enumerate(table.to_pylist()):
-        yield Row(number, f"{path}: row {number}", values)
+        yield SourceRow(number, f"{path}: row {number}", values)
 
 
 def _content(path: Path) -> bytes:
@@ -123,21 +123,21 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed(content: bytes, where: str) -> Any:
-    """JSON of text that can be written down again: no NaN, no halves of characters."""
+    """A JSON value that can be written again: without NaN and lone surrogates."""
     try:
         text = content.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_refuse_constant)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: a string holds half a character (a lone surrogate)") from error
+        raise UserError(f"{where}: a string contains a lone surrogate") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not JSON: {error}") from error
     return value
 
 
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

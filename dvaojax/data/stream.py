@@ -1,4 +1,4 @@
-"""An endless, seeded order over a task's problems, without state: a position says it all."""
+"""Endless, seeded order of a task's problems; stateless: indexed by position."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ from dvaojax.types import Prompt, PromptStream, Task, TaskWithStream
 class ShuffledPrompts:
     """The problems in a new order every epoch.
 
-    Position `n` holds the same problem whatever was read before and whoever reads it, so a run
-    that resumes needs to remember one number and hosts need not agree on anything else.
+    Position `n` is always the same problem, so a resumed run needs only its position, and hosts
+    need no further coordination.
 
     Attributes:
         prompts: the problems; at least one.
-        seed: of the orders.
+        seed: seed of the shuffles.
 
     Raises:
         ValueError: there is no problem.
@@ -32,18 +32,18 @@ class ShuffledPrompts:
 
     def take(self, positions: Iterable[int]) -> list[Prompt]:
         """The problems at these positions, which begin at 0."""
-        taken, orders = [], {}
+        problems, orders = [], {}
         for position in positions:
             epoch, offset = divmod(position, len(self.prompts))
             if epoch not in orders:
                 generator = np.random.default_rng([self.seed, epoch])
                 orders[epoch] = generator.permutation(len(self.prompts))
-            taken.append(self.prompts[orders[epoch][offset]])
-        return taken
+            problems.append(self.prompts[orders[epoch][offset]])
+        return problems
 
 
 def training_stream(task: Task, *, seed: int) -> PromptStream:
-    """A task's training problems in its own order, or else in a plain one.
+    """A task's training problems in the task's own order, or shuffled by `ShuffledPrompts`.
 
     Raises:
         ValueError: the task has no training problem.

@@ -1,4 +1,4 @@
-"""Token arrays from texts, and texts from token arrays."""
+"""Conversion between texts and token arrays."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from dvaojax.types import Completion, Prompt, Rollout, Tokenizer
 def encode_prompts(
     tokenizer: Tokenizer, prompts: Sequence[Prompt], *, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts as arrays, padded on the right.
+    """Tokenizes prompts into arrays, padded on the right.
 
     Returns:
         `[B, width]` int32 tokens and `[B]` int32 lengths.
@@ -29,27 +29,27 @@ def pad_tokens(
     """Rows of tokens as `[B, width]` int32, padded on the right, and their `[B]` int32 lengths.
 
     Args:
-        rows: the tokens; each row has one at least.
-        tokenizer: whose padding it is.
+        rows: the tokens; at least one per row.
+        tokenizer: provides the padding token.
         width: in tokens.
-        limit: the setting that `width` comes from, for an error.
+        limit: the setting that `width` comes from, for the error message.
 
     Raises:
-        UserError: a row is empty or does not fit; nothing is cut silently.
+        UserError: a row is empty or too long; nothing is truncated.
     """
     tokens = np.full((len(rows), width), tokenizer.pad_token, np.int32)
     for i, row in enumerate(rows):
         if not 0 < len(row) <= width:
             text = tokenizer.decode(row)
             raise UserError(
-                f"{text[:60]!r} has {len(row)} tokens; {limit}={width} takes 1 to {width}"
+                f"{text[:60]!r} has {len(row)} tokens; {limit}={width} allows 1 to {width}"
             )
         tokens[i, : len(row)] = row
     return tokens, np.array([len(row) for row in rows], np.int32)
 
 
 def decode_completions(tokenizer: Tokenizer, rollout: Rollout) -> list[list[Completion]]:
-    """The sampled groups as text, `B` lists of `G`; the token ids are kept as they were sampled."""
+    """The sampled groups as text, `B` lists of `G`, with the sampled token ids unchanged."""
     tokens, mask, stopped = (np.asarray(a) for a in (rollout.tokens, rollout.mask, rollout.stopped))
     lengths = mask.sum(axis=-1)
     groups: list[list[Completion]] = []

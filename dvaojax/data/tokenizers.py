@@ -1,6 +1,6 @@
-"""Tokenizers and chat templates of published models, by the models' own files.
+"""Tokenizers and chat templates of published models, from the models' own files.
 
-`transformers` reads them; no PyTorch is needed, and importing this module imports neither. Code
+They are read with `transformers`, without PyTorch; importing this module imports neither. Code
 that comes with a model is never run, and templates are rendered in a sandbox.
 """
 
@@ -18,18 +18,18 @@ from dvaojax.errors import UserError, import_extra
 
 Thinking = Literal["on", "off"]
 
-# What ends a turn, by name: base models share the vocabulary of their chat models, whose templates
-# they are trained with, but not always their stop tokens.
+# End-of-turn tokens. Base models have the vocabulary of their chat models and are trained with
+# their templates, but do not always have these as stop tokens.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>")
 
-# Llama 3 has no padding token, but one that is kept for it.
+# Llama 3 has no padding token, but a reserved token for this purpose.
 _PADDING = "<|finetune_right_pad_id|>"
 
-# What templates call the choice between thinking and answering at once: Qwen3, MiniMind, DeepSeek.
+# Template variables that switch thinking on or off, in Qwen3, MiniMind and DeepSeek.
 _THINKING_SWITCHES = ("enable_thinking", "open_thinking", "thinking")
 
-# Some templates write today's date into the system message: a run resumed tomorrow would train on
-# other prompts. This one date is what Llama 3's templates fall back on themselves.
+# Some templates write the current date into the system message, so that a run resumed on another
+# day would train on other prompts. This is the default date of Llama 3's templates.
 _DATE = "26 Jul 2024"
 _SAME_DATE = "{%- macro strftime_now(format) -%}" + _DATE + "{%- endmacro -%}"
 
@@ -42,7 +42,7 @@ _GENERATION = "generation_config.json"
 class PretrainedTokenizer:
     """The tokenizer of a published model.
 
-    Only its path is kept here and recorded with a run; the files are read at the first use.
+    Only the path is stored and recorded with a run; the files are read on first use.
 
     Attributes:
         path: a directory with the tokenizer's files, or a repository of the hub, `owner/name`.
@@ -61,42 +61,41 @@ class PretrainedTokenizer:
 
     @property
     def pad_token(self) -> int:
-        """The tokenizer's own padding token; Llama 3's reserved one; or else the stop token."""
+        """The tokenizer's padding token, or Llama 3's reserved one, or else the stop token."""
         return _load(self.path).pad_token
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
-        """What may end a completion, the tokenizer's own end first.
+        """Tokens that end a completion, the tokenizer's own EOS token first.
 
-        Besides it those that `generation_config.json` lists, and `<|im_end|>`, `<|eot_id|>` and
-        `<|eom_id|>` where the vocabulary has them.
+        Includes those listed in `generation_config.json`, and `<|im_end|>`, `<|eot_id|>` and
+        `<|eom_id|>` if they are in the vocabulary.
         """
         return _load(self.path).stop_tokens
 
     def encode(self, text: str) -> list[int]:
-        """The text's tokens; none is put before or after them.
+        """The text's tokens, without added BOS or EOS.
 
-        Names of special tokens in the text become those tokens: a rendered prompt holds them.
+        Names of special tokens in the text become special tokens: rendered prompts contain them.
         """
         return _load(self.path).backend.encode(text, add_special_tokens=False)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of the tokens, without stop tokens and padding.
 
-        All other tokens are shown, those marked special included: what a model wrote between
-        `<think>` and `</think>`, or a stray `<|im_start|>`, is for the reward functions to see.
-        Spaces are left as they are. Ids beyond the vocabulary, which a model's padded embedding
-        has, are U+FFFD.
+        All other tokens are kept, including special ones: reward functions need to see `<think>`
+        and `</think>`, or a misplaced `<|im_start|>`. Spaces are not cleaned up. Ids beyond the
+        vocabulary, which exist if a model's embedding is padded, become U+FFFD.
 
         Encoding the text again may give other tokens.
         """
         loaded = _load(self.path)
-        silent = {loaded.pad_token, *loaded.stop_tokens}
+        omitted = {loaded.pad_token, *loaded.stop_tokens}
         runs: list[list[int]] = [[]]
         for token in token_ids:
             if token >= loaded.vocab_size:
                 runs.append([])
-            elif token not in silent:
+            elif token not in omitted:
                 runs[-1].append(token)
         return _UNKNOWN.join(
             loaded.backend.decode(
@@ -112,40 +111,40 @@ class PretrainedTokenizer:
         tools: Sequence[Mapping[str, Any]] | None = None,
         thinking: Thinking | None = None,
     ) -> str:
-        """The messages as the model's chat template renders them, open for the answer.
+        """Renders messages with the model's chat template, ready for the answer.
 
         Args:
             messages: each with a `role` and a `content`.
             tools: JSON schemas of the functions that may be called.
-            thinking: "on" or "off" where the template leaves the choice; None is its default. What
-                that means differs: "off" usually ends the prompt with an empty thought, "on" with
-                an open one or with none, see `opens_thought`.
+            thinking: "on" or "off" for templates with such a switch; None is the template's
+                default. The effect depends on the template: "off" usually ends the prompt with an
+                empty thought, "on" with an opened one or none, see `opens_thought`.
 
         Raises:
-            UserError: there is no template, it refuses the messages, or it has no such choice.
+            UserError: there is no template, it rejects the messages, or it has no such switch.
         """
         backend, template = self._template(tools)
         try:
-            choice = self._choice(template, thinking)
+            switches = self._thinking_switches(template, thinking)
             return backend.apply_chat_template(
                 [dict(message) for message in messages],
                 tools=None if not tools else [dict(tool) for tool in tools],
                 chat_template=template,
                 add_generation_prompt=True,
                 tokenize=False,
-                **choice,
+                **switches,
             )
         except UserError:
             raise
-        # A template raises what it likes, jinja's errors among it.
+        # Templates raise errors of any class, jinja's own among them.
         except Exception as error:
-            raise UserError(f"{self.path}: the chat template refuses: {_gist(error)}") from error
+            raise UserError(f"{self.path}: the chat template failed: {_gist(error)}") from error
 
     def write(self, directory: Path) -> None:
-        """Copies the files of the tokenizer, its chat template among them.
+        """Copies the files of the tokenizer, including its chat template.
 
-        `generation_config.json` names all that ended a completion here, so that a server stops
-        where the model was trained to stop.
+        `generation_config.json` lists all stop tokens of training, so that a server stops at the
+        same ones.
         """
         source = hub.local_directory(self.path, hub.TEXT_FILES)
         for pattern in hub.TEXT_FILES:
@@ -166,28 +165,28 @@ class PretrainedTokenizer:
             raise UserError(f"{self.path} has no chat template for this: {_gist(error)}") from error
         return backend, _SAME_DATE + template if "strftime_now" in template else template
 
-    def _choice(self, template: str, thinking: Thinking | None) -> dict[str, bool]:
-        """The template's variables that say whether the model thinks."""
+    def _thinking_switches(self, template: str, thinking: Thinking | None) -> dict[str, bool]:
+        """The template's variables that switch thinking on or off, with their values."""
         if thinking is None:
             return {}
-        asked = _variables(template)
-        switches = [name for name in _THINKING_SWITCHES if name in asked]
+        variables = _variables(template)
+        switches = [name for name in _THINKING_SWITCHES if name in variables]
         if not switches:
             raise UserError(
-                f"{self.path}: the chat template knows no thinking={thinking!r}; it has none of "
-                f"{', '.join(_THINKING_SWITCHES)}"
+                f"{self.path}: the chat template does not support thinking={thinking!r}: it uses "
+                f"none of {', '.join(_THINKING_SWITCHES)}"
             )
         return dict.fromkeys(switches, thinking == "on")
 
 
 def opens_thought(prompt: str) -> bool:
-    """Whether a rendered prompt ends inside `<think>`: the completion then has no opening tag."""
+    """Whether a rendered prompt ends with `<think>`; the completion then has no opening tag."""
     return prompt.rstrip().endswith("<think>")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Loaded:
-    """What the files of a tokenizer say; see `PretrainedTokenizer`."""
+    """A tokenizer read from its files; see `PretrainedTokenizer`."""
 
     backend: Any
     vocab_size: int
@@ -197,12 +196,12 @@ class _Loaded:
 
 @functools.cache
 def _load(path: str) -> _Loaded:
-    """Reads a tokenizer's files, once in a process.
+    """Reads a tokenizer's files, once per process.
 
     Raises:
-        UserError: they are not there or cannot be read, or name no token that ends a text.
+        UserError: the files are missing, cannot be read, or define no stop token.
     """
-    # That there is no PyTorch to be found is no news.
+    # Suppresses the warning that PyTorch is not installed.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     transformers = import_extra("transformers", extra="hf")
     directory = hub.local_directory(path, hub.TEXT_FILES)
@@ -212,7 +211,7 @@ def _load(path: str) -> _Loaded:
         )
     # Malformed files raise errors of many classes, `Exception` itself among them.
     except Exception as error:
-        raise UserError(f"{path}: no tokenizer can be read from it: {_gist(error)}") from error
+        raise UserError(f"{path}: the tokenizer cannot be read: {_gist(error)}") from error
     vocabulary = backend.get_vocab()
     vocab_size = max(vocabulary.values()) + 1
     stop_tokens = _stop_tokens(path, directory, backend, vocabulary)
@@ -228,27 +227,27 @@ def _load(path: str) -> _Loaded:
 def _stop_tokens(
     path: str, directory: Path, backend: Any, vocabulary: Mapping[str, int]
 ) -> tuple[int, ...]:
-    """Every token that may end a completion, each once."""
-    found = [] if backend.eos_token_id is None else [backend.eos_token_id]
+    """The tokens that end a completion, without repetition."""
+    candidates = [] if backend.eos_token_id is None else [backend.eos_token_id]
     generation = directory / _GENERATION
     if generation.is_file():
         listed = files.read_json(generation).get("eos_token_id", [])
-        found += listed if isinstance(listed, list) else [listed]
-    found += [vocabulary[name] for name in _TURN_ENDS if name in vocabulary]
-    tokens = tuple(dict.fromkeys(token for token in found if token is not None))
+        candidates += listed if isinstance(listed, list) else [listed]
+    candidates += [vocabulary[name] for name in _TURN_ENDS if name in vocabulary]
+    tokens = tuple(dict.fromkeys(token for token in candidates if token is not None))
     if not tokens:
         raise UserError(
-            f"{path}: neither tokenizer nor generation_config.json names a token that ends a text"
+            f"{path}: neither the tokenizer nor generation_config.json defines a stop token"
         )
     return tokens
 
 
 @functools.cache
 def _variables(template: str) -> frozenset[str]:
-    """The names that a template expects from outside; parsed once, for it is asked each prompt."""
+    """The input variables of a template; cached because every prompt needs them."""
     jinja2, meta = (import_extra(name, extra="hf") for name in ("jinja2", "jinja2.meta"))
     environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
-    # A tag of transformers' own, around what an assistant says.
+    # A tag of transformers around the assistant's text, unknown to jinja.
     plain = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)
     return frozenset(meta.find_undeclared_variables(environment.parse(plain)))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from dvaojax.data.records import Message, Record
+from dvaojax.data.records import Message, ProblemRecord
 from dvaojax.rewards.mathematics import gsm8k
 from dvaojax.tasks.prepared import PreparedTask
 from dvaojax.types import RewardFunction
@@ -52,6 +52,6 @@ class GSM8K(PreparedTask):
             "format": partial(gsm8k.tagged_format, opened=self.opened),
         }
 
-    def messages(self, record: Record) -> Sequence[Message]:
+    def messages(self, record: ProblemRecord) -> Sequence[Message]:
         """The instruction as the system's message, then the problem."""
         return ({"role": "system", "content": INSTRUCTION}, *record.prompt)

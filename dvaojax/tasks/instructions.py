@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from functools import partial
 
-from dvaojax.data.records import Record
+from dvaojax.data.records import ProblemRecord
 from dvaojax.rewards import instructions
 from dvaojax.tasks.prepared import PreparedTask
 from dvaojax.types import RewardFunction
@@ -39,7 +39,7 @@ class Instructions(PreparedTask):
         }
         return {"followed": partial(instructions.all_followed, rule=rule), **apart}
 
-    def reference(self, record: Record) -> tuple[instructions.Instruction, ...]:
+    def reference(self, record: ProblemRecord) -> tuple[instructions.Instruction, ...]:
         """The prompt's instructions with their arguments."""
         of = record.metadata
         return instructions.instructions(of["instruction_id_list"], of["kwargs"])

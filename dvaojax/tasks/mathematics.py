@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from dvaojax.data.records import Message, Record
+from dvaojax.data.records import Message, ProblemRecord
 from dvaojax.rewards import mathematics
 from dvaojax.rewards.length import conditioned, within_budget
 from dvaojax.tasks.prepared import PreparedTask, with_instruction
@@ -59,7 +59,7 @@ class Mathematics(PreparedTask):
         }
         return {"accuracy": mathematics.accuracy, "length": length[self.brevity]}
 
-    def messages(self, record: Record) -> Sequence[Message]:
+    def messages(self, record: ProblemRecord) -> Sequence[Message]:
         """The problem, the instruction after it."""
         return with_instruction(record.prompt, self.instruction)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from dvaojax.data import prepared
 from dvaojax.data.grain_stream import GrainStream
 from dvaojax.data.lengths import Selection, select
-from dvaojax.data.records import Message, Record
+from dvaojax.data.records import Message, ProblemRecord
 from dvaojax.data.tokenizers import PretrainedTokenizer, Thinking, opens_thought
 from dvaojax.errors import UserError
 from dvaojax.types import Prompt
@@ -61,19 +61,19 @@ class PreparedTask:
         if not self.test:
             raise ValueError("task.test names no set to evaluate")
 
-    def messages(self, record: Record) -> Sequence[Message]:
+    def messages(self, record: ProblemRecord) -> Sequence[Message]:
         """What is asked."""
         return record.prompt
 
-    def tools(self, record: Record) -> Sequence[Any] | None:
+    def tools(self, record: ProblemRecord) -> Sequence[Any] | None:
         """The functions that the template offers; None where it offers none."""
         return None
 
-    def reference(self, record: Record) -> Any:
+    def reference(self, record: ProblemRecord) -> Any:
         """What the reward functions hold an answer against."""
         return record.answer
 
-    def category(self, record: Record) -> str:
+    def category(self, record: ProblemRecord) -> str:
         """What an evaluation reports the problem under: its set."""
         return str(record.metadata["source"])
 
@@ -95,7 +95,7 @@ class PreparedTask:
         """How many prompts of a split were too long."""
         return [f"{split}: {self._selection(split).in_words()}"]
 
-    def records(self, name: str, split: str) -> Sequence[Record]:
+    def records(self, name: str, split: str) -> Sequence[ProblemRecord]:
         """A prepared set's records, of the split that its name says or else of the one given."""
         name, _, named = name.partition("/")
         return prepared.read(name, named or split, data_dir=self.data_dir)
@@ -119,7 +119,7 @@ class PreparedTask:
         prompts = [self._prompt(record, index) for index, record in enumerate(records)]
         return select(prompts, self.tokenizer, limit=self.max_prompt_length, on_long=self.on_long)
 
-    def _prompt(self, record: Record, index: int) -> Prompt:
+    def _prompt(self, record: ProblemRecord, index: int) -> Prompt:
         thinking: Thinking | None = None if self.thinking == "default" else self.thinking
         text = self.tokenizer.chat(
             self.messages(record), tools=self.tools(record), thinking=thinking

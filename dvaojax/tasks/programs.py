@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from dvaojax.data.records import Message, Record
+from dvaojax.data.records import Message, ProblemRecord
 from dvaojax.rewards import programs
 from dvaojax.tasks.prepared import PreparedTask, with_instruction
 from dvaojax.types import RewardFunction
@@ -54,11 +54,11 @@ class Programs(PreparedTask):
         }
         return {"passed": partial(programs.all_passed, limits=self.limits), **apart}
 
-    def messages(self, record: Record) -> Sequence[Message]:
+    def messages(self, record: ProblemRecord) -> Sequence[Message]:
         """The problem, the instruction after it."""
         return with_instruction(record.prompt, self.instruction)
 
-    def reference(self, record: Record) -> programs.Problem:
+    def reference(self, record: ProblemRecord) -> programs.Problem:
         """The tests, and what they need."""
         of = record.metadata
         if of["source"] == "humaneval":

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from dvaojax.data.records import Record
+from dvaojax.data.records import ProblemRecord
 from dvaojax.rewards.judge import Judge, JudgeConfig
 from dvaojax.rewards.rubric import (
     Rubric,
@@ -69,13 +69,13 @@ class Rubrics(PreparedTask):
         """The judge with its objectives; nothing is asked yet."""
         return RubricScorer(self._rubric_objectives, Judge(self.judge))
 
-    def records(self, name: str, split: str) -> Sequence[Record]:
+    def records(self, name: str, split: str) -> Sequence[ProblemRecord]:
         """Each tenth record to evaluate, the others to train on."""
         every = super().records(name, split)
         held_out = split == "test"
         return [every[i] for i in range(len(every)) if (i % 10 == 9) == held_out]
 
-    def reference(self, record: Record) -> Rubric:
+    def reference(self, record: ProblemRecord) -> Rubric:
         """The conversation and what to look for in its answer."""
         return read_rubric(record.prompt, record.metadata["rubrics"])
 

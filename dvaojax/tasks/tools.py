@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal
 
-from dvaojax.data.records import Message, Record
+from dvaojax.data.records import Message, ProblemRecord
 from dvaojax.errors import UserError
 from dvaojax.rewards import tools
 from dvaojax.rewards.tools import bfcl
@@ -63,7 +63,7 @@ class Tools(PreparedTask):
             "format": partial(form, grading=self.grading, opened=self.opened),
         }
 
-    def messages(self, record: Record) -> Sequence[Message]:
+    def messages(self, record: ProblemRecord) -> Sequence[Message]:
         """The record's own, or the leaderboard's question in the words of the training set."""
         if not _is_from_leaderboard(record):
             return record.prompt
@@ -78,14 +78,14 @@ class Tools(PreparedTask):
             {"role": "user", "content": "\n".join(["**Dialogue Records History**", *said])},
         )
 
-    def reference(self, record: Record) -> Any:
+    def reference(self, record: ProblemRecord) -> Any:
         """The gold text of a dialogue; the leaderboard's functions and accepted calls."""
         if not _is_from_leaderboard(record):
             return record.metadata["gold_text"]
         of = record.metadata
         return bfcl.FunctionProblem(of["category"], of["function"], record.answer or ())
 
-    def category(self, record: Record) -> str:
+    def category(self, record: ProblemRecord) -> str:
         """The leaderboard's own category, or the name of the set."""
         return str(record.metadata.get("category", record.metadata["source"]))
 
@@ -137,7 +137,7 @@ def form(completion: Completion, reference: Any, /, *, grading: Grading, opened:
     return _FORM[grading](completion, reference, opened=opened)
 
 
-def _is_from_leaderboard(record: Record) -> bool:
+def _is_from_leaderboard(record: ProblemRecord) -> bool:
     return record.metadata["source"] == "bfcl"
 
 

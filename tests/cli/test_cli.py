@@ -205,7 +205,7 @@ def test_settings_are_listed_as_they_are_taken(capsys):
         ("train --set name=../x", "name='../x' is not the name of a directory"),
         (
             "train --set max_new_tokens=20 learning.micro_batches=1 warm_start.num_steps=1",
-            "tokens; max_new_tokens=20 takes 1 to 20",
+            "tokens; max_new_tokens=20 allows 1 to 20",
         ),
         ("train --smoke", "--smoke needs an experiment file"),
         ("train nothing.py", "there is no experiment file nothing.py; the nearest is"),
@@ -217,7 +217,7 @@ def test_settings_are_listed_as_they_are_taken(capsys):
         ("evaluate runs/tiny --step 7", "there is no checkpoint of step 7"),
         ("evaluate runs/tiny --step one", "invalid int value: 'one'"),
         ("evaluate runs/tiny --samples 0", "evaluation.samples=0 must be at least 1"),
-        ("evaluate runs/tiny --set num_steps=4", "num_steps is part of what was trained"),
+        ("evaluate runs/tiny --set num_steps=4", "num_steps is a setting of the training"),
         ("evaluate runs/tiny --set mesh.data=3", "does not fit 8 device(s)"),
         ("evaluate runs/tiny --task arithmetics", "unknown task 'arithmetics'; did you mean 'ar"),
         ("evaluate runs/tiny --preset dvoa", "unknown preset 'dvoa'; did you mean 'dvao'?"),

@@ -1,4 +1,4 @@
-"""Faults of the published sets in rows of our own: what is mended, left out, or refused by name."""
+"""Faulty rows of published datasets: repaired, dropped and counted, or refused."""
 
 import collections
 import json
@@ -25,7 +25,7 @@ Parameters: {}
 1. Name: none of this is a tool"""
 CALL = '<tool_call>\n{"name": "Weather", "parameters": {"city": "Rome"}}\n</tool_call>'
 
-# Set and file -> a row that is as it should be.
+# Dataset and file -> a valid row.
 GOOD = {
     ("gsm8k", "train"): {"question": "1 + 1?", "answer": "It is <<1+1=2>>2.\n#### 2"},
     ("math500", "test"): {
@@ -94,7 +94,7 @@ GOOD = {
 
 
 def parsed(tmp_path, name, key, *rows, **more):
-    """The records of a file of these rows, and what was noted."""
+    """The records of a file of these rows, and the notes."""
     paths = {}
     for at, lines in {key: rows, **more}.items():
         paths[at] = tmp_path / f"{at}.jsonl"
@@ -104,7 +104,7 @@ def parsed(tmp_path, name, key, *rows, **more):
     return [record for records in splits.values() for record in records], +noted
 
 
-def test_every_set_has_its_good_row(tmp_path):
+def test_good_rows_are_read(tmp_path):
     assert {name for name, _ in GOOD} == set(sources.BY_NAME)
     for (name, key), row in GOOD.items():
         records, _ = parsed(tmp_path, name, key, row)
@@ -116,21 +116,16 @@ def test_every_set_has_its_good_row(tmp_path):
 WRONG = [{"not": "this"}, [[3]], None, 0.5, "½ \\\\ ( <tool_call>"]
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "field", "wrong"),
-    [
-        (name, key, field, wrong)
-        for (name, key), row in GOOD.items()
-        for field, right in row.items()
-        for wrong in WRONG
-        if not (isinstance(wrong, str) and isinstance(right, str))
-    ],
-)
-def test_a_field_of_another_kind_is_named_with_its_file_and_line(tmp_path, name, key, field, wrong):
+@pytest.mark.parametrize(("name", "key"), GOOD)
+def test_names_file_line_and_field_of_wrong_type(tmp_path, name, key):
     good = GOOD[name, key]
-    with pytest.raises(UserError, match=rf"{key}.jsonl:2: .*'{field}") as raised:
-        parsed(tmp_path, name, key, good, {**good, field: wrong})
-    assert "\n" not in str(raised.value)
+    for field, right in good.items():
+        for wrong in WRONG:
+            if isinstance(wrong, str) and isinstance(right, str):
+                continue
+            with pytest.raises(UserError, match=rf"{key}.jsonl:2: .*'{field}") as raised:
+                parsed(tmp_path, name, key, good, {**good, field: wrong})
+            assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -176,14 +171,14 @@ def test_a_field_of_another_kind_is_named_with_its_file_and_line(tmp_path, name,
             [{"criterion": "x", "points": -1, "tags": []}],
             "no score is",
         ),
-        ("ifeval", "test", "kwargs", [], "has 0 of 1 instructions"),
+        ("ifeval", "test", "kwargs", [], "has 0 entries for 1 instructions"),
         ("mbpp", "all", "code", "def add(x:", "is not Python"),
-        ("mbpp", "all", "test_list", ["assert True"], "does not call what the code defines"),
+        ("mbpp", "all", "test_list", ["assert True"], "does not call a function that the code"),
         ("humaneval", "test", "entry_point", "sub", "which the prompt does not define"),
         ("humaneval", "test", "test", "assert True", "defines no function check"),
     ],
 )
-def test_what_no_row_may_hold(tmp_path, name, key, field, value, complaint):
+def test_refuses_invalid_values(tmp_path, name, key, field, value, complaint):
     bad = {**GOOD[name, key], field: value}
     with pytest.raises(UserError) as raised:
         parsed(tmp_path, name, key, GOOD[name, key], bad)
@@ -192,8 +187,8 @@ def test_what_no_row_may_hold(tmp_path, name, key, field, value, complaint):
     assert complaint in str(raised.value)
 
 
-def test_two_copies_of_the_aime_agree(tmp_path):
-    """One writes 025, another 25; a degree sign is no part of an answer that is an integer."""
+def test_aime_copies_have_equal_answers(tmp_path):
+    """Copies of the same problem contain 025 and 25, and one has a degree sign."""
     copies = ["025", "25", "25^\\circ", "000", "0"]
     rows = [{"problem": "?", "answer": label} for label in copies]
     records, noted = parsed(tmp_path, "aime24", "test", *rows)
@@ -202,7 +197,7 @@ def test_two_copies_of_the_aime_agree(tmp_path):
     assert [record.metadata["label"] for record in records] == copies
 
 
-def test_other_benchmarks_of_the_file_are_not_the_aime(tmp_path):
+def test_aime25_skips_other_benchmarks(tmp_path):
     rows = [
         {"source": source, "prompt": source, "ground_truth": "7"}
         for source in ("aime2024", "aime2025", "MATH-500")
@@ -219,8 +214,8 @@ def dapo(problem, label, index):
     }
 
 
-def test_labels_of_dapo_that_cannot_be_trusted_are_left_out(tmp_path):
-    huge = 10**22 - 1  # read as a float it is 10**22
+def test_dapo_drops_unreliable_labels(tmp_path):
+    huge = 10**22 - 1  # 10**22 as a float
     rows = [
         dapo("twice", "1", 0),
         dapo("twice", "1", 1),
@@ -246,7 +241,7 @@ def test_labels_of_dapo_that_cannot_be_trusted_are_left_out(tmp_path):
     }
 
 
-def test_the_last_block_after_the_thought_is_the_gold_call(tmp_path):
+def test_gold_call_is_last_block_after_thought(tmp_path):
     thought = "<think> I write <tool_call>\nnonsense\n</tool_call> and <response>. </think>\n"
     rows = [
         {**GOOD["toolrl", "sft"], "output": thought + CALL},
@@ -258,7 +253,7 @@ def test_the_last_block_after_the_thought_is_the_gold_call(tmp_path):
     assert [record.answer for record in records] == [[call], [], [call]]
     wants = [(r.metadata["wants_call"], r.metadata["wants_response"]) for r in records]
     assert wants == [(True, False), (False, True), (True, True)]
-    assert noted == {"thoughts that name <tool_call>, read past": 3}
+    assert noted == {"thoughts that contain <tool_call>, skipped": 3}
     assert records[0].metadata["tools"] == [
         {
             "name": "Weather",
@@ -273,15 +268,15 @@ def test_the_last_block_after_the_thought_is_the_gold_call(tmp_path):
     ("accepted", "possible"),
     [
         ({"city": ["Rome"]}, True),
-        ({"city": ["Rome"], "unit": ["", "C"]}, True),  # the schema lacks it; omission passes
-        ({"city": ["Rome"], "unit": ["C"]}, False),  # the schema lacks it, and it has to be given
+        ({"city": ["Rome"], "unit": ["", "C"]}, True),  # unit is not in the schema; may be omitted
+        ({"city": ["Rome"], "unit": ["C"]}, False),  # unit is not in the schema, but needed
         ({"city": []}, False),
-        ({}, False),  # it is required, and nothing is accepted
-        ({"city": ["", "Rome"]}, True),  # required, marked optional: giving it passes
+        ({}, False),  # city is required, and no value is accepted
+        ({"city": ["", "Rome"]}, True),  # city is required; "Rome" is accepted
         ({"city": ["Rome"], "unit": []}, False),
     ],
 )
-def test_questions_that_no_call_can_answer_are_left_out(tmp_path, accepted, possible):
+def test_drops_questions_that_no_call_can_answer(tmp_path, accepted, possible):
     question = {**GOOD["bfcl", "irrelevance"], "id": "live_simple_0"}
     gold = {"id": "live_simple_0", "ground_truth": [{"weather": accepted}]}
     more = {"live_simple answers": [gold]}
@@ -293,7 +288,7 @@ def test_questions_that_no_call_can_answer_are_left_out(tmp_path, accepted, poss
         assert records[0].metadata["category"] == "live_simple"
 
 
-def test_bfcl_says_what_is_right_where_there_is_no_ground_truth(tmp_path):
+def test_bfcl_answers_without_ground_truth(tmp_path):
     row = GOOD["bfcl", "irrelevance"]
     records, _ = parsed(tmp_path, "bfcl", "irrelevance", row, live_relevance=[row])
     assert [(r.metadata["category"], r.answer) for r in records] == [
@@ -302,9 +297,9 @@ def test_bfcl_says_what_is_right_where_there_is_no_ground_truth(tmp_path):
     ]
 
 
-def test_bfcl_is_refused_without_its_answers(tmp_path):
+def test_bfcl_refuses_missing_or_invalid_answers(tmp_path):
     row = GOOD["bfcl", "irrelevance"]
-    with pytest.raises(UserError, match=r"parallel.jsonl stands there without its possible_answer"):
+    with pytest.raises(UserError, match=r"parallel.jsonl needs possible_answer/parallel.jsonl"):
         parsed(tmp_path, "bfcl", "parallel", row)
     gold = {"id": "another", "ground_truth": [{"weather": {"city": ["Rome"]}}]}
     with pytest.raises(UserError, match=r"'id' is 'irrelevance_0', which has no ground truth"):
@@ -317,8 +312,8 @@ def test_bfcl_is_refused_without_its_answers(tmp_path):
         parsed(tmp_path, "bfcl", "parallel", row, **{"parallel answers": [gold]})
 
 
-def test_a_file_that_is_cut_off_is_named(tmp_path):
+def test_names_truncated_parquet_file(tmp_path):
     path = tmp_path / "cut.parquet"
     path.write_bytes(b"PAR1 and no more")
-    with pytest.raises(UserError, match=r"cut.parquet is not whole Parquet"):
+    with pytest.raises(UserError, match=r"cut.parquet is not a valid Parquet file"):
         sources.BY_NAME["dapo_math_17k"].parse({"train": path}, collections.Counter())

@@ -1,4 +1,4 @@
-"""A user's own JSON lines: what is read, and how a fault is named."""
+"""The user's own JSON lines: records and error messages."""
 
 import gzip
 import json
@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dvaojax.data import jsonl
-from dvaojax.data.records import Record
+from dvaojax.data.records import ProblemRecord
 from dvaojax.errors import UserError
 
 
@@ -17,7 +17,7 @@ def written(tmp_path, *lines, name="mine.jsonl"):
     return path
 
 
-def test_a_string_is_a_message_of_the_user_and_messages_stay_as_they_are(tmp_path):
+def test_string_prompt_becomes_user_message(tmp_path):
     talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
     path = written(
         tmp_path,
@@ -26,28 +26,30 @@ def test_a_string_is_a_message_of_the_user_and_messages_stay_as_they_are(tmp_pat
         {"prompt": "Say something."},
     )
     assert jsonl.read(path) == [
-        Record(
+        ProblemRecord(
             ({"role": "user", "content": "1 + 1?"},),
             "2",
             {"source": "mine", "row": 0, "level": 1},
         ),
-        Record(
+        ProblemRecord(
             tuple(talk), [{"name": "add", "parameters": {"a": 2}}], {"source": "mine", "row": 1}
         ),
-        Record(
+        ProblemRecord(
             ({"role": "user", "content": "Say something."},), None, {"source": "mine", "row": 2}
         ),
     ]
 
 
-def test_what_a_record_says_of_itself_can_be_read_back(tmp_path):
-    record = Record(({"role": "user", "content": "\u2028é\x00"},), str(2**70), {"source": "s"})
+def test_record_round_trip(tmp_path):
+    record = ProblemRecord(
+        ({"role": "user", "content": "\u2028é\x00"},), str(2**70), {"source": "s"}
+    )
     again = jsonl.read(written(tmp_path, record.to_json()))[0]
     assert (again.prompt, again.answer) == (record.prompt, record.answer)
-    assert again.metadata == {"source": "mine", "row": 0}  # where it was read now
+    assert again.metadata == {"source": "mine", "row": 0}  # the file that was read last
 
 
-def test_unicode_line_ends_empty_lines_a_byte_order_mark_and_gzip(tmp_path):
+def test_line_separators_empty_lines_bom_and_gzip(tmp_path):
     line = json.dumps({"prompt": "a\u2028b\x85c"}, ensure_ascii=False).encode()
     path = written(tmp_path, b"\xef\xbb\xbf" + line, b"", b"  ", line + b"\r")
     texts = [record.prompt[0]["content"] for record in jsonl.read(path)]
@@ -59,7 +61,7 @@ def test_unicode_line_ends_empty_lines_a_byte_order_mark_and_gzip(tmp_path):
     ]
 
 
-def test_an_answer_of_any_size_is_exact(tmp_path):
+def test_large_integer_answer_is_exact(tmp_path):
     assert jsonl.read(written(tmp_path, {"prompt": "?", "answer": 10**30 + 1}))[0].answer == (
         10**30 + 1
     )
@@ -73,9 +75,9 @@ GOOD = {"prompt": "?", "answer": "1"}
     [
         (b"{", r"mine.jsonl:2 is not JSON"),
         (b'["prompt"]', r"mine.jsonl:2 is not a JSON object"),
-        (b'{"prompt": NaN}', r"mine.jsonl:2 is not JSON: NaN is no number"),
+        (b'{"prompt": NaN}', r"mine.jsonl:2 is not JSON: NaN is not a number"),
         (b'{"prompt": "\xff"}', r"mine.jsonl:2 is not JSON: .*utf-8"),
-        (b'{"prompt": "\\ud800"}', r"mine.jsonl:2: .* half a character"),
+        (b'{"prompt": "\\ud800"}', r"mine.jsonl:2: .* lone surrogate"),
         (b"[" * 100_000, r"mine.jsonl:2 is not JSON"),
         ({"answer": "1"}, r"mine.jsonl:2: there is no field 'prompt'"),
         ({"prompt": 3}, r"mine.jsonl:2: field 'prompt' is 3, not a list"),
@@ -83,19 +85,19 @@ GOOD = {"prompt": "?", "answer": "1"}
         ({"prompt": ["hello"]}, r"mine.jsonl:2: 'prompt'\[0\] is not a message"),
         ({"prompt": [{"role": "user"}]}, r"mine.jsonl:2: 'prompt'\[0\] has no 'content'"),
         ({"prompt": [{"role": "human", "content": ""}]}, r"'prompt'\[0\] has the role 'human'"),
-        ({"prompt": [{"role": "assistant", "content": "Hi"}]}, r"ends with the assistant's"),
+        ({"prompt": [{"role": "assistant", "content": "Hi"}]}, r"ends with an assistant message"),
         ({**GOOD, "answer": 1e22}, r"mine.jsonl:2: field 'answer' is the float 1e\+22"),
         ({**GOOD, "metadata": "x"}, r"mine.jsonl:2: field 'metadata' is \"x\", not an object"),
         ({**GOOD, "anwser": "2"}, r"mine.jsonl:2: field 'anwser' is unknown; .*'answer'"),
     ],
 )
-def test_a_malformed_line_is_named_with_file_line_and_field(tmp_path, line, complaint):
+def test_malformed_line_names_file_line_and_field(tmp_path, line, complaint):
     with pytest.raises(UserError, match=complaint) as raised:
         jsonl.read(written(tmp_path, GOOD, line))
     assert "\n" not in str(raised.value)
 
 
-def test_no_file_an_empty_one_and_one_that_is_cut_off(tmp_path):
+def test_missing_empty_and_truncated_file(tmp_path):
     with pytest.raises(UserError, match=r"absent.jsonl: No such file"):
         jsonl.read(tmp_path / "absent.jsonl")
     with pytest.raises(UserError, match="has no record"):

@@ -1,4 +1,4 @@
-"""Prompts that are too long are dropped or refused, counted, and never cut."""
+"""Prompts that are too long are dropped and counted, or refused, and never truncated."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ def prompts(texts):
 
 
 @given(TEXTS, st.integers(1, 9))
-def test_what_fits_is_kept_whole_and_in_order_and_the_rest_counted(texts, limit):
+def test_keeps_fitting_prompts_in_order_and_counts_the_rest(texts, limit):
     given_prompts = prompts(texts)
     fitting = [p for p in given_prompts if len(p.text) <= limit]
     if not fitting:
@@ -32,7 +32,7 @@ def test_what_fits_is_kept_whole_and_in_order_and_the_rest_counted(texts, limit)
 
 
 @given(TEXTS, st.integers(1, 9))
-def test_refusing_names_the_first_that_is_too_long(texts, limit):
+def test_refusal_names_first_long_prompt(texts, limit):
     given_prompts = prompts(texts)
     long = [i for i, text in enumerate(texts) if len(text) > limit]
     if not long:
@@ -44,16 +44,16 @@ def test_refusing_names_the_first_that_is_too_long(texts, limit):
         select(given_prompts, TOKENIZER, limit=limit, on_long="refuse")
     first = long[0]
     assert f"prompt {100 + first} has {len(texts[first])} tokens" in str(error.value)
-    assert f"{len(long)} of {len(texts)}" in str(error.value)
+    assert f"{len(long)} of {len(texts)} prompts are too long" in str(error.value)
 
 
-def test_what_is_said():
+def test_selection_in_words():
     chosen = select(prompts(["a", "ab", "aba"]), TOKENIZER, limit=2, on_long="drop")
     assert chosen.in_words() == ("dropped 1 of 3 prompts longer than 2 tokens; the longest has 3")
     chosen = select(prompts(["a", "ab"]), TOKENIZER, limit=2, on_long="drop")
     assert chosen.in_words() == "all 2 prompts fit 2 tokens; the longest has 2"
 
 
-def test_no_third_way():
+def test_refuses_unknown_on_long():
     with pytest.raises(ValueError, match="on_long='cut' is neither"):
         select(prompts(["a"]), TOKENIZER, limit=2, on_long="cut")  # pyright: ignore

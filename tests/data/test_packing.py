@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvaojax.data.packing import Layout, choose_layout, fed, pack, packed_widths
+from dvaojax.data.packing import CompletionLayout, choose_layout, num_inputs, pack, packed_widths
 
 LENGTHS = st.integers(1, 5).flatmap(
     lambda group: st.lists(
@@ -17,7 +17,7 @@ LENGTHS = st.integers(1, 5).flatmap(
 def layout_of(lengths, *, limit=20):
     return choose_layout(
         longest=int(lengths.max()),
-        fullest=int(fed(lengths).max()),
+        most_inputs=int(num_inputs(lengths).max()),
         group_size=lengths.shape[1],
         limit=limit,
     )
@@ -26,7 +26,7 @@ def layout_of(lengths, *, limit=20):
 @given(LENGTHS)
 def test_every_token_but_the_last_of_each_completion_has_one_place_in_order(lengths):
     lengths = np.array(lengths)
-    layout = Layout(width=20, slots=int(fed(lengths).max()) + 3)
+    layout = CompletionLayout(width=20, slots=int(num_inputs(lengths).max()) + 3)
     packed = pack(lengths, layout)
     assert packed.shape == (len(lengths), layout.slots)
     for row, members in zip(packed, lengths, strict=True):
@@ -37,7 +37,7 @@ def test_every_token_but_the_last_of_each_completion_has_one_place_in_order(leng
 
 def test_a_group_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="7 tokens do not fit 6 slots"):
-        pack(np.array([[4, 5]]), Layout(width=8, slots=6))
+        pack(np.array([[4, 5]]), CompletionLayout(width=8, slots=6))
 
 
 @given(LENGTHS)
@@ -47,7 +47,7 @@ def test_a_layout_holds_all_and_costs_no_more_than_the_rectangle(lengths):
     assert layout.width >= lengths.max()
     if layout.slots:
         widths = packed_widths(lengths.shape[1] * 20)
-        computed = min(width for width in widths if width >= fed(lengths).max())
+        computed = min(width for width in widths if width >= num_inputs(lengths).max())
         assert layout.slots == widths[-1]
         assert computed < lengths.shape[1] * (max(lengths.max(), 1) - 1 + 5)
 
@@ -83,5 +83,5 @@ def test_a_few_long_completions_do_not_widen_all():
     lengths = np.full((4, 8), 10)
     lengths[:, 0] = 100
     assert layout_of(lengths, limit=100).slots
-    computed = min(w for w in packed_widths(8 * 100) if w >= fed(lengths).max())
+    computed = min(w for w in packed_widths(8 * 100) if w >= num_inputs(lengths).max())
     assert 8 * 100 / computed > 3

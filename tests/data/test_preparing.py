@@ -1,4 +1,4 @@
-"""Prepared sets: all or nothing, once, and read without TensorFlow."""
+"""Preparation of datasets: atomic, idempotent, and without TensorFlow."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from dvaojax.errors import UserError
 
 @pytest.fixture
 def own(tmp_path):
-    """A set of one's own, of texts and numbers that are easily broken."""
+    """The user's own dataset, with texts and numbers that are easily corrupted."""
     texts = ["plain", "é 中文 🙂", "a\u2028b\x85c\x00d", "line\nline", '{"json": "inside"}', ""]
     lines = [
         {"prompt": text, "answer": str(2**70 + i), "metadata": {"big": 2**63 + i, "none": None}}
@@ -37,7 +37,7 @@ def tree(directory):
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
 
 
-def test_what_is_read_is_what_was_written(own, tmp_path):
+def test_reads_what_was_prepared(own, tmp_path):
     done = preparing.prepare("mine", source=own, data_dir=tmp_path / "sets")
     assert (done.is_new, done.splits, done.absent) == (True, {"train": 7}, ())
     records = prepared.read("mine", "train", data_dir=tmp_path / "sets")
@@ -50,7 +50,7 @@ def test_what_is_read_is_what_was_written(own, tmp_path):
         records[7]
 
 
-def test_a_directory_has_a_split_in_each_file(own, tmp_path):
+def test_directory_has_one_split_per_file(own, tmp_path):
     (tmp_path / "held").mkdir()
     for split in ("train", "test"):
         (tmp_path / "held" / f"{split}.jsonl").write_bytes(own.read_bytes())
@@ -60,7 +60,7 @@ def test_a_directory_has_a_split_in_each_file(own, tmp_path):
     assert train[0].metadata["source"] == "mine"
 
 
-def test_preparing_twice_says_that_it_is_there(own, tmp_path):
+def test_preparing_twice(own, tmp_path):
     first = preparing.prepare("mine", source=own, data_dir=tmp_path)
     before = {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
     again = preparing.prepare("mine", source=own, data_dir=tmp_path)
@@ -71,7 +71,7 @@ def test_preparing_twice_says_that_it_is_there(own, tmp_path):
         preparing.prepare("mine", source=own, data_dir=tmp_path)
 
 
-def test_a_malformed_row_leaves_nothing_behind(own, tmp_path):
+def test_malformed_row_leaves_no_files(own, tmp_path):
     with own.open("a") as file:
         file.write('{"prompt": "?", "answer": 1.5}\n')
     before = tree(tmp_path)
@@ -80,7 +80,7 @@ def test_a_malformed_row_leaves_nothing_behind(own, tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_a_disk_that_is_full_leaves_nothing_behind(own, tmp_path, monkeypatch):
+def test_full_disk_leaves_no_files(own, tmp_path, monkeypatch):
     def generate(self, records):
         yield 0, {"prompt": "[]", "answer": "0", "metadata": "{}"}
         raise OSError(28, "No space left on device")
@@ -92,10 +92,10 @@ def test_a_disk_that_is_full_leaves_nothing_behind(own, tmp_path, monkeypatch):
     assert tree(tmp_path) == before
 
 
-def test_what_a_kill_left_is_not_taken_for_a_set(own, tmp_path):
-    place = prepared.directory("mine", data_dir=tmp_path)
-    place.mkdir(parents=True)
-    (place / "mine-train.array_record-00000-of-00001").write_bytes(b"half")
+def test_partial_preparation_is_not_a_dataset(own, tmp_path):
+    directory = prepared.directory("mine", data_dir=tmp_path)
+    directory.mkdir(parents=True)
+    (directory / "mine-train.array_record-00000-of-00001").write_bytes(b"half")
     with pytest.raises(UserError, match="mine is not prepared"):
         prepared.read("mine", "train", data_dir=tmp_path)
     preparing.prepare("mine", source=own, data_dir=tmp_path)
@@ -104,33 +104,33 @@ def test_what_a_kill_left_is_not_taken_for_a_set(own, tmp_path):
 
 @pytest.fixture
 def published(monkeypatch):
-    """The download manager with a network of files: URL -> file, or an error."""
+    """Simulated network of the download manager: URL -> file or error."""
     from tensorflow_datasets.core.download import DownloadManager
 
     network = {}
 
     def download(self, urls):
-        found = {key: network[url] for key, url in urls.items()}
-        for value in found.values():
+        results = {key: network[url] for key, url in urls.items()}
+        for value in results.values():
             if isinstance(value, Exception):
                 raise ConnectionError("retried too often") from value
-        return found
+        return results
 
     monkeypatch.setattr(DownloadManager, "download", download)
     return network
 
 
-def test_a_published_set_is_checked_against_its_sums(published, tmp_path):
+def test_published_dataset_is_checked_against_its_checksums(published, tmp_path):
     files = sources.BY_NAME["gsm8k"].files
     published |= {file.url: shared("gsm8k", file.names[0]) for file in files.values()}
     done = preparing.prepare("gsm8k", data_dir=tmp_path)
     assert done.splits == {"train": 7473, "test": 1319}
-    # The same files on this disk are the same set.
+    # Local copies of the same files give the same dataset.
     again = preparing.prepare("gsm8k", source=shared("gsm8k"), data_dir=tmp_path)
     assert not again.is_new
 
 
-def test_another_file_under_the_published_address_is_refused(published, own, tmp_path):
+def test_refuses_changed_file_at_published_address(published, own, tmp_path):
     for file in sources.BY_NAME["gsm8k"].files.values():
         published[file.url] = own
     before = tree(tmp_path)
@@ -139,55 +139,53 @@ def test_another_file_under_the_published_address_is_refused(published, own, tmp
     assert tree(tmp_path) == before
 
 
-def test_without_a_network_one_line_says_what_to_do(published, tmp_path, capsys):
+def test_network_failure_is_one_line_with_the_remedy(published, tmp_path, capsys):
     for file in sources.BY_NAME["math500"].files.values():
         published[file.url] = OSError("Name or service not known")
     sets = str(tmp_path / "sets")
     assert cli.main(["data", "prepare", "math500", "--data-dir", sets]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "Name or service not known" in said
-    assert "dvaojax data prepare math500 --source FILE_OR_DIRECTORY" in said
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "Name or service not known" in error
+    assert "dvaojax data prepare math500 --source FILE_OR_DIRECTORY" in error
     assert tree(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["gsm9k"], "no published set 'gsm9k'; did you mean 'gsm8k'"),
-        (["My-Set", "--source", "{own}"], "'My-Set' cannot name a set"),
+        (["gsm9k"], "no published dataset 'gsm9k'; did you mean 'gsm8k'"),
+        (["My-Set", "--source", "{own}"], "'My-Set' is not a valid dataset name"),
         (["mine", "--source", "{tmp}/absent.jsonl"], "absent.jsonl: no such file"),
         (["mine", "--source", "{tmp}/empty"], "has no file that ends in .jsonl"),
-        (["gsm8k", "--source", "{tmp}/empty"], "has no file of gsm8k, which are train.jsonl, test"),
-        (["gsm8k", "--source", "{own}"], "which file of gsm8k is it?"),
+        (["gsm8k", "--source", "{tmp}/empty"], "none of the files of gsm8k: train.jsonl, test"),
+        (["gsm8k", "--source", "{own}"], "matches none of the files of gsm8k by name"),
         (["math500", "--source", "{own}"], "mine.jsonl:1: there is no field 'subject'"),
     ],
 )
-def test_what_cannot_be_prepared_is_answered_in_one_line(
-    own, tmp_path, capsys, arguments, complaint
-):
+def test_preparation_errors_are_one_line(own, tmp_path, capsys, arguments, complaint):
     (tmp_path / "empty").mkdir()
     written = [argument.format(own=own, tmp=tmp_path) for argument in arguments]
     before = tree(tmp_path)
     sets = str(tmp_path / "sets")
     assert cli.main(["data", "prepare", *written, "--data-dir", sets]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert complaint in said
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert complaint in error
     assert tree(tmp_path) == before
 
 
-def test_a_set_that_is_not_prepared_names_the_command(own, tmp_path):
+def test_unprepared_dataset_names_the_command(own, tmp_path):
     with pytest.raises(UserError, match="dvaojax data prepare gsm8k --data-dir"):
         prepared.read("gsm8k", "train", data_dir=tmp_path)
     with pytest.raises(UserError, match=r"dvaojax data prepare mine --source FILE.jsonl"):
         prepared.read("mine", "train", data_dir=tmp_path)
     preparing.prepare("mine", source=own, data_dir=tmp_path)
-    with pytest.raises(UserError, match=r"no split 'test'; those prepared .* are train"):
+    with pytest.raises(UserError, match=r"no split 'test'; the splits prepared .* are train"):
         prepared.read("mine", "test", data_dir=tmp_path)
 
 
-def test_the_environment_says_where_sets_stand(own, tmp_path, monkeypatch, capsys):
+def test_data_dir_from_environment(own, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
     assert cli.main(["data", "prepare", "mine", "--source", str(own)]) == 0
     assert len(prepared.read("mine", "train")) == 7
@@ -197,7 +195,7 @@ def test_the_environment_says_where_sets_stand(own, tmp_path, monkeypatch, capsy
     assert "mine is already prepared in" in second
 
 
-def test_the_list_tells_what_is_prepared(tmp_path, capsys):
+def test_list_shows_prepared_datasets(tmp_path, capsys):
     preparing.prepare("amc23", source=shared("amc23"), data_dir=tmp_path)
     assert cli.main(["data", "list", "--data-dir", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -213,8 +211,7 @@ class Hidden(importlib.machinery.PathFinder):
         if name.partition(".")[0] in {hidden!r}:
             return None
         return super().find_spec(name, path, target)
-place = sys.meta_path.index(importlib.machinery.PathFinder)
-sys.meta_path[place] = Hidden
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Hidden
 """
 
 
@@ -224,7 +221,7 @@ def run_python(code, *hidden):
     )
 
 
-def test_no_tensorflow_is_needed_to_prepare_nor_to_read(own, tmp_path):
+def test_prepares_and_reads_without_tensorflow(own, tmp_path):
     code = f"""
 from pathlib import Path
 from dvaojax.data import prepared, preparing
@@ -240,7 +237,7 @@ print(any(name.partition(".")[0] == "tensorflow" for name in sys.modules))
     assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
 
 
-def test_what_is_not_installed_is_named_with_its_extra(own, tmp_path):
+def test_missing_package_names_its_extra(own, tmp_path):
     preparing.prepare("mine", source=own, data_dir=tmp_path)
     code = f"""
 from dvaojax import cli
@@ -256,6 +253,6 @@ prepared.read("mine", "train", data_dir={str(tmp_path)!r})
     assert "tensorflow_datasets is not installed: pip install 'dvaojax[data]'" in last
 
 
-def test_where_sets_stand_by_default(monkeypatch):
+def test_default_data_dir(monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     assert prepared.directory("gsm8k") == Path.home() / "tensorflow_datasets" / "gsm8k" / "1.0.0"

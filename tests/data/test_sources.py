@@ -1,4 +1,4 @@
-"""Every published set, from its real rows: each figure is derived from the raw file once more."""
+"""Every published dataset with its real rows; expected values come from the raw files."""
 
 import collections
 import gzip
@@ -15,7 +15,7 @@ from dvaojax.data import sources
 
 
 def raw(path):
-    """The rows of a file as plain JSON, read in the shortest way there is."""
+    """The rows of a file as plain JSON, independently of the package."""
     content = path.read_bytes()
     text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
     return (
@@ -24,7 +24,7 @@ def raw(path):
 
 
 def parsed(name, *files):
-    """The splits of a set, and what was noted, from files beside the checkout."""
+    """The splits and notes of a dataset, from real files."""
     known, noted = sources.BY_NAME[name], collections.Counter()
     paths = {key: shared(*parts) for key, parts in files}
     return known.parse(paths, noted), +noted
@@ -34,7 +34,7 @@ def contents(records):
     return [record.prompt[0]["content"] for record in records]
 
 
-def test_every_set_is_named_and_described_once():
+def test_dataset_names_urls_and_checksums():
     names = "gsm8k math500 aime24 aime25 amc23 olympiadbench dapo_math_17k toolrl bfcl healthbench"
     assert set(sources.BY_NAME) == {*names.split(), "ifeval", "mbpp", "humaneval"}
     urls = [file.url for known in sources.BY_NAME.values() for file in known.files.values()]
@@ -42,23 +42,22 @@ def test_every_set_is_named_and_described_once():
     commits = [
         url for url in urls if re.search(r"githubusercontent\.com/[^/]+/[^/]+/[0-9a-f]{40}/", url)
     ]
-    assert len(commits) == len(urls) - 1  # HealthBench's publisher has no repository for it
+    assert len(commits) == len(urls) - 1  # HealthBench is not published in a repository
     sums = [file.sha256 for known in sources.BY_NAME.values() for file in known.files.values()]
-    assert all(re.fullmatch(r"[0-9a-f]{64}", found) for found in sums if found)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", checksum) for checksum in sums if checksum)
 
 
-def test_the_readme_tells_of_every_set_and_its_licence():
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    section = readme.partition("\n## Data\n")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| `")]
+def test_readme_lists_every_dataset_and_licence():
+    readme = Path(sources.__file__).parents[1] / "README.md"
+    rows = [line for line in readme.read_text().splitlines() if line.startswith("| `")]
     for name, known in sources.BY_NAME.items():
         (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
         for licence in re.findall(r"MIT|Apache-2.0|CC BY 4.0", known.licence):
             assert licence in row.split("|")[4]
 
 
-def test_the_sums_are_those_of_the_real_files():
-    """Where the data beside the checkout is the published file, its row in the table says so."""
+def test_checksums_match_the_real_files():
+    """The README of the real data states the checksums of the published files."""
     shared("README.md")
     sums = {
         file.sha256: file for known in sources.BY_NAME.values() for file in known.files.values()
@@ -66,8 +65,8 @@ def test_the_sums_are_those_of_the_real_files():
     stated = re.findall(
         r"^\| `([^`]+)` \|.*`([0-9a-f]{64})` \|$", (ROOT / "README.md").read_text(), re.M
     )
-    whole = [path for path, found in stated if found in sums]
-    # Each of these is one file of its publisher's; the others were cut or written anew.
+    whole = [path for path, checksum in stated if checksum in sums]
+    # These are unchanged published files; the others are excerpts or conversions.
     assert len(whole) >= 26
     assert {path.partition("/")[0] for path in whole} == set(sources.BY_NAME) - {
         "aime25",
@@ -96,7 +95,7 @@ def test_gsm8k():
 
 
 def last_box(text):
-    """The inside of the last `\\boxed{}`, braces counted."""
+    """The content of the last `\\boxed{}`, with balanced braces."""
     start = text.rindex("\\boxed{") + len("\\boxed{")
     depth = 1
     for end in range(start, len(text)):
@@ -160,12 +159,12 @@ def test_olympiadbench():
         (label,) = row["final_answer"]
         assert record.answer in label
         assert {*label.replace(record.answer, "")} <= {"$", ".", " "}
-        # Whatever is left of the dollar signs is needed to tell several spans apart.
+        # Dollar signs remain only where they separate several spans.
         assert record.answer.count("$") in (0, label.count("$"))
         assert "$" not in record.answer or label.count("$") > 2
 
 
-def test_dapo_has_no_label_that_is_known_to_be_wrong():
+def test_dapo_math_17k():
     path = shared("dapo_math_17k", "dapo_math_17k.parquet")
     parquet = pytest.importorskip("pyarrow.parquet")
     splits, noted = parsed("dapo_math_17k", ("train", ("dapo_math_17k", path.name)))
@@ -174,7 +173,7 @@ def test_dapo_has_no_label_that_is_known_to_be_wrong():
     for row in table:
         labels[row["prompt"][-1]["content"]].add(row["reward_model"]["ground_truth"])
     assert (len(table), len(labels)) == (17917, 17290)
-    assert sum(len(found) > 1 for found in labels.values()) == 11
+    assert sum(len(values) > 1 for values in labels.values()) == 11
     records = splits["train"]
     assert len(records) == 17290 - 11 - 5
     assert noted == {
@@ -193,8 +192,8 @@ def test_dapo_has_no_label_that_is_known_to_be_wrong():
     )
 
 
-def calls_of(gold):
-    """The calls of a gold answer, by its last tags."""
+def expected_calls(gold):
+    """The calls of a reference answer, between its last tags."""
     block = gold[gold.rindex("</think>") :]
     if "<tool_call>" not in block:
         return []
@@ -209,20 +208,20 @@ def test_toolrl():
     assert sum(r.metadata["wants_call"] for r in records) == 71
     assert sum(not r.metadata["wants_call"] and r.metadata["wants_response"] for r in records) == 9
     for record, row in zip(records, raw(shared("toolrl", "rlla_4k_test.jsonl")), strict=True):
-        assert record.answer == calls_of(row["reward_model"]["ground_truth"])
+        assert record.answer == expected_calls(row["reward_model"]["ground_truth"])
         assert list(record.prompt) == row["prompt"]
         numbers = re.findall(r"^(\d+)\. Name: ", record.prompt[0]["content"], re.M)
         assert [int(n) for n in numbers] == list(range(1, len(record.metadata["tools"]) + 1))
-    strangers = [
+    unknown_tools = [
         record.metadata["row"]
         for record in records
         if not {call["name"] for call in record.answer}
         <= {tool["name"] for tool in record.metadata["tools"]}
     ]
-    assert strangers == [9]  # its gold answer writes half of a tool's name
+    assert unknown_tools == [9]  # its reference answer has an incomplete tool name
 
 
-def test_toolrl_is_the_same_as_parquet():
+def test_toolrl_parquet_equals_json_lines():
     pytest.importorskip("pyarrow.parquet")
     lines, _ = parsed("toolrl", ("test", ("toolrl", "rlla_4k_test.jsonl")))
     table, _ = parsed("toolrl", ("test", ("toolrl", "rlla_4k_test.parquet")))
@@ -234,16 +233,16 @@ NAMED_IN_THOUGHTS = (
 )
 
 
-def test_calls_named_inside_thoughts_are_read_past():
+def test_toolrl_skips_calls_inside_thoughts():
     splits, noted = parsed("toolrl", ("sft", ("toolrl", "rlla_sft.json")))
     records, rows = splits["sft"], raw(shared("toolrl", "rlla_sft.json"))
-    there = [number for number in NAMED_IN_THOUGHTS if number < len(rows)]
-    assert there
-    assert noted == {"thoughts that name <tool_call>, read past": len(there)}
+    numbers = [number for number in NAMED_IN_THOUGHTS if number < len(rows)]
+    assert numbers
+    assert noted == {"thoughts that contain <tool_call>, skipped": len(numbers)}
     for record, row in zip(records, rows, strict=True):
-        assert record.answer == calls_of(row["output"])
+        assert record.answer == expected_calls(row["output"])
         assert record.metadata["wants_call"] == bool(record.answer)
-    assert all(records[number].answer for number in there)
+    assert all(records[number].answer for number in numbers)
 
 
 def bfcl_files():
@@ -266,21 +265,23 @@ def test_bfcl():
     assert {category: counts[category] for category in rows} == rows
     dotted = golds = 0
     answers = shared("bfcl", "possible_answer")
-    gold_of = {row["id"]: row["ground_truth"] for path in answers.iterdir() for row in raw(path)}
+    golds_by_id = {
+        row["id"]: row["ground_truth"] for path in answers.iterdir() for row in raw(path)
+    }
     for record in records:
         metadata, gold = record.metadata, record.answer
         if metadata["category"].endswith("irrelevance"):
             assert gold == []
             continue
-        assert gold == gold_of[metadata["id"]]
+        assert gold == golds_by_id[metadata["id"]]
         golds += 1
         dotted += any("." in name for call in gold for name in call)
-    # Two more rows of 1,498 cannot be answered; live_simple may not be there at all.
+    # Two of 1,498 rows cannot be answered; live_simple may be missing.
     if "live_simple" in counts and counts["live_multiple"] == 200:
         assert (golds, dotted, counts["live_simple"]) == (1498 - 2, 666, 256)
         assert noted == {"questions that no call can answer left out": 2}
     ids = {record.metadata["id"] for record in records}
-    assert {"parallel_multiple_12", "parallel_multiple_26"} <= ids  # omission passes there
+    assert {"parallel_multiple_12", "parallel_multiple_26"} <= ids  # omission is accepted
     assert not ids & {"live_simple_106-63-0", "live_simple_112-68-0"}
 
 
@@ -317,7 +318,7 @@ def test_ifeval():
     splits, _ = parsed("ifeval", ("test", ("ifeval", "input_data.jsonl")))
     kinds = [record.metadata["instruction_id_list"] for record in splits["test"]]
     assert collections.Counter(map(len, kinds)) == {1: 305, 2: 179, 3: 57}
-    assert len({kind for of_one in kinds for kind in of_one}) == 25
+    assert len(set().union(*kinds)) == 25
 
 
 def test_mbpp():

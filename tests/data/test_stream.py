@@ -1,4 +1,4 @@
-"""The order of the problems: a position says it all, in the plain order and in Grain's."""
+"""Stateless order of the problems, by `ShuffledPrompts` and by Grain."""
 
 import dataclasses
 import itertools
@@ -28,7 +28,7 @@ def indices(stream, position, count):
 
 
 @both
-def test_a_position_holds_the_same_problem_however_it_is_read(order):
+def test_position_determines_the_problem(order):
     whole = indices(order(PROBLEMS, seed=3), 0, 40)
     for position, count in [(0, 3), (5, 4), (6, 1), (7, 7), (13, 16), (39, 1)]:
         assert (
@@ -40,25 +40,25 @@ def test_a_position_holds_the_same_problem_however_it_is_read(order):
 
 
 @both
-def test_every_epoch_is_a_permutation_and_another_one(order):
+def test_every_epoch_is_a_different_permutation(order):
     read = np.array(indices(order(PROBLEMS, seed=0), 0, 7 * 20)).reshape(20, 7)
     assert all(sorted(epoch) == list(range(7)) for epoch in read.tolist())
     assert len({tuple(epoch) for epoch in read.tolist()}) > 15
 
 
 @both
-def test_every_problem_comes_to_every_place(order):
-    """A global shuffle, not one of neighbours: each of 7 x 7 is seen in 200 epochs."""
+def test_shuffle_is_global(order):
+    """A global shuffle, not a local one: over 200 epochs every problem is at every position."""
     read = np.array(indices(order(PROBLEMS, seed=8), 0, 7 * 200)).reshape(200, 7)
-    seen = np.array([[np.sum(read[:, place] == i) for place in range(7)] for i in range(7)])
+    counts = np.array([[np.sum(read[:, offset] == i) for offset in range(7)] for i in range(7)])
     # 200 / 7 = 28.6 on average, with a standard deviation of 4.9.
-    assert seen.min() > 28.6 - 4.5 * 4.9
-    assert seen.max() < 28.6 + 4.5 * 4.9
+    assert counts.min() > 28.6 - 4.5 * 4.9
+    assert counts.max() < 28.6 + 4.5 * 4.9
 
 
 @both
-def test_batches_that_do_not_divide_the_problems_run_on_into_the_next_epoch(order):
-    """Trap 52: no short batch, nothing dropped, nothing twice within an epoch."""
+def test_batches_cross_epoch_boundaries(order):
+    """Trap 52: no short batch, no problem dropped or repeated within an epoch."""
     stream = order(PROBLEMS, seed=1)
     read = [indices(stream, step * 4, 4) for step in range(7)]
     assert all(len(batch) == 4 for batch in read)
@@ -67,14 +67,14 @@ def test_batches_that_do_not_divide_the_problems_run_on_into_the_next_epoch(orde
 
 
 @both
-def test_a_batch_larger_than_the_problems_takes_them_several_times(order):
+def test_batch_larger_than_dataset_repeats_problems(order):
     read = indices(order(PROBLEMS[:3], seed=0), 1, 8)
     assert sorted(read[2:5]) == sorted(read[5:8]) == [0, 1, 2]
 
 
 @both
-def test_a_resumed_run_reads_on_where_it_was(order):
-    """Trap 45: the order is neither begun anew nor skipped over, whichever step it stopped at."""
+def test_resumed_stream_continues_at_its_position(order):
+    """Trap 45: the order neither restarts nor skips, at any step."""
     at_once = [indices(order(PROBLEMS, seed=5), step * 3, 3) for step in range(6)]
     for stopped in range(6):
         resumed = order(PROBLEMS, seed=5)
@@ -82,19 +82,19 @@ def test_a_resumed_run_reads_on_where_it_was(order):
 
 
 @both
-def test_the_seed_decides_the_order(order):
+def test_seed_determines_the_order(order):
     orders = {tuple(indices(order(PROBLEMS, seed=seed), 0, 7)) for seed in range(10)}
     assert len(orders) > 7
 
 
 @both
-def test_no_problems_are_refused(order):
+def test_refuses_empty_dataset(order):
     with pytest.raises(ValueError, match="at least one problem"):
         order([], seed=0)
 
 
 class Reading(list):
-    """Problems that remember which of them were read."""
+    """A list that records which problems were read."""
 
     def __init__(self, problems):
         super().__init__(problems)
@@ -116,8 +116,8 @@ class Grained(Arithmetic):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_an_epoch_and_read_no_more_than_their_share(monkeypatch, processes):
-    """The shares of all processes are an epoch together, each problem in one of them."""
+def test_processes_read_only_their_share_of_an_epoch(monkeypatch, processes):
+    """The shares of all processes form an epoch, with each problem in exactly one share."""
     task = Grained(num_train=32, num_test=8)
     problems = task.prompts("train")
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -128,18 +128,18 @@ def test_processes_share_an_epoch_and_read_no_more_than_their_share(monkeypatch,
         monkeypatch.setattr(hosts, "share", lambda *_, held=held: hosts.Share(held, held))
         stream = training_stream(dataclasses.replace(task, problems=mine), seed=6)
         assert isinstance(stream, GrainStream)
-        of_process = batches.Batches(task, stream, everywhere, prompts_per_step=8, kept=1)
+        process_batches = batches.Batches(task, stream, everywhere, prompts_per_step=8, kept=1)
         for first in range(0, 32, 8):
-            batch = of_process.from_position(first)
+            batch = process_batches.from_position(first)
             assert sorted(batch.prompts) == held.tolist()
-            # A row that another process holds is not even encoded here.
+            # Rows of other processes are not encoded.
             assert np.flatnonzero(np.asarray(batch.lengths)).tolist() == held.tolist()
         shares.append(mine.read)
     assert [len(share) for share in shares] == [32 // processes] * processes
     assert sorted(itertools.chain(*shares)) == list(range(32))
 
 
-def test_a_prepared_set_is_read_from_the_disk_in_grains_order(tmp_path):
+def test_prepared_dataset_is_read_in_grain_order(tmp_path):
     lines = [json.dumps({"prompt": f"{i} + {i}", "answer": str(2 * i)}) for i in range(50)]
     (tmp_path / "sums.jsonl").write_text("\n".join(lines))
     preparing.prepare("sums", source=tmp_path / "sums.jsonl", data_dir=tmp_path)
@@ -152,7 +152,7 @@ def test_a_prepared_set_is_read_from_the_disk_in_grains_order(tmp_path):
     assert answers == indices(in_memory, 0, 50)
 
 
-def test_the_embedded_task_needs_no_grain():
+def test_embedded_task_does_not_import_grain():
     code = (
         "import sys, dvaojax.train.loop\n"
         "from dvaojax.data.stream import training_stream\n"
@@ -164,7 +164,7 @@ def test_the_embedded_task_needs_no_grain():
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_without_grain_the_extra_is_named(monkeypatch):
+def test_missing_grain_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(UserError, match=r"grain is not installed: pip install 'dvaojax\[data\]'"):
         GrainStream(PROBLEMS, seed=0).take([0])

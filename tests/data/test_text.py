@@ -1,4 +1,4 @@
-"""Texts to arrays and back: nothing is cut, nothing is encoded twice."""
+"""Conversion between texts and arrays: no truncation, no re-encoding."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_prompts_are_padded_on_the_right():
 
 
 @pytest.mark.parametrize("text", ["abcabc", ""])
-def test_a_prompt_that_does_not_fit_is_refused_by_the_setting_it_breaks(text):
+def test_refuses_empty_or_long_prompt_and_names_the_setting(text):
     with pytest.raises(UserError) as error:
         encode_prompts(TOKENIZER, prompts("a", text), width=5)
     message = str(error.value)
@@ -32,14 +32,14 @@ def test_a_prompt_that_does_not_fit_is_refused_by_the_setting_it_breaks(text):
     assert "\n" not in message
 
 
-def test_a_long_text_is_quoted_in_part():
+def test_error_truncates_long_text():
     with pytest.raises(UserError, match="has 300 tokens; max_new_tokens=8") as error:
         pad_tokens([[2] * 300], TOKENIZER, width=8, limit="max_new_tokens")
     assert len(str(error.value)) < 140
 
 
-def test_completions_keep_the_tokens_that_were_sampled():
-    """Trap 35: the ids are the sampler's, the stop token is among them once."""
+def test_completions_keep_sampled_tokens():
+    """Trap 35: token ids are the sampler's, with one stop token."""
     tokens = np.array([[[2, 3, 1, 0], [4, 0, 2, 1]], [[1, 0, 0, 0], [2, 2, 2, 2]]], np.int32)
     lengths = np.array([[3, 4], [1, 4]])
     rollout = Rollout(

@@ -1,4 +1,4 @@
-"""Tokenizers and chat templates of published models: what their own files say."""
+"""Tokenizers and chat templates of published models."""
 
 import datetime
 import json
@@ -51,7 +51,7 @@ def minimind():
 
 @pytest.fixture
 def made(tmp_path):
-    """A tokenizer of bytes with the given template and added tokens."""
+    """Factory of byte tokenizers with a given template and added tokens."""
 
     def make(template=None, **settings):
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -61,7 +61,7 @@ def made(tmp_path):
     return make
 
 
-def test_minimind_as_its_files_say(minimind):
+def test_minimind_properties(minimind):
     assert minimind.vocab_size == 6400
     assert minimind.encode("Hello world!") == [1602, 1707, 36]
     assert (minimind.pad_token, minimind.stop_tokens) == (0, (2,))
@@ -71,32 +71,32 @@ def test_minimind_as_its_files_say(minimind):
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
-def test_a_text_comes_back(minimind, text):
+def test_encode_decode_round_trip(minimind, text):
     assert minimind.decode(minimind.encode(text)) == text
 
 
 @pytest.mark.parametrize("text", ["a , b .", " 'tis  n't\t", "\\frac{1}{2} \\boxed{4}", "日本 🙂"])
-def test_spaces_are_left_as_they_are(minimind, text):
+def test_spaces_are_preserved(minimind, text):
     assert minimind.decode(minimind.encode(text)) == text
 
 
-def test_tags_are_kept_and_stop_tokens_and_padding_dropped(minimind):
+def test_decode_keeps_tags_and_drops_stop_and_padding_tokens(minimind):
     tokens = minimind.encode("<think>a</think><tool_call>{}</tool_call>")
     assert (tokens[0], tokens[-1]) == (25, 22)
-    said = [*tokens, *minimind.stop_tokens, minimind.pad_token, minimind.pad_token]
-    assert minimind.decode(said) == "<think>a</think><tool_call>{}</tool_call>"
+    sampled = [*tokens, *minimind.stop_tokens, minimind.pad_token, minimind.pad_token]
+    assert minimind.decode(sampled) == "<think>a</think><tool_call>{}</tool_call>"
 
 
-def test_a_stray_special_token_is_seen(minimind):
+def test_decode_keeps_misplaced_special_token(minimind):
     assert minimind.decode([*minimind.encode("4"), 1, *minimind.encode("2")]) == "4<|im_start|>2"
 
 
-def test_ids_beyond_the_vocabulary_are_no_answer(minimind):
+def test_ids_beyond_the_vocabulary_become_replacement_characters(minimind):
     four, two = minimind.encode("4"), minimind.encode("2")
     assert minimind.decode([*four, 6400, *two, 10_000_000]) == "4\ufffd2\ufffd"
 
 
-def test_a_character_of_several_tokens_is_whole_again(made):
+def test_character_of_several_tokens_is_reassembled(made):
     tokenizer = made(**CHATML_ENDS)
     tokens = tokenizer.encode("é🙂")
     assert len(tokens) == 6
@@ -104,7 +104,7 @@ def test_a_character_of_several_tokens_is_whole_again(made):
     assert tokenizer.decode(tokens[:1]) == "\ufffd"
 
 
-def test_sampled_ids_are_kept_where_decoding_and_encoding_gives_others(made):
+def test_sampled_ids_are_not_re_encoded(made):
     tokenizer = made(**CHATML_ENDS)
     apart = [*tokenizer.encode("a"), *tokenizer.encode("b")]
     assert tokenizer.encode(tokenizer.decode(apart)) != apart
@@ -117,11 +117,11 @@ def test_sampled_ids_are_kept_where_decoding_and_encoding_gives_others(made):
     assert completion.token_ids == (*apart, tokenizer.stop_tokens[0])
 
 
-def test_stop_tokens_are_those_of_all_files_each_once(made):
+def test_stop_tokens_from_all_files_without_repetition(made):
     end = made(**CHATML_ENDS).encode("<|im_end|>")[0]
     text_end = end - 2
     assert made(**CHATML_ENDS).stop_tokens == (end,)
-    # A base model ends with another token than the chat model whose template it has.
+    # A base model has another EOS token than the chat model whose template it has.
     assert made(eos_token="<|endoftext|>", pad_token="<|endoftext|>").stop_tokens == (text_end, end)
     assert made(**CHATML_ENDS, generation={"eos_token_id": [end, text_end]}).stop_tokens == (
         end,
@@ -131,7 +131,7 @@ def test_stop_tokens_are_those_of_all_files_each_once(made):
     assert made(**CHATML_ENDS, generation={"eos_token_id": None}).stop_tokens == (end,)
 
 
-def test_llama_has_its_reserved_padding_and_three_ends(made):
+def test_llama_padding_and_stop_tokens(made):
     llama = made(
         LLAMA3,
         specials=LLAMA_SPECIALS,
@@ -149,24 +149,24 @@ def test_llama_has_its_reserved_padding_and_three_ends(made):
     assert "<|python_tag|>" in llama.decode([names["<|python_tag|>"]])
 
 
-def test_without_padding_of_its_own_the_stop_token_pads(made):
+def test_stop_token_is_fallback_padding(made):
     tokenizer = made(eos_token="<|im_end|>")
     assert tokenizer.pad_token == tokenizer.stop_tokens[0]
     assert tokenizer.decode([0, tokenizer.pad_token]) == tokenizer.decode([0])  # 0 is a letter
 
 
-def test_added_tokens_count(made):
+def test_vocabulary_includes_added_tokens(made):
     tokenizer = made(**CHATML_ENDS)
     assert tokenizer.vocab_size == 257 + len(CHATML) + 6
     assert tokenizer.encode("</think>") == [tokenizer.vocab_size - 1]
 
 
-# The templates.
+# Chat templates.
 
 
-@pytest.fixture(params=["like it", "published"])
+@pytest.fixture(params=["equivalent", "published"])
 def qwen2_5(request, made):
-    template = QWEN2_5 if request.param == "like it" else published("qwen2_5")
+    template = QWEN2_5 if request.param == "equivalent" else published("qwen2_5")
     return made(template, **CHATML_ENDS)
 
 
@@ -175,15 +175,15 @@ def qwen3(made):
     return made(qwen3_template(), **CHATML_ENDS)
 
 
-@pytest.fixture(params=["like it", "published"])
+@pytest.fixture(params=["equivalent", "published"])
 def llama3(request, made):
-    template = LLAMA3 if request.param == "like it" else published("llama3")
+    template = LLAMA3 if request.param == "equivalent" else published("llama3")
     return made(
         template, specials=LLAMA_SPECIALS, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>"
     )
 
 
-def test_qwen2_5_has_a_system_message_of_its_own(qwen2_5):
+def test_qwen2_5_default_system_message(qwen2_5):
     rendered = qwen2_5.chat([USER])
     assert rendered.startswith("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud.")
     assert rendered.endswith("<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n")
@@ -191,12 +191,12 @@ def test_qwen2_5_has_a_system_message_of_its_own(qwen2_5):
     assert "Be brief." in qwen2_5.chat([SYSTEM, USER])
 
 
-def test_qwen2_5_has_no_choice_of_thinking(qwen2_5):
-    with pytest.raises(UserError, match=r"template knows no thinking='off'.*enable_thinking"):
+def test_qwen2_5_has_no_thinking_switch(qwen2_5):
+    with pytest.raises(UserError, match=r"does not support thinking='off'.*enable_thinking"):
         qwen2_5.chat([USER], thinking="off")
 
 
-def test_qwen3_thinks_by_default_and_on_demand_not(qwen3):
+def test_qwen3_thinks_by_default(qwen3):
     by_default = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
     assert qwen3.chat([USER]) == by_default
     assert qwen3.chat([USER], thinking="on") == by_default
@@ -204,14 +204,14 @@ def test_qwen3_thinks_by_default_and_on_demand_not(qwen3):
     assert not opens_thought(qwen3.chat([USER], thinking="off"))
 
 
-def test_qwen3_forgets_what_was_thought_before_the_last_question(qwen3):
+def test_qwen3_drops_earlier_thoughts(qwen3):
     answer = {"role": "assistant", "content": "<think>\nhm\n</think>\n\n4"}
     rendered = qwen3.chat([USER, answer, {"role": "user", "content": "And 3+3?"}])
     assert "hm" not in rendered
     assert "<|im_start|>assistant\n4<|im_end|>" in rendered
 
 
-def test_minimind_thinks_on_demand_and_by_default_not(minimind):
+def test_minimind_does_not_think_by_default(minimind):
     closed = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
     assert minimind.chat([USER]).endswith(closed)
     assert minimind.chat([USER], thinking="off").endswith(closed)
@@ -221,17 +221,17 @@ def test_minimind_thinks_on_demand_and_by_default_not(minimind):
     assert not opens_thought(closed)
 
 
-@pytest.mark.parametrize("source", ["like it", "published"])
-def test_a_template_may_open_the_thought_itself(made, source):
-    template = OPENS_THINK if source == "like it" else published("deepseek_r1_distill")
+@pytest.mark.parametrize("source", ["equivalent", "published"])
+def test_template_may_open_the_thought(made, source):
+    template = OPENS_THINK if source == "equivalent" else published("deepseek_r1_distill")
     assert opens_thought(made(template, **CHATML_ENDS, bos_token="<|im_start|>").chat([USER]))
 
 
-def test_tools_are_rendered_by_the_template(qwen2_5, qwen3, minimind):
+def test_template_renders_tools(qwen2_5, qwen3, minimind):
     for tokenizer in (qwen2_5, qwen3, minimind):
         rendered = tokenizer.chat([SYSTEM, USER], tools=[TOOL])
         assert "# Tools" in rendered
-        # The key is `arguments`; ToolRL's is `parameters`.
+        # The key is `arguments`, not `parameters` as in ToolRL.
         assert '{"name": <function-name>, "arguments": <args-json-object>}' in rendered
         listed = rendered.partition("<tools>\n")[2].partition("\n</tools>")[0]
         assert json.loads(listed) == TOOL
@@ -239,7 +239,7 @@ def test_tools_are_rendered_by_the_template(qwen2_5, qwen3, minimind):
         assert "# Tools" not in tokenizer.chat([SYSTEM, USER], tools=[])
 
 
-def test_results_of_tools_are_a_turn_of_the_user(qwen3):
+def test_tool_results_are_a_user_turn(qwen3):
     call = {"name": "add", "arguments": {"a": 2}}
     rendered = qwen3.chat(
         [
@@ -252,7 +252,7 @@ def test_results_of_tools_are_a_turn_of_the_user(qwen3):
     assert "<|im_start|>user\n<tool_response>\n4\n</tool_response><|im_end|>" in rendered
 
 
-def test_llama3_begins_once_and_trims(llama3):
+def test_llama3_has_one_bos_and_trims_text(llama3):
     rendered = llama3.chat([{"role": "user", "content": " hi \n"}])
     assert rendered == (
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"
@@ -263,9 +263,9 @@ def test_llama3_begins_once_and_trims(llama3):
     assert llama3.encode(rendered).count(begin[0]) == 1
 
 
-@pytest.mark.parametrize("source", ["like it", "published"])
-def test_a_template_that_asks_for_the_date_renders_the_same_tomorrow(made, source):
-    template = LLAMA3_DATED if source == "like it" else published("llama3_2")
+@pytest.mark.parametrize("source", ["equivalent", "published"])
+def test_dated_template_renders_a_fixed_date(made, source):
+    template = LLAMA3_DATED if source == "equivalent" else published("llama3_2")
     llama = made(
         template, specials=LLAMA_SPECIALS, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>"
     )
@@ -275,32 +275,32 @@ def test_a_template_that_asks_for_the_date_renders_the_same_tomorrow(made, sourc
     assert rendered.startswith("<|begin_of_text|><|start_header_id|>system")
 
 
-def test_special_tokens_of_a_rendered_prompt_are_single_tokens(minimind):
+def test_special_tokens_of_rendered_prompt_are_single_tokens(minimind):
     tokens = minimind.encode(minimind.chat([USER]))
     assert tokens[0] == tokens[-6] == 1 or tokens.count(1) == 2
     assert tokens.count(2) == 1
     assert "<|im_end|>" not in minimind.decode(tokens)
 
 
-# What cannot be read.
+# Files that cannot be read.
 
 
-def test_what_is_neither_a_directory_nor_a_repository():
+def test_path_is_neither_directory_nor_repository():
     with pytest.raises(UserError, match=r"'/no/such/place' is neither a directory nor"):
         PretrainedTokenizer("/no/such/place").encode("a")
 
 
-def test_the_hub_is_asked_and_its_answer_told(monkeypatch, made):
+def test_downloads_from_the_hub_and_reports_failures(monkeypatch, made):
     directory = made(**CHATML_ENDS).path
-    asked = []
+    requests = []
 
     def snapshot(repository, allow_patterns):
-        asked.append((repository, allow_patterns))
+        requests.append((repository, allow_patterns))
         return directory
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert PretrainedTokenizer("owner/some-model").encode("ab") == [256]
-    ((repository, patterns),) = asked
+    ((repository, patterns),) = requests
     assert repository == "owner/some-model"
     assert "tokenizer*" in patterns
     assert not any("safetensors" in pattern for pattern in patterns)
@@ -309,30 +309,30 @@ def test_the_hub_is_asked_and_its_answer_told(monkeypatch, made):
         raise OSError("offline\nand more")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(UserError, match=r"'owner/another' is no directory.*offline\)$"):
+    with pytest.raises(UserError, match=r"'owner/another' is not a directory.*offline\)$"):
         PretrainedTokenizer("owner/another").encode("a")
 
 
-def test_a_directory_without_a_tokenizer(tmp_path):
-    with pytest.raises(UserError, match="no tokenizer can be read from it"):
+def test_directory_without_tokenizer(tmp_path):
+    with pytest.raises(UserError, match="the tokenizer cannot be read"):
         PretrainedTokenizer(str(tmp_path)).encode("a")
 
 
-def test_a_file_that_is_broken(made):
+def test_truncated_tokenizer_file(made):
     tokenizer = made(**CHATML_ENDS)
     with open(f"{tokenizer.path}/tokenizer.json", "r+b") as file:
         file.truncate(1000)
-    with pytest.raises(UserError, match="no tokenizer can be read from it") as error:
+    with pytest.raises(UserError, match="the tokenizer cannot be read") as error:
         tokenizer.encode("a")
     assert "\n" not in str(error.value)
 
 
-def test_nothing_that_ends_a_text(made):
-    with pytest.raises(UserError, match="names a token that ends a text"):
+def test_missing_stop_token(made):
+    with pytest.raises(UserError, match="defines a stop token"):
         made(specials=("<|endoftext|>",)).encode("a")
 
 
-def test_a_stop_token_outside_the_vocabulary(made):
+def test_stop_token_outside_the_vocabulary(made):
     with pytest.raises(UserError, match="stop token 99999 is not in its vocabulary of 266"):
         made(**CHATML_ENDS, generation={"eos_token_id": 99999}).encode("a")
 
@@ -341,20 +341,20 @@ def test_a_stop_token_outside_the_vocabulary(made):
     ("template", "message"),
     [
         (None, "has no chat template"),
-        ("{{ raise_exception('roles must alternate') }}", "refuses: roles must alternate"),
-        ("{% if %}", "refuses: "),
-        ("{{ ''.__class__.__mro__ }}", "refuses: .*unsafe"),
+        ("{{ raise_exception('roles must alternate') }}", "failed: roles must alternate"),
+        ("{% if %}", "failed: "),
+        ("{{ ''.__class__.__mro__ }}", "failed: .*unsafe"),
     ],
 )
-def test_a_template_that_does_not_render(made, template, message):
+def test_template_errors(made, template, message):
     with pytest.raises(UserError, match=message):
         made(template, **CHATML_ENDS).chat([USER])
 
 
-# Beside other parts.
+# Recording, pickling and imports.
 
 
-def test_it_is_recorded_and_travels_as_its_path(minimind):
+def test_is_recorded_and_pickled_as_its_path(minimind):
     minimind.encode("loaded")
     assert len(pickle.dumps(minimind)) < 300
     assert pickle.loads(pickle.dumps(minimind)) == minimind
@@ -363,10 +363,10 @@ def test_it_is_recorded_and_travels_as_its_path(minimind):
     assert from_json(PretrainedTokenizer, recorded, key="tokenizer") == minimind
 
 
-def test_no_torch_is_needed_and_nothing_is_said(minimind):
+def test_needs_no_torch_and_prints_nothing(minimind):
     code = f"""
 import sys
-sys.modules["torch"] = None  # whoever imports it fails
+sys.modules["torch"] = None  # importing it fails
 import dvaojax.data.tokenizers
 assert "transformers" not in sys.modules
 tokenizer = dvaojax.data.tokenizers.PretrainedTokenizer({minimind.path!r})
@@ -379,7 +379,7 @@ print(tokenizer.chat([{{"role": "user", "content": "hi"}}])[:12])
     assert (done.returncode, done.stdout, done.stderr) == (0, "<|im_start|>\n", "")
 
 
-def test_without_transformers_the_extra_is_named():
+def test_missing_transformers_names_the_extra():
     code = """
 import sys
 sys.modules["transformers"] = None

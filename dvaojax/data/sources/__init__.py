@@ -1,4 +1,4 @@
-"""The published sets that can be prepared: where their files are, and how they become records."""
+"""Published datasets: the addresses of their files, and their conversion into records."""
 
 from dvaojax.data.sources.bfcl import BFCL
 from dvaojax.data.sources.contests import AIME24, AIME25, AMC23
@@ -28,4 +28,4 @@ BY_NAME = {
         HUMANEVAL,
     )
 }
-"""The sets by the name that they are asked for."""
+"""Name -> published dataset."""

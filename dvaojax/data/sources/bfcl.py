@@ -1,8 +1,8 @@
 """The Berkeley function calling leaderboard, version 4: its single-turn categories in Python.
 
-The right answer is a call (`simple_python`, `multiple`), several (`parallel`), none
-(`irrelevance`), or any at all (`live_relevance`); `live_` questions are from users. The categories
-in Java and JavaScript and those of several turns are not here.
+The right answer is one call (`simple_python`, `multiple`), several (`parallel`), none
+(`irrelevance`), or any call (`live_relevance`); `live_` questions are from users. The categories
+in Java and JavaScript and those with several turns are not included.
 """
 
 from collections import Counter
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dvaojax.data import rows
-from dvaojax.data.records import Record, messages
-from dvaojax.data.rows import Row
+from dvaojax.data.records import ProblemRecord, messages
+from dvaojax.data.rows import SourceRow
 from dvaojax.data.sources.published import GITHUB, DataSet, File
 from dvaojax.errors import UserError
 
@@ -21,7 +21,7 @@ _BFCL = (
     "/berkeley-function-call-leaderboard/bfcl_eval/data"
 )
 
-# Category -> SHA-256 of its questions, and of its answers where there are right ones.
+# Category -> SHA-256 of its questions and of its answers; empty if the category has no answers.
 _SHA256 = {
     "simple_python": (
         "82dd63ba502eb2520c6b5d1d9a5c4b590e03ff261565175561f6228a367d1991",
@@ -59,27 +59,25 @@ _SHA256 = {
     "live_irrelevance": ("6559fda2beaceb609a2cd2e504c65b4a56cb448e1ef88fddfd199e163d163349", ""),
     "live_relevance": ("e03f9e241657a137cba48a89ee12f47bf3fcb7e4f6274263e9c699a0c974203a", ""),
 }
-_ANSWERS = " answers"  # what the key of a category's answers ends with
+_ANSWERS = " answers"  # suffix of the key of a category's answers
 
 
-def _parse(paths: Mapping[str, Path], noted: Counter[str]) -> dict[str, list[Record]]:
-    """All categories in one split; each record says its own."""
-    records: list[Record] = []
+def _parse(paths: Mapping[str, Path], noted: Counter[str]) -> dict[str, list[ProblemRecord]]:
+    """All categories in one split; the metadata of a record names its category."""
+    records: list[ProblemRecord] = []
     for category, (_, answers_sha256) in _SHA256.items():
         questions, answers = paths.get(category), paths.get(category + _ANSWERS)
         if questions is None:
             continue
         if answers_sha256 and answers is None:
-            raise UserError(
-                f"{questions} stands there without its possible_answer/{questions.name}"
-            )
+            raise UserError(f"{questions} needs possible_answer/{questions.name}, which is missing")
         golds = {} if answers is None else _golds(answers)
         records += _records(category, questions, golds, noted)
     return {"test": records}
 
 
 def _golds(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Question's id -> the calls asked for, `{function: {parameter: [accepted values]}}` each."""
+    """Id of a question -> the expected calls, each `{function: {parameter: [accepted values]}}`."""
     golds = {}
     for row in rows.read(path):
         gold = row.field("ground_truth", list)
@@ -106,7 +104,7 @@ def _is_function(value: Any) -> bool:
 
 def _records(
     category: str, path: Path, golds: Mapping[str, list[dict[str, Any]]], noted: Counter[str]
-) -> Iterator[Record]:
+) -> Iterator[ProblemRecord]:
     for row in rows.read(path):
         turns = row.field("question", list)
         if len(turns) != 1:
@@ -114,7 +112,7 @@ def _records(
         prompt = messages(row._replace(values={"question": turns[0]}), "question")
         identity, functions = row.field("id", str), row.field("function", list)
         if not all(_is_function(function) for function in functions):
-            row.refuse("function", "is not a list of objects of a name and parameters")
+            row.refuse("function", "is not a list of objects with a name and parameters")
         if golds and identity not in golds:
             row.refuse("id", f"is {identity!r}, which has no ground truth")
         gold = golds.get(identity, None if "_relevance" in category else [])
@@ -128,14 +126,14 @@ def _records(
             "category": category,
             "function": functions,
         }
-        yield Record(prompt, gold, metadata)
+        yield ProblemRecord(prompt, gold, metadata)
 
 
-def _is_impossible(row: Row, gold: Mapping[str, Any], functions: list[Any]) -> bool:
-    """Whether no call passes: a parameter that has to be given has no value that is accepted.
+def _is_impossible(row: SourceRow, gold: Mapping[str, Any], functions: list[Any]) -> bool:
+    """Whether no call can pass, because a needed parameter has no accepted value.
 
-    It has to be given where it is required, or where omission, `""`, is not among the accepted
-    values; it is never accepted where the function or the ground truth does not have it.
+    A parameter is needed if the function requires it, or if omission, `""`, is not among the
+    accepted values. It is accepted only if both the function and the ground truth have it.
     """
     ((name, accepted),) = gold.items()
     schemas = [function["parameters"] for function in functions if function["name"] == name]
@@ -149,7 +147,7 @@ def _is_impossible(row: Row, gold: Mapping[str, Any], functions: list[Any]) -> b
 def _files() -> dict[str, File]:
     files = {}
     for category, (questions, answers) in _SHA256.items():
-        # Some keep the first questions of the largest category alone.
+        # Some copies contain only the first questions of the largest category.
         names = (f"BFCL_v4_{category}.json", f"BFCL_v4_{category}_first200.json")
         files[category] = File(names, f"{_BFCL}/{names[0]}", questions)
         if answers:
@@ -165,4 +163,4 @@ BFCL = DataSet(
     files=_files(),
     parse=_parse,
 )
-"""ShishirPatil/gorilla 6ea57973; from its authors."""
+"""ShishirPatil/gorilla 6ea57973, the authors' repository."""

@@ -4,23 +4,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from dvaojax.data.records import Record, user
-from dvaojax.data.rows import Row
+from dvaojax.data.records import ProblemRecord, user
+from dvaojax.data.rows import SourceRow
 from dvaojax.data.sources.published import GITHUB, DataSet, File, by_split
 
 _QWEN_MATH = f"{GITHUB}/QwenLM/Qwen2.5-Math/a45202bd16f1ec06f433442dc1152d0074773465/evaluation"
-_LICENCE = "MIT or Apache-2.0 by their carriers; the problems are the MAA's, who gave no licence"
+_LICENCE = "MIT or Apache-2.0 by the repositories; the problems are the MAA's, who gave no licence"
 
 
-def _aime24(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
+def _aime24(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
     for row in rows:
         metadata = {"source": "aime24", "row": row.number, "label": row.field("answer", str)}
         answer = _integer(row, "answer", noted)
-        yield Record(user(row.field("problem", str)), answer, metadata)
+        yield ProblemRecord(user(row.field("problem", str)), answer, metadata)
 
 
-def _aime25(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
-    """The rows of 2025 in a file of several benchmarks, or a file of them alone."""
+def _aime25(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
+    """The rows of 2025, from a file of several benchmarks or of this one only."""
     for row in rows:
         if row.field("source", str) != "aime2025":
             continue
@@ -28,25 +28,25 @@ def _aime25(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
         problem, label = ("problem", "answer") if is_alone else ("prompt", "ground_truth")
         metadata = {"source": "aime25", "row": row.number, "label": row.field(label, str)}
         answer = _integer(row, label, noted)
-        yield Record(user(row.field(problem, str)), answer, metadata)
+        yield ProblemRecord(user(row.field(problem, str)), answer, metadata)
 
 
-def _amc23(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
-    """27.0 becomes "27"; a number that is no integer is refused."""
+def _amc23(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
+    """Answers become integers, 27.0 "27"; other numbers are refused."""
     for row in rows:
         label = row.field("answer", float)
         if not label.is_integer():
             row.refuse("answer", f"is {label}, not an integer")
         noted["floats written as integers"] += 1
         metadata = {"source": "amc23", "row": row.number, "label": str(label)}
-        yield Record(user(row.field("problem", str)), str(int(label)), metadata)
+        yield ProblemRecord(user(row.field("problem", str)), str(int(label)), metadata)
 
 
-def _integer(row: Row, name: str, noted: Counter[str]) -> str:
+def _integer(row: SourceRow, name: str, noted: Counter[str]) -> str:
     """An answer of the AIME, an integer from 0 to 999, in its shortest form.
 
-    The copies of one problem write `025` and `25`, and one writes a degree sign that is no part of
-    the answer asked for.
+    Copies of the same problem contain `025` and `25`, and one has a degree sign that is not part of
+    the answer.
     """
     label = row.field(name, str)
     digits = re.fullmatch(r"([0-9]{1,3})(\^\\circ)?", label.strip())
@@ -71,7 +71,7 @@ AIME24 = DataSet(
     },
     parse=by_split(_aime24),
 )
-"""The MAA's; as QwenLM/Qwen2.5-Math a45202bd carries it."""
+"""Problems of the MAA; copy in QwenLM/Qwen2.5-Math a45202bd."""
 
 AIME25 = DataSet(
     name="aime25",
@@ -87,7 +87,7 @@ AIME25 = DataSet(
     },
     parse=by_split(_aime25),
 )
-"""The MAA's; as alibaba/ROLL 8eb27cc2 carries it."""
+"""Problems of the MAA; copy in alibaba/ROLL 8eb27cc2."""
 
 AMC23 = DataSet(
     name="amc23",
@@ -102,4 +102,4 @@ AMC23 = DataSet(
     },
     parse=by_split(_amc23),
 )
-"""The MAA's; as QwenLM/Qwen2.5-Math a45202bd carries it."""
+"""Problems of the MAA; copy in QwenLM/Qwen2.5-Math a45202bd."""

@@ -3,18 +3,20 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from dvaojax.data.records import Record, user
-from dvaojax.data.rows import Row
+from dvaojax.data.records import ProblemRecord, user
+from dvaojax.data.rows import SourceRow
 from dvaojax.data.sources.published import GITHUB, DataSet, File, by_split
 
 
-def _ifeval(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
-    """There is no right answer; the instructions and their arguments are in the metadata."""
+def _ifeval(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
+    """No reference answer; the instructions and their arguments are in the metadata."""
     for row in rows:
         instructions, arguments = row.strings("instruction_id_list"), row.field("kwargs", list)
         if len(instructions) != len(arguments) or not instructions:
-            row.refuse("kwargs", f"has {len(arguments)} of {len(instructions)} instructions")
-        if not all(isinstance(of_one, dict) for of_one in arguments):
+            row.refuse(
+                "kwargs", f"has {len(arguments)} entries for {len(instructions)} instructions"
+            )
+        if not all(isinstance(entry, dict) for entry in arguments):
             row.refuse("kwargs", "is not a list of objects")
         metadata = {
             "source": "ifeval",
@@ -23,12 +25,12 @@ def _ifeval(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
             "instruction_id_list": instructions,
             "kwargs": arguments,
         }
-        yield Record(user(row.field("prompt", str)), None, metadata)
+        yield ProblemRecord(user(row.field("prompt", str)), None, metadata)
 
 
 IFEVAL = DataSet(
     name="ifeval",
-    title="prompts with one to three instructions that can be checked",
+    title="prompts with one to three verifiable instructions",
     licence="CC BY 4.0",
     files={
         "test": File(
@@ -40,4 +42,4 @@ IFEVAL = DataSet(
     },
     parse=by_split(_ifeval),
 )
-"""Zhou et al., arXiv 2311.07911; as microsoft/llm-steer-instruct 4f84882e carries it."""
+"""Zhou et al., arXiv 2311.07911; copy in microsoft/llm-steer-instruct 4f84882e."""

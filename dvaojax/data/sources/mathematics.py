@@ -1,31 +1,31 @@
-"""Mathematics whose answer is a string: GSM8K, MATH-500, OlympiadBench and DAPO-Math-17k."""
+"""Mathematics with answers as strings: GSM8K, MATH-500, OlympiadBench and DAPO-Math-17k."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from dvaojax.data.records import Record, user
-from dvaojax.data.rows import Row
+from dvaojax.data.records import ProblemRecord, user
+from dvaojax.data.rows import SourceRow
 from dvaojax.data.sources.published import GITHUB, DataSet, File, by_split
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
-# Every integer up to here is a float64, and beyond it few are.
+# Up to this size every integer is exactly representable as float64.
 _LARGEST_EXACT = 2**53
 
 
-def _gsm8k(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
-    """The answer is what follows `####`, its thousands commas kept."""
+def _gsm8k(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
+    """The answer is the text after `####`, including commas between thousands."""
     for row in rows:
         parts = row.field("answer", str).split("####")
         if len(parts) != 2 or not parts[1].strip():
             row.refuse("answer", "does not end with one '#### ' and the answer")
         rationale = _CALCULATOR.sub("", parts[0]).strip()
         metadata = {"source": "gsm8k", "row": row.number, "rationale": rationale}
-        yield Record(user(row.field("question", str)), parts[1].strip(), metadata)
+        yield ProblemRecord(user(row.field("question", str)), parts[1].strip(), metadata)
 
 
-def _math500(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
+def _math500(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
     for row in rows:
         metadata = {
             "source": "math500",
@@ -35,10 +35,10 @@ def _math500(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
             "unique_id": row.field("unique_id", str),
             "solution": row.field("solution", str),
         }
-        yield Record(user(row.field("problem", str)), row.field("answer", str), metadata)
+        yield ProblemRecord(user(row.field("problem", str)), row.field("answer", str), metadata)
 
 
-def _olympiadbench(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
+def _olympiadbench(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
     for row in rows:
         answers = row.strings("final_answer")
         if len(answers) != 1:
@@ -57,21 +57,21 @@ def _olympiadbench(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]
             "solution": row.strings("solution"),
         }
         prompt = user(f"{context}\n\n{question}" if context else question)
-        yield Record(prompt, _out_of_dollars(answers[0]), metadata)
+        yield ProblemRecord(prompt, _without_dollars(answers[0]), metadata)
 
 
-def _out_of_dollars(answer: str) -> str:
-    """One mathematical span without its dollar signs; several spans, and plain text, as it is."""
+def _without_dollars(answer: str) -> str:
+    """A single `$...$` span without its dollar signs; other text unchanged."""
     span = answer.strip().removesuffix(".") if answer.count("$") == 2 else ""
     return span[1:-1].strip() if span.startswith("$") and span.endswith("$") else answer
 
 
-def _dapo(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
-    """Each problem once, without those whose label cannot be trusted.
+def _dapo(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
+    """Each problem once, without problems whose label is unreliable.
 
-    Problems that stand there with two different labels are left out, and so are labels above 2^53
-    that are a float64: an integer of that size was most likely rounded when somebody read it as a
-    float, and is then wrong by up to millions.
+    Problems with two different labels are dropped, and so are those with a label above 2^53 that is
+    exactly a float64: an integer of that size was most likely rounded when it was read as a float,
+    and is then wrong by up to millions.
     """
     read: dict[str, list[tuple[int, int, str]]] = {}
     for row in rows:
@@ -97,7 +97,7 @@ def _dapo(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
         else:
             number, index, _ = copies[0]
             metadata = {"source": "dapo_math_17k", "row": number, "index": index}
-            yield Record(user(problem), str(label), metadata)
+            yield ProblemRecord(user(problem), str(label), metadata)
 
 
 GSM8K = DataSet(
@@ -118,7 +118,7 @@ GSM8K = DataSet(
     },
     parse=by_split(_gsm8k),
 )
-"""Cobbe et al., arXiv 2110.14168; from its authors."""
+"""Cobbe et al., arXiv 2110.14168; the authors' repository."""
 
 MATH500 = DataSet(
     name="math500",
@@ -134,8 +134,8 @@ MATH500 = DataSet(
     },
     parse=by_split(_math500),
 )
-"""Lightman et al., arXiv 2305.20050, of MATH (Hendrycks et al., arXiv 2103.03874); as
-hkust-nlp/simpleRL-reason cf1c7858 carries it."""
+"""Lightman et al., arXiv 2305.20050, from MATH (Hendrycks et al., arXiv 2103.03874); copy in
+hkust-nlp/simpleRL-reason cf1c7858."""
 
 OLYMPIADBENCH = DataSet(
     name="olympiadbench",
@@ -151,12 +151,12 @@ OLYMPIADBENCH = DataSet(
     },
     parse=by_split(_olympiadbench),
 )
-"""He et al., arXiv 2402.14008; as QwenLM/Qwen2.5-Math a45202bd carries it."""
+"""He et al., arXiv 2402.14008; copy in QwenLM/Qwen2.5-Math a45202bd."""
 
 DAPO_MATH_17K = DataSet(
     name="dapo_math_17k",
-    title="contest problems with integer answers, to train on",
-    licence="Apache-2.0 by its carrier; the problems were collected from contest sites",
+    title="contest problems with integer answers, for training",
+    licence="Apache-2.0 by the repository; the problems were collected from contest sites",
     files={
         "train": File(
             ("dapo_math_17k.parquet",),
@@ -167,4 +167,4 @@ DAPO_MATH_17K = DataSet(
     },
     parse=by_split(_dapo),
 )
-"""Yu et al., arXiv 2503.14476; as MasterVito/SvS 9fd8f353 carries it, each problem once."""
+"""Yu et al., arXiv 2503.14476; copy in MasterVito/SvS 9fd8f353, with each problem once."""

@@ -1,6 +1,6 @@
 """Problems whose answer is a program: MBPP (sanitized) and HumanEval.
 
-Nothing here is run; the sources are parsed to see that they are Python and what they define.
+No code is executed here; it is parsed to check that it is Python and which functions it defines.
 """
 
 import ast
@@ -10,16 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dvaojax.data import rows as files
-from dvaojax.data.records import Record, user
-from dvaojax.data.rows import Row
+from dvaojax.data.records import ProblemRecord, user
+from dvaojax.data.rows import SourceRow
 from dvaojax.data.sources.published import GITHUB, DataSet, File, by_split
 
-# Upstream's own division: these are for evaluation, the rest for training and for prompts.
+# The authors' own split: these are for evaluation, the others for training and prompts.
 _MBPP_TEST = range(11, 511)
 
 
-def _mbpp(paths: Mapping[str, Path], noted: Counter[str]) -> dict[str, list[Record]]:
-    splits: dict[str, list[Record]] = {"train": [], "test": []}
+def _mbpp(paths: Mapping[str, Path], noted: Counter[str]) -> dict[str, list[ProblemRecord]]:
+    splits: dict[str, list[ProblemRecord]] = {"train": [], "test": []}
     for path in paths.values():
         for row in files.read(path):
             split = "test" if row.field("task_id", int) in _MBPP_TEST else "train"
@@ -27,8 +27,8 @@ def _mbpp(paths: Mapping[str, Path], noted: Counter[str]) -> dict[str, list[Reco
     return {split: records for split, records in splits.items() if records}
 
 
-def _mbpp_record(row: Row) -> Record:
-    """The first test stands in the prompt: without it nobody can know the function's name."""
+def _mbpp_record(row: SourceRow) -> ProblemRecord:
+    """The prompt contains the first test, which gives the function's name."""
     tests = row.strings("test_list")
     if not tests:
         row.refuse("test_list", "has no test")
@@ -41,22 +41,22 @@ def _mbpp_record(row: Row) -> Record:
         "entry_point": _tested_function(row, tests[0]),
         "code": row.field("code", str),
     }
-    return Record(user(prompt), tests, metadata)
+    return ProblemRecord(user(prompt), tests, metadata)
 
 
-def _tested_function(row: Row, test: str) -> str:
+def _tested_function(row: SourceRow, test: str) -> str:
     """The last function of the solution that the test mentions."""
     solution, used = _python(row, "code", row.field("code", str)), _python(row, "test_list", test)
     names = {node.id for node in ast.walk(used) if isinstance(node, ast.Name)}
     defined = [n.name for n in solution.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     tested = [name for name in defined if name in names]
     if not tested:
-        row.refuse("test_list", "does not call what the code defines")
+        row.refuse("test_list", "does not call a function that the code defines")
     return tested[-1]
 
 
-def _humaneval(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
-    """The answer is the one text that defines `check(candidate)`, in a list."""
+def _humaneval(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
+    """The answer is a list of one program, which defines `check(candidate)`."""
     for row in rows:
         test, entry_point = row.field("test", str), row.field("entry_point", str)
         prompt, solution = row.field("prompt", str), row.field("canonical_solution", str)
@@ -73,13 +73,13 @@ def _humaneval(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
             "entry_point": entry_point,
             "canonical_solution": solution,
         }
-        yield Record(user(prompt), [test], metadata)
+        yield ProblemRecord(user(prompt), [test], metadata)
 
 
-def _python(row: Row, name: str, source: str) -> ast.Module:
+def _python(row: SourceRow, name: str, source: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes such as \\w in a string
+            warnings.simplefilter("ignore")  # about escapes such as \\w in strings
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         row.refuse(name, f"is not Python: {error}")
@@ -87,7 +87,7 @@ def _python(row: Row, name: str, source: str) -> ast.Module:
 
 MBPP = DataSet(
     name="mbpp",
-    title="short Python programs with three and more tests each (sanitized)",
+    title="short Python programs with three or more tests each (sanitized)",
     licence="CC BY 4.0",
     files={
         "all": File(
@@ -99,7 +99,7 @@ MBPP = DataSet(
     },
     parse=_mbpp,
 )
-"""Austin et al., arXiv 2108.07732; as mrigankpawagi/PropertyEval b2be813d carries it."""
+"""Austin et al., arXiv 2108.07732; copy in mrigankpawagi/PropertyEval b2be813d."""
 
 HUMANEVAL = DataSet(
     name="humaneval",
@@ -115,4 +115,4 @@ HUMANEVAL = DataSet(
     },
     parse=by_split(_humaneval),
 )
-"""Chen et al., arXiv 2107.03374; from its authors."""
+"""Chen et al., arXiv 2107.03374; the authors' repository."""

@@ -1,4 +1,4 @@
-"""What is known of a published set: its files, where they come from, and how they are read."""
+"""Description of a published dataset: its files, their addresses, and their parser."""
 
 import dataclasses
 from collections import Counter
@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dvaojax.data import rows
-from dvaojax.data.records import Record
-from dvaojax.data.rows import Row
+from dvaojax.data.records import ProblemRecord
+from dvaojax.data.rows import SourceRow
 
-# Split -> its records. What was mended or left out is counted under a few words each.
-Parse = Callable[[Mapping[str, Path], Counter[str]], Mapping[str, list[Record]]]
-ParseRows = Callable[[Iterable[Row], Counter[str]], Iterable[Record]]
+# (files by key, counter of notes) -> split -> records. The counter is updated with a short
+# description of rows that were repaired or dropped.
+Parse = Callable[[Mapping[str, Path], Counter[str]], Mapping[str, list[ProblemRecord]]]
+ParseRows = Callable[[Iterable[SourceRow], Counter[str]], Iterable[ProblemRecord]]
 
 GITHUB = "https://raw.githubusercontent.com"
 
 
 class File(NamedTuple):
-    """One file of a set.
+    """One file of a dataset.
 
     Attributes:
-        names: what it is called on somebody's disk, the name it is published under first.
-        url: where it is published, at one commit.
-        sha256: of its content there; empty where nobody has stated it.
+        names: accepted names of a local copy; the first is the published name.
+        url: address of the published file, at a fixed commit.
+        sha256: of the published file; empty if unknown.
     """
 
     names: tuple[str, ...]
@@ -33,15 +34,15 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A set that can be prepared.
+    """A dataset that can be prepared.
 
     Attributes:
-        name: in lower case, as it is asked for.
-        title: what it holds, in a few words.
-        licence: what its publishers state, with whatever is in doubt.
-        files: key -> file. Those that are absent on a disk are left out, but not silently.
-        parse: files by the same keys -> splits.
-        version: of the records; it rises whenever the same files give other records.
+        name: identifier, in lower case.
+        title: short description.
+        licence: as stated by the publishers, with open questions.
+        files: key -> file. Missing local files are skipped and reported.
+        parse: conversion of the files, by the same keys, into splits.
+        version: of the records; increased when the same files give other records.
     """
 
     name: str
@@ -53,9 +54,11 @@ class DataSet:
 
 
 def by_split(parse: ParseRows) -> Parse:
-    """The parse of a set with one file for each split, under the split's name."""
+    """A parser for datasets with one file per split, whose key is the split's name."""
 
-    def parse_files(paths: Mapping[str, Path], noted: Counter[str]) -> dict[str, list[Record]]:
+    def parse_files(
+        paths: Mapping[str, Path], noted: Counter[str]
+    ) -> dict[str, list[ProblemRecord]]:
         return {split: list(parse(rows.read(path), noted)) for split, path in paths.items()}
 
     return parse_files

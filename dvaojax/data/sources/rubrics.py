@@ -1,16 +1,16 @@
-"""Conversations whose answers are judged by rubrics: HealthBench."""
+"""Conversations whose answers are graded by rubrics: HealthBench."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dvaojax.data.records import Record, messages
-from dvaojax.data.rows import Row
+from dvaojax.data.records import ProblemRecord, messages
+from dvaojax.data.rows import SourceRow
 from dvaojax.data.sources.published import DataSet, File, by_split
 
 
-def _healthbench(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
-    """There is no right answer; the criteria with their points are in the metadata."""
+def _healthbench(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
+    """No reference answer; the criteria with their points are in the metadata."""
     for row in rows:
         rubrics = row.field("rubrics", list)
         for item in rubrics:
@@ -26,21 +26,21 @@ def _healthbench(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
             "ideal_completions_data": row.values.get("ideal_completions_data"),
             "canary": row.field("canary", str),
         }
-        yield Record(messages(row, "prompt"), None, metadata)
+        yield ProblemRecord(messages(row, "prompt"), None, metadata)
 
 
-def _check(row: Row, item: Any) -> None:
+def _check(row: SourceRow, item: Any) -> None:
     match item:
         case {"criterion": str(), "points": int() | float() as points, "tags": list() as tags}:
             if points and all(isinstance(tag, str) for tag in tags):
                 return
-    row.refuse("rubrics", "has an item that is not a criterion, points other than 0, and tags")
+    row.refuse("rubrics", "has an item without a criterion, points other than 0, and tags")
 
 
 HEALTHBENCH = DataSet(
     name="healthbench",
     title="health conversations with physicians' rubrics",
-    licence="MIT; every row carries a canary, and OpenAI asks that none is shown in plain text",
+    licence="MIT; every row has a canary; OpenAI asks not to show examples online in plain text",
     files={
         "test": File(
             ("2025-05-07-06-14-12_oss_eval.jsonl", "sample50.jsonl"),
@@ -51,4 +51,4 @@ HEALTHBENCH = DataSet(
     },
     parse=by_split(_healthbench),
 )
-"""Arora et al., arXiv 2505.08775; from its authors."""
+"""Arora et al., arXiv 2505.08775; published by the authors."""

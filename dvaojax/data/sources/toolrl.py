@@ -1,4 +1,4 @@
-"""ToolRL's dialogues with tools (`rlla`: ToolACE, Hammer's masked calls, xLAM)."""
+"""Dialogues with tools from ToolRL (`rlla`: ToolACE, Hammer's masked calls, xLAM)."""
 
 import json
 import re
@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dvaojax.data.records import Message, Record, messages
-from dvaojax.data.rows import Row
+from dvaojax.data.records import Message, ProblemRecord, messages
+from dvaojax.data.rows import SourceRow
 from dvaojax.data.sources.published import GITHUB, DataSet, File, by_split
 from dvaojax.rewards.thinking import after_thinking
 from dvaojax.rewards.tools import gold_calls
@@ -19,11 +19,11 @@ _TOOL = re.compile(
 _NEXT_TOOL = re.compile(r"(?m)^(?=\d+\. Name: )")
 
 
-def _parse(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
-    """Rows for reinforcement learning, and those for fine-tuning, which have other fields.
+def _parse(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRecord]:
+    """Rows for reinforcement learning, and rows for fine-tuning, which have other fields.
 
-    The answer is the calls of the last `<tool_call>` block after the thought; that of a dialogue
-    which is to be answered in words is the empty list. Thoughts that name the tag are counted.
+    The answer is the list of calls in the last `<tool_call>` block after the thought; it is empty
+    if the dialogue is to be answered with text. Thoughts that contain the tag are counted.
     """
     for row in rows:
         name, prompt = _prompt(row)
@@ -32,12 +32,12 @@ def _parse(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
             calls = gold_calls(gold)
         except ValueError as error:
             row.refuse(name, f"cannot be read: {error}")
-        said = after_thinking(gold)
-        wants_response = "<response>" in said
+        reply = after_thinking(gold)
+        wants_response = "<response>" in reply
         if calls is None and not wants_response:
             row.refuse(name, "has neither a <tool_call> nor a <response>")
-        thought = gold.removesuffix(said)
-        noted["thoughts that name <tool_call>, read past"] += "<tool_call>" in thought
+        thought = gold.removesuffix(reply)
+        noted["thoughts that contain <tool_call>, skipped"] += "<tool_call>" in thought
         metadata = {
             "source": "toolrl",
             "row": row.number,
@@ -47,11 +47,11 @@ def _parse(rows: Iterable[Row], noted: Counter[str]) -> Iterator[Record]:
             "gold_text": gold,
         }
         answer = [{"name": call.name, "parameters": call.parameters} for call in calls or ()]
-        yield Record(prompt, answer, metadata)
+        yield ProblemRecord(prompt, answer, metadata)
 
 
-def _prompt(row: Row) -> tuple[str, tuple[Message, ...]]:
-    """The field of the gold answer, and what it answers: a system message and a user's."""
+def _prompt(row: SourceRow) -> tuple[str, tuple[Message, ...]]:
+    """Name of the field of the reference answer, and the prompt: a system and a user message."""
     if "instruction" in row.values:
         return "output", (
             {"role": "system", "content": row.field("instruction", str)},
@@ -59,11 +59,11 @@ def _prompt(row: Row) -> tuple[str, tuple[Message, ...]]:
         )
     prompt = messages(row, "prompt")
     if [message["role"] for message in prompt] != ["system", "user"]:
-        row.refuse("prompt", "is not a system message and a user's")
+        row.refuse("prompt", "is not a system message and a user message")
     return "reward_model.ground_truth", prompt
 
 
-def _tools(row: Row, system: str) -> list[dict[str, Any]]:
+def _tools(row: SourceRow, system: str) -> list[dict[str, Any]]:
     """The tools that the system message lists."""
     listed = system.partition("**Available Tools**")[2].partition("**Steps for Each Turn**")[0]
     tools = []
@@ -85,7 +85,7 @@ _TOOLRL = f"{GITHUB}/qiancheng0/ToolRL/8cee13ec0ca72f0461da372a93a6fd8140dbb840/
 TOOLRL = DataSet(
     name="toolrl",
     title="dialogues to be continued with tool calls",
-    licence="Apache-2.0; xLAM's part and the masked part are CC BY 4.0 where they come from",
+    licence="Apache-2.0; the parts from xLAM and the masked calls are CC BY 4.0 at their origin",
     files={
         "train": File(
             ("train.parquet", "rlla_4k_train.parquet"), f"{_TOOLRL}/rlla_4k/train.parquet"
@@ -103,4 +103,4 @@ TOOLRL = DataSet(
     },
     parse=by_split(_parse),
 )
-"""Qian et al., arXiv 2504.13958; from its authors."""
+"""Qian et al., arXiv 2504.13958; the authors' repository."""
