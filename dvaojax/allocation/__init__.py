@@ -1,30 +1,35 @@
-"""How a step's completions are shared out among its problems.
+"""Rules that distribute the completions of a step over its problems.
 
     from dvaojax.allocation import allocate, neyman
 
-A rule looks at what is known of each problem of a step (`Statistics`) and says how many
-completions each gets: whole numbers between a floor and a cap that add up to the budget. The
-sampler draws them as groups of unequal size, with a mask where a group ends early, so that no
-shape depends on them. Everything here is NumPy on the host, between two steps; no JAX is started.
+A rule maps the statistics of each problem of a step (`ProblemStatistics`) to its number of completions:
+integers between a floor and a cap that add up to the budget. They are sampled as groups of unequal
+size, with a mask at the end of the smaller groups, so that array shapes do not depend on them. The
+rules are NumPy functions that run on the host between two steps; none of them starts JAX.
 
-A rule is added by writing its file, exporting it here and, where it needs nothing but rewards,
-naming it in `rules.BY_NAME`.
+To add a rule:
+
+1. Write its file in this package, a function
+   `my_rule(statistics, weights, *, budget, floor, cap, ...)`. Further keyword-only parameters are
+   its knobs.
+2. Add its import line and its row in `methods.py`.
+
+It can then be imported from here and selected by `allocation.name=my_rule`; `dvaojax methods` lists
+and explains it.
 """
 
 from dvaojax.allocation.config import AllocationConfig as AllocationConfig
-from dvaojax.allocation.dynamo import dynamo as dynamo
-from dvaojax.allocation.dynamo import neyman as neyman
-from dvaojax.allocation.gvm import gvm as gvm
+from dvaojax.allocation.methods import *  # noqa: F403  (every function of the table)
 from dvaojax.allocation.rules import BY_NAME as BY_NAME
-from dvaojax.allocation.rules import Rule as Rule
+from dvaojax.allocation.rules import AllocationRule as AllocationRule
+from dvaojax.allocation.rules import find as find
 from dvaojax.allocation.rules import knobs_of as knobs_of
 from dvaojax.allocation.rules import make as make
 from dvaojax.allocation.sizes import allocate as allocate
-from dvaojax.allocation.statistics import Statistics as Statistics
+from dvaojax.allocation.statistics import ProblemStatistics as ProblemStatistics
 from dvaojax.allocation.statistics import at as at
-from dvaojax.allocation.statistics import nothing_known as nothing_known
+from dvaojax.allocation.statistics import initial_statistics as initial_statistics
 from dvaojax.allocation.statistics import observe as observe
 from dvaojax.allocation.statistics import observe_gradients as observe_gradients
 from dvaojax.allocation.statistics import success as success
-from dvaojax.allocation.uniform import uniform as uniform
-from dvaojax.allocation.zero_variance import silent as silent
+from dvaojax.allocation.zero_variance import is_zero_variance as is_zero_variance

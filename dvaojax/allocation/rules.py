@@ -1,62 +1,69 @@
-"""The rules that a run can go by, and their knobs."""
+"""The rules that a run can use, and their knobs."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from dvaojax.allocation.dynamo import dynamo, neyman
-from dvaojax.allocation.statistics import Statistics
-from dvaojax.allocation.uniform import uniform
-from dvaojax.errors import UserError, nearest
+from dvaojax import options, plugins
+from dvaojax.allocation.methods import ROWS
+from dvaojax.allocation.statistics import ProblemStatistics
+from dvaojax.errors import UserError, suggest
 
 
-class Rule(Protocol):
-    """What is known of a step's problems, `B` rows, to the number of completions of each `[B]`."""
+class AllocationRule(Protocol):
+    """Maps the statistics of a step's `B` problems to the number of completions of each, `[B]`."""
 
     def __call__(
-        self, seen: Statistics, weights: np.ndarray, /, *, budget: int, floor: int, cap: int
+        self,
+        statistics: ProblemStatistics,
+        weights: np.ndarray,
+        /,
+        *,
+        budget: int,
+        floor: int,
+        cap: int,
     ) -> np.ndarray: ...
 
 
 BY_NAME: dict[str, Callable[..., np.ndarray]] = {
-    function.__name__: function for function in (dynamo, neyman, uniform)
+    name: row.method for name, row in ROWS.items() if row.looks_at != "gradients"
 }
+"""The rules that only need rewards, which the trainer measures, by name."""
+
+
+def find(name: str) -> Callable[..., np.ndarray]:
+    """The rule of a name.
+
+    Args:
+        name: a key of `BY_NAME`, or a plug-in, `my_file.py:my_rule` or `module:my_rule`, which is
+            loaded.
+
+    Raises:
+        UserError: there is no such rule, or the plug-in cannot be used.
+    """
+    if plugins.is_plugin(name):
+        return plugins.load(name)
+    if name not in BY_NAME:
+        raise UserError(f"unknown allocation rule {suggest(name, BY_NAME)}")
+    return BY_NAME[name]
 
 
 def knobs_of(rule: Callable[..., np.ndarray]) -> dict[str, Any]:
-    """The knobs that a rule has of its own, with their defaults."""
-    parameters = inspect.signature(rule).parameters.values()
-    return {
-        p.name: p.default
-        for p in parameters
-        if p.kind == p.KEYWORD_ONLY and p.default is not p.empty
-    }
+    """The knobs of a rule with their defaults; `budget`, `floor` and `cap` are not knobs."""
+    return options.knobs_of(rule, without=("budget", "floor", "cap"))
 
 
-def make(name: str, options: Sequence[str] = ()) -> Rule:
-    """The rule of that name.
+def make(name: str, settings: Sequence[str] = ()) -> AllocationRule:
+    """The rule of a name with its options applied.
 
     Args:
-        name: a key of `BY_NAME`.
-        options: its knobs, "knob=value" each.
+        name: a key of `BY_NAME`, or a plug-in as in `find`.
+        settings: its options, `knob=value` each.
 
     Raises:
-        UserError: there is no such rule, it has no such knob, or a value is not of its type.
+        UserError: there is no such rule or knob, or a value is of another type.
     """
-    if name not in BY_NAME:
-        raise UserError(f"{name!r} is no rule; the nearest is {nearest(name, BY_NAME)}")
-    known, knobs = knobs_of(BY_NAME[name]), {}
-    for option in options:
-        knob, _, text = option.partition("=")
-        if knob not in known:
-            choices = ", ".join(known) or "none"
-            raise UserError(f"{name} has no knob {knob!r}; it has {choices}")
-        try:
-            knobs[knob] = type(known[knob])(text)
-        except ValueError as error:
-            kind = type(known[knob]).__name__
-            raise UserError(f"{option!r} is not {knob}=<{kind}>") from error
-    return partial(BY_NAME[name], **knobs)
+    rule = find(name)
+    return partial(rule, **options.read_options(name, settings, knobs_of(rule)))

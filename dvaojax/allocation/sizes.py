@@ -1,4 +1,4 @@
-"""Whole numbers in proportion to scores, between a floor and a cap, that add up exactly."""
+"""Integers in proportion to scores, between a floor and a cap, with an exact sum."""
 
 import itertools
 
@@ -6,23 +6,23 @@ import numpy as np
 
 
 def allocate(scores: np.ndarray, budget: int, *, floor: int, cap: int) -> np.ndarray:
-    r"""The budget in proportion to the scores, as far as floor and cap leave it free.
+    r"""The budget divided in proportion to the scores, subject to floor and cap.
 
-    The shares are $\operatorname{clip}(\lambda s_i, floor, cap)$ with the one $\lambda$ that makes
-    them add up. For $s_i = \sigma_i$ they minimise $\sum_i \sigma_i^2 / n_i$ under the same bounds:
-    where no bound is reached the marginal gain $\sigma_i^2 / n_i^2$ is equal. They are then rounded
-    by the largest remainder: every share down, and what is left goes, one each, to the largest
-    fractions, the earlier first.
+    The shares are $\operatorname{clip}(\lambda s_i, floor, cap)$ with the $\lambda$ for which they
+    sum to the budget. For $s_i = \sigma_i$ they minimise $\sum_i \sigma_i^2 / n_i$ under the same
+    bounds: between them the marginal gain $\sigma_i^2 / n_i^2$ is equal. They are then rounded by
+    the largest-remainder method: every share is rounded down, and the rest is given, one each,
+    to the largest fractions, the first of equal ones first.
 
-    What it is confused with. Giving the floor to everybody and the *rest* in proportion, as
-    `dynamo` does: a prompt with a large score gets less that way.
+    Not to be confused with: giving the floor to every prompt and dividing the *rest* in proportion,
+    as `dynamo` does, which gives less to a prompt with a large score.
 
     Args:
-        scores: `[B]`, finite and not negative. A prompt with 0 gets the floor, and more only where
-            every other has the cap. If all are 0, they count as equal.
-        budget: what the sizes add up to.
+        scores: `[B]`, finite and not negative. A prompt with score 0 gets the floor, and more only
+            if every other prompt has the cap. If all are 0, they count as equal.
+        budget: sum of the sizes.
         floor: the smallest size.
-        cap: the largest.
+        cap: the largest size.
 
     Returns:
         `[B]` int64.
@@ -35,7 +35,9 @@ def allocate(scores: np.ndarray, budget: int, *, floor: int, cap: int) -> np.nda
     if not (np.isfinite(scores).all() and (scores >= 0).all()):
         raise ValueError(f"scores must be finite and not negative: {scores}")
     if not 0 <= floor <= cap or not count * floor <= budget <= count * cap:
-        raise ValueError(f"{budget} do not fit {count} groups of {floor} to {cap}")
+        raise ValueError(
+            f"a budget of {budget} cannot be divided into {count} groups of {floor} to {cap}"
+        )
     has_score = scores > 0
     num_scores = int(has_score.sum())
     for_scores = min(budget - floor * (count - num_scores), cap * num_scores)
@@ -47,30 +49,30 @@ def allocate(scores: np.ndarray, budget: int, *, floor: int, cap: int) -> np.nda
 
 
 def _in_proportion(scores: np.ndarray, budget: int, floor: int, cap: int) -> np.ndarray:
-    """The same for positive scores."""
+    """`allocate` for positive scores."""
     if not len(scores):
         return np.zeros(0, np.int64)
     scores = np.maximum(scores / scores.max(), np.finfo(np.float64).tiny ** 0.5)
-    bends = np.sort(np.concatenate([floor / scores, cap / scores]))
-    totals = np.array([np.clip(bend * scores, floor, cap).sum() for bend in bends])
-    # Between two bends the total is a straight line.
-    shares = np.clip(np.interp(budget, totals, bends) * scores, floor, cap)
+    breakpoints = np.sort(np.concatenate([floor / scores, cap / scores]))
+    totals = np.array([np.clip(point * scores, floor, cap).sum() for point in breakpoints])
+    # The total is piecewise linear between the points where shares reach a bound.
+    shares = np.clip(np.interp(budget, totals, breakpoints) * scores, floor, cap)
     return largest_remainder(shares, budget, cap=cap)
 
 
 def largest_remainder(shares: np.ndarray, budget: int, *, cap: int) -> np.ndarray:
-    """Shares that add up to the budget, but for rounding, as whole numbers that do so exactly.
+    """Shares that sum to the budget up to rounding, as integers that do so exactly.
 
     Args:
-        shares: `[B]`, each at most the cap.
-        budget: what the numbers add up to.
-        cap: the largest.
+        shares: `[B]`, each at most `cap`.
+        budget: sum of the integers.
+        cap: upper bound of each integer.
 
     Returns:
         `[B]` int64, each its share rounded down or up.
     """
     sizes = np.floor(shares).astype(np.int64)
     by_fraction = np.argsort(sizes - shares, kind="stable")
-    with_room = [i for i in by_fraction if sizes[i] < cap]
-    sizes[list(itertools.islice(with_room, max(budget - int(sizes.sum()), 0)))] += 1
+    below_cap = [i for i in by_fraction if sizes[i] < cap]
+    sizes[list(itertools.islice(below_cap, max(budget - int(sizes.sum()), 0)))] += 1
     return sizes

@@ -1,21 +1,21 @@
-"""What is known of each problem from the completions it had so far."""
+"""Reward statistics of each problem over its completions so far."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 
-class Statistics(NamedTuple):
-    """A row a problem; those of a step's problems are `at(statistics, rows)`.
+class ProblemStatistics(NamedTuple):
+    """One row per problem; `at(statistics, rows)` selects those of a step.
 
-    float32, so that what a checkpoint brings back is what was there.
+    Arrays are float32, so that saving and restoring a checkpoint preserves them exactly.
 
     Attributes:
-        count: `[N, K]` completions that were scored on an objective, earlier ones weighted down.
-        mean: `[N, K]` of their rewards; 0 where there is none.
-        squares: `[N, K]` the sum of their squared differences from that mean.
-        measured: `[N]` completions whose gradient was measured.
-        gradient: `[N]` the mean over them of their success times the norm of their gradient.
+        count: `[N, K]` number of completions scored on an objective, earlier ones discounted.
+        mean: `[N, K]` mean of their rewards; 0 if there are none.
+        squares: `[N, K]` sum of their squared differences from that mean.
+        measured: `[N]` number of completions whose gradient was measured.
+        gradient: `[N]` mean over those of success times gradient norm.
     """
 
     count: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -25,74 +25,76 @@ class Statistics(NamedTuple):
     gradient: np.ndarray
 
 
-def nothing_known(num_problems: int, num_objectives: int) -> Statistics:
-    """Before the first completion."""
+def initial_statistics(num_problems: int, num_objectives: int) -> ProblemStatistics:
+    """Statistics before the first completion."""
     table, column = (num_problems, num_objectives), (num_problems,)
-    return Statistics(*(np.zeros(shape, np.float32) for shape in (table,) * 3 + (column,) * 2))
+    return ProblemStatistics(
+        *(np.zeros(shape, np.float32) for shape in (table,) * 3 + (column,) * 2)
+    )
 
 
-def at(statistics: Statistics, rows: np.ndarray) -> Statistics:
-    """The rows `[B]` of some problems."""
-    return Statistics(*(table[rows] for table in statistics))
+def at(statistics: ProblemStatistics, rows: np.ndarray) -> ProblemStatistics:
+    """The statistics of the problems in `rows` `[B]`."""
+    return ProblemStatistics(*(table[rows] for table in statistics))
 
 
 def observe(
-    statistics: Statistics,
+    statistics: ProblemStatistics,
     rows: np.ndarray,
     rewards: np.ndarray,
     mask: np.ndarray,
     *,
     memory: float,
-) -> Statistics:
-    """The statistics after the rewards of some groups.
+) -> ProblemStatistics:
+    """The statistics updated with the rewards of some groups.
 
-    Counts, means and squares are merged (Chan, Golub and LeVeque), group after group, so that a
-    problem may come up twice. With `memory` 1 they are those of all completions as if they had come
-    at once; the policy that drew them has changed since, which a smaller one allows for.
+    Counts, means and squares are merged (Chan, Golub and LeVeque) group by group, so that a problem
+    may occur twice. With `memory` 1 the result is that of all completions at once; a smaller
+    `memory` discounts completions of earlier policies.
 
     Args:
-        statistics: before; left as they are.
+        statistics: the previous statistics; not modified.
         rows: `[B]` int, the row of each group's problem.
         rewards: `[B, G, K]`.
-        mask: `[B, G, K]` bool, false where a completion was not drawn or not scored.
-        memory: in [0, 1], what earlier completions of a problem count at its next visit.
+        mask: `[B, G, K]` bool, false where a completion was not sampled or not scored.
+        memory: weight in [0, 1] of a problem's earlier completions at its next visit.
     """
-    after = Statistics(*(table.copy() for table in statistics))
+    after = ProblemStatistics(*(table.copy() for table in statistics))
     for row, values, where in zip(rows, rewards.astype(np.float64), mask, strict=True):
-        here = where & np.isfinite(values)
-        number = here.sum(axis=0)
-        values = np.where(here, values, 0)
+        is_scored = where & np.isfinite(values)
+        number = is_scored.sum(axis=0)
+        values = np.where(is_scored, values, 0)
         mean = values.sum(axis=0) / np.maximum(number, 1)
-        squares = np.square(np.where(here, values - mean, 0)).sum(axis=0)
-        # A group without a score on an objective leaves what is known of it alone.
+        squares = np.square(np.where(is_scored, values - mean, 0)).sum(axis=0)
+        # A group without a score on an objective does not change the statistics of the objective.
         before = np.where(number > 0, memory, 1.0) * after.count[row].astype(np.float64)
         kept = np.where(number > 0, memory, 1.0) * after.squares[row]
         total = before + number
-        apart = mean - after.mean[row]
+        difference = mean - after.mean[row]
         share = number / np.maximum(total, 1e-30)
         after.count[row] = total
-        after.mean[row] += apart * share
-        after.squares[row] = kept + squares + np.square(apart) * before * share
+        after.mean[row] += difference * share
+        after.squares[row] = kept + squares + np.square(difference) * before * share
     return after
 
 
 def observe_gradients(
-    statistics: Statistics,
+    statistics: ProblemStatistics,
     rows: np.ndarray,
     successes: np.ndarray,
     norms: np.ndarray,
     present: np.ndarray,
     *,
     memory: float,
-) -> Statistics:
-    """The statistics after the gradients of some groups; see `gvm`.
+) -> ProblemStatistics:
+    """The statistics updated with the gradients of some groups; see `gvm`.
 
     Args:
-        statistics: before; left as they are.
+        statistics: the previous statistics; not modified.
         rows: `[B]` int, the row of each group's problem.
-        successes: `[B, G]` in [0, 1], what share of it was a success; 1 or 0 for a reward that is.
-        norms: `[B, G]` of the gradient of each completion's log-probability.
-        present: `[B, G]` bool, false where no completion was drawn.
+        successes: `[B, G]` in [0, 1], the degree of success of each completion, as from `success`.
+        norms: `[B, G]`, gradient norm of each completion's log-probability.
+        present: `[B, G]` bool, false where no completion was sampled.
         memory: as in `observe`.
     """
     after = statistics._replace(
@@ -108,9 +110,9 @@ def observe_gradients(
 
 
 def success(mean: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """How often a completion succeeds: the weighted mean of its rewards, held within [0, 1].
+    """The rate of success: the weighted mean of the rewards, clipped to [0, 1].
 
-    With one objective whose reward is 1 or 0 it is the share of completions that are right.
+    With one objective whose reward is 1 or 0 it is the share of correct completions.
 
     Args:
         mean: `[..., K]` rewards, or their means.

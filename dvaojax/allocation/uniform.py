@@ -1,14 +1,14 @@
-"""The same number of completions for every problem, as nearly all methods have it."""
+"""The same number of completions for every problem, as in most methods."""
 
 import numpy as np
 
 from dvaojax.allocation.sizes import allocate
-from dvaojax.allocation.statistics import Statistics
+from dvaojax.allocation.statistics import ProblemStatistics
 
 
 def uniform(
-    seen: Statistics, weights: np.ndarray, *, budget: int, floor: int, cap: int
+    statistics: ProblemStatistics, weights: np.ndarray, *, budget: int, floor: int, cap: int
 ) -> np.ndarray:
-    """`[B]` int64, the budget in equal parts; the first get one more where it does not divide."""
+    """`[B]` int64, the budget in equal parts; if it does not divide, the first get one more."""
     del weights
-    return allocate(np.ones(len(seen.count)), budget, floor=floor, cap=cap)
+    return allocate(np.ones(len(statistics.count)), budget, floor=floor, cap=cap)

@@ -1,21 +1,21 @@
-"""Which groups teach nothing under any method: those that dynamic sampling replaces."""
+"""Zero-variance groups: no method learns from them, and dynamic sampling replaces them."""
 
 import numpy as np
 
 
-def silent(rewards: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Groups in which every objective is constant.
+def is_zero_variance(rewards: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Whether every objective is constant in a group.
 
-    Dynamic sampling (DAPO, arXiv 2503.14476, eq. 11) leaves out groups that are all right or all
-    wrong. With several objectives a group teaches as long as one of them varies: it is judged by
-    each of its raw rewards and never by their sum, in which two that vary may cancel.
+    Dynamic sampling (DAPO, arXiv 2503.14476, eq. 11) drops groups that are all correct or all
+    wrong. With several objectives a group is useful as long as one of them varies. So each raw
+    reward is tested by itself, not their sum, in which two varying rewards may cancel.
 
     Args:
-        rewards: `[B, G, K]`, as the reward functions return them.
-        mask: `[B, G, K]` bool, false where a completion was not drawn or not scored.
+        rewards: `[B, G, K]`, as returned by the reward functions.
+        mask: `[B, G, K]` bool, false where a completion was not sampled or not scored.
 
     Returns:
-        `[B]` bool; true too where no objective was scored twice.
+        `[B]` bool; also true where no objective has two scores.
     """
     where = mask & np.isfinite(rewards)
     low = np.where(where, rewards, np.inf).min(axis=1, initial=np.inf)

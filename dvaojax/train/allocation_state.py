@@ -1,7 +1,7 @@
-"""How a run's completions are shared out: what is known of each problem, and what follows from it.
+"""Allocation of a run's completions: the statistics of each problem, and the group sizes.
 
-Everything is on the host and the same in every process: the rewards of a step are known to all of
-them, and so is which problem each group belongs to.
+All of it is on the host and equal in every process: every process knows the rewards of a step and
+the problem of each group.
 """
 
 import dataclasses
@@ -10,90 +10,96 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from dvaojax import allocation
-from dvaojax.allocation import Statistics
+from dvaojax.allocation import ProblemStatistics
 from dvaojax.config import Config
 from dvaojax.types import Scores
 
 
-class Reading(NamedTuple):
-    """How far the problems were read, and what their completions have told; in every checkpoint.
+class DataState(NamedTuple):
+    """Position in the prompt stream and statistics of the problems; part of every checkpoint.
 
     Attributes:
-        position: in the stream, of the next problem.
-        statistics: a row a problem; none where the run's allocation looks at none.
+        position: of the next problem in the stream.
+        statistics: one row per problem; no rows where the run's allocation does not use any.
     """
 
     position: int
-    statistics: Statistics
+    statistics: ProblemStatistics
 
 
 class Allocation(Protocol):
-    """How many completions each problem of a step gets."""
+    """Chooses how many completions each problem of a step gets."""
 
-    def sizes(self, statistics: Statistics, rows: np.ndarray, /) -> np.ndarray:
-        """`[B]` int32, of the problems whose rows `[B]` these are."""
+    def sizes(self, statistics: ProblemStatistics, rows: np.ndarray, /) -> np.ndarray:
+        """Group sizes `[B]` int32 of the problems with these rows `[B]` in the statistics."""
         ...
 
-    def observe(self, statistics: Statistics, rows: np.ndarray, scores: Scores, /) -> Statistics:
+    def observe(
+        self, statistics: ProblemStatistics, rows: np.ndarray, scores: Scores, /
+    ) -> ProblemStatistics:
         """The statistics after the groups of these problems were scored."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """The same for every problem; nothing is kept of any.
+    """Groups of equal size; no statistics are kept.
 
     Attributes:
-        group_size: completions of each.
+        group_size: completions of each problem.
     """
 
     group_size: int
 
-    def sizes(self, statistics: Statistics, rows: np.ndarray, /) -> np.ndarray:
-        """`[B]` int32, all the same."""
+    def sizes(self, statistics: ProblemStatistics, rows: np.ndarray, /) -> np.ndarray:
+        """`[B]` int32, all equal to `group_size`."""
         del statistics
         return np.full(len(rows), self.group_size, np.int32)
 
-    def observe(self, statistics: Statistics, rows: np.ndarray, scores: Scores, /) -> Statistics:
-        """The statistics as they were."""
+    def observe(
+        self, statistics: ProblemStatistics, rows: np.ndarray, scores: Scores, /
+    ) -> ProblemStatistics:
+        """The statistics unchanged."""
         del rows, scores
         return statistics
 
 
 @dataclasses.dataclass(frozen=True)
 class ByRule:
-    """By a rule of `dvaojax.allocation`, from the statistics of the problems.
+    """Group sizes by a rule of `dvaojax.allocation`, from the statistics of the problems.
 
     Attributes:
-        rule: with its knobs.
-        weights: `[K]` of the objectives that it looks at.
-        group_size: completions of a problem on average, which the budget follows from.
+        rule: with its options.
+        weights: `[K]` of the objectives that it uses.
+        group_size: average completions of a problem, which determines the budget.
         floor: fewest completions of a problem.
         cap: most completions of a problem.
-        memory: what earlier completions of a problem count.
+        memory: weight of earlier completions of a problem in its statistics.
     """
 
-    rule: allocation.Rule
+    rule: allocation.AllocationRule
     weights: np.ndarray
     group_size: int
     floor: int
     cap: int
     memory: float
 
-    def sizes(self, statistics: Statistics, rows: np.ndarray, /) -> np.ndarray:
-        """`[B]` int32, what the rule says of the problems whose rows `[B]` these are."""
-        seen = allocation.at(statistics, rows)
+    def sizes(self, statistics: ProblemStatistics, rows: np.ndarray, /) -> np.ndarray:
+        """Group sizes `[B]` int32 of the problems with these rows `[B]` in the statistics."""
+        selected = allocation.at(statistics, rows)
         budget = len(rows) * self.group_size
-        sizes = self.rule(seen, self.weights, budget=budget, floor=self.floor, cap=self.cap)
+        sizes = self.rule(selected, self.weights, budget=budget, floor=self.floor, cap=self.cap)
         return sizes.astype(np.int32)
 
-    def observe(self, statistics: Statistics, rows: np.ndarray, scores: Scores, /) -> Statistics:
-        """The statistics with the rewards `[B, G, K]` of these problems."""
+    def observe(
+        self, statistics: ProblemStatistics, rows: np.ndarray, scores: Scores, /
+    ) -> ProblemStatistics:
+        """The statistics updated with the rewards `[B, G, K]` of these problems."""
         return allocation.observe(statistics, rows, scores.rewards, scores.mask, memory=self.memory)
 
 
 def make_allocation(config: Config) -> Allocation:
-    """What the configuration asks for."""
+    """The allocation that the configuration selects."""
     settings = config.allocation
     if settings.name == "uniform":
         return Uniform(config.group_size)
@@ -108,21 +114,21 @@ def make_allocation(config: Config) -> Allocation:
 
 
 def allocation_weights(config: Config) -> np.ndarray:
-    """`[K]`, what each objective counts in the allocation."""
+    """Weights `[K]` of the objectives in the allocation."""
     chosen = config.allocation.objective
     counts = {chosen: 1.0} if chosen else config.weights
     return np.array([counts.get(name, 0.0) for name in config.objectives])
 
 
-def row_of(config: Config) -> dict[int, int] | None:
-    """A training problem's index to its row in the statistics; None where none are kept."""
+def statistics_rows(config: Config) -> dict[int, int] | None:
+    """Index of a training problem -> its row in the statistics; None where none are kept."""
     if config.allocation.name == "uniform":
         return None
     prompts = config.task.prompts("train")
     return {prompt.index: row for row, prompt in enumerate(prompts)}
 
 
-def nothing_known(config: Config) -> Statistics:
-    """The statistics before the first step."""
+def initial_data_state(config: Config) -> DataState:
+    """The data state before the first step."""
     rows = 0 if config.allocation.name == "uniform" else len(config.task.prompts("train"))
-    return allocation.nothing_known(rows, len(config.objectives))
+    return DataState(0, allocation.initial_statistics(rows, len(config.objectives)))

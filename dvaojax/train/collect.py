@@ -1,4 +1,4 @@
-"""One step's experience: completions sampled on the devices, scored on the host."""
+"""Collection of a step's experience: completions sampled on the devices, scored on the host."""
 
 import dataclasses
 import time
@@ -10,24 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dvaojax.allocation import silent
-from dvaojax.data.packing import choose_layout, fed, pack
+from dvaojax.allocation import is_zero_variance
+from dvaojax.data.packing import choose_layout, num_inputs, pack
 from dvaojax.data.text import decode_completions
 from dvaojax.models import Params
 from dvaojax.models.flops import Lengths
 from dvaojax.train import hosts
-from dvaojax.train.allocation_state import Allocation, Reading
-from dvaojax.train.batches import Batch, Batches
+from dvaojax.train.allocation_state import Allocation, DataState
+from dvaojax.train.batches import PromptBatch, PromptBatches
 from dvaojax.train.sampler import Sampler
 from dvaojax.train.scoring import score_groups
 from dvaojax.types import Completion, Experience, Prompt, Rollout, Scorer, Scores, Tokenizer
 
 
-class Draw(NamedTuple):
-    """A step's completions, there or under way.
+class StepRollout(NamedTuple):
+    """A step's completions, finished or still being sampled.
 
     Attributes:
-        first: position in the stream of the first problem; the others follow it.
+        first: position of the step's first problem in the stream; the others follow it.
         rollout: the completions.
     """
 
@@ -36,16 +36,16 @@ class Draw(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """A step's experience, and what people and files want to know of it.
+    """A step's experience, with what is logged about it.
 
     Attributes:
-        experience: what the train step takes, cut to a length bucket.
-        rows: `[B]`, where what is known of each problem stands.
-        groups: `[S]` int, indices of those that were scored in this process.
+        experience: input of the train step, cut to a length bucket.
+        rows: `[B]`, each problem's row in the statistics.
+        groups: `[S]` int, indices of the groups that were scored in this process.
         prompts: their problems.
-        completions: of each of them, as many as were drawn.
-        scores: the rewards of all groups, and what failed.
-        lengths: of all prompts and completions; 0 where none was drawn.
+        completions: of each of them, as many as were sampled.
+        scores: the rewards of all groups, and the failures.
+        lengths: of all prompts and completions; 0 where none was sampled.
         measures: `truncated`, `reward_seconds`, `sampled_tokens`, `refills`, `refilled_groups`,
             `unscored/<objective>`, and the scorer's own.
     """
@@ -60,22 +60,22 @@ class Collected(NamedTuple):
     measures: dict[str, float]
 
 
-class _Groups(NamedTuple):
-    """The groups of a step, drawn and scored.
+class _ScoredGroups(NamedTuple):
+    """The groups of a step after sampling and scoring.
 
     Attributes:
         positions: of their problems in the stream.
         batch: the problems.
         rollout: on the devices.
-        scores: of all of them.
-        lengths: of all of them.
-        stopped: `[B, G]` bool, of all of them.
-        completions: of each group scored here, as many as were drawn.
-        seconds: that scoring took.
+        scores: of all groups.
+        lengths: of all groups.
+        stopped: `[B, G]` bool, of all groups.
+        completions: of each group scored in this process, as many as were sampled.
+        seconds: time spent on scoring.
     """
 
     positions: Sequence[int]
-    batch: Batch
+    batch: PromptBatch
     rollout: Rollout
     scores: Scores
     lengths: Lengths
@@ -93,56 +93,61 @@ class _Groups(NamedTuple):
 class Collector:
     """Samples and scores the groups of any step.
 
-    Sampling is only dispatched; scoring waits for the completions it is given, and for nothing
-    else unless groups are refilled. What happens between the two is the caller's choice.
+    `start_rollout` only dispatches the sampling. `collect` waits for the completions it is given,
+    and for nothing else unless groups are refilled. The caller may do other work between the two.
 
     Attributes:
         batches: the problems.
         tokenizer: of the task.
-        suite: the objectives.
+        scorer: the objectives.
         sampler: the jitted sampler.
         allocation: how many completions each problem gets.
-        refills: times that a step may give the places of its silent groups to other problems.
-        key: the run's sampling key; a completion's own key follows from it and from the problem's
-            position in the stream, so nothing is consumed.
+        refills: how many times a step may replace its zero-variance groups by groups of other
+            problems.
+        key: the run's sampling key. The key of a completion is derived from it and from the
+            problem's position in the stream, so there is no key state to save.
     """
 
-    batches: Batches
+    batches: PromptBatches
     tokenizer: Tokenizer
-    suite: Scorer
+    scorer: Scorer
     sampler: Sampler
     allocation: Allocation
     refills: int
     key: Array
 
-    def draw(self, params: Params, reading: Reading) -> tuple[Draw, Reading]:
+    def start_rollout(self, params: Params, data: DataState) -> tuple[StepRollout, DataState]:
         """Dispatches the sampling of the next problems' groups with these parameters."""
-        first = reading.position
+        first = data.position
         batch = self.batches.from_position(first)
-        sizes = self.allocation.sizes(reading.statistics, batch.rows)
-        draw = Draw(first, self._sample(params, batch, sizes))
-        return draw, reading._replace(position=first + self.batches.prompts_per_step)
+        sizes = self.allocation.sizes(data.statistics, batch.rows)
+        step = StepRollout(first, self._sample(params, batch, sizes))
+        return step, data._replace(position=first + self.batches.prompts_per_step)
 
-    def collect(self, params: Params, draw: Draw, reading: Reading) -> tuple[Collected, Reading]:
-        """A step's experience, from its completions, once they are there.
+    def collect(
+        self, params: Params, step: StepRollout, data: DataState
+    ) -> tuple[Collected, DataState]:
+        """Waits for a step's completions and scores them.
 
         Args:
-            params: what refills are sampled with; they may be newer than those that the draw was.
-            draw: the step's.
-            reading: how far problems were read; refills take the next ones.
+            params: used to sample refills; may be newer than the parameters of the rollout.
+            step: the completions.
+            data: the data state; refills take the next problems of the stream.
         """
         count = self.batches.prompts_per_step
-        positions = range(draw.first, draw.first + count)
-        groups = self._scored(positions, draw.rollout, np.ones(count, bool))
-        reading = self._observed(reading, groups)
+        positions = range(step.first, step.first + count)
+        groups = self._scored(positions, step.rollout)
+        data = self._observed(data, groups)
         refills = refilled = 0
         tokens = groups.lengths.completions.sum()
         while refills < self.refills:
-            # One completion alone is silent whatever its problem.
-            replaced = silent(groups.scores.rewards, groups.scores.mask) & (groups.sizes > 1)
+            # A single completion has zero variance for every problem.
+            replaced = is_zero_variance(groups.scores.rewards, groups.scores.mask) & (
+                groups.sizes > 1
+            )
             if not replaced.any():
                 break
-            others, reading = self._refill(params, groups, replaced, reading)
+            others, data = self._refill(params, groups, replaced, data)
             tokens += others.lengths.completions[replaced].sum()
             groups = _with_others(groups, others, replaced, self.batches.share.scored)
             refills, refilled = refills + 1, refilled + int(replaced.sum())
@@ -151,29 +156,32 @@ class Collector:
             "refills": float(refills),
             "refilled_groups": float(refilled),
         }
-        return self._collected(groups, measures), reading
+        return self._collected(groups, measures), data
 
-    def _sample(self, params: Params, batch: Batch, sizes: np.ndarray) -> Rollout:
+    def _sample(self, params: Params, batch: PromptBatch, sizes: np.ndarray) -> Rollout:
         placed: Array = hosts.place(sizes.astype(np.int32), batch.serials.sharding)
         return self.sampler(params, batch.tokens, batch.lengths, self.key, batch.serials, placed)
 
     def _refill(
-        self, params: Params, groups: _Groups, replaced: np.ndarray, reading: Reading
-    ) -> tuple[_Groups, Reading]:
-        """Groups of the next problems, as large as those whose places they take; no others."""
-        position = reading.position + int(replaced.sum())
-        following = np.where(replaced, reading.position + np.cumsum(replaced) - 1, groups.positions)
+        self, params: Params, groups: _ScoredGroups, replaced: np.ndarray, data: DataState
+    ) -> tuple[_ScoredGroups, DataState]:
+        """Groups of the next problems, of the same sizes as the groups they replace.
+
+        The other groups of the result are empty.
+        """
+        position = data.position + int(replaced.sum())
+        following = np.where(replaced, data.position + np.cumsum(replaced) - 1, groups.positions)
         batch = self.batches.at(following.tolist())
         rollout = self._sample(params, batch, np.where(replaced, groups.sizes, 0))
-        others = self._scored(following.tolist(), rollout, replaced)
-        return others, self._observed(reading._replace(position=position), others)
+        others = self._scored(following.tolist(), rollout)
+        return others, self._observed(data._replace(position=position), others)
 
-    def _observed(self, reading: Reading, groups: _Groups) -> Reading:
-        statistics = self.allocation.observe(reading.statistics, groups.batch.rows, groups.scores)
-        return reading._replace(statistics=statistics)
+    def _observed(self, data: DataState, groups: _ScoredGroups) -> DataState:
+        statistics = self.allocation.observe(data.statistics, groups.batch.rows, groups.scores)
+        return data._replace(statistics=statistics)
 
-    def _scored(self, positions: Sequence[int], rollout: Rollout, drawn: np.ndarray) -> _Groups:
-        """Some groups with their rewards; of the others, which were not drawn, there are none."""
+    def _scored(self, positions: Sequence[int], rollout: Rollout) -> _ScoredGroups:
+        """The groups of a rollout with their rewards; an empty group has none."""
         batch, scored = self.batches.at(positions), self.batches.share.scored
         on_host: Rollout = hosts.rows(rollout, scored)
         arrived = time.perf_counter()
@@ -183,16 +191,16 @@ class Collector:
             for group in decode_completions(self.tokenizer, on_host)
         ]
         shape = (len(positions), rollout.stopped.shape[1])
-        scores = score_groups(self.suite, completions, prompts, groups=scored, shape=shape)
+        scores = score_groups(self.scorer, completions, prompts, groups=scored, shape=shape)
         seconds = time.perf_counter() - arrived
-        mine = (hosts.rows(batch.lengths, scored), on_host.mask.sum(axis=-1, dtype=np.int32))
-        *lengths, stopped = hosts.assemble((*mine, on_host.stopped), scored, shape[0])
-        return _Groups(
+        local = (hosts.rows(batch.lengths, scored), on_host.mask.sum(axis=-1, dtype=np.int32))
+        *lengths, stopped = hosts.assemble((*local, on_host.stopped), scored, shape[0])
+        return _ScoredGroups(
             positions, batch, rollout, scores, Lengths(*lengths), stopped, completions, seconds
         )
 
-    def _collected(self, groups: _Groups, measures: Mapping[str, float]) -> Collected:
-        """The experience, laid out for learning."""
+    def _collected(self, groups: _ScoredGroups, measures: Mapping[str, float]) -> Collected:
+        """The experience in the layout of the train step, with its measures."""
         batch, rollout, lengths, scores = (
             groups.batch,
             groups.rollout,
@@ -201,7 +209,7 @@ class Collector:
         )
         layout = choose_layout(
             longest=int(lengths.completions.max()),
-            fullest=int(fed(lengths.completions).max()),
+            most_inputs=int(num_inputs(lengths.completions).max()),
             group_size=lengths.completions.shape[1],
             limit=rollout.tokens.shape[-1],
         )
@@ -219,9 +227,9 @@ class Collector:
             reward_mask=reward_mask,
             packed=packed,
         )
-        is_drawn = lengths.completions > 0
+        is_sampled = lengths.completions > 0
         measures = {
-            "truncated": float(1.0 - groups.stopped[is_drawn].mean()),
+            "truncated": float(1.0 - groups.stopped[is_sampled].mean()),
             "reward_seconds": groups.seconds,
             **measures,
             **{f"unscored/{name}": float(n) for name, n in scores.failures.items()},
@@ -235,11 +243,11 @@ class Collector:
 
 
 def _with_others(
-    groups: _Groups, others: _Groups, replaced: np.ndarray, scored: np.ndarray
-) -> _Groups:
-    """The groups with others in the places of those that are replaced."""
+    groups: _ScoredGroups, others: _ScoredGroups, replaced: np.ndarray, scored: np.ndarray
+) -> _ScoredGroups:
+    """The groups, with those marked in `replaced` taken from `others`."""
 
-    def chosen(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    def merge(new: np.ndarray, old: np.ndarray) -> np.ndarray:
         return np.where(replaced.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     where: Array = hosts.place(replaced, others.batch.serials.sharding)
@@ -248,33 +256,33 @@ def _with_others(
         for i, new, old in zip(scored, others.completions, groups.completions, strict=True)
     ]
     return others._replace(
-        rollout=_choose(where, others.rollout, groups.rollout),
-        scores=_added(groups.scores, others.scores)._replace(
-            rewards=chosen(others.scores.rewards, groups.scores.rewards),
-            mask=chosen(others.scores.mask, groups.scores.mask),
+        rollout=_merge_rollouts(where, others.rollout, groups.rollout),
+        scores=_add_measures(groups.scores, others.scores)._replace(
+            rewards=merge(others.scores.rewards, groups.scores.rewards),
+            mask=merge(others.scores.mask, groups.scores.mask),
         ),
         lengths=Lengths(
-            others.lengths.prompts, chosen(others.lengths.completions, groups.lengths.completions)
+            others.lengths.prompts, merge(others.lengths.completions, groups.lengths.completions)
         ),
-        stopped=chosen(others.stopped, groups.stopped),
+        stopped=merge(others.stopped, groups.stopped),
         completions=completions,
         seconds=groups.seconds + others.seconds,
     )
 
 
 @jax.jit
-def _choose(where: Array, new: Rollout, old: Rollout) -> Rollout:
-    """The new rows where `where` `[B]` is true."""
+def _merge_rollouts(where: Array, new: Rollout, old: Rollout) -> Rollout:
+    """The new rows where `where` `[B]` is true, the old rows elsewhere."""
     return jax.tree.map(
         lambda a, b: jnp.where(jnp.expand_dims(where, range(1, a.ndim)), a, b), new, old
     )
 
 
-def _added(first: Scores, second: Scores) -> Scores:
-    """What failed in either, and what both cost; the rewards are the first's."""
+def _add_measures(first: Scores, second: Scores) -> Scores:
+    """The first scores, with the failures, messages and measures of both."""
     measures = {**first.measures}
     for name, number in second.measures.items():
-        if not name.endswith("_per_call"):  # a mean, which stays that of the first
+        if not name.endswith("_per_call"):  # a mean: the first one's is kept
             measures[name] = measures.get(name, 0.0) + number
     return first._replace(
         failures={name: n + second.failures[name] for name, n in first.failures.items()},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dvaojax import sharding
-from dvaojax.allocation import nothing_known
+from dvaojax.allocation import initial_statistics
 from dvaojax.data.stream import ShuffledPrompts
 from dvaojax.rewards import RewardSuite
 from dvaojax.train.allocation_state import Reading, Uniform
@@ -47,7 +47,7 @@ def collected():
         refills=0,
         key=jax.random.key(8),
     )
-    draw, reading = collector.draw("the parameters", Reading(6, nothing_known(0, 3)))
+    draw, reading = collector.draw("the parameters", Reading(6, initial_statistics(0, 3)))
     collected, reading = collector.collect("the parameters", draw, reading)
     assert reading.position == 8
     return collected

@@ -10,7 +10,7 @@ import miniature
 import numpy as np
 import pytest
 
-from dvaojax.allocation import nothing_known
+from dvaojax.allocation import initial_statistics
 from dvaojax.learning.gradients import Learner
 from dvaojax.numerics import Mean
 from dvaojax.rewards import RewardError
@@ -19,7 +19,7 @@ from dvaojax.train import TrainingError, loop
 from dvaojax.train.allocation_state import Reading
 from dvaojax.train.device_timer import DeviceClock
 from dvaojax.train.interrupts import Interrupts
-from dvaojax.train.journal import Journal
+from dvaojax.train.step_log import StepLog
 from dvaojax.train.mfu import peak_flops, step_flops
 from dvaojax.train.session import Progress
 from dvaojax.types import Rollout
@@ -94,11 +94,11 @@ class Stage:
         self.events.append(f"row {step}")
         self.rows[step] = row
 
-    def run(self, journal_class=Journal):
+    def run(self, journal_class=StepLog):
         collector = loop.make_collector(self.config, self.program, self.suite)
         state = SimpleState(Learner(jnp.zeros((), jnp.int32), (), (), ()))
         depth = self.config.pipeline_depth
-        reading, in_flight = Reading(0, nothing_known(0, 3)), []
+        reading, in_flight = Reading(0, initial_statistics(0, 3)), []
         for _ in range(depth):
             draw, reading = collector.draw(state.learner.params, reading)
             in_flight.append(draw)
