@@ -1,7 +1,7 @@
-"""Text to numbers: the rules that score a completion, and the suite that runs them.
+"""Reward functions that score a completion's text, and the suite that runs them over a batch.
 
-A reward function is `(completion, reference) -> float | None`; None says that the objective does
-not apply. Knobs are bound with `functools.partial`. This room starts no JAX.
+A reward function is `(completion, reference) -> float | None`; None means that the objective does
+not apply. Bind keyword options with `functools.partial`. This package does not import JAX.
 """
 
 from dvaojax.rewards.answer_block import blocks as blocks

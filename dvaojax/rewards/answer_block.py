@@ -1,9 +1,9 @@
 """Rewards that read an answer out of a block, such as `[42]`.
 
-A block is an opening marker, text without a marker, and a closing marker. A marker without its
-partner belongs to no block, and of nested ones only the innermost pair is a block: `[[1] 2]` holds
-the block `1`. Reading is a plain scan whose time grows with the length of the text alone. The rules
-are ours, for the embedded task.
+A block is an opening marker, text without a marker, and a closing marker. An unmatched marker
+belongs to no block, and of nested ones only the innermost pair is a block: `[[1] 2]` contains the
+block `1`. Reading is a plain scan in time linear in the length of the text. The rules are ours, for
+the embedded task.
 """
 
 import re
@@ -14,50 +14,50 @@ _INTEGER = re.compile(r"([+-]?)([0-9]+)")
 
 
 def blocks(text: str, *, opening: str, closing: str) -> list[str]:
-    """What stands in each complete block, from left to right, spaces included.
+    """Contents of all complete blocks from left to right, spaces included.
 
     Args:
         text: any text.
         opening: the marker before an answer, such as `[`.
-        closing: the marker after it; another one than `opening`.
+        closing: the marker after it; must differ from `opening`.
 
     Raises:
         ValueError: a marker is empty, or the two are the same.
     """
     if not opening or not closing or opening == closing:
         raise ValueError(f"a block needs two different markers, not {opening!r} and {closing!r}")
-    found = []
+    contents = []
     for piece in text.split(closing)[:-1]:
         _, marker, content = piece.rpartition(opening)
         if marker:
-            found.append(content)
-    return found
+            contents.append(content)
+    return contents
 
 
 def last_block(text: str, *, opening: str, closing: str) -> str | None:
-    """What stands in the last complete block, or None where there is none (see `blocks`)."""
-    found = blocks(text, opening=opening, closing=closing)
-    return found[-1] if found else None
+    """Content of the last complete block, or None if there is none (see `blocks`)."""
+    contents = blocks(text, opening=opening, closing=closing)
+    return contents[-1] if contents else None
 
 
 def exact_answer(
     completion: Completion, reference: str | int, /, *, opening: str, closing: str
 ) -> float:
-    """1 where the last complete block holds the reference, else 0.
+    """1 if the last complete block contains the reference, else 0.
 
-    Spaces around the answer do not count. Integers are compared by value and exactly, whatever
-    their size (`025` is `25`, `+7` is `7`); everything else is compared as text, so that `25.0` is
-    not `25` and `1,080` is not `1080`. No answer is a wrong answer.
+    Surrounding spaces are ignored. Integers of any size are compared exactly by value (`025` is
+    `25`, `+7` is `7`); everything else is compared as text, so `25.0` is not `25` and `1,080` is
+    not `1080`. A completion without a block is wrong.
 
     Args:
         completion: the answer; text before and after the block is ignored.
-        reference: the right answer.
+        reference: the correct answer.
         opening: the marker before an answer.
         closing: the marker after it.
 
     Raises:
-        TypeError: the reference is neither text nor an integer. (A float would have been rounded
-            before it came here.)
+        TypeError: the reference is neither text nor an integer. (A float would already have been
+            rounded.)
         ValueError: as in `blocks`.
     """
     if isinstance(reference, bool) or not isinstance(reference, str | int):
@@ -68,9 +68,10 @@ def exact_answer(
 
 
 def canonical_answer(completion: Completion, *, opening: str, closing: str) -> str | None:
-    """The last complete block in the one form that equal answers have (see `exact_answer`).
+    """The last complete block in a canonical spelling, equal for equal answers.
 
-    None where there is no block. It is for comparing completions with each other.
+    None if there is no block. Used to compare completions with each other; see `exact_answer` for
+    when two answers are equal.
 
     Raises:
         ValueError: as in `blocks`.
@@ -82,14 +83,14 @@ def canonical_answer(completion: Completion, *, opening: str, closing: str) -> s
 def single_block_at_end(
     completion: Completion, reference: object, /, *, opening: str, closing: str
 ) -> float:
-    """1 where the completion holds exactly one block, nothing after it, and stopped; else 0.
+    """1 if the completion has exactly one block, nothing after it, and stopped; else 0.
 
-    Each marker has to occur exactly once, and not even a space may follow the block. What stands in
-    it does not matter here: an empty block is well formed and wrong. A completion that ran into the
-    token limit never earns this reward.
+    Each marker has to occur exactly once, and not even a space may follow the block. The content is
+    ignored here: an empty block is well formed and wrong. A completion that reached the token limit
+    always gets 0.
 
     Args:
-        completion: the answer; text before the block is welcome.
+        completion: the answer; text before the block is allowed.
         reference: not read.
         opening: the marker before an answer.
         closing: the marker after it.
@@ -108,10 +109,10 @@ def single_block_at_end(
 
 
 def _canonical(answer: str) -> str:
-    """One spelling for each integer, of any size; other text as it is, without outer spaces.
+    """One spelling for each integer, of any size; other text without surrounding spaces.
 
-    Strings of digits are compared, not numbers: Python refuses to read integers of thousands of
-    digits, and floats confuse neighbours above 2**53.
+    Compares strings of digits, not numbers: Python does not parse integers of thousands of digits,
+    and floats cannot distinguish neighbouring integers above 2**53.
     """
     answer = answer.strip()
     match = _INTEGER.fullmatch(answer)

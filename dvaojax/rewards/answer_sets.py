@@ -1,8 +1,8 @@
-"""Completions that hold several answers, each of which is scored by itself.
+"""Completions that contain several answers, each of which is scored separately.
 
-The answers stand between separator tokens. The objectives of such a task are those of one answer,
-once for each: `accuracy/1`, `brevity/1`, `accuracy/2`, and so on (`for_each_answer`); that is the
-order in which `aggregators.vpo` (arXiv 2605.22817) reads them.
+The answers are separated by a separator token. Such a task has the objectives of one answer once
+for each answer: `accuracy/1`, `brevity/1`, `accuracy/2`, and so on (`for_each_answer`), in the
+order that `aggregators.vpo` (arXiv 2605.22817) expects.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +15,15 @@ Decode = Callable[[Sequence[int]], str]
 
 
 def split_answers(completion: Completion, *, separator: int, decode: Decode) -> list[Completion]:
-    """The answers in the order in which they stand; at least one, which may be empty.
+    """The answers in order of appearance; at least one, which may be empty.
 
-    Neither separators nor the stop token are tokens of an answer. An answer counts as stopped if
-    a separator or the stop token ends it.
+    Separators and the stop token are not part of an answer. An answer counts as stopped if it is
+    followed by a separator or the stop token.
 
     Args:
-        completion: all of them.
+        completion: all answers.
         separator: the token between two answers.
-        decode: tokens to text.
+        decode: maps tokens to text.
     """
     tokens = completion.token_ids
     runs: list[list[int]] = [[]]
@@ -41,16 +41,16 @@ def split_answers(completion: Completion, *, separator: int, decode: Decode) -> 
 def for_each_answer(
     objectives: Mapping[str, RewardFunction], *, num_answers: int, separator: int, decode: Decode
 ) -> dict[str, RewardFunction]:
-    """The objectives of one answer as those of a completion: `NAME/1` of the first, and so on.
+    """Objectives of a completion from those of one answer: `NAME/1` for the first, and so on.
 
-    A further answer that is missing is not scored; the first is always there. Answers beyond
-    `num_answers` earn nothing.
+    Missing further answers are not scored; there is always a first. Answers after `num_answers`
+    are ignored.
 
     Args:
         objectives: name -> reward of one answer.
-        num_answers: how many are scored.
+        num_answers: number of answers that are scored.
         separator: the token between two answers.
-        decode: tokens to text; a function that worker processes can be sent, if there are any.
+        decode: maps tokens to text; must be picklable if worker processes are used.
     """
     return {
         f"{name}/{number}": partial(
@@ -71,15 +71,15 @@ def single_answer_reward(
     separator: int,
     decode: Decode,
 ) -> float | None:
-    """A reward of one answer alone; None where there is no such answer.
+    """Reward of a single answer; None if there is no such answer.
 
     Args:
         completion: all answers.
-        reference: passed on.
+        reference: passed on to the reward.
         number: of the answer, from 1.
-        reward: what to compute for it.
+        reward: the reward to compute for it.
         separator: the token between two answers.
-        decode: tokens to text.
+        decode: maps tokens to text.
     """
     answers = split_answers(completion, separator=separator, decode=decode)
     return reward(answers[number - 1], reference) if number <= len(answers) else None

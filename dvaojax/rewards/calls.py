@@ -1,7 +1,7 @@
-"""One call of a reward function, and what came of it.
+"""One call of a reward function and its result.
 
-Whatever happens in a call comes back as an `CallResult` of plain parts. An exception of somebody
-else's class would have to be pickled on its way home from a worker, and not every one survives it.
+A call always returns a `CallResult` of built-in types, also when the function raises. Exceptions of
+user-defined classes are not passed between processes, since not all of them can be pickled.
 """
 
 import traceback
@@ -24,12 +24,12 @@ class Call(NamedTuple):
 
 
 class CallResult(NamedTuple):
-    """What came of one call.
+    """Result of one call.
 
     Attributes:
-        reward: the number; None where the objective does not apply, or the call failed.
-        failure: what went wrong, in one line; empty where nothing did.
-        trace: the traceback, where there is one.
+        reward: the number; None if the objective does not apply or the call failed.
+        failure: the reason of a failure in one line; empty if the call succeeded.
+        trace: the traceback, if there is one.
     """
 
     reward: float | None
@@ -38,11 +38,11 @@ class CallResult(NamedTuple):
 
 
 class RewardError(RuntimeError):
-    """A call that failed: its objective, why, the prompt and the completion, in one line."""
+    """A call that failed, in one line: objective, reason, prompt and completion."""
 
 
 def attempt(function: RewardFunction, completion: Completion, reference: Any) -> CallResult:
-    """Calls the function; an exception, or a value that is no reward, is a failure."""
+    """Calls the function; an exception or an invalid return value is a failure."""
     try:
         return CallResult(_checked(function(completion, reference)))
     except Exception as error:
@@ -50,15 +50,15 @@ def attempt(function: RewardFunction, completion: Completion, reference: Any) ->
 
 
 def failed(error: BaseException) -> CallResult:
-    """The outcome of a call that raised; to be called where the exception is handled."""
+    """Result of a call that raised; must be called while the exception is being handled."""
     line = " ".join(f"{type(error).__name__}: {error}".split())
-    # Half a character pair, which an answer may contain, could not be printed later.
+    # A lone surrogate, which an answer may contain, could not be printed later.
     line = line[:500].encode("utf-8", "backslashreplace").decode("utf-8")
     return CallResult(None, line, traceback.format_exc())
 
 
-def error_of(call: Call, outcome: CallResult) -> RewardError:
-    """The exception for a failed call, to be raised or counted."""
+def reward_error(call: Call, outcome: CallResult) -> RewardError:
+    """The exception for a failed call."""
     error = RewardError(
         f"objective {call.objective!r} failed: {outcome.failure}; "
         f"prompt {_shortened(call.prompt.text)}, completion {_shortened(call.completion.text)}"
@@ -69,7 +69,7 @@ def error_of(call: Call, outcome: CallResult) -> RewardError:
 
 
 def _checked(value: object) -> float | None:
-    """The value as a float; raises where a reward function may not return it."""
+    """The value as a float; raises if a reward function may not return it."""
     if value is None:
         return None
     if not isinstance(value, Real):
@@ -81,7 +81,7 @@ def _checked(value: object) -> float | None:
 
 
 def _shortened(text: str, length: int = 200) -> str:
-    """Quoted, in one line, with the middle of a long text left out."""
+    """The text quoted in one line, with the middle of a long text left out."""
     if len(text) <= length:
         return repr(text)
     half = length // 2

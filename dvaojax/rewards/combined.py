@@ -1,4 +1,4 @@
-"""Several scorers as one: their objectives side by side."""
+"""Several scorers combined into one whose columns are theirs in order."""
 
 import contextlib
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from dvaojax.types import Completion, Prompt, Scorer, Scores
 class CombinedScorer:
     """Scores a batch with every scorer, one after the other.
 
-    A context manager: on leaving, scorers that hold something open are closed.
+    A context manager: on exit, it closes the scorers that are context managers themselves.
     """
 
     def __init__(self, scorers: Sequence[Scorer]):
-        """Takes them over, to be closed with this one.
+        """Takes ownership of the scorers.
 
         Args:
-            scorers: whose columns follow one another.
+            scorers: their objectives become the columns, in this order.
 
         Raises:
-            ValueError: there is none, or two have an objective of the same name.
+            ValueError: there is no objective, or two have the same name.
         """
         names = [name for scorer in scorers for name in scorer.objectives]
         if not names:
@@ -33,13 +33,13 @@ class CombinedScorer:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The names, in the order of the columns."""
+        """Names of the objectives in the order of the columns."""
         return tuple(name for scorer in self._scorers for name in scorer.objectives)
 
     def score(
         self, completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt], /
     ) -> Scores:
-        """Every objective of every completion."""
+        """Scores every completion on every objective."""
         parts = [scorer.score(completions, prompts) for scorer in self._scorers]
         return Scores(
             rewards=np.concatenate([part.rewards for part in parts], axis=-1),

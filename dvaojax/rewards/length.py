@@ -1,8 +1,7 @@
-"""Rewards that look at the length: budgets, DAPO's overlong shaping, brevity that has to be right.
+"""Length rewards: token budgets, DAPO's overlong penalty, and brevity of correct answers.
 
-A length is counted in tokens as they were sampled (`Completion.length`), so that the stop token is
-one of them; verl and TRL count the same way. `without_stop_token` turns any of these rewards into
-one that does not count it.
+A length is the number of sampled tokens (`Completion.length`) and includes the stop token, as in
+verl and TRL. `without_stop_token` turns each of these rewards into one that does not count it.
 """
 
 import dataclasses
@@ -12,16 +11,16 @@ from dvaojax.types import Completion, RewardFunction
 
 
 def within_budget(completion: Completion, reference: Any, /, *, budget: int) -> float:
-    """1 where the completion takes at most `budget` tokens, the budget included; else 0.
+    """1 if the completion has at most `budget` tokens, else 0.
 
-    An answer of `budget` tokens and a stop token is over the budget. The length reward of DVAO
-    (arXiv:2605.25604, 4,000 tokens) and of GDPO (arXiv:2601.05242), which does not ask whether the
-    answer is right or whether the completion came to an end.
+    An answer of `budget` tokens followed by a stop token exceeds the budget. The length reward of
+    DVAO (arXiv:2605.25604, 4,000 tokens) and of GDPO (arXiv:2601.05242). It depends neither on the
+    answer's correctness nor on whether the completion ended with a stop token.
 
     Args:
         completion: the answer.
         reference: not read.
-        budget: in tokens.
+        budget: in tokens, inclusive.
     """
     return float(completion.length <= budget)
 
@@ -31,16 +30,16 @@ def overlong_penalty(
 ) -> float:
     """DAPO's soft overlong punishment: 0, then a ramp of `buffer` tokens, then -1; in [-1, 0].
 
-    With n tokens, 0 for n <= max_length - buffer; (max_length - buffer - n) / buffer up to
-    `max_length`, the end included; -1 above. Equation 13 of arXiv:2503.14476, where the limit is
-    20,480 and the buffer 4,096, as TRL computes it (`get_soft_overlong_punishment`). DAPO adds it
-    to the reward for the answer; as an objective of its own it is constant in most groups.
+    With n tokens: 0 for n <= max_length - buffer; (max_length - buffer - n) / buffer for n <=
+    max_length; -1 above. Equation 13 of arXiv:2503.14476, where the limit is 20,480 and the buffer
+    4,096, as computed by TRL (`get_soft_overlong_punishment`). DAPO adds it to the reward for the
+    answer; as a separate objective it is constant in most groups.
 
     Args:
         completion: the answer.
         reference: not read.
-        max_length: in tokens; longer costs the full penalty.
-        buffer: tokens before the limit in which the penalty grows; 0 is a bare step.
+        max_length: in tokens; longer completions get the full penalty.
+        buffer: tokens before the limit over which the penalty grows; 0 gives a step.
 
     Raises:
         ValueError: a buffer that is negative or longer than `max_length`.
@@ -62,17 +61,17 @@ def overlong_penalty_verl(
     buffer: int,
     penalty_factor: float = 1.0,
 ) -> float:
-    """DAPO's overlong punishment as verl's reward manager adds it, which has no floor.
+    """DAPO's overlong punishment as in verl's reward manager, without a lower bound.
 
     min(0, -(n - (max_length - buffer)) / buffer * penalty_factor). It differs from
-    `overlong_penalty` above `max_length` only, where it goes on falling below -1. verl divides by
-    a buffer of 0 and gets infinity or no number; here it is refused. (volcengine/verl b178a3cd.)
+    `overlong_penalty` only above `max_length`, where it continues to fall below -1. With a buffer
+    of 0 verl divides by zero; here that is an error. (volcengine/verl b178a3cd.)
 
     Args:
         completion: the answer.
         reference: not read.
         max_length: in tokens.
-        buffer: tokens before the limit in which the penalty starts.
+        buffer: tokens before the limit over which the penalty grows.
         penalty_factor: the penalty at the limit.
 
     Raises:
@@ -87,15 +86,15 @@ def overlong_penalty_verl(
 def without_stop_token(
     completion: Completion, reference: Any, /, *, reward: RewardFunction
 ) -> float | None:
-    """Another reward, for a completion whose stop token does not count.
+    """Another reward of the same completion without its stop token.
 
-    Both lengths are in use and papers do not say which; they differ by one token, and only where
-    the completion came to an end. Ours, to compute either.
+    Both definitions of length are in use and papers do not say which; they differ by one token,
+    and only for completions that ended with a stop token. Ours, to compute either.
 
     Args:
         completion: the answer.
-        reference: passed on.
-        reward: what to compute, such as `partial(within_budget, budget=4_000)`.
+        reference: passed on to the reward.
+        reward: the reward to compute, such as `partial(within_budget, budget=4_000)`.
     """
     if completion.stopped:
         completion = dataclasses.replace(completion, token_ids=completion.token_ids[:-1])
@@ -111,19 +110,19 @@ def conditioned(
     hard: RewardFunction,
     threshold: float = 1.0,
 ) -> float | None:
-    """The easy reward where the hard one reaches the threshold, else 0.
+    """The easy reward if the hard one reaches the threshold, else 0.
 
     GDPO's conditioned reward (arXiv:2601.05242): `partial(conditioned, easy=partial(within_budget,
-    budget=4_000), hard=accuracy)` pays for brevity in right answers alone. Not a mask: a wrong
-    answer earns 0 and stays in the group's statistics. Where one of the two does not apply, this
-    one does not either.
+    budget=4_000), hard=accuracy)` rewards brevity in correct answers only. This is not a mask: a
+    wrong answer gets 0 and counts in the group's statistics. None if one of the two rewards does
+    not apply.
 
     Args:
         completion: the answer.
-        reference: of both rewards.
-        easy: what is paid, such as a length or a format.
-        hard: what has to be reached first; usually another objective of the same task.
-        threshold: of the hard reward, included. The paper leaves it open for graded rewards.
+        reference: passed on to both rewards.
+        easy: the reward that is returned, such as length or format.
+        hard: the reward that has to be reached first; usually another objective of the task.
+        threshold: of the hard reward, inclusive. The paper leaves it open for graded rewards.
     """
     earned = hard(completion, reference)
     paid = easy(completion, reference)

@@ -1,11 +1,11 @@
-"""Several reward functions over a batch of groups, here or in worker processes."""
+"""Several reward functions applied to a batch of groups, in this process or in workers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from dvaojax.rewards.calls import Call, CallResult, attempt, error_of
+from dvaojax.rewards.calls import Call, CallResult, attempt, reward_error
 from dvaojax.rewards.workers import Workers
 from dvaojax.types import Completion, Prompt, RewardFunction, Scores
 
@@ -13,15 +13,15 @@ from dvaojax.types import Completion, Prompt, RewardFunction, Scores
 class RewardSuite:
     """Scores every completion of a batch on every objective.
 
-    With `workers=0` the functions run here, one after the other, and may be lambdas. With more they
-    run in that many processes, where a call that exceeds its time limit is ended. The functions
-    then have to be found by name in an importable module, or be `partial`s of such; and a program
-    that uses workers starts below `if __name__ == "__main__"`, as always with `multiprocessing`.
+    With `workers=0` the functions run in this process, one after the other, and may be lambdas.
+    Otherwise they run in that many worker processes, which end calls that exceed the time limit.
+    The functions must then be importable by name, or `partial`s of such functions, and the program
+    must guard its entry point with `if __name__ == "__main__"`, as always with `multiprocessing`.
 
         with RewardSuite({"brevity": partial(within_budget, budget=64)}, workers=4) as suite:
             scores = suite.score(completions, prompts)
 
-    Not a reward model: nothing here is learned, batched or differentiated.
+    Not to be confused with: a reward model. Nothing here is learned, batched or differentiated.
     """
 
     def __init__(
@@ -32,15 +32,15 @@ class RewardSuite:
         timeout_seconds: float | None = None,
         on_error: Literal["raise", "mask"] = "raise",
     ):
-        """Starts no process yet; the first `score` does.
+        """Stores the functions; the first `score` starts the processes.
 
         Args:
             objectives: name -> reward function, in the order of the columns of the reward array.
-            workers: processes to score in; 0 scores in this one.
-            timeout_seconds: limit for one call; needs workers. None sets no limit.
-            on_error: what a failed call does (an exception, a time-out, a dead process, a value
-                that is neither a finite number nor None): "raise" stops with a `RewardError`,
-                "mask" masks the reward, counts the failure and goes on.
+            workers: number of worker processes; 0 scores in this process.
+            timeout_seconds: limit for one call, requires workers; None for no limit.
+            on_error: how to treat a failed call (an exception, a time-out, a dead process, a value
+                that is neither a finite number nor None): "raise" raises a `RewardError`, "mask"
+                masks the reward, counts the failure and continues.
 
         Raises:
             ValueError: no objective, a number out of range, or a time limit without workers.
@@ -66,20 +66,20 @@ class RewardSuite:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The names, in the order of the columns."""
+        """Names of the objectives in the order of the columns."""
         return tuple(self._objectives)
 
     def score(
         self, completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt]
     ) -> Scores:
-        """Every objective of every completion. May be called from any thread.
+        """Scores every completion on every objective. May be called from any thread.
 
         Args:
             completions: `B` groups of `G` completions.
-            prompts: the `B` prompts they answer; each brings the reference of its group.
+            prompts: the `B` prompts they answer; each holds the reference of its group.
 
         Raises:
-            ValueError: groups of different sizes, none at all, or not one prompt for each.
+            ValueError: groups of different sizes, no group, or not one prompt for each group.
             RewardError: a call failed and `on_error` is "raise"; the first one in the batch.
         """
         shape = (len(prompts), _group_size(completions, prompts), len(self._objectives))
@@ -93,7 +93,7 @@ class RewardSuite:
         failures, messages = dict.fromkeys(self._objectives, 0), []
         for i, (call, outcome) in enumerate(zip(calls, self._outcomes(calls), strict=True)):
             if outcome.failure:
-                error = error_of(call, outcome)
+                error = reward_error(call, outcome)
                 if self._on_error == "raise":
                     raise error
                 failures[call.objective] += 1
@@ -103,7 +103,7 @@ class RewardSuite:
         return Scores(rewards.reshape(shape), mask.reshape(shape), failures, messages)
 
     def close(self) -> None:
-        """Ends the worker processes; nothing can be scored in them afterwards."""
+        """Ends the worker processes; afterwards they cannot be used any more."""
         if self._workers is not None:
             self._workers.close()
 

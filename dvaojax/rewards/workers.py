@@ -1,8 +1,8 @@
-"""Reward functions in processes of their own, each call with a time limit.
+"""Reward functions in worker processes, with a time limit for each call.
 
-The processes are started afresh and never forked from this one, which may run JAX. A call that
-exceeds its limit is ended by killing its process, whatever it is busy with and from whatever thread
-it was asked for; a new process takes its place.
+The processes are started afresh and never forked from the calling process, which may run JAX. A
+call that exceeds its limit is ended by killing its process, also in the middle of C code and from
+any calling thread; a new process replaces it.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ from dvaojax.types import RewardFunction
 
 
 class Workers:
-    """A pool of processes that hold the functions; `close` ends it."""
+    """A pool of processes that hold the reward functions; `close` ends it."""
 
     def __init__(
         self,
@@ -27,13 +27,13 @@ class Workers:
         workers: int,
         timeout_seconds: float | None,
     ):
-        """Starts no process yet; the first call does.
+        """Stores the functions; the first call starts the processes.
 
         Raises:
             TypeError: a function cannot be sent to another process.
         """
         pickled = {name: _pickled(name, function) for name, function in objectives.items()}
-        # A fork server imports the program once for all workers; where there is none, each does.
+        # A fork server imports the program once for all workers; without one, each imports it.
         methods = multiprocessing.get_all_start_methods()
         self._timeout_seconds = timeout_seconds
         self._pool = pebble.ProcessPool(
@@ -46,10 +46,10 @@ class Workers:
         )
 
     def outcomes(self, calls: Sequence[Call]) -> Iterator[CallResult]:
-        """The outcome of each call, in their order; the workers share them out.
+        """Schedules the calls and returns their results in the same order.
 
         Raises:
-            RuntimeError: on reading an outcome, where no worker could start.
+            RuntimeError: no worker could start; raised when a result is read.
         """
         futures = [
             self._pool.schedule(
@@ -62,7 +62,7 @@ class Workers:
         return map(self._outcome, futures)
 
     def close(self) -> None:
-        """Ends the processes, and with them every call that is still under way."""
+        """Ends the processes and with them all unfinished calls."""
         self._pool.stop()
         self._pool.join()
 
@@ -75,8 +75,8 @@ class Workers:
             return CallResult(None, f"its process died with exit code {death.exitcode}")
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "the reward workers could not start: the program has to be a module or a file that "
-                "starts below `if __name__ == '__main__'`; workers=0 needs none"
+                "the reward workers could not start: guard the program's entry point with "
+                "`if __name__ == '__main__'` in a module or file, or use workers=0"
             ) from error
 
 
@@ -90,11 +90,11 @@ def _pickled(name: str, function: RewardFunction) -> bytes:
         ) from error
 
 
-# What follows runs in the worker processes.
+# The rest runs in the worker processes.
 
 _functions: dict[str, RewardFunction | CallResult] = {}
-"""Objective -> its function, or why it could not be loaded. Filled when the process starts, so that
-no call's time limit pays for the imports."""
+"""Objective -> its function, or the failure to load it. Filled when the process starts, so that
+no call's time limit includes the imports."""
 
 
 def _load(pickled: Mapping[str, bytes]) -> None:

@@ -1,7 +1,7 @@
-"""Whether the answer to a mathematics problem is right.
+"""Rewards for the correct answer to a mathematics problem.
 
-`accuracy` is what we recommend; `accuracy_math_verify` and `answer_line_dapo` pay what the papers'
-code pays. math-verify comes with the extra `mathematics` and runs in a process of its own.
+`accuracy` is recommended; `accuracy_math_verify` and `answer_line_dapo` equal the papers' code.
+math-verify requires the extra `mathematics` and runs in a separate process.
 """
 
 from dvaojax.rewards.mathematics.accuracy import AnswerGrade as AnswerGrade

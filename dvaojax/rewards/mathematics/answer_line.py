@@ -1,4 +1,4 @@
-r"""DAPO's reward for the last line: `Answer: 34` earns 1, everything else -1."""
+r"""DAPO's reward for the answer line: `Answer: 34` gives 1, everything else -1."""
 
 import re
 
@@ -6,7 +6,7 @@ from dvaojax.rewards.mathematics.equivalence import equivalent
 from dvaojax.rewards.mathematics.extraction import answer_line
 from dvaojax.types import Completion
 
-_LOOKED_AT = 300
+_SEARCHED_CHARACTERS = 300
 _LABELLED = re.compile(r"(?i:Answer)\s*:\s*([^\n]+)")
 _REPLACED = (
     ("an ", ""),
@@ -30,11 +30,11 @@ _DROPPED = (
 
 
 def answer_line_dapo(completion: Completion, reference: str, /) -> float:
-    r"""1 where the last `Answer:` in the last 300 characters is followed by the gold, else -1.
+    r"""1 if the last `Answer:` in the last 300 characters is followed by the gold, else -1.
 
-    What verl's `math_dapo` pays (volcengine/verl b178a3cd): both sides lose a list of words and
-    marks and are then compared as text. A bold label, a full stop, `34.0`, a Chinese label and a
-    bare box are wrong. In [-1, 1], not [0, 1].
+    Equals verl's `math_dapo` (volcengine/verl b178a3cd): a list of words and marks is removed from
+    both sides, which are then compared as text. A bold label, a full stop, `34.0`, a Chinese label
+    and a box without a label are wrong. In [-1, 1], not [0, 1].
 
     Args:
         completion: the answer.
@@ -45,12 +45,12 @@ def answer_line_dapo(completion: Completion, reference: str, /) -> float:
 
 
 def answer_line_lenient(completion: Completion, reference: str, /) -> float:
-    r"""1 where the last answer line of the completion is right, else -1. Recommended.
+    r"""1 if the last answer line of the completion is right, else -1. Recommended.
 
-    Ours, after DAPO's (arXiv 2503.14476). The label may be bold, with a full-width colon, or
-    Chinese, as 3,242 of the 17,290 prompts of DAPO-Math are; the line may stand anywhere after the
-    thoughts; the answer is compared by its value (`equivalence.equivalent`), so that `34.0` and
-    `034` are 34.
+    Ours, based on DAPO's (arXiv 2503.14476). The label may be bold, with a full-width colon, or
+    Chinese, as in 3,242 of the 17,290 prompts of DAPO-Math; the line may be anywhere after the
+    thoughts; the answer is compared by value (`equivalence.equivalent`), so `34.0` and `034` are
+    34.
 
     Args:
         completion: the answer.
@@ -61,13 +61,13 @@ def answer_line_lenient(completion: Completion, reference: str, /) -> float:
 
 
 def dapo_answer(text: str) -> str:
-    """The answer that verl's `math_dapo` compares; `[INVALID]` where there is none."""
-    labelled = _LABELLED.findall(text[-_LOOKED_AT:])
+    """The answer that verl's `math_dapo` compares; `[INVALID]` if there is none."""
+    labelled = _LABELLED.findall(text[-_SEARCHED_CHARACTERS:])
     return _normalised(labelled[-1] if labelled else "[INVALID]")
 
 
 def _normalised(answer: str) -> str:
-    """verl's normal form, its oddities included: `34 units squared` is `34d`."""
+    """verl's normal form, including its quirks: `34 units squared` becomes `34d`."""
     answer = answer.rpartition("=")[2]
     for phrase, replacement in _REPLACED:
         answer = answer.replace(phrase, replacement)
@@ -85,6 +85,6 @@ def _normalised(answer: str) -> str:
 
 
 def _first_formula(line: str) -> str:
-    """A line that holds a pair of dollar signs is what stands between the first two."""
+    """The text between the first two dollar signs of a line; without a pair, the whole line."""
     pieces = line.split("$", maxsplit=2)
     return f"${pieces[1]}$" if len(pieces) == 3 else line

@@ -1,6 +1,6 @@
-r"""How an answer is put together: one value, several in no order, a tuple or interval, a matrix.
+r"""Structure of an answer: a value, an unordered collection, a tuple or interval, or a matrix.
 
-`(3,4)` is a point or an open interval; both are compared alike, so they are one kind here.
+`(3,4)` is a point or an open interval; both are compared in the same way, so one class covers them.
 """
 
 import re
@@ -23,21 +23,21 @@ class SingleValue(NamedTuple):
 
 
 class UnorderedValues(NamedTuple):
-    """Several answers in any order; those that occur twice are there twice."""
+    """Several answers in any order, with multiplicity."""
 
     parts: tuple["AnswerStructure", ...]
     union: bool = False
 
 
 class OrderedValues(NamedTuple):
-    """A tuple, a point or an interval: the brackets are part of the answer."""
+    """A tuple, a point or an interval, including its brackets."""
 
     brackets: str
     parts: tuple["AnswerStructure", ...]
 
 
 class MatrixValue(NamedTuple):
-    """Rows of entries; the style of the brackets is not part of the answer."""
+    """Rows of entries; the style of the brackets is ignored."""
 
     rows: tuple[tuple["AnswerStructure", ...], ...]
 
@@ -46,14 +46,14 @@ AnswerStructure = SingleValue | UnorderedValues | OrderedValues | MatrixValue
 
 
 def parse_structure(text: str, *, depth: int = 8) -> AnswerStructure:
-    r"""How a normalised answer is put together.
+    r"""Parses the structure of a normalised answer.
 
-    A name before it is left out (`x = 5`, `f(x) = 2x`, `x \in [2, 3]`), braces and brackets around
-    a single value as well; `a \pm b` stands for two values.
+    A name at the beginning is dropped (`x = 5`, `f(x) = 2x`, `x \in [2, 3]`), as are braces and
+    brackets around a single value; `a \pm b` is a collection of two values.
 
     Args:
         text: see `normalisation.normalised`.
-        depth: brackets within brackets that are looked into; deeper ones are text.
+        depth: maximum depth of nested brackets that are parsed; deeper ones are text.
     """
     text = _MEMBERSHIP.sub("", text, count=1).strip()
     matrix = _MATRIX.fullmatch(text)
@@ -81,7 +81,7 @@ def parse_structure(text: str, *, depth: int = 8) -> AnswerStructure:
 
 
 def split(text: str, separators: set[str]) -> list[str]:
-    """The parts between separators that stand outside all brackets, empty ones left out.
+    """The non-empty parts between separators that are outside all brackets.
 
     Brackets of different kinds may close each other, as in the interval `(3, 4]`.
     """
@@ -99,7 +99,7 @@ def split(text: str, separators: set[str]) -> list[str]:
 
 
 def _bracketed(text: str, depth: int) -> AnswerStructure:
-    """A value, or what one pair of brackets around all of it makes of it."""
+    """The structure of a text that may be enclosed in a pair of brackets."""
     outer = _outer_brackets(text)
     if outer is None:
         return _collection([text], depth) if r"\pm" in text else SingleValue(text)
@@ -116,20 +116,20 @@ def _bracketed(text: str, depth: int) -> AnswerStructure:
 
 
 def _outer_brackets(text: str) -> tuple[str, str] | None:
-    """The first and the last token, where they are a pair of brackets around everything between."""
+    """The first and the last token if they are a pair of brackets that encloses the text."""
     tokens = [match[0] for match in _TOKEN.finditer(text)]
     if len(tokens) < 2 or tokens[0] not in _CLOSING or tokens[-1] not in _CLOSING.values():
         return None
     depth = 0
-    for place, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         depth += (token in _CLOSING) - (token in _CLOSING.values())
-        if depth == 0 and place < len(tokens) - 1:
+        if depth == 0 and index < len(tokens) - 1:
             return None
     return (tokens[0], tokens[-1]) if depth == 0 else None
 
 
 def _collection(parts: list[str], depth: int) -> UnorderedValues:
-    r"""Several values, of which each `a \pm b` is two."""
+    r"""A collection of values, in which each `a \pm b` counts as two."""
     signed = [
         part.replace(r"\pm", sign) if part.count(r"\pm") == 1 else part
         for part in parts

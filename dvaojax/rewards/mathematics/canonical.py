@@ -1,34 +1,34 @@
-"""One spelling for answers that are plainly the same, so that they can be counted in a vote."""
+"""Canonical spelling of answers, so that equal answers can be counted in a vote."""
 
 from fractions import Fraction
 
-from dvaojax.rewards.mathematics.expressions import UnsupportedExpression, read
+from dvaojax.rewards.mathematics.expressions import UnsupportedExpression, parse_expression
 from dvaojax.rewards.mathematics.normalisation import normalised
 from dvaojax.rewards.mathematics.values import NumberTooLarge, UndefinedValue, letters_in, value
 
 LONGEST_NUMBER = 200
-"""Characters; a longer answer is taken as it is written."""
+"""In characters; a longer answer is not evaluated."""
 
 MOST_BITS = 4_000
-"""Of a number that is written out; Python refuses to write thousands of digits."""
+"""Largest size of a number that is printed; Python does not print thousands of digits."""
 
 
 def canonical(answer: str) -> str:
-    r"""An answer's exact number as a fraction, or else what it says without units and spaces.
+    r"""The answer's exact number as a fraction, or else its text without units and spaces.
 
-    `0.5`, `\frac12` and `1/2` have one spelling, as have `025` and `25`. Two expressions with
-    letters have one only where they are written alike; `equivalence.equivalent` compares better,
-    but not every answer with every other.
+    `0.5`, `\frac12` and `1/2` have one spelling, and so have `025` and `25`. Expressions with
+    letters have the same spelling only if they are written the same way. Not every pair that
+    `equivalence.equivalent` accepts has one spelling.
 
     Args:
-        answer: as it stands in a box, without it.
+        answer: the content of a box.
     """
     plain = normalised(answer)
     written = "".join(plain.split())
     if len(plain) > LONGEST_NUMBER:
         return written
     try:
-        tree = read(plain)
+        tree = parse_expression(plain)
         number = None if letters_in(tree) else value(tree, {})
     except (UnsupportedExpression, NumberTooLarge, UndefinedValue):
         return written

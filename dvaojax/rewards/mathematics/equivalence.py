@@ -1,21 +1,21 @@
-r"""Whether an answer is the gold answer, decided exactly wherever that is possible.
+r"""Whether an answer equals the gold answer, decided exactly where possible.
 
-The parts of lists, sets, tuples, intervals and matrices are compared one by one. Two values are the
-same where
+The parts of lists, sets, tuples, intervals and matrices are compared one by one. Two values are
+equal if one of these holds:
 
-1. they are written alike but for spaces, or are the same word;
-2. they are exact numbers, and equal as fractions: `025` is `25`, `27.0` is `27`, and integers above
-   2**53 are told apart;
-3. they are expressions, and agree at several points: exactly where they stay fractions, else to
-   twelve digits;
-4. math-verify finds them equal, asked only about what cannot be read here, and only where it is
-   installed.
+1. They are the same text up to spaces, or the same word.
+2. They are exact numbers and equal as fractions: `025` is `25`, `27.0` is `27`, and different
+   integers above 2**53 are different.
+3. They are expressions that agree at several points: exactly if their values are fractions,
+   otherwise to twelve digits.
+4. math-verify finds them equal. It is only used for answers that cannot be read here, and only if
+   it is installed.
 
-What the gold states beside its value may be left out and not contradicted: for `52_8` both `52_8`
-and `52` are right and `52_9` is wrong; for `50\%` all of `50\%`, `50` and `0.5`; but for `34`,
-`34\%` is wrong. Units do not count. A decimal fraction stands for the number it is, except that six
-and more decimals may be the rounding of a number that has no end: `1.3333333333` for 4/3, never
-`9.999999999` for 10.
+Details that the gold states in addition to its value may be omitted but not contradicted: for
+`52_8` both `52_8` and `52` are right and `52_9` is wrong; for `50\%` all of `50\%`, `50` and `0.5`
+are right; but for `34`, `34\%` is wrong. Units are ignored. A decimal fraction equals its exact
+value only, except that six or more decimals may be a rounding of a number whose decimal expansion
+does not terminate: `1.3333333333` for 4/3, but not `9.999999999` for 10.
 """
 
 import functools
@@ -34,7 +34,11 @@ from dvaojax.rewards.mathematics.answer_structure import (
     parse_structure,
     split,
 )
-from dvaojax.rewards.mathematics.expressions import ExpressionTree, UnsupportedExpression, read
+from dvaojax.rewards.mathematics.expressions import (
+    ExpressionTree,
+    UnsupportedExpression,
+    parse_expression,
+)
 from dvaojax.rewards.mathematics.normalisation import is_words, normalised
 from dvaojax.rewards.mathematics.values import (
     Number,
@@ -46,7 +50,7 @@ from dvaojax.rewards.mathematics.values import (
 )
 
 LONGEST_ANSWER = 2_000
-"""Characters; a longer answer is wrong unless it is the gold itself."""
+"""In characters; a longer answer is wrong unless it is identical to the gold."""
 
 _POINTS = 12
 _PRECISION = 1e-12
@@ -59,10 +63,10 @@ _DECIMALS = re.compile(r"-? ?\d*\.(\d{6,})")
 
 @functools.lru_cache(maxsize=50_000)
 def equivalent(answer: str, gold: str) -> bool:
-    """Whether the answer is the gold answer; not symmetric.
+    """Whether the answer equals the gold answer; not symmetric.
 
     Args:
-        answer: as it stands in a box, without it.
+        answer: the content of a box.
         gold: likewise.
     """
     if answer == gold:
@@ -83,7 +87,7 @@ def equivalent(answer: str, gold: str) -> bool:
 
 
 def _same(answer: AnswerStructure, gold: AnswerStructure) -> bool | None:
-    """Whether two answers are the same; None where they cannot be read."""
+    """Whether two answers are equal; None if they cannot be read."""
     answer, gold = _unwrapped(answer), _unwrapped(gold)
     match answer, gold:
         case SingleValue(), SingleValue():
@@ -99,17 +103,17 @@ def _same(answer: AnswerStructure, gold: AnswerStructure) -> bool | None:
                 return False
             return _same_sequence(sum(answer.rows, ()), sum(gold.rows, ()))
         case UnorderedValues(), _ if not isinstance(gold, UnorderedValues):
-            # The same answer in several spellings, as in 15 39/40, or 639/40.
+            # The same answer in several forms, as in 15 39/40, or 639/40.
             return _same_sequence(answer.parts, [gold] * len(answer.parts))
         case (SingleValue(text), _) | (_, SingleValue(text)):
-            # A value is no tuple and no matrix, but 2 < x < 3 may be an interval.
+            # A value is not a tuple or a matrix, but 2 < x < 3 may be an interval.
             return None if _SET.search(text) else False
         case _:
             return False
 
 
 def _unwrapped(answer: AnswerStructure) -> AnswerStructure:
-    """A collection of one part is that part."""
+    """The only part of a collection of one part; other answers unchanged."""
     while isinstance(answer, UnorderedValues) and len(answer.parts) == 1:
         answer = answer.parts[0]
     return answer
@@ -129,7 +133,7 @@ def _same_sequence(
 def _same_collection(
     answers: Sequence[AnswerStructure], golds: Sequence[AnswerStructure]
 ) -> bool | None:
-    """Whether each answer has a gold of its own, in any order."""
+    """Whether answers and golds are equal one to one in some order."""
     if len(answers) != len(golds):
         return False
     left, undecided = list(golds), False
@@ -168,13 +172,13 @@ def _plain(text: str) -> str:
 
 
 def _same_words(answer: str, gold: str) -> bool:
-    """The same text, in upper or lower case, with or without brackets around."""
+    """Whether two texts are equal up to case and surrounding brackets."""
     answer, gold = (_plain(text).strip("()").casefold() for text in (answer, gold))
     return answer == gold != ""
 
 
 def _same_numeral(answer: str, gold: str) -> bool | None:
-    """Numerals with the subscript of a base; None where there is none."""
+    """Compares numerals with the subscript of a base; None if there is none."""
     ours, golds = _NUMERAL.fullmatch(answer), _NUMERAL.fullmatch(gold)
     if golds is not None and golds[1].isalpha():
         return None
@@ -189,10 +193,10 @@ def _same_numeral(answer: str, gold: str) -> bool | None:
 
 
 def _same_expression(answer: str, gold: str) -> bool | None:
-    """Expressions and equations, by their values; None where one of them cannot be read."""
+    """Compares expressions and equations by their values; None if one of them cannot be read."""
     try:
-        ours = [read(side) for side in split(answer, {"="})]
-        golds = [read(side) for side in split(gold, {"="})]
+        ours = [parse_expression(side) for side in split(answer, {"="})]
+        golds = [parse_expression(side) for side in split(gold, {"="})]
     except UnsupportedExpression:
         return None
     if len(golds) == 1:
@@ -215,7 +219,7 @@ def _agree(answer: ExpressionTree, gold: ExpressionTree, answer_text: str, gold_
 
 
 def _proportional(answer: ExpressionTree, gold: ExpressionTree) -> bool:
-    """Whether two equations, as differences of their sides, are the same up to a factor."""
+    """Whether two equations, as differences of their sides, are equal up to a factor."""
     pairs = _values(answer, gold)
     if len(pairs) < 2 or not all(ours and golds for ours, golds in pairs):
         return False
@@ -224,10 +228,11 @@ def _proportional(answer: ExpressionTree, gold: ExpressionTree) -> bool:
 
 
 def _values(answer: ExpressionTree, gold: ExpressionTree) -> list[tuple[Number, Number]]:
-    """Both values at points where they exist; none where there are too few such points.
+    """Both values at points where they exist; empty if there are too few such points.
 
-    Numbers have one point. Floors, factorials and binomials are compared at whole numbers, for
-    which they are meant. Where one value alone is too large, the two differ: no points either.
+    Expressions without letters are evaluated once. Floor, factorial and binomial
+    functions are compared at integers. If only one of the values is too large, the
+    expressions differ and the result is empty.
     """
     letters = letters_in(answer) | letters_in(gold)
     operations = operations_in(answer) | operations_in(gold)
@@ -247,7 +252,7 @@ def _values(answer: ExpressionTree, gold: ExpressionTree) -> list[tuple[Number, 
 
 
 def _value_or_none(tree: ExpressionTree, letters: Mapping[str, Fraction]) -> Number | None:
-    """The value, or None where it is too large."""
+    """The value, or None if it is too large."""
     try:
         return value(tree, letters)
     except NumberTooLarge:
@@ -255,7 +260,7 @@ def _value_or_none(tree: ExpressionTree, letters: Mapping[str, Fraction]) -> Num
 
 
 def _coordinate(letter: str, point: int, *, whole: bool) -> Fraction:
-    """A number that is always the same, between 2 and 40, and as good as any other."""
+    """A fixed pseudo-random number between 2 and 40 for a letter and a point."""
     seed = zlib.crc32(f"{letter} {point}".encode())
     return Fraction(2 + seed % 39) if whole else Fraction(202 + seed % 1_009, 101)
 
@@ -269,7 +274,7 @@ def _close(a: Number, b: Number) -> bool:
 
 
 def _rounded(decimal: Number, exact: Number, text: str) -> bool:
-    """Whether one is a decimal fraction, and the other's rounding to that many decimals."""
+    """Whether one is a decimal fraction and equals the other rounded to as many decimals."""
     decimals = _DECIMALS.fullmatch(text)
     if decimals is None or not isinstance(decimal, Fraction) or isinstance(exact, complex):
         return False
@@ -280,7 +285,7 @@ def _rounded(decimal: Number, exact: Number, text: str) -> bool:
 
 
 def _terminates(number: Fraction) -> bool:
-    """Whether the decimal fraction of a number comes to an end."""
+    """Whether the decimal expansion of a number terminates."""
     denominator = number.denominator
     for prime in (2, 5):
         while denominator % prime == 0:

@@ -1,9 +1,9 @@
-r"""A small reader of LaTeX arithmetic: text to a tree that can be given numbers.
+r"""A parser for LaTeX arithmetic: text to a tree that can be evaluated.
 
-Reads numbers, letters, `+ - * / ^ !`, `\frac`, `\sqrt`, `\binom`, brackets, absolute values,
-floors and ceilings, `\pi`, `e`, `i`, and the elementary functions; everything else is `UnsupportedExpression`.
-There is no `eval`: a tree is made of the tuples below, and reading one is bounded in length and
-depth. `\log` without a base is the natural logarithm, as in sympy.
+Supports numbers, letters, `+ - * / ^ !`, `\frac`, `\sqrt`, `\binom`, brackets, absolute values,
+floor and ceiling, `\pi`, `e`, `i`, and the elementary functions; everything else raises
+`UnsupportedExpression`. There is no `eval`: a tree consists of the tuples below, and parsing is
+bounded in length and depth. `\log` without a base is the natural logarithm as in sympy.
 """
 
 import re
@@ -31,53 +31,53 @@ _DEEPEST = 40
 _LONGEST = 250
 
 ExpressionTree = tuple
-"""("number", text), ("letter", name), or an operation's name and the trees it works on."""
+"""("number", text), ("letter", name), or the name of an operation and its operands' trees."""
 
 
 class UnsupportedExpression(ValueError):
-    """Not an expression that this reader knows."""
+    """A text that this parser does not support."""
 
 
-def read(text: str) -> ExpressionTree:
-    """The tree of an expression.
+def parse_expression(text: str) -> ExpressionTree:
+    """Parses an expression.
 
-    A whole number before a fraction of whole numbers is a mixed number: `1\\frac{4}{5}` is 9/5.
+    An integer before a fraction of integers is a mixed number: `1\\frac{4}{5}` is 9/5.
 
     Raises:
-        UnsupportedExpression: anything else than one expression of moderate depth.
+        UnsupportedExpression: the text is not one supported expression of moderate depth.
     """
-    reader = _Reader(text)
-    tree = reader.sum()
-    if reader.token:
+    parser = _Parser(text)
+    tree = parser.sum()
+    if parser.token:
         raise UnsupportedExpression(text)
     return tree
 
 
-class _Reader:
-    """Recursive descent; one method for each level of precedence."""
+class _Parser:
+    """Recursive descent, one method for each level of precedence."""
 
     def __init__(self, text: str):
-        tokens, place = [], 0
-        while match := _TOKEN.match(text, place):
+        tokens, position = [], 0
+        while match := _TOKEN.match(text, position):
             tokens.append(match[1])
-            place = match.end()
+            position = match.end()
         if len(tokens) > _LONGEST:
             raise UnsupportedExpression("too long")
         self._tokens = [*tokens, ""]
-        self._place = 0
+        self._position = 0
         self._depth = 0
 
     @property
     def token(self) -> str:
         """The next token; empty at the end."""
-        return self._tokens[self._place]
+        return self._tokens[self._position]
 
     def take(self, *expected: str) -> str:
-        """The next token, which has to be one of the expected ones where there are any."""
+        """Consumes the next token, which has to be an expected one if any are given."""
         token = self.token
         if not token or (expected and token not in expected):
             raise UnsupportedExpression(token)
-        self._place += 1
+        self._position += 1
         return token
 
     def sum(self) -> ExpressionTree:
@@ -146,21 +146,21 @@ class _Reader:
         raise UnsupportedExpression(token)
 
     def argument(self, *, whole: bool = False) -> ExpressionTree:
-        r"""A group, or what follows: one digit of a number as in `\frac12`, or the whole of it."""
+        r"""A group, a single digit as in `\frac12`, or the whole number if `whole`."""
         token = self.token
         if len(token) > 1 and token.isdigit() and not whole:
-            self._tokens[self._place : self._place + 1] = [token[0], token[1:]]
+            self._tokens[self._position : self._position + 1] = [token[0], token[1:]]
         return self.signed() if token == "-" else self.atom()
 
     def _number(self, token: str) -> ExpressionTree:
-        """A number, or a mixed one where a fraction of whole numbers follows a whole number."""
-        here = self._place
+        """A number, or a mixed number if a fraction of integers follows an integer."""
+        position = self._position
         if token.isdigit() and self.token == r"\frac":
             self.take()
             parts = (self.argument(), self.argument())
             if all(part[0] == "number" and part[1].isdigit() for part in parts):
                 return ("add", ("number", token), ("divide", *parts))
-            self._place = here
+            self._position = position
         return ("number", token)
 
     def _fenced(self, opening: str) -> ExpressionTree:
@@ -190,7 +190,7 @@ class _Reader:
         return tree if exponent is None else ("power", tree, exponent)
 
     def _operand(self) -> ExpressionTree:
-        """Of a function: sin 2x is the sine of 2x, sin (2) x and sin x cos x are products."""
+        """The operand: sin 2x is the sine of 2x, sin (2) x and sin x cos x are products."""
         if self.token in _FENCES:
             return self.atom()
         tree = self.power()
@@ -215,6 +215,6 @@ class _Reader:
     def _starts_a_factor(self) -> bool:
         token = self.token
         if _NUMBER.fullmatch(token):
-            # Two numbers side by side are a slip, not a product.
-            return not _NUMBER.fullmatch(self._tokens[self._place - 1])
+            # Two adjacent numbers are a typing error, not a product.
+            return not _NUMBER.fullmatch(self._tokens[self._position - 1])
         return token in _STARTS or (token.isascii() and token.isalpha())

@@ -1,9 +1,8 @@
-r"""Where a completion states its final answer.
+r"""Extracts the final answer of a completion.
 
-Looked for in this order: `\boxed{}`, a text that is nothing but a number, GSM8K's line `#### N`, a
-line `Answer: N` or `answer is N`. A number that stands somewhere in the prose is not an answer: "no
-answer" and "wrong answer" are told apart. Every function is a scan whose time grows with the length
-of the text alone.
+In this order: `\boxed{}`, a text that consists of a number only, GSM8K's line `#### N`, a line
+`Answer: N` or `answer is N`. Numbers elsewhere in the prose are not answers: a missing answer is
+distinguished from a wrong one. Every function is a scan in time linear in the length of the text.
 """
 
 import re
@@ -25,14 +24,14 @@ _SENTENCE_END = re.compile(
 
 
 def final_answer(text: str) -> str | None:
-    r"""The final answer as it is written, or None where there is none.
+    r"""The final answer as written, or None if there is none.
 
-    Thoughts are left out: where there is a `</think>`, only what follows the last one counts.
+    If there is a `</think>`, only the text after the last one is read.
 
-    Of several boxes the last one counts, except that boxes with nothing but commas, `and` or `or`
-    between them are one answer with several parts (`\boxed{3} and \boxed{5}` is `3, 5`); a policy
-    that hedges does not get the better of two answers. An empty box is none. Where the last box was
-    cut off before its closing brace, the completion has no answer.
+    The last of several boxes counts, except that boxes with only commas, `and` or `or` between them
+    are one answer with several parts (`\boxed{3} and \boxed{5}` is `3, 5`), so that a policy cannot
+    hedge between two answers. Empty boxes are ignored. If the last box was cut off before its
+    closing brace, the completion has no answer.
 
     Args:
         text: a completion.
@@ -49,22 +48,21 @@ def final_answer(text: str) -> str | None:
 
 
 def _gsm8k_line(text: str) -> str | None:
-    """What follows the last `####`: a number, or anything on the last line.
+    """The text after the last `####`: a number, or any text if it is on the last line.
 
-    Elsewhere it is a heading of Markdown.
+    In other positions `####` is a Markdown heading.
     """
-    _, found, rest = text.rstrip().rpartition("#### ")
+    _, marker, rest = text.rstrip().rpartition("#### ")
     line, _, more = rest.partition("\n")
-    answer = _tidied(line) if found else None
+    answer = _tidied(line) if marker else None
     return answer if answer and (not more or _NUMBER.fullmatch(answer)) else None
 
 
 def answer_line(text: str) -> str | None:
-    """What follows the last label on its line: `Answer: 34`, `**Answer:** $34$`, `答案是34`.
+    """The text after the last label on its line: `Answer: 34`, `**Answer:** $34$`, `答案是34`.
 
-    The label may be bold, its colon full-width, its language English or Chinese; the answer ends
-    with its formula, its sentence or its line. More lenient than DAPO's own check
-    (`answer_line_dapo`).
+    The label may be bold, have a full-width colon, and be English or Chinese; the answer ends with
+    its formula, its sentence or its line. More lenient than DAPO's own check (`answer_line_dapo`).
 
     Args:
         text: a completion, without its thoughts.
@@ -80,9 +78,9 @@ def answer_line(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]] | None:
-    """Start, end and content of each outermost box that is not empty; None for a last one cut off.
+    """Start, end and content of each outermost non-empty box; None if the last one is cut off.
 
-    A cut-off box before the last is passed over.
+    A cut-off box before the last is skipped.
     """
     commands = list(_BOX.finditer(text))
     if not commands:
@@ -106,7 +104,7 @@ def _boxes(text: str) -> list[tuple[int, int, str]] | None:
 
 
 def _content(text: str, start: int, closing: dict[int, int]) -> tuple[str | None, int]:
-    r"""What a box holds and where it ends: its braces, or as in `\boxed 34` the next word."""
+    r"""Content and end of a box: its braces, or the next word as in `\boxed 34`."""
     if text.startswith("{", start):
         end = closing.get(start)
         return (None, start) if end is None else (text[start + 1 : end], end + 1)
@@ -115,7 +113,7 @@ def _content(text: str, start: int, closing: dict[int, int]) -> tuple[str | None
 
 
 def _closing_braces(text: str) -> dict[int, int]:
-    """Where each opening brace is closed, in one pass; escaped braces are text."""
+    """Opening brace -> closing brace, by position, in one pass; escaped braces are text."""
     closing, open_braces = {}, []
     for match in _BRACE.finditer(text):
         if match[0] == "{":
@@ -126,14 +124,14 @@ def _closing_braces(text: str) -> dict[int, int]:
 
 
 def _last_box(text: str, boxes: list[tuple[int, int, str]]) -> str:
-    """The last box, with those before it that only a comma or a word like `and` separates."""
+    """The last box, with preceding boxes that are separated only by a comma or `and`."""
     parts = [boxes[-1][2]]
     for earlier, later in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
         if _BETWEEN_BOXES.fullmatch(text, earlier[1], later[0]) is None:
             break
         if earlier[2] not in parts:
             parts.insert(0, earlier[2])
-    # An answer that is a box itself: the outermost box may hold nothing else.
+    # An answer that is itself a box: the outermost box has to contain nothing else.
     inner = _boxes(parts[-1]) if len(parts) == 1 else None
     if inner and len(inner) == 1 and inner[0][:2] == (0, len(parts[0])):
         return inner[0][2]
@@ -141,5 +139,5 @@ def _last_box(text: str, boxes: list[tuple[int, int, str]]) -> str:
 
 
 def _tidied(answer: str) -> str | None:
-    """Without the marks of Markdown and sentences around it; None where nothing is left."""
+    """The answer without surrounding Markdown and punctuation; None if nothing is left."""
     return answer.strip(" \t\r*_`").rstrip(".,;:。").strip() or None

@@ -1,9 +1,9 @@
-"""GDPO's three rewards for GSM8K, each in its published and in a recommended form.
+"""GDPO's three rewards for GSM8K, each in its published and in a recommended version.
 
-The published three (NVlabs/GDPO b080e63d) read the answer from `<answer>` tags, compare it with the
-gold as text, and ask for digits alone. Where the gold is `1,080`, or negative, no answer can be
-both right and an integer: 82 of the 7,473 training problems set these two objectives against each
-other for ever. The recommended three read the same completions and have no such conflict.
+The published ones (NVlabs/GDPO b080e63d) read the answer from `<answer>` tags, compare it with the
+gold as text, and require digits only. If the gold is `1,080`, or negative, no answer can be both
+right and an integer: in 82 of the 7,473 training problems these two objectives conflict. The
+recommended ones read the same completions and have no such conflict.
 
 Reference of all six: the text after `####` in the problem's solution, such as `"1,080"`.
 """
@@ -17,10 +17,10 @@ _OPEN, _CLOSE = "<answer>", "</answer>"
 
 
 def tagged_correct(completion: Completion, reference: str, /) -> float:
-    """1 where the answer and the gold are the same integer, else 0. Recommended.
+    """1 if the answer and the gold are the same integer, else 0. Recommended.
 
-    Commas between thousands, leading zeros and a plus sign do not count. What is no integer is
-    wrong, `18.0` included: that is the integer objective's to teach.
+    Commas between thousands, leading zeros and a plus sign are ignored. Anything that is not an
+    integer is wrong, including `18.0`; the integer objective teaches that format.
 
     Args:
         completion: the answer, in `<answer>` tags.
@@ -31,7 +31,7 @@ def tagged_correct(completion: Completion, reference: str, /) -> float:
 
 
 def tagged_integer(completion: Completion, reference: str, /) -> float:
-    """1 where the answer is an integer in ASCII digits, sign and thousands commas allowed; else 0.
+    """1 if the answer is an integer in ASCII digits, sign and thousands commas allowed; else 0.
 
     Args:
         completion: the answer, in `<answer>` tags.
@@ -41,14 +41,14 @@ def tagged_integer(completion: Completion, reference: str, /) -> float:
 
 
 def tagged_format(completion: Completion, reference: str, /, *, opened: str = "") -> float:
-    """1 for one `<think>` block and then one `<answer>` block, space allowed around; else 0.
+    """1 for one `<think>` block and then one `<answer>` block, with optional whitespace; else 0.
 
     Each of the four tags occurs exactly once, and the answer is not blank.
 
     Args:
         completion: the answer.
         reference: not read.
-        opened: what the generation prompt has already written (see `rewards.formats`).
+        opened: text that the generation prompt has already written (see `rewards.formats`).
     """
     text = (opened + completion.text).strip()
     thoughts, _, rest = text.partition("</think>")
@@ -63,9 +63,9 @@ def tagged_format(completion: Completion, reference: str, /, *, opened: str = ""
 
 
 def tagged_correct_gdpo(completion: Completion, reference: str, /) -> float:
-    """1 where the answer is the gold, character by character; else 0.
+    """1 if the answer is the gold, character by character; else 0.
 
-    What GDPO's demonstration pays. A completion without the tag is its own answer.
+    Equals GDPO's demonstration. A completion without the tag is read as the answer.
 
     Args:
         completion: the answer.
@@ -75,10 +75,10 @@ def tagged_correct_gdpo(completion: Completion, reference: str, /) -> float:
 
 
 def tagged_integer_gdpo(completion: Completion, reference: str, /) -> float:
-    """1 where the answer consists of digits alone (`str.isdigit`), else 0.
+    """1 if the answer consists of digits only (`str.isdigit`), else 0.
 
-    What GDPO's demonstration pays: superscripts and digits of any script pass, `-7` and `1,080` do
-    not.
+    Equals GDPO's demonstration: superscripts and digits of any script are accepted, `-7` and
+    `1,080` are not.
 
     Args:
         completion: the answer.
@@ -90,13 +90,13 @@ def tagged_integer_gdpo(completion: Completion, reference: str, /) -> float:
 def tagged_format_gdpo(completion: Completion, reference: str, /, *, opened: str = "") -> float:
     """1 for `<think>..</think>`, one line break, `<answer>..</answer>` and nothing else; else 0.
 
-    What GDPO's demonstration pays. Each answer tag occurs exactly once, in the thoughts too; a
-    single line break may follow the end, and both blocks may be empty.
+    Equals GDPO's demonstration. Each answer tag occurs exactly once, in the thoughts too; a single
+    line break may follow at the end, and both blocks may be empty.
 
     Args:
         completion: the answer.
         reference: not read.
-        opened: what the generation prompt has already written. GDPO has no such parameter.
+        opened: text that the generation prompt has already written. GDPO has no such parameter.
     """
     text = (opened + completion.text).removesuffix("\n")
     return float(
@@ -109,12 +109,12 @@ def tagged_format_gdpo(completion: Completion, reference: str, /, *, opened: str
 
 
 def _tagged(text: str) -> str:
-    """From the last `<answer>` to the next `</answer>`; all of it where a tag is missing."""
+    """The text from the last `<answer>` to the next `</answer>`; all of it if a tag is missing."""
     return text.rpartition(_OPEN)[2].partition(_CLOSE)[0].strip()
 
 
 def _plain_integer(text: str) -> str | None:
-    """One spelling for each integer, as text: Python refuses to read thousands of digits."""
+    """One spelling for each integer, as text: Python does not parse thousands of digits."""
     if _INTEGER.fullmatch(text) is None:
         return None
     digits = text.lstrip("+-").replace(",", "").lstrip("0") or "0"

@@ -1,11 +1,10 @@
-"""math-verify in a process of its own, which a time limit ends from within.
+"""Runs math-verify in a separate process with a time limit.
 
-math-verify reads LaTeX into sympy, which may take for ever, and its own time limit works in the
-main thread alone. Here each process that scores keeps one child, started when it is first needed.
-The child's limit is a timer of the kernel that ends it, whatever it is busy with; the next question
-starts a new one. It measures processor time, so that a busy machine makes no answer wrong. The
-child is a plain subprocess, for the workers of a `RewardSuite` may have no children of the
-`multiprocessing` kind.
+math-verify converts LaTeX to sympy, which may not terminate, and its own time limit works only in
+the main thread. Here each scoring process keeps one child, started when it is first needed. A
+kernel timer ends the child at the limit, also inside C code; the next question starts a new child.
+The timer measures processor time, so that a busy machine does not make an answer wrong. The child
+is a plain subprocess, because workers of a `RewardSuite` may not have `multiprocessing` children.
 """
 
 import atexit
@@ -26,17 +25,17 @@ _WORKER_SCRIPT = Path(__file__).with_name("math_verify_worker.py")
 
 
 def installed() -> bool:
-    """Whether math-verify can be asked."""
+    """Whether math-verify is installed."""
     return importlib.util.find_spec("math_verify") is not None
 
 
 def equivalent(answer: str, gold: str, *, seconds: float = _EQUIVALENT_SECONDS) -> bool:
-    """Whether math-verify finds two answers equal; false where it is not installed.
+    """Whether math-verify finds two answers equal; false if it is not installed.
 
     Args:
-        answer: without a box; one of more than 400 characters is not asked about.
+        answer: without a box; false for more than 400 characters.
         gold: likewise.
-        seconds: of processor time, after which the answer is wrong.
+        seconds: limit of processor time, after which the result is false.
     """
     if max(len(answer), len(gold)) > _LONGEST_ANSWER or not installed():
         return False
@@ -44,12 +43,12 @@ def equivalent(answer: str, gold: str, *, seconds: float = _EQUIVALENT_SECONDS) 
 
 
 def score(text: str, gold: str, *, seconds: float = _SCORE_SECONDS) -> bool:
-    """What math-verify makes of a whole completion, its own extraction included.
+    """math-verify's verdict on a whole completion, including its own extraction.
 
     Args:
         text: the completion.
-        gold: the right answer, without a box.
-        seconds: of processor time, after which the answer is wrong.
+        gold: the correct answer, without a box.
+        seconds: limit of processor time, after which the result is false.
 
     Raises:
         UserError: math-verify is not installed.
@@ -60,15 +59,15 @@ def score(text: str, gold: str, *, seconds: float = _SCORE_SECONDS) -> bool:
 
 
 class _MathVerifyWorker:
-    """One process of `math_verify_worker`, and the lock that makes threads take turns."""
+    """One process of `math_verify_worker`, used by one thread at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, question: str, answer: str, gold: str, seconds: float) -> bool:
-        """The child's verdict; false where it came to its end over it."""
-        # Escaped, so that half a character pair passes as well.
+        """The child's verdict; false if the child died or was ended by its timer."""
+        # Escaped JSON, so that lone surrogates can be sent too.
         line = json.dumps([question, answer, gold, seconds])
         with self._lock:
             if self._process is None:
@@ -93,19 +92,19 @@ class _MathVerifyWorker:
     def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
-            # Reads what is left, closes the pipes and waits.
+            # Reads the remaining output, closes the pipes and waits.
             self._process.communicate()
             self._process = None
 
 
 def _started() -> subprocess.Popen[str]:
-    """A child that has said that it is ready.
+    """Starts a child and waits until it is ready.
 
     Raises:
-        RuntimeError: it ended before; what it said stands on standard error.
+        RuntimeError: the child ended before; its own error message is on standard error.
     """
     process = subprocess.Popen(
-        # -P: the modules beside the script are not to be found by their bare names.
+        # -P: the script's folder is not searched, so its modules cannot shadow others.
         [sys.executable, "-P", str(_WORKER_SCRIPT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -124,7 +123,7 @@ _worker = _MathVerifyWorker()
 
 
 def _forget_after_fork() -> None:
-    """A forked process has no right to its parent's child."""
+    """A forked process must not use its parent's child."""
     global _worker
     _worker = _MathVerifyWorker()
 

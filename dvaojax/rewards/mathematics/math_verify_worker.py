@@ -1,8 +1,7 @@
-"""Run as a script by `math_verify_client`: answers questions for math-verify, one JSON line each.
+"""Script run by `math_verify_client`: answers questions with math-verify, one JSON line each.
 
-A question is `["score" | "equivalent", answer, gold, seconds]`, the answer `true` or `false`. A
-question that takes longer than its seconds of processor time, or more memory than there is, ends
-the process.
+A question is `["score" | "equivalent", answer, gold, seconds]`, its answer `true` or `false`. If a
+question exceeds its processor time or the available memory, the process ends.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ _LARGEST_BYTES = 4 * 2**30
 
 
 def score(text: str, gold: str) -> bool:
-    """verl's call: the gold in a box, read as LaTeX; the text as LaTeX or a plain number.
+    """verl's call: the gold in a box, read as LaTeX; the text as LaTeX or as a plain number.
 
     volcengine/verl b178a3cd, `utils/reward_score/math_verify.py`, whose precision of 6 decimals is
     math-verify's own.
@@ -30,7 +29,7 @@ def score(text: str, gold: str) -> bool:
 
 
 def equivalent(answer: str, gold: str) -> bool:
-    """Two answers, each in a box."""
+    """Whether two answers are equal, each put in a box."""
     boxed = [LatexExtractionConfig(boxed_match_priority=0)]
     golds, answers = (
         parse(f"\\boxed{{{text}}}", boxed, parsing_timeout=0) for text in (gold, answer)
@@ -39,22 +38,22 @@ def equivalent(answer: str, gold: str) -> bool:
 
 
 def main() -> None:
-    """Answers until the questions end."""
+    """Answers questions until standard input ends."""
     logging.disable(logging.CRITICAL)
-    # What a library prints must not be taken for an answer.
+    # Output printed by libraries must not be read as an answer.
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
-    with contextlib.suppress(ValueError, OSError):  # macOS knows the limit and refuses it.
+    with contextlib.suppress(ValueError, OSError):  # macOS defines the limit but rejects it.
         resource.setrlimit(resource.RLIMIT_AS, (_LARGEST_BYTES, _LARGEST_BYTES))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Whoever started this process may ignore or block the timer's signal, and it would inherit
-    # that: libtpu ignores it wherever it is loaded.
+    # The parent may ignore or block the timer's signal, and this process would inherit that:
+    # libtpu ignores it in every process that loads it.
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         question, answer, gold, seconds = json.loads(line)
-        # No handler: the signal ends the process even inside a loop that runs no Python.
+        # No handler: the signal ends the process even inside a loop in C code.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             verdict = {"score": score, "equivalent": equivalent}[question](answer, gold)

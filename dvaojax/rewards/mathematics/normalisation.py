@@ -1,7 +1,7 @@
-r"""One spelling for answers that differ in typography alone.
+r"""One spelling for answers that differ only in typography.
 
-Only what carries no meaning is touched: spacing, sizes of brackets, dollar signs, degree signs,
-currency, units, thousands separators, the many minus signs. Nothing is evaluated here.
+Changes only what does not affect the meaning: spacing, sizes of brackets, dollar signs, degree
+signs, currency, units, thousands separators, variants of the minus sign. Nothing is evaluated here.
 """
 
 import re
@@ -10,7 +10,7 @@ _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{EM DASH}\N{FULLWIDTH HYPHEN-MINUS}", "-"),
         **dict.fromkeys("\N{FULLWIDTH COMMA}\N{IDEOGRAPHIC COMMA}", ","),
-        # FULLWIDTH forms of ASCII stand in the order of ASCII.
+        # FULLWIDTH forms of ASCII characters have the order of ASCII.
         **{chr(0xFEE0 + ord(character)): character for character in "0123456789()[];=%+:"},
         **dict.fromkeys("\N{DEGREE SIGN}\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}", ""),
         "\N{NO-BREAK SPACE}": " ",
@@ -32,7 +32,7 @@ _CHARACTERS = str.maketrans(
 _SUBSTITUTIONS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        # 10,\!080 and 10{,}080: a separator, and nothing to list.
+        # 10,\!080 and 10{,}080: a thousands separator, not a list.
         (r",\\!\s*|\{,\}", ","),
         (r"(?<!\\)\$|\\\$|\\(?:pounds|euro)(?![A-Za-z])", ""),
         (r"\\%", "%"),
@@ -65,7 +65,7 @@ _UNIT = re.compile(
     rf"(?<=[\d)}}\]])\s*(?:square|cubic|sq\.?)?\s*(?<![A-Za-z])(?:{_UNITS})"
     r"(?:\s*\^\s*(?:\d|\{\d\}))?(?:\s+squared|\s+cubed)?\s*$"
 )
-# 34 apples; short words could be letters that are multiplied.
+# 34 apples; shorter words could be products of variables.
 _THINGS = re.compile(r"(?<=\d)(?: [A-Za-z]{4,})+$")
 _THOUSANDS = re.compile(r"(?<![\d,.])(\d{1,3}(?:,\d{3})+)(?![\d,])")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -76,11 +76,11 @@ def normalised(answer: str) -> str:
     r"""The answer in one typography.
 
     `\left( 3, \dfrac{\pi}{2} \right)` becomes `( 3, \frac{\pi}{2} )`, `\$32,\!348` becomes `32348`,
-    `864 \mbox{ inches}^2` becomes `864`. A percent sign and the subscript of a base stay, for they
-    change the value. A word that is the whole answer stays too: `\text{east}` becomes `east`.
+    `864 \mbox{ inches}^2` becomes `864`. A percent sign and the subscript of a base are kept, since
+    they change the value, and so is a word that is the whole answer: `\text{east}` becomes `east`.
 
     Args:
-        answer: as it stands in a box, of moderate length.
+        answer: the content of a box, of moderate length.
     """
     answer = answer.translate(_CHARACTERS)
     for pattern, replacement in _SUBSTITUTIONS:
@@ -92,19 +92,19 @@ def normalised(answer: str) -> str:
 
 
 def is_words(answer: str) -> bool:
-    r"""Whether the answer is written as text alone, such as `\text{east}` or `\text{(C)}`."""
+    r"""Whether the answer is written only as text, such as `\text{east}` or `\text{(C)}`."""
     words = "".join(_TEXT.findall(answer))
     return bool(_LETTER.search(words)) and not _TEXT_AND_POWER.sub("", answer).strip(" ${}.")
 
 
 def _without_words(answer: str) -> str:
-    """Without units and remarks, unless they are all there is."""
+    """The answer without units and remarks, unless it consists of them."""
     bare = _TEXT_AND_POWER.sub(" ", answer)
     return bare if bare.strip(" {}.,") else _TEXT.sub(r"\1", answer)
 
 
 def _plain_thousands(answer: str) -> str:
-    """Without commas between thousands, outside brackets: `(7,103)` is a pair."""
+    """The answer without thousands commas outside brackets: `(7,103)` is a pair."""
     if any(bracket in answer for bracket in "([{"):
         return answer
     return _THOUSANDS.sub(lambda match: match[1].replace(",", ""), answer)

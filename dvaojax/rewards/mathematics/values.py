@@ -1,8 +1,8 @@
-"""What an expression is worth: exact fractions as long as they last, floats where they end.
+"""Evaluates an expression: with exact fractions where possible, otherwise with floats.
 
-Fractions stay exact through + - * / and whole powers; a root that does not come out, pi and the
-functions turn a value into a float, or a complex one. Numbers beyond any reasonable size are
-`NumberTooLarge`: nobody waits for `9^{9^{9^9}}`.
+Fractions remain exact through + - * / and integer powers. Inexact roots, pi and the functions turn
+a value into a float or a complex number. Extremely large numbers such as `9^{9^{9^9}}` are not
+computed but raise `NumberTooLarge`.
 """
 
 import cmath
@@ -19,22 +19,22 @@ _LARGEST_FACTORIAL = 2_000
 
 
 class NumberTooLarge(ArithmeticError):
-    """A number that will not be computed, and that equals none that is."""
+    """A number too large to be computed; it equals no computed number."""
 
 
 class UndefinedValue(ArithmeticError):
-    """No number: a division by zero, a logarithm of zero."""
+    """A value that does not exist, such as a division by zero or a logarithm of zero."""
 
 
 def value(tree: ExpressionTree, letters: Mapping[str, Fraction]) -> Number:
-    """The expression's value.
+    """The value of an expression.
 
     Args:
-        tree: see `expressions.read`.
-        letters: what each letter stands for.
+        tree: see `expressions.parse_expression`.
+        letters: the value of each letter.
 
     Raises:
-        NumberTooLarge: a value in it has more than some 15,000 digits.
+        NumberTooLarge: a value in it has more than about 15,000 digits.
         UndefinedValue: a value in it does not exist.
     """
     kind = tree[0]
@@ -61,7 +61,7 @@ def letters_in(tree: ExpressionTree) -> set[str]:
 
 
 def operations_in(tree: ExpressionTree) -> set[str]:
-    """The names of what is done in an expression."""
+    """The names of the operations in an expression."""
     return {tree[0]}.union(*(operations_in(part) for part in tree[1:] if isinstance(part, tuple)))
 
 
@@ -90,7 +90,7 @@ def _power(base: Number, exponent: Number) -> Number:
 
 
 def _root(radicand: Number, degree: Number) -> Number:
-    """The root, exact where it comes out; the real one of a negative number where there is one."""
+    """The root, exact if it is rational; for a negative number the real root if there is one."""
     if isinstance(degree, Fraction) and degree.denominator == 1 and 1 <= degree <= 1_000:
         n = int(degree)
         if isinstance(radicand, Fraction):

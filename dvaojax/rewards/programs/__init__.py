@@ -1,4 +1,4 @@
-"""Rewards for programs: tests, each run in processes of its own with limits on everything."""
+"""Rewards for programs: tests run in separate processes with limits on all resources."""
 
 from dvaojax.rewards.programs.extraction import extract_program as extract_program
 from dvaojax.rewards.programs.problems import Problem as Problem

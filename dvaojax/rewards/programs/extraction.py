@@ -1,4 +1,4 @@
-"""The program in a completion."""
+"""Extracts the program from a completion."""
 
 import re
 
@@ -7,11 +7,11 @@ _PYTHON = ("python", "python3", "py")
 
 
 def extract_program(text: str) -> str | None:
-    """The last block of Python after the last `</think>`, or None where there is none.
+    """The last block of Python after the last `</think>`, or None if there is none.
 
-    A block stands between a line of three backticks and the next such line. One marked as Python
-    comes before one without a mark, wherever it stands, because an answer often ends with what the
-    program prints; blocks of other languages are passed over. A block that was cut off is none.
+    A block is enclosed in lines of three backticks. Blocks marked as Python take precedence over
+    unmarked ones in any order, because an answer often ends with the program's output; blocks of
+    other languages are skipped. A block that was cut off is ignored.
 
     Args:
         text: a completion.

@@ -1,4 +1,4 @@
-"""Problems whose answer is a program: what it is given, and the tests that it has to pass."""
+"""Programming problems: the context of the program and the tests it has to pass."""
 
 import ast
 import builtins
@@ -12,8 +12,8 @@ class Problem:
     """The reference of a completion that answers with a program.
 
     Attributes:
-        tests: each passes where its statements end without an exception.
-        functions: name in the tests -> function of the program that it calls.
+        tests: each passes if its statements run without an exception.
+        functions: name used in the tests -> function of the program.
         context: statements before the program and before each test: imports, given functions.
     """
 
@@ -25,17 +25,17 @@ class Problem:
 def from_assertions(
     tests: Sequence[str], *, imports: Sequence[str] = (), reference: str = ""
 ) -> Problem:
-    """A problem of MBPP's kind: each test is an assertion about functions of the program.
+    """A problem in MBPP's format: each test is an assertion about functions of the program.
 
     Args:
-        tests: an assertion each.
-        imports: that the tests need.
-        reference: a right program, where there is one. Its functions are those that the tests call,
-            even where one is named like a built-in one, and its imports are there for the tests
-            too. Without it, whatever name of a test nothing else explains is the program's.
+        tests: one assertion each.
+        imports: required by the tests.
+        reference: a correct program, if available. Its functions are the ones that the tests call,
+            even if one has the name of a built-in function, and its imports are available to the
+            tests. Without it, every otherwise undefined name in a test is the program's.
 
     Raises:
-        ValueError: something is not Python, or the tests call nothing.
+        ValueError: something is not Python, or the tests call no function of the program.
     """
     parts = [_parse(source, f"test import {source!r}") for source in imports]
     body = [node for part in parts for node in part.body]
@@ -54,15 +54,15 @@ def from_assertions(
 
 
 def from_check(check: str, *, entry_point: str, prompt: str) -> Problem:
-    """A problem of HumanEval's kind: a function `check(candidate)` full of assertions.
+    """A problem in HumanEval's format: a function `check(candidate)` that consists of assertions.
 
-    Each assertion becomes a test of its own, after the statements before it that assert nothing.
-    A loop, or any other statement that asserts inside, stays one test; `assert True` is dropped.
+    Each assertion becomes a separate test, preceded by the earlier statements without assertions.
+    A loop, or any other statement that contains assertions, is one test; `assert True` is dropped.
 
     Args:
         check: the module that defines `check`.
-        entry_point: name of the function asked for.
-        prompt: what stands before the answer: imports, given functions, the head of the function.
+        entry_point: name of the requested function.
+        prompt: text before the answer: imports, given functions, the head of the function.
 
     Raises:
         ValueError: something is not Python, or `check` is missing or asserts nothing.
@@ -96,7 +96,8 @@ def _is_vacuous(statement: ast.stmt) -> bool:
 def _parse(source: str, what: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's about an escape, at which others may stop
+            # Invalid escapes cause a SyntaxWarning, which other code may turn into an error.
+            warnings.simplefilter("ignore")
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{what} is not Python: {error}") from error
@@ -118,7 +119,7 @@ def _bound(body: Iterable[ast.AST]) -> set[str]:
 
 
 def _bound_in(test: str) -> set[str]:
-    """Names that a test binds itself."""
+    """Names that a test binds."""
     nodes = list(ast.walk(ast.parse(test)))
     stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     return stored | {n.arg for n in nodes if isinstance(n, ast.arg)} | _bound(nodes)

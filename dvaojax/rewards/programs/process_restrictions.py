@@ -1,13 +1,13 @@
-"""What a process gives up before it runs code that a policy wrote; it cannot be taken back.
+"""Irrevocable restrictions on a process before it runs code that a policy wrote.
 
-Limits on time, memory and files hold on every POSIX system. On Linux (x86-64, AArch64) a filter in
-the kernel also refuses whatever would reach beyond the process: sockets, new processes and threads,
-signals to others, other programs, every change to the file system. Elsewhere Python's own modules
-for these are taken away, which a determined program gets around. Standard library alone: this runs
-in the children of `sandbox`.
+Limits on time, memory and files apply on every POSIX system. On Linux (x86-64, AArch64) a seccomp
+filter also refuses all system calls that affect anything outside the process: sockets, new
+processes and threads, signals to others, other programs, every change to the file system. On other
+systems the corresponding Python modules are removed, which a determined program can circumvent.
+Uses the standard library only, since it runs in the children of `sandbox`.
 
-Not a security boundary. A program still reads every file that its user can read, and nobody has
-tried hard to break out: run the code of real adversaries in a virtual machine.
+This is not a security boundary. A program can still read every file that its user can read, and
+there was no systematic attempt to escape: run code of real adversaries in a virtual machine.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ import struct
 import sys
 from collections.abc import Callable
 
-# Name of a refused call, its number on x86-64 and on AArch64. What the latter lacks is refused
-# there as the call that does its work.
+# Name of a refused system call, its number on x86-64 and on AArch64. For calls that AArch64 lacks,
+# the second number is that of the equivalent call.
 _REFUSED = {
     "new processes, threads and programs": """
         clone 56 220  clone3 435 435  fork 57 220  vfork 58 220  execve 59 221  execveat 322 281
         setsid 112 157  setpgid 109 154""",
-    "the network and other ways to talk": """
+    "the network and other communication": """
         socket 41 198  socketpair 53 199  io_uring_setup 425 425
         shmget 29 194  msgget 68 186  semget 64 190  mq_open 240 180""",
     "other processes": """
@@ -49,8 +49,8 @@ _REFUSED = {
         removexattr 197 14  lremovexattr 198 15  fremovexattr 199 16""",
 }
 
-# Number of a call that is refused where an argument has one of these bits: the argument's place,
-# the bits. Files are opened to be read; limits are read, and of this process.
+# Number of a system call -> an argument and its bits that cause a refusal. Files may only be opened
+# for reading; resource limits may only be read, and only those of this process.
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _REFUSED_WITH = {
     "x86_64": {2: (1, _WRITING), 257: (2, _WRITING), 302: (0, 0xFFFFFFFF)},
@@ -58,7 +58,7 @@ _REFUSED_WITH = {
 }
 _ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-# The kernel's names: linux/filter.h, linux/seccomp.h, linux/prctl.h.
+# Constants of the kernel: linux/filter.h, linux/seccomp.h, linux/prctl.h.
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050001, 0x7FFF0000
 _SET_SIGNAL_OF_PARENTS_DEATH, _SET_DUMPABLE, _SET_SECCOMP, _SET_NO_NEW_PRIVILEGES = 1, 4, 22, 38
@@ -66,9 +66,9 @@ _NUMBER, _ARCHITECTURE_FIELD, _ARGUMENTS = 0, 4, 16
 
 
 def make_filter() -> Callable[[], None] | None:
-    """The kernel's filter, to be called in the process that gives these calls up.
+    """A function that installs the seccomp filter in the process that calls it.
 
-    None where the kernel has none, or this package does not know its numbers.
+    None if the system has no such filter or its system call numbers are not known here.
     """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _ARCHITECTURE or sys.maxsize < 2**32:
@@ -87,13 +87,13 @@ def make_filter() -> Callable[[], None] | None:
             (_SET_SECCOMP, 2, ctypes.addressof(keep[1])),
         ):
             if prctl(option, *map(ctypes.c_ulong, (*values, 0, 0, 0, 0)[:4])):
-                raise OSError(ctypes.get_errno(), "the kernel takes no filter")
+                raise OSError(ctypes.get_errno(), "the kernel rejected the seccomp filter")
 
     return install
 
 
-def limit(*, cpu_seconds: int, memory_bytes: int) -> None:
-    """Limits of the system on this process: time and memory, no file written, few open."""
+def set_resource_limits(*, cpu_seconds: int, memory_bytes: int) -> None:
+    """Limits this process: time, memory, no written files, few open files."""
     limits = {
         resource.RLIMIT_CPU: cpu_seconds,
         resource.RLIMIT_AS: memory_bytes,
@@ -111,8 +111,8 @@ def limit(*, cpu_seconds: int, memory_bytes: int) -> None:
                 raise
 
 
-def take_modules() -> None:
-    """Without a filter in the kernel: no new process, and no module that reaches outside."""
+def remove_modules() -> None:
+    """Fallback without a filter: no new processes, no modules that reach outside the process."""
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     for name in ("_socket", "socket", "_posixsubprocess", "subprocess", "_ctypes", "ctypes"):
         sys.modules[name] = None  # pyright: ignore[reportArgumentType]
@@ -122,7 +122,7 @@ def take_modules() -> None:
 
 
 def _program(machine: str) -> list[tuple[int, int, int, int]]:
-    """The filter as instructions: code, jump if true, jump if false, operand."""
+    """The filter as BPF instructions: code, jump if true, jump if false, operand."""
     column = {"x86_64": 1, "aarch64": 2}[machine]
     words = " ".join(_REFUSED.values()).split()
     refused = sorted({int(number) for number in words[column::3]} - _REFUSED_WITH[machine].keys())
@@ -132,14 +132,14 @@ def _program(machine: str) -> list[tuple[int, int, int, int]]:
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
     ]
-    if machine == "x86_64":  # its other set of numbers, with 32-bit pointers
+    if machine == "x86_64":  # the x32 system calls, with 32-bit pointers
         program += [(_IF_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _REFUSE)]
     for number in refused:
         program += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
-    for number, (place, bits) in _REFUSED_WITH[machine].items():
+    for number, (position, bits) in _REFUSED_WITH[machine].items():
         program += [
             (_IF_EQUAL, 0, 4, number),
-            (_LOAD, 0, 0, _ARGUMENTS + 8 * place),
+            (_LOAD, 0, 0, _ARGUMENTS + 8 * position),
             (_IF_BITS, 0, 1, bits),
             (_RETURN, 0, 0, _REFUSE),
             (_RETURN, 0, 0, _ALLOW),

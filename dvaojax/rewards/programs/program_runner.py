@@ -1,12 +1,12 @@
-"""One test of one program, in two processes that are started for it alone.
+"""Runs one test of one program in two processes that are started for it.
 
-`sandbox` starts this module in a small Python of its own. For every request that arrives there it
-forks twice: one process runs the program and answers calls of its functions, the other runs the
-test, whose assertions are about what comes back. The program never shares a process with the test
-and never sees it; it can end, print, lie about equality or redefine any name, and does so to itself
-alone. All it can do for its reward is to return right values.
+`sandbox` starts this module in a minimal Python process. For every request this process forks
+twice: one child runs the program and answers calls of its functions, the other runs the test, whose
+assertions are about the returned values. The program never shares a process with the test and
+cannot see it. If it exits, prints, lies about equality or redefines names, that affects only its
+own process. The only way for it to get a reward is to return correct values.
 
-Standard library alone, and the package's own `confinement` and `values`.
+Uses the standard library only, and this package's `process_restrictions` and `serialisation`.
 """
 
 import builtins
@@ -25,7 +25,11 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from dvaojax.rewards.programs.process_restrictions import limit, make_filter, take_modules
+from dvaojax.rewards.programs.process_restrictions import (
+    make_filter,
+    remove_modules,
+    set_resource_limits,
+)
 from dvaojax.rewards.programs.serialisation import (
     RemoteValue,
     decode,
@@ -34,22 +38,22 @@ from dvaojax.rewards.programs.serialisation import (
     write_frame,
 )
 
-_OUTSIDE = 3
-"""The one file that a child keeps open besides standard input and output, which lead nowhere."""
+_CHANNEL = 3
+"""The first open file of a child after standard input, output and error, which are /dev/null."""
 
 _LARGEST_REQUEST = 2**30
 
 
 def serve(requests: int, replies: int) -> None:
-    """Examines until the requests end. Each is two frames, the program and then the test."""
-    refuse = make_filter()
-    write_frame(replies, {"filter": refuse is not None})
+    """Runs tests until the requests end. A request is two frames, the program and the test."""
+    install_filter = make_filter()
+    write_frame(replies, {"filter": install_filter is not None})
     with contextlib.suppress(BrokenPipeError):
         while (request := read_frame(requests, _LARGEST_REQUEST)) is not None:
-            write_frame(replies, _run_request(request, requests, refuse))
+            write_frame(replies, _run_request(request, requests, install_filter))
 
 
-def _run_request(request: dict, requests: int, refuse: Callable[[], None] | None) -> dict:
+def _run_request(request: dict, requests: int, install_filter: Callable[[], None] | None) -> dict:
     deadline = time.monotonic() + request["limits"]["wall_seconds"]
     directory = tempfile.mkdtemp(prefix="dvaojax-program-")
     ours, theirs = socket.socketpair()
@@ -58,9 +62,9 @@ def _run_request(request: dict, requests: int, refuse: Callable[[], None] | None
     try:
 
         def confined(work: Callable[[], None], *files: int) -> None:
-            children.append(_start(work, files, directory, request["limits"], refuse))
+            children.append(_start(work, files, directory, request["limits"], install_filter))
 
-        # Before the test arrives: nothing of it is in the memory that the program gets.
+        # Started before the test is read, so that the program's memory contains nothing of it.
         confined(lambda: _answer_calls(request), theirs.fileno())
         test = read_frame(requests, _LARGEST_REQUEST)
         confined(lambda: _run_test(request, test), ours.fileno(), writer)
@@ -79,12 +83,12 @@ def _run_request(request: dict, requests: int, refuse: Callable[[], None] | None
 
 
 def _verdict(verdict: int, requests: int, deadline: float) -> dict:
-    """What the test's process says, or why it says nothing."""
+    """The verdict of the test's process, or the reason why there is none."""
     content = b""
     while (left := deadline - time.monotonic()) > 0:
         poll = select.poll()
         poll.register(verdict, select.POLLIN)
-        poll.register(requests, 0)  # whoever asked may be gone
+        poll.register(requests, 0)  # ends the wait if the caller has died
         for file, _ in poll.poll(left * 1000):
             piece = os.read(verdict, 4096) if file == verdict else b""
             if not piece:
@@ -99,22 +103,22 @@ def _start(
     files: tuple[int, ...],
     directory: str,
     limits: dict,
-    refuse: Callable[[], None] | None,
+    install_filter: Callable[[], None] | None,
 ) -> int:
-    """A process that does the work with these files, from `_OUTSIDE` on, and nothing else."""
+    """Starts a restricted process that does the work with these files, from `_CHANNEL` on."""
     child = os.fork()
     if child:
         return child
     try:
         os.setsid()
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        kept = (nowhere, nowhere, nowhere, *files)
-        for place, file in enumerate([fcntl.fcntl(f, fcntl.F_DUPFD, 100) for f in kept]):
-            os.dup2(file, place)
+        null_device = os.open(os.devnull, os.O_RDWR)
+        kept = (null_device, null_device, null_device, *files)
+        for target, file in enumerate([fcntl.fcntl(f, fcntl.F_DUPFD, 100) for f in kept]):
+            os.dup2(file, target)
         os.closerange(len(kept), 256)
         os.chdir(directory)
-        limit(cpu_seconds=limits["cpu_seconds"], memory_bytes=limits["memory_bytes"])
-        (refuse or take_modules)()
+        set_resource_limits(cpu_seconds=limits["cpu_seconds"], memory_bytes=limits["memory_bytes"])
+        (install_filter or remove_modules)()
         work()
     except BaseException:
         os._exit(1)
@@ -122,7 +126,7 @@ def _start(
 
 
 def _answer_calls(request: dict) -> None:
-    """Runs the program; then, until nobody asks any more, its functions."""
+    """Runs the program, then its functions as long as there are calls."""
     program = types.ModuleType("program")
     sys.modules["program"] = program
     kept: list[Any] = []
@@ -133,11 +137,11 @@ def _answer_calls(request: dict) -> None:
 
     def answer(action: Callable[[], Any]) -> bool:
         try:
-            reply, fine = {"value": encode(action(), keep)}, True
+            reply, succeeded = {"value": encode(action(), keep)}, True
         except BaseException as error:
-            reply, fine = {"raised": [type(error).__name__, _line(error)]}, False
-        write_frame(_OUTSIDE, reply)
-        return fine
+            reply, succeeded = {"raised": [type(error).__name__, _line(error)]}, False
+        write_frame(_CHANNEL, reply)
+        return succeeded
 
     def run() -> None:
         for source in request["sources"]:
@@ -145,7 +149,7 @@ def _answer_calls(request: dict) -> None:
 
     if not answer(run):
         return
-    while (call := read_frame(_OUTSIDE, _LARGEST_REQUEST)) is not None:
+    while (call := read_frame(_CHANNEL, _LARGEST_REQUEST)) is not None:
 
         def act(call: dict = call) -> Any:
             positional, named = decode(call["arguments"], kept.__getitem__)
@@ -155,10 +159,10 @@ def _answer_calls(request: dict) -> None:
 
 
 def _run_test(request: dict, test: str) -> None:
-    """Runs the test with functions that ask the program's process, and writes the verdict."""
+    """Runs the test with functions that call the program's process, and writes the verdict."""
 
     def reply() -> Any:
-        frame = read_frame(_OUTSIDE, request["limits"]["message_bytes"])
+        frame = read_frame(_CHANNEL, request["limits"]["message_bytes"])
         if frame is None:
             raise RuntimeError("the program's process died")
         if "raised" in frame:
@@ -168,7 +172,7 @@ def _run_test(request: dict, test: str) -> None:
     def function(name: str) -> Callable[..., Any]:
         def call(*positional: Any, **named: Any) -> Any:
             arguments = encode((positional, named), _refuse_to_send)
-            write_frame(_OUTSIDE, {"name": name, "arguments": arguments})
+            write_frame(_CHANNEL, {"name": name, "arguments": arguments})
             return reply()
 
         return call
@@ -182,16 +186,16 @@ def _run_test(request: dict, test: str) -> None:
         exec(compile(test, "<test>", "exec", dont_inherit=True), namespace)
     except BaseException as error:
         verdict = {"passed": False, "reason": f"{type(error).__name__}: {_line(error)}"}
-    os.write(_OUTSIDE + 1, json.dumps(verdict).encode())
+    os.write(_CHANNEL + 1, json.dumps(verdict).encode())
 
 
 def _exception(name: str, line: str) -> Exception:
-    """The program's exception, as far as a test may know it; none that would end a loop of it."""
+    """The program's exception as a built-in one, but none that would end a loop of the test."""
     kind = getattr(builtins, name, None)
     if not isinstance(kind, type) or not issubclass(kind, Exception):
         kind = RuntimeError
-    unlike = issubclass(kind, StopIteration | StopAsyncIteration | UnicodeError)
-    return RuntimeError(f"{name}: {line}") if unlike or kind.__name__ != name else kind(line)
+    unsuitable = issubclass(kind, StopIteration | StopAsyncIteration | UnicodeError)
+    return RuntimeError(f"{name}: {line}") if unsuitable or kind.__name__ != name else kind(line)
 
 
 def _refuse_to_send(value: Any) -> int:

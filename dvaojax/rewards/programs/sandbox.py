@@ -1,9 +1,9 @@
-"""Runs a program against a test in processes of their own, with limits on whatever they use.
+"""Runs a program against a test in separate processes with limits on all resources.
 
-A small Python without site packages is started once for each process that examines programs. It
-imports nothing of the caller's, least of all JAX, and forks for every test; see `examination` for
-what happens there, and `confinement` for what a program may not do, and why this is not a security
-boundary all the same. POSIX only.
+Each process that runs tests starts one minimal Python process without site packages. It imports
+nothing from the caller, in particular no JAX, and forks for every test. See `program_runner` for
+that process, and `process_restrictions` for what a program cannot do and why this is not a security
+boundary. POSIX only.
 """
 
 import atexit
@@ -22,7 +22,7 @@ from dvaojax.rewards.programs.serialisation import read_frame, write_frame
 
 _HERE = Path(__file__).parent
 
-# The package under its own name, but without running what stands in its `__init__` files.
+# Makes the package importable under its own name without running its `__init__` files.
 _BOOTSTRAP = """
 import sys, types
 for name, path in zip(("dvaojax", "dvaojax.rewards", "dvaojax.rewards.programs"), sys.argv[1:]):
@@ -40,13 +40,13 @@ _GRACE_SECONDS = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a program, and the test that calls it, may use.
+    """Resource limits of a program and of the test that calls it.
 
     Attributes:
-        cpu_seconds: time on a processor, each.
-        wall_seconds: time between start and verdict, waiting included.
-        memory_bytes: address space, each.
-        message_bytes: of one value that the program returns, as JSON.
+        cpu_seconds: processor time, for each of the two.
+        wall_seconds: time from start to verdict, including waiting.
+        memory_bytes: address space, for each of the two.
+        message_bytes: size of one returned value as JSON.
 
     Raises:
         ValueError: one of them is not positive.
@@ -67,11 +67,11 @@ DEFAULT_LIMITS = Limits()
 
 
 class Verdict(NamedTuple):
-    """What came of a test.
+    """Result of a test.
 
     Attributes:
         passed: whether every assertion held.
-        reason: why not, in one line; empty where it passed.
+        reason: why it failed, in one line; empty if it passed.
     """
 
     passed: bool
@@ -79,7 +79,7 @@ class Verdict(NamedTuple):
 
 
 class SandboxError(RuntimeError):
-    """No program can be examined here: the child does not start, or has died."""
+    """Programs cannot be run on this machine: the sandbox process does not start or has died."""
 
 
 def run_test(
@@ -90,18 +90,18 @@ def run_test(
     context: str = "",
     limits: Limits = DEFAULT_LIMITS,
 ) -> Verdict:
-    """Runs one test of a program. May be called from any thread; tests of one process take turns.
+    """Runs one test of a program. May be called from any thread; calls run one at a time.
 
     Args:
         sources: the program, in pieces that are run one after the other in one namespace.
-        test: statements whose assertions decide; it passes where they end without an exception.
-        names: in the test -> of the program's function that is called. Arguments and results
-            travel by value.
+        test: statements with assertions; it passes if they run without an exception.
+        names: name in the test -> function of the program. Arguments and results are passed by
+            value.
         context: statements before the test, such as its imports.
         limits: of the program and of the test.
 
     Raises:
-        SandboxError: there is nothing to run it in.
+        SandboxError: the sandbox process cannot run it.
     """
     request = _request(sources, names=names, context=context, limits=limits)
     with _lock:
@@ -116,7 +116,7 @@ def run_test(
 def _request(
     sources: Sequence[str], *, names: Mapping[str, str], context: str, limits: Limits
 ) -> dict[str, Any]:
-    """What `examination` is sent before the test."""
+    """The first frame that `program_runner` receives, before the test."""
     return {
         "sources": list(sources),
         "names": dict(names),
@@ -126,13 +126,13 @@ def _request(
 
 
 def has_kernel_filter() -> bool:
-    """Whether programs are held back by the kernel, and not by what Python leaves out alone."""
+    """Whether programs are restricted by the kernel, and not only by removed Python modules."""
     with _lock:
         return _running_process().has_filter
 
 
 class _SandboxProcess:
-    """The small Python, and the pipes to it."""
+    """The minimal Python process and the pipes to it."""
 
     def __init__(self):
         packages = (_HERE.parents[1], _HERE.parents[0], _HERE)
@@ -155,8 +155,8 @@ class _SandboxProcess:
             raise
         if not self.has_filter:
             warnings.warn(
-                "no kernel filter on this system: programs are kept from the network, other "
-                "processes and files by what Python leaves out alone",
+                "no seccomp filter on this system: access to the network, other processes and "
+                "files is only prevented by removing Python modules",
                 RuntimeWarning,
                 stacklevel=1,
             )
@@ -170,20 +170,20 @@ class _SandboxProcess:
             for frame in (request, test):
                 write_frame(self._pipes[0].fileno(), frame)
         except BrokenPipeError as error:
-            raise SandboxError("the process that examines programs has died") from error
+            raise SandboxError("the process that runs programs has died") from error
         return Verdict(**self._receive(request["limits"]["wall_seconds"] + _GRACE_SECONDS))
 
     def _receive(self, seconds: float) -> dict:
         file = self._pipes[1].fileno()
         if not select.select([file], [], [], seconds)[0]:
-            raise SandboxError(f"the process that examines programs is silent for {seconds:g} s")
+            raise SandboxError(f"no reply from the process that runs programs for {seconds:g} s")
         reply = read_frame(file, _LARGEST_REPLY)
         if reply is None:
-            raise SandboxError("the process that examines programs has died")
+            raise SandboxError("the process that runs programs has died")
         return reply
 
     def close(self) -> None:
-        """Ends the process, which ends whatever it had started."""
+        """Ends the process and thereby all its children."""
         for pipe in self._pipes:
             pipe.close()
         if self._owner != os.getpid():
@@ -200,9 +200,9 @@ _processes: list[_SandboxProcess] = []
 
 
 def _running_process() -> _SandboxProcess:
-    """This process's, started where there is none or it has died.
+    """The sandbox process of this process; started if there is none or it has died.
 
-    It has to pass a test of its own first: where no program could start, none would be right.
+    A new one first has to pass a trivial test: otherwise every program would count as wrong.
     """
     if not (_processes and _processes[-1].is_alive):
         close()
@@ -211,12 +211,12 @@ def _running_process() -> _SandboxProcess:
         verdict = _processes[-1].run_test(one, "assert one(1) == 1")
         if not verdict.passed:
             close()
-            raise SandboxError(f"programs cannot be examined on this machine: {verdict.reason}")
+            raise SandboxError(f"programs cannot be run on this machine: {verdict.reason}")
     return _processes[-1]
 
 
 def close() -> None:
-    """Ends the process that examines programs; the next examination starts another."""
+    """Ends the sandbox process; the next test starts another."""
     while _processes:
         _processes.pop().close()
 

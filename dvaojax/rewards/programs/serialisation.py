@@ -1,9 +1,9 @@
-"""Plain values between the process of a test and that of a program: as JSON, through pipes.
+"""Sends values between the processes of a test and a program as JSON through pipes.
 
-What arrives is made of exact built-in types, whatever was sent: a subclass arrives as its base, so
-that no method which the program wrote takes part in a comparison. What has no plain form stays
-where it is and is known elsewhere by a number. Standard library alone: this runs in the children
-of `sandbox`.
+The receiver gets exact built-in types: an instance of a subclass arrives as its base type, so that
+no method written by the program takes part in a comparison. A value that cannot be represented as
+JSON remains in its process and is referred to by a number. Uses the standard library only, since
+it runs in the children of `sandbox`.
 """
 
 import json
@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 _SMALL = 2**53
-_PARTS: dict[str, Callable[[list], Any]] = {
+_CONTAINERS: dict[str, Callable[[list], Any]] = {
     "list": list,
     "tuple": tuple,
     "set": set,
@@ -26,18 +26,18 @@ _PARTS: dict[str, Callable[[list], Any]] = {
 
 
 class RemoteValue:
-    """A value that stayed in the program's process; equal to nothing but itself."""
+    """A value that remains in the program's process; equal only to itself."""
 
     def __init__(self, number: int):
         self.number = number
 
 
 def encode(value: Any, keep: Callable[[Any], int]) -> Any:
-    """The value as JSON.
+    """Encodes a value as JSON.
 
     Args:
-        value: anything. An iterator is read to its end.
-        keep: puts aside a value that has no plain form and returns its number.
+        value: any value. Iterators are consumed.
+        keep: stores a value that cannot be represented as JSON and returns its number.
     """
 
     def several(items: Any) -> list:
@@ -78,23 +78,23 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
 
 
 def decode(value: Any, kept: Callable[[int], Any]) -> Any:
-    """The value that `encode` made JSON of.
+    """Decodes a value that was encoded by `encode`.
 
     Args:
         value: JSON.
-        kept: what stands for a value by its number.
+        kept: maps the number of a stored value to its replacement.
 
     Raises:
-        ValueError: it holds a bare list, which `encode` never makes.
-        Exception: otherwise it was not made by `encode`, or nests too deeply.
+        ValueError: it contains a bare list, which `encode` never produces.
+        Exception: it was not produced by `encode` for other reasons, or is nested too deeply.
     """
     if not isinstance(value, dict):
         if isinstance(value, list):
-            raise ValueError("a bare list encodes nothing")
+            raise ValueError("a bare list is not an encoded value")
         return value
     ((kind, parts),) = value.items()
-    if kind in _PARTS:
-        return _PARTS[kind]([decode(part, kept) for part in parts])
+    if kind in _CONTAINERS:
+        return _CONTAINERS[kind]([decode(part, kept) for part in parts])
     match kind:
         case "int":
             return int(parts, 16)
@@ -114,14 +114,14 @@ def decode(value: Any, kept: Callable[[int], Any]) -> Any:
             return {decode(key, kept): decode(item, kept) for key, item in parts}
         case "kept":
             return kept(parts)
-    raise ValueError(f"nothing is encoded as {kind!r}")
+    raise ValueError(f"{kind!r} is not an encoded type")
 
 
 def read_frame(file: int, largest: int) -> Any:
-    """One JSON value from a pipe; None where it has ended.
+    """Reads one JSON value from a pipe; None if the pipe has ended.
 
     Raises:
-        ValueError: it is larger than that, in bytes.
+        ValueError: the value has more than `largest` bytes.
     """
     size = int.from_bytes(_read(file, 8), "big")
     if size > largest:
@@ -139,7 +139,7 @@ def write_frame(file: int, value: Any) -> None:
 
 
 def _read(file: int, size: int) -> bytes:
-    """So many bytes; fewer, or none, where the pipe has ended."""
+    """Reads `size` bytes; fewer if the pipe has ended."""
     content = b""
     while len(content) < size and (piece := os.read(file, min(size - len(content), 2**20))):
         content += piece

@@ -1,8 +1,8 @@
-"""Rewards for a program: the tests it passes, one by one, together, or as a share.
+"""Rewards for the tests that a program passes: a single test, all of them, or a fraction.
 
-Each test runs in processes of its own, see `sandbox`. Nothing is paid for ending early, for
-printing or for objects that claim to be equal to everything: only values that come back count. The
-problems are those of MBPP (arXiv 2108.07732) and HumanEval (arXiv 2107.03374), or one's own.
+Each test runs in separate processes, see `sandbox`. Exiting early, printing, or returning objects
+that claim to equal everything gives no reward: only returned values count. The problems are those
+of MBPP (arXiv 2108.07732) and HumanEval (arXiv 2107.03374), or your own.
 """
 
 import functools
@@ -16,10 +16,10 @@ from dvaojax.types import Completion
 def one_passed(
     completion: Completion, reference: Problem, /, *, number: int, limits: Limits = DEFAULT_LIMITS
 ) -> float | None:
-    """1 where the completion's program passes one test of the problem, else 0.
+    """1 if the completion's program passes one test of the problem, else 0.
 
-    None where the problem has fewer tests, so that problems of three tests and of seven fit one
-    vector of rewards. No program passes nothing.
+    None if the problem has fewer tests, so that problems with different numbers of tests share one
+    vector of rewards. A completion without a program passes no test.
 
     Args:
         completion: the answer, whose last block of Python is run.
@@ -28,8 +28,8 @@ def one_passed(
         limits: of the test.
 
     Raises:
-        ValueError: there is no test of that number in any problem.
-        SandboxError: there is nothing to run it in.
+        ValueError: the number is below 1.
+        SandboxError: the sandbox process cannot run it.
     """
     if number < 1:
         raise ValueError(f"number={number}: tests are counted from 1")
@@ -41,12 +41,12 @@ def one_passed(
 def share_passed(
     completion: Completion, reference: Problem, /, *, limits: Limits = DEFAULT_LIMITS
 ) -> float:
-    """The share of the problem's tests that the completion's program passes.
+    """Fraction of the problem's tests that the completion's program passes.
 
     R_pass of GDPO (arXiv:2601.05242).
 
     Raises:
-        SandboxError: there is nothing to run them in.
+        SandboxError: the sandbox process cannot run them.
     """
     tests = range(len(reference.tests))
     passed = [verdict(completion.text, reference, i, limits=limits).passed for i in tests]
@@ -56,40 +56,41 @@ def share_passed(
 def all_passed(
     completion: Completion, reference: Problem, /, *, limits: Limits = DEFAULT_LIMITS
 ) -> float:
-    """1 where the completion's program passes every test of the problem, else 0.
+    """1 if the completion's program passes every test of the problem, else 0.
 
-    What pass@k of HumanEval (arXiv:2107.03374) and MBPP (arXiv:2108.07732) counts.
+    The criterion of pass@k for HumanEval (arXiv:2107.03374) and MBPP (arXiv:2108.07732).
 
     Raises:
-        SandboxError: there is nothing to run them in.
+        SandboxError: the sandbox process cannot run them.
     """
     tests = range(len(reference.tests))
     return float(all(verdict(completion.text, reference, i, limits=limits).passed for i in tests))
 
 
-def verdict(text: str, problem: Problem, place: int, *, limits: Limits = DEFAULT_LIMITS) -> Verdict:
-    """What came of one test, and why; remembered, for several rewards may ask for it.
+def verdict(text: str, problem: Problem, index: int, *, limits: Limits = DEFAULT_LIMITS) -> Verdict:
+    """The result of one test; cached, since several rewards may need it.
 
     Args:
         text: a completion.
-        problem: that it answers.
-        place: of the test, from 0.
+        problem: the problem that it answers.
+        index: of the test, from 0.
         limits: of the test.
 
     Raises:
-        SandboxError: there is nothing to run it in.
+        SandboxError: the sandbox process cannot run it.
     """
     program = extract_program(text)
     if program is None:
         return Verdict(False, "no program")
     functions = tuple(problem.functions.items())
-    return _verdict(program, problem.tests[place], functions, problem.context, limits)
+    return _verdict(program, problem.tests[index], functions, problem.context, limits)
 
 
 @functools.lru_cache(maxsize=4096)
 def _verdict(
     program: str, test: str, functions: tuple[tuple[str, str], ...], context: str, limits: Limits
 ) -> Verdict:
-    continues = program.lstrip("\n")[:1] in (" ", "\t")  # the body of a function the prompt began
+    # Indented code is the body of a function whose head is in the prompt.
+    continues = program.lstrip("\n")[:1] in (" ", "\t")
     sources = [f"{context}\n{program}"] if continues else [context, program]
     return run_test(sources, test, names=dict(functions), context=context, limits=limits)

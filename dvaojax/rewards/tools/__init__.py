@@ -1,7 +1,7 @@
-"""Rewards for calling tools, as ToolRL trains it: a thought, then calls or words.
+"""Rewards for tool calls in ToolRL's format: a thought, then calls or a response in words.
 
-The reference of all of them is the gold answer's text (see `blocks`). The Berkeley function calling
-leaderboard has its own room, `tools.bfcl`.
+The reference of all of them is the gold answer's text (see `blocks`). Rewards for the Berkeley
+function calling leaderboard are in `tools.bfcl`.
 """
 
 from dvaojax.rewards.tools.blocks import ToolCall as ToolCall

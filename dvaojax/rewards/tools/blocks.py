@@ -1,12 +1,14 @@
-"""Tool calls as ToolRL writes them: a `<tool_call>` block with one JSON object a line.
+"""Tool calls in ToolRL's format: a `<tool_call>` block with one JSON object per line.
 
     <think> The user wants the news. </think>
     <tool_call>
     {"name": "GetNews", "parameters": {"page": "1"}}
     </tool_call>
 
-The gold answer that every reward of this room takes as its reference is such a text, thought
-included. Not the `arguments` of a chat template's tool calls; those are read by `bfcl.decoding`.
+The gold answer that every reward of this package takes as its reference is such a text, including
+the thought.
+
+Not to be confused with: the `arguments` of a chat template's tool calls, read by `bfcl.parsing`.
 """
 
 import json
@@ -19,23 +21,23 @@ RESPONSE = ("<response>", "</response>")
 
 
 class ToolCall(NamedTuple):
-    """One call: the tool's name and its parameters, as JSON has them."""
+    """One call: the tool's name and its parameters as JSON values."""
 
     name: str
     parameters: dict[str, Any]
 
 
 def wants_calls(text: str) -> bool:
-    """Whether an answer has a `<tool_call>`, its thought aside."""
+    """Whether an answer contains a `<tool_call>` after its thought."""
     return TOOL_CALL[0] in after_thinking(text)
 
 
 def tool_calls(text: str) -> tuple[ToolCall, ...] | None:
-    """The calls of the last block after the thought; None where it cannot be read.
+    """The calls of the last block after the thought; None if it cannot be read.
 
-    The block has to be closed, and each of its lines be one JSON object with a `name` that is a
-    string and `parameters` that are an object. One bad line spoils them all: what a program could
-    not run as a whole earns nothing. A `<tool_call>` that the thought merely mentions is no block.
+    The block has to be closed, and each of its lines has to be one JSON object with a string `name`
+    and an object `parameters`. One bad line invalidates the block, since a program could not run
+    it as a whole. A `<tool_call>` that is only mentioned in the thought is not a block.
     """
     opening, closing = TOOL_CALL
     _, opened, rest = after_thinking(text).rpartition(opening)
@@ -49,10 +51,10 @@ def tool_calls(text: str) -> tuple[ToolCall, ...] | None:
 
 
 def gold_calls(gold: str) -> tuple[ToolCall, ...] | None:
-    """The calls that a gold answer makes; None where it makes none and responds in words.
+    """The calls of a gold answer; None if it makes none and responds in words.
 
     Raises:
-        ValueError: it has a `<tool_call>` that cannot be read.
+        ValueError: it contains a `<tool_call>` that cannot be read.
     """
     if not wants_calls(gold):
         return None
@@ -67,8 +69,8 @@ def gold_calls(gold: str) -> tuple[ToolCall, ...] | None:
 def first_block(text: str) -> list[Any]:
     """The JSON values of the first block, thoughts included, as ToolRL's trainer reads them.
 
-    Nothing is checked: the values may be anything, and where the only closing tag stands before the
-    block, it reaches to the end of the text.
+    Nothing is checked: the values may have any type, and if the only closing tag precedes the
+    block, the block extends to the end of the text.
 
     Raises:
         ValueError: a tag is missing, or a line is not JSON.
@@ -86,4 +88,4 @@ def _tool_call(value: Any) -> ToolCall:
         case {"name": str(name), "parameters": dict(parameters)}:
             return ToolCall(name, parameters)
         case _:
-            raise ValueError(f"{value!r:.80} is no call")
+            raise ValueError(f"{value!r:.80} is not a call")

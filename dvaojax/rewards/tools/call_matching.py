@@ -1,7 +1,7 @@
-"""How well calls fit the gold calls: the sums that ToolRL's correctness is made of.
+"""Agreement of calls with the gold calls: the terms of ToolRL's correctness score.
 
-A gold call is worth 1 for its parameter names and 1 for each of its parameters' values, and the
-tools' names are worth 1 together.
+A gold call contributes up to 1 for its parameter names and 1 for each parameter value; the tools'
+names contribute up to 1 in total.
 """
 
 from collections import Counter
@@ -15,12 +15,12 @@ from dvaojax.rewards.tools.blocks import ToolCall
 
 
 class Fit(NamedTuple):
-    """What of the gold calls was met.
+    """How much of the gold calls was matched.
 
     Attributes:
         names: overlap of the tools' names, in [0, 1].
         parameter_names: overlap of the parameters' names, summed over the gold calls.
-        values: gold parameters whose value is right.
+        values: number of gold parameters with the correct value.
     """
 
     names: float
@@ -29,19 +29,19 @@ class Fit(NamedTuple):
 
 
 def overlap(one: Collection[str], other: Collection[str]) -> float:
-    """Shared items over all items, each as often as it occurs; 1 for two empty collections."""
+    """Shared items over all items, counted with multiplicity; 1 for two empty collections."""
     if not one and not other:
         return 1.0
-    # Of a dictionary, a `Counter` would take the values for counts.
+    # A `Counter` of a dictionary would read its values as counts.
     shared = (Counter(iter(one)) & Counter(iter(other))).total()
     return shared / (len(one) + len(other) - shared)
 
 
 def best_fit(gold: Sequence[ToolCall], calls: Sequence[ToolCall]) -> Fit:
-    """The fit of the pairing of gold calls and calls that is worth most.
+    """The fit of the best pairing of gold calls and calls.
 
-    A gold call is paired with at most one call, of the same name. Values are the same as JSON has
-    them (`same_json`). The order of the calls does not matter.
+    A gold call is paired with at most one call, of the same name, so that the sum is largest.
+    Values are compared as JSON (`same_json`). The order of the calls does not matter.
     """
     pairs = [[_fit_of_call(wanted, call) for call in calls] for wanted in gold]
     worth = np.array([[sum(pair) for pair in row] for row in pairs]).reshape(len(gold), len(calls))
@@ -56,14 +56,14 @@ def best_fit(gold: Sequence[ToolCall], calls: Sequence[ToolCall]) -> Fit:
 
 
 def most(gold: Sequence[ToolCall]) -> Fit:
-    """The fit of the gold calls themselves."""
+    """The largest possible fit, that of the gold calls themselves."""
     return Fit(1.0, len(gold), sum(len(call.parameters) for call in gold))
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two JSON values are the same: 1 is 1.0, but neither is true, and null is not "".
+    """Whether two JSON values are equal: 1 equals 1.0, but not true, and null does not equal "".
 
-    Python's `==` takes `True` for 1. Lists keep their order, objects have none.
+    Python's `==` treats `True` as 1. Lists are ordered, objects are not.
     """
     match one, other:
         case list(), list():
@@ -77,7 +77,7 @@ def same_json(one: Any, other: Any) -> bool:
 
 
 def _fit_of_call(wanted: ToolCall, call: ToolCall) -> tuple[float, float]:
-    """Overlap of the parameters' names, and the number of right values."""
+    """Overlap of the parameters' names, and the number of correct values."""
     if wanted.name != call.name:
         return 0.0, 0.0
     values = sum(

@@ -1,13 +1,14 @@
 """Whether the right tools are called with the right parameters.
 
-`toolrl_correctness` is what ToolRL's code pays (qiancheng0/ToolRL 8cee13ec); the others are the
-recommended form, in ToolRL's range, rescaled, all or nothing, and in parts. Differences between the
-two are documented at `correctness`. Every function takes the gold answer's text as its reference.
+`toolrl_correctness` equals ToolRL's code (qiancheng0/ToolRL 8cee13ec). The others are the
+recommended version: in ToolRL's range, rescaled to [0, 1], as an exact match, and in parts. The
+differences are documented at `correctness`. Every function takes the gold answer's text as its
+reference.
 
-ToolRL's code has variants behind environment variables, all of them off unless set, that are not
+ToolRL's code has variants enabled by environment variables, all off by default, which are not
 offered: CORRECTMAX1 and the schedules (SCHEDULEREWARD, MAX1STEP30MAX3) only rescale an objective,
-which its weight does as well; COARSEREWARD is `exact_match` rescaled and tied to the calls' order;
-REFINEDREWARD and INTERMEDIATEREWARD count whole lists of names and whole calls; WITHLENGTH pays for
+as its weight does; COARSEREWARD is `exact_match` rescaled and sensitive to the calls' order;
+REFINEDREWARD and INTERMEDIATEREWARD count whole lists of names and whole calls; WITHLENGTH rewards
 long thoughts.
 """
 
@@ -22,18 +23,17 @@ LOWEST, HIGHEST = -3.0, 3.0
 
 
 def toolrl_correctness(completion: Completion, gold: str, /) -> float | None:
-    """The [-3, 3] score of ToolRL's code; None where that code cannot read its own gold answer.
+    """ToolRL's score in [-3, 3]; None if ToolRL's code cannot read its own gold answer.
 
-    As qiancheng0/ToolRL 8cee13ec pays it (`rlla.py`), and NVlabs/GDPO b080e63d after it, with no
-    environment variable set. The first `<tool_call>` block is read, thoughts included, one JSON
-    value a line; whatever goes wrong earns -3. Two equal lists of calls earn 3. Otherwise the
-    overlap of the tools' names and the best fits of the gold calls are summed, each gold call in
-    its turn taking the best call that is left, and the sum over its maximum is stretched to
-    [-3, 3]. Python's `==` compares, so `true` is 1.
+    As in qiancheng0/ToolRL 8cee13ec (`rlla.py`) and NVlabs/GDPO b080e63d, with no environment
+    variable set. The first `<tool_call>` block is read, thoughts included, as one JSON value per
+    line; any error gives -3. Two equal lists of calls give 3. Otherwise the score sums the overlap
+    of the tools' names and the best fit of each gold call, which takes the best remaining call in
+    turn; the sum over its maximum is mapped to [-3, 3]. Python's `==` is used, so `true` equals 1.
 
-    A gold answer without a `<tool_call>` earns 0, whatever the completion. A gold answer whose
-    thought names the tag (17 of the 400 in ToolRL's fine-tuning set) makes ToolRL raise; here it
-    is None, so that the objective does not apply.
+    A gold answer without a `<tool_call>` gives 0 for every completion. For a gold answer whose
+    thought mentions the tag (17 of the 400 in ToolRL's fine-tuning set) ToolRL's code raises; here
+    the result is None, so that the objective does not apply.
 
     Args:
         completion: the answer.
@@ -54,15 +54,14 @@ def toolrl_correctness(completion: Completion, gold: str, /) -> float | None:
 def correctness(completion: Completion, gold: str, /) -> float | None:
     """ToolRL's score in [-3, 3] for the calls after the thought. Recommended.
 
-    It differs from `toolrl_correctness` in five ways. Only what follows the last `</think>` counts,
-    and of its blocks the last, so that a thought may name the tag. Calls are paired with the gold
-    calls as it is best for their sum (as in GDPO's paper, arXiv:2601.05242), not greedily. `true`
-    is not 1. A call has to have a name and parameters. And a gold answer that responds in words is
-    no reason to pay everybody the same: None, the objective does not apply.
+    It differs from `toolrl_correctness` in five ways. Only the text after the last `</think>` is
+    read, and its last block, so that a thought may mention the tag. Calls and gold calls are paired
+    to maximise the sum (as in GDPO's paper, arXiv:2601.05242), not greedily. `true` does not equal
+    1. A call must have a name and parameters. If the gold answer responds in words, the objective
+    does not apply (None), instead of giving every completion the same reward.
 
-    -3 where the calls cannot be read or no tool's name is right; 3 exactly where every gold call
-    is made and no other, in any order. An invented further call costs no more than its share of
-    the names.
+    -3 if the calls cannot be read or no tool's name is right; 3 exactly if every gold call is made
+    and no other, in any order. An additional call only lowers the overlap of the names.
 
     Args:
         completion: the answer.
@@ -76,7 +75,9 @@ def correctness(completion: Completion, gold: str, /) -> float | None:
 
 
 def graded(completion: Completion, gold: str, /) -> float | None:
-    """`correctness` in [0, 1], the graded reading of DVAO's tool-use accuracy (arXiv:2605.25604).
+    """`correctness` rescaled to [0, 1].
+
+    The graded version of DVAO's tool-use accuracy (arXiv:2605.25604).
 
     Raises:
         ValueError: the gold answer's calls cannot be read.
@@ -86,9 +87,9 @@ def graded(completion: Completion, gold: str, /) -> float | None:
 
 
 def exact_match(completion: Completion, gold: str, /) -> float | None:
-    """1 where every gold call is made and no other, in any order; else 0; None as `correctness`.
+    """1 if every gold call is made and no other, in any order; else 0. None as in `correctness`.
 
-    The strict reading of DVAO's tool-use accuracy, which its paper calls binary. 1 exactly where
+    The strict version of DVAO's tool-use accuracy, which its paper calls binary. 1 exactly if
     `graded` is 1.
 
     Raises:
@@ -99,9 +100,9 @@ def exact_match(completion: Completion, gold: str, /) -> float | None:
 
 
 def names(completion: Completion, gold: str, /) -> float | None:
-    """Overlap of the called tools' names with the gold ones, in [0, 1]; None as `correctness`.
+    """Overlap of the called tools' names with the gold ones, in [0, 1]. None as in `correctness`.
 
-    The first of three parts of `correctness`. A name counts as often as it is called.
+    The first of three parts of `correctness`. A name counts once for each call.
 
     Raises:
         ValueError: the gold answer's calls cannot be read.
@@ -113,7 +114,7 @@ def names(completion: Completion, gold: str, /) -> float | None:
 def parameter_names(completion: Completion, gold: str, /) -> float | None:
     """Overlap of the parameters' names, as a mean over the gold calls, in [0, 1].
 
-    The second part of `correctness`; None where that is.
+    The second part of `correctness`, and None in the same cases.
 
     Raises:
         ValueError: the gold answer's calls cannot be read.
@@ -123,9 +124,9 @@ def parameter_names(completion: Completion, gold: str, /) -> float | None:
 
 
 def values(completion: Completion, gold: str, /) -> float | None:
-    """The share of the gold parameters whose value is right, in [0, 1].
+    """Fraction of the gold parameters whose value is right, in [0, 1].
 
-    The third part of `correctness`; None where that is, and where no gold call has a parameter.
+    The third part of `correctness`. None in the same cases, and if no gold call has a parameter.
 
     Raises:
         ValueError: the gold answer's calls cannot be read.
@@ -137,7 +138,7 @@ def values(completion: Completion, gold: str, /) -> float | None:
 
 
 def _fit_and_most(completion: Completion, gold: str) -> tuple[Fit, Fit] | None:
-    """What was met and what there was to meet; None where the gold answer makes no call."""
+    """The fit and the largest possible fit; None if the gold answer makes no call."""
     wanted = gold_calls(gold)
     if wanted is None:
         return None
@@ -146,7 +147,7 @@ def _fit_and_most(completion: Completion, gold: str) -> tuple[Fit, Fit] | None:
 
 
 def _greedy_score(wanted: Sequence[Any], calls: Sequence[Any]) -> float:
-    """ToolRL's score of unchecked JSON values; raises where a call lacks what is asked of it."""
+    """ToolRL's score of unchecked JSON values; raises if a call lacks a name or parameters."""
     if wanted == calls:
         return HIGHEST
     score = _toolrl_overlap([call["name"] for call in wanted], [call["name"] for call in calls])
@@ -170,5 +171,5 @@ def _toolrl_fit(gold_call: Any, call: Any) -> float:
 
 
 def _toolrl_overlap(one: list[Any], other: list[Any]) -> float:
-    """`overlap`, which an equal or an empty list keeps from looking at items it cannot count."""
+    """`overlap`, except that equal or empty lists may contain unhashable items."""
     return float(one == other) if one == other or not one or not other else overlap(one, other)

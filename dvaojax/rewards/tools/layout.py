@@ -1,9 +1,9 @@
-"""Whether an answer has the parts that ToolRL's prompt asks for, in their order: 0 or 1.
+"""Whether an answer has the parts that ToolRL's prompt asks for, in order: 0 or 1.
 
-A thought, then a `<tool_call>` block, a `<response>` block, both or neither, as the gold answer has
-them; nothing but one line break between them, and nothing around them but space. What stands in the
-blocks is not read here: a block full of garbage is well laid out and wrong. `toolrl_format` is
-ToolRL's code (qiancheng0/ToolRL 8cee13ec); `layout` is ours.
+A thought, then a `<tool_call>` block, a `<response>` block, both or neither, as in the gold answer;
+one line break between them, and only whitespace around them. The contents of the blocks are not
+read here: a block of garbage has the right layout. `toolrl_format` is ToolRL's code
+(qiancheng0/ToolRL 8cee13ec); `layout` is ours.
 """
 
 import re
@@ -22,15 +22,15 @@ _PATTERNS = {
 def toolrl_format(completion: Completion, gold: str, /, *, opened: str = "") -> float:
     """1 for the parts that the gold answer's tags ask for, each once; else 0.
 
-    What ToolRL's code pays (qiancheng0/ToolRL 8cee13ec, `rlla.py`), and GDPO's with it. It looks
-    for tags anywhere: a gold answer whose *thought* names a tag asks for that part, and an answer
-    whose thought names one has it twice and earns 0. `layout` is the recommended form.
+    Equals ToolRL's code (qiancheng0/ToolRL 8cee13ec, `rlla.py`) and GDPO's. It looks for tags
+    anywhere: a gold answer whose *thought* mentions a tag requires that part, and an answer whose
+    thought mentions one has it twice and gets 0. `layout` is recommended instead.
 
     Args:
         completion: the answer.
         gold: the gold answer's text.
-        opened: what the generation prompt has already written, such as `"<think>"`; ToolRL's own
-            prompts write nothing.
+        opened: text that the generation prompt has already written, such as `"<think>"`; empty for
+            ToolRL's own prompts.
     """
     text, asked = (opened + completion.text).strip(), _parts(gold)
     pattern = "<think>.*?</think>" + "".join(_PATTERNS[part] for part in asked)
@@ -40,13 +40,13 @@ def toolrl_format(completion: Completion, gold: str, /, *, opened: str = "") -> 
 def layout(completion: Completion, gold: str, /, *, opened: str = "") -> float:
     """1 for the parts that the gold answer has after its thought, each once; else 0. Recommended.
 
-    `toolrl_format`, except that thoughts may name any tag: they reach to the last `</think>`, in
-    the answer and in the gold answer. Every gold answer of ToolRL's data earns 1.
+    Like `toolrl_format`, except that thoughts may mention any tag: they extend to the last
+    `</think>`, in the answer and in the gold answer. Every gold answer of ToolRL's data gets 1.
 
     Args:
         completion: the answer.
         gold: the gold answer's text.
-        opened: what the generation prompt has already written, as in `toolrl_format`.
+        opened: text that the generation prompt has already written, as in `toolrl_format`.
     """
     text, asked = (opened + completion.text).strip(), _parts(after_thinking(gold))
     _, thought, rest = text.rpartition(END_OF_THINKING)
@@ -68,5 +68,5 @@ def _each_once(parts: Sequence[tuple[str, str]], text: str) -> bool:
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """To be asked only where each tag stands once: a hostile text could make it try every pair."""
+    """Only for texts with each tag once: otherwise matching could take quadratic time."""
     return re.fullmatch(pattern, text, re.DOTALL) is not None

@@ -1,8 +1,8 @@
-"""One argument against its schema and the values that are listed for it.
+"""Checks one argument against its schema and its accepted values.
 
 The rules of the leaderboard's checker for Python (ShishirPatil/gorilla 6ea57973,
-`ast_checker.py`). What it calls possible answers are `options` here: the values a parameter may
-have, `""` among them where it may be left out.
+`ast_checker.py`). Its possible answers are called `options` here: the values a parameter may have,
+including `""` if it may be omitted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,20 +24,20 @@ _IGNORED = str.maketrans("'", '"', " ,./-_*^")
 
 
 def argument_fault(value: Any, schema: Mapping[str, Any], options: Options) -> tuple[str, str]:
-    """What is wrong with an argument's type, and with its value; empty where nothing is.
+    """The faults of an argument's type and of its value; each empty if there is none.
 
-    Types are Python's and exact: an integer is taken for a float, but not inside a list, and `true`
-    is no integer. Where the first option that is not `""` has another type than the schema says, a
-    value of that type is right as well, and is compared as it is. Strings are compared in lower
-    case without spaces and `, . / - _ * ^`, also as items of lists and in dictionaries, one level
-    deep; lists in their order; numbers exactly.
+    Types are Python's and must match exactly: an integer is accepted as a float, but not inside a
+    list, and `true` is not an integer. If the first option other than `""` has another type than
+    the schema, a value of that type is accepted too, and is compared unchanged. Strings are
+    compared in lower case without spaces and `, . / - _ * ^`, also as items of lists and in
+    dictionaries, one level deep; lists are compared in order and numbers exactly.
 
-    A value of the wrong type has no value to speak of; its second fault is the same as its first.
+    For a value of the wrong type both faults are the same.
 
     Args:
         value: the argument.
         schema: of its parameter: `type`, and `items` of an array.
-        options: the values that are listed.
+        options: the accepted values.
     """
     value = _converted(value, schema["type"])
     outer, inner = _TYPES[schema["type"]], None
@@ -74,8 +74,8 @@ def _listed_type(options: Options) -> type | None:
 
 
 def _right_items(value: Sequence[Any], inner: type, option: Any) -> bool:
-    """Whether each item has the schema's type or that of an option's items; any option but a list
-    lets everything pass."""
+    """Whether each item has the schema's type or that of an option's items; always true if the
+    option is not a list."""
     if type(option) is not list:
         return True
     listed = _listed_type(option)
@@ -99,7 +99,7 @@ def _value_fault(value: Any, outer: type, inner: type | None, options: Options) 
 
 
 def _plain(value: Any) -> Any:
-    """A string without what does not count; anything else as it is."""
+    """A string without the ignored characters, in lower case; anything else unchanged."""
     return value.translate(_IGNORED).lower() if type(value) is str else value
 
 
@@ -118,7 +118,7 @@ def _dict_fault(value: Any, options: Options) -> str:
 
 
 def _fault_against(value: Mapping[str, Any], option: Mapping[str, Options]) -> str:
-    """Of one dictionary against another, whose values are lists of options."""
+    """The fault of a dictionary against an accepted one, whose values are lists of options."""
     if any(key not in value and "" not in choices for key, choices in option.items()):
         return "value_error:dict_key"
     for key, item in value.items():
@@ -130,7 +130,7 @@ def _fault_against(value: Mapping[str, Any], option: Mapping[str, Options]) -> s
 
 
 def _dicts_fault(values: Sequence[Any], options: Options) -> str:
-    """Of a list of dictionaries, position by position. An empty list passes for the option `""`."""
+    """The fault of a list of dictionaries by position. An empty list matches the option `""`."""
     fault = "list_dict_checker:unclear"
     for option in options:
         fault = "value_error:list_dict_count"

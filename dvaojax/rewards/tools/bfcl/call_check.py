@@ -1,4 +1,4 @@
-"""Calls against the right calls of a problem: what is wrong with them, and what is right."""
+"""Checks the calls of an answer against the correct calls of a problem."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from dvaojax.rewards.tools.bfcl.parsing import FunctionCall
 from dvaojax.rewards.tools.bfcl.problem import FunctionProblem, WantedCall
 
 
-class Rightness(NamedTuple):
-    """What is right of a call, or of all calls together. Nothing is where the name is wrong.
+class CallCorrectness(NamedTuple):
+    """Which parts of a call, or of all calls together, are correct; none if the name is wrong.
 
     Attributes:
-        name: the function's.
-        complete: no parameter is missing that may not be left out.
-        types: every argument is known and of its type.
-        values: every argument is of its type and has an accepted value.
+        name: the function's name.
+        complete: no parameter is missing that must not be omitted.
+        types: every argument is known and has the right type.
+        values: every argument has the right type and an accepted value.
     """
 
     name: bool
@@ -28,11 +28,11 @@ class Rightness(NamedTuple):
 
 
 def fault(calls: Sequence[FunctionCall], problem: FunctionProblem) -> str:
-    """What is wrong, in the leaderboard's own words, such as "type_error:nested"; empty if nothing.
+    """The first fault under the leaderboard's name, such as "type_error:nested"; empty if none.
 
-    "Parallel" problems want as many calls as there are answers, in any order; each answer in its
-    turn takes the first call left that is right, so that an ambiguous one can take another's.
-    All others want as many calls too, and of them the first is compared.
+    Problems of the "parallel" categories require as many calls as there are answers, in any order;
+    each answer in turn takes the first remaining correct call, so an ambiguous answer can take
+    another's call. The other categories require as many calls too, but only the first is compared.
     """
     wanted = problem.wanted
     if not problem.in_any_order:
@@ -51,22 +51,22 @@ def fault(calls: Sequence[FunctionCall], problem: FunctionProblem) -> str:
     return ""
 
 
-def rightness(calls: Sequence[FunctionCall], problem: FunctionProblem) -> Rightness:
-    """What is right of all calls; nothing where there are too many or too few.
+def call_correctness(calls: Sequence[FunctionCall], problem: FunctionProblem) -> CallCorrectness:
+    """Which parts are correct in all calls; none if there are too many or too few calls.
 
-    Calls in any order are paired with the answers as it is best for their sum. Where nothing is
-    wrong by `fault`, everything is right.
+    Calls in any order are paired with the answers to maximise the number of correct parts. If
+    `fault` is empty, everything is correct.
     """
     wanted = problem.wanted
     if len(calls) != len(wanted):
-        return Rightness(False, False, False, False)
+        return CallCorrectness(False, False, False, False)
     if not problem.in_any_order:
-        return _rightness_of_call(calls[0], wanted[0])
-    table = [[_rightness_of_call(call, each) for call in calls] for each in wanted]
+        return _correctness_of_call(calls[0], wanted[0])
+    table = [[_correctness_of_call(call, each) for call in calls] for each in wanted]
     worth = np.array([[sum(right) for right in row] for row in table])
     pairs = zip(*linear_sum_assignment(worth, maximize=True), strict=True)
     chosen = [table[row][column] for row, column in pairs]
-    return Rightness(*map(all, zip(*chosen, strict=True)))
+    return CallCorrectness(*map(all, zip(*chosen, strict=True)))
 
 
 def _fault_of_call(call: FunctionCall, wanted: WantedCall) -> str:
@@ -81,15 +81,15 @@ def _fault_of_call(call: FunctionCall, wanted: WantedCall) -> str:
     return "simple_function_checker:missing_optional" if _misses_option(call, wanted) else ""
 
 
-def _rightness_of_call(call: FunctionCall, wanted: WantedCall) -> Rightness:
+def _correctness_of_call(call: FunctionCall, wanted: WantedCall) -> CallCorrectness:
     if call.name != wanted.name:
-        return Rightness(False, False, False, False)
+        return CallCorrectness(False, False, False, False)
     faults = [_faults_of_argument(*argument, wanted) for argument in call.arguments.items()]
-    return Rightness(
+    return CallCorrectness(
         name=True,
         complete=not _misses_required(call, wanted) and not _misses_option(call, wanted),
-        types=not any(of_type for of_type, _ in faults),
-        values=not any(of_value for _, of_value in faults),
+        types=not any(type_fault for type_fault, _ in faults),
+        values=not any(value_fault for _, value_fault in faults),
     )
 
 

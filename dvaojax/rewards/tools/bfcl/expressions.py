@@ -1,7 +1,7 @@
-"""The values of Python expressions that stand for arguments, read off their syntax trees.
+"""Values of Python argument expressions, read from their syntax trees.
 
-As the leaderboard reads them (ShishirPatil/gorilla 6ea57973, `resolve_ast_by_type`), oddities
-included, except that nothing is evaluated.
+As in the leaderboard's `resolve_ast_by_type` (ShishirPatil/gorilla 6ea57973), including its quirks,
+except that nothing is evaluated.
 """
 
 import ast
@@ -22,14 +22,14 @@ _LARGEST_BITS = 4096
 
 
 def value_of(node: ast.expr | None) -> Any:
-    """The value that an argument stands for.
+    """The value of an argument's expression.
 
-    A bare name is its own text, and so are a call without keyword arguments and an item of
-    something. A call with keyword arguments is `{name: {parameter: value}}`. Any sign before a
-    number makes it negative, `+` and `not` included.
+    A bare name is its own text, and so are a call without keyword arguments and an indexed
+    expression. A call with keyword arguments is `{name: {parameter: value}}`. Any unary operator
+    before a number negates it, including `+` and `not`.
 
     Raises:
-        ValueError, TypeError, ArithmeticError, RecursionError: it stands for none.
+        ValueError, TypeError, ArithmeticError, RecursionError: the expression has no value.
     """
     match node:
         case ast.Constant(value=value):
@@ -52,11 +52,11 @@ def value_of(node: ast.expr | None) -> Any:
             return {call_name(node): {each.arg: value_of(each.value) for each in keywords}}
         case ast.Subscript(value=value, slice=item):
             return f"{ast.unparse(value)}[{ast.unparse(item)}]"
-    raise ValueError(f"a {type(node).__name__} is no argument")
+    raise ValueError(f"a {type(node).__name__} is not an argument")
 
 
 def call_name(call: ast.Call) -> str:
-    """The called function's name with its dots, such as `math.sum`."""
+    """Name of the called function with its dots, such as `math.sum`."""
     parts, function = [], call.func
     while isinstance(function, ast.Attribute):
         parts.append(function.attr)
@@ -75,7 +75,7 @@ def _computed(node: ast.expr) -> Any:
             return _SIGNS[type(sign)](_computed(operand))
         case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _OPERATORS:
             return _combined(_computed(left), sign, _computed(right))
-    raise ValueError(f"a {type(node).__name__} is no number")
+    raise ValueError(f"a {type(node).__name__} is not a number")
 
 
 def _combined(one: Any, sign: ast.operator, other: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Function calls out of an answer's text, in the three spellings that models are evaluated with.
+"""Parses function calls in the three formats that models are evaluated with.
 
-A decoder takes a text and returns its calls, `[]` where it holds none, or None where it cannot be
-read. Thoughts are left out: where there is a `</think>`, only what follows the last one counts.
-Nothing is ever evaluated or executed.
+A parser takes a text and returns its calls: `[]` if there are none, or None if it cannot be read.
+Only the text after the last `</think>`, if there is one, is parsed. Nothing is evaluated or
+executed.
 """
 
 import ast
@@ -18,10 +18,10 @@ from dvaojax.rewards.tools.blocks import TOOL_CALL
 
 
 class FunctionCall(NamedTuple):
-    """One decoded call.
+    """One parsed call.
 
     Attributes:
-        name: of the function, dots included; JSON may hold something else than a string.
+        name: of the function, dots included; from JSON it may be of another type than a string.
         arguments: parameter -> value.
     """
 
@@ -30,18 +30,18 @@ class FunctionCall(NamedTuple):
 
 
 CallParser = Callable[[str], list[FunctionCall] | None]
-"""A text's calls, `[]` where it holds none, None where it cannot be read."""
+"""Maps a text to its calls: `[]` if there are none, None if it cannot be read."""
 
 _one_at_a_time = threading.Lock()
 
 
 def python_calls(text: str) -> list[FunctionCall] | None:
-    """A Python list of calls, `[f(x=1), g.h(y="a")]`, as models without native tools write it.
+    """Parses a Python list of calls, `[f(x=1), g.h(y="a")]`, as written without native tools.
 
-    As the leaderboard's `default_decode_ast_prompting` reads it: backquotes around the list are
-    dropped, missing brackets added; positional arguments are lost, bare names become strings and
-    inner calls text. What its code would `eval` is computed here only where it is arithmetic on
-    numbers or a sum of strings.
+    Follows the leaderboard's `default_decode_ast_prompting`: backquotes around the list are
+    dropped and missing brackets added; positional arguments are lost, bare names become strings and
+    inner calls text. Expressions that its code evaluates with `eval` are computed here only if they
+    are arithmetic on numbers or sums of strings.
     """
     text = after_thinking(text).strip("`\n ")
     text = text if text.startswith("[") else "[" + text
@@ -56,10 +56,10 @@ def python_calls(text: str) -> list[FunctionCall] | None:
 
 
 def native_calls(text: str) -> list[FunctionCall] | None:
-    """Every `<tool_call>` block with a JSON object of `name` and `arguments`, as Qwen writes it.
+    """Parses every `<tool_call>` block with a JSON object of `name` and `arguments`, as in Qwen.
 
-    As the leaderboard's `QwenFCHandler` reads it: the tags stand on lines of their own, and a block
-    that is not JSON is passed over.
+    Follows the leaderboard's `QwenFCHandler`: each tag has its own line, and blocks that are not
+    JSON are skipped.
     """
     calls = [value for value in map(_json, _blocks(after_thinking(text))) if value is not _NO_JSON]
     try:
@@ -69,14 +69,14 @@ def native_calls(text: str) -> list[FunctionCall] | None:
 
 
 def toolrl_calls(text: str) -> list[FunctionCall] | None:
-    """The last `<tool_call>` block, one JSON object of `name` and `parameters` a line.
+    """Parses the last `<tool_call>` block: one JSON object of `name` and `parameters` per line.
 
     As ToolRL evaluates its models on the leaderboard (qiancheng0/ToolRL 8cee13ec, `rlla_qwen.py`):
-    unlike in its training, lines that are no call are passed over, and so is a tool named "none".
+    unlike in its training, lines that are not calls are skipped, and so is a tool named "none".
     """
     opening, closing = TOOL_CALL
-    _, found, rest = after_thinking(text).rpartition(opening)
-    if not found:
+    _, opened, rest = after_thinking(text).rpartition(opening)
+    if not opened:
         return []
     calls = []
     for line in rest.partition(closing)[0].strip().split("\n"):
@@ -90,7 +90,7 @@ def toolrl_calls(text: str) -> list[FunctionCall] | None:
 
 
 def _parsed(text: str) -> ast.expr:
-    # Python warns of backslashes in a model's string; what is to be warned of, all threads share.
+    # Python warns about backslashes in a model's string; warning filters are shared by all threads.
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(text, mode="eval").body
@@ -98,7 +98,7 @@ def _parsed(text: str) -> ast.expr:
 
 def _python_call(element: ast.expr) -> FunctionCall:
     if not isinstance(element, ast.Call):
-        raise ValueError("an element of the list is no call")
+        raise ValueError("an element of the list is not a call")
     arguments = {keyword.arg: value_of(keyword.value) for keyword in element.keywords}
     return FunctionCall(call_name(element), arguments)
 
@@ -120,14 +120,14 @@ def _json(text: str) -> Any:
 
 
 def _blocks(text: str) -> list[str]:
-    """What stands between tags on lines of their own, from left to right."""
+    """The texts between tags on their own lines, from left to right."""
     opening, closing = f"{TOOL_CALL[0]}\n", f"\n{TOOL_CALL[1]}"
-    found, place = [], 0
-    while (start := text.find(opening, place)) >= 0:
+    blocks, start_at = [], 0
+    while (start := text.find(opening, start_at)) >= 0:
         start += len(opening)
-        place = text.find(closing, start)
-        if place < 0:
+        end = text.find(closing, start)
+        if end < 0:
             break
-        found.append(text[start:place])
-        place += len(closing)
-    return found
+        blocks.append(text[start:end])
+        start_at = end + len(closing)
+    return blocks

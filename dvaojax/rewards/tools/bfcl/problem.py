@@ -1,4 +1,4 @@
-"""One problem of the Berkeley function calling leaderboard: what the rewards compare calls with."""
+"""A problem of the Berkeley function calling leaderboard, the reference of its rewards."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 
 class WantedCall(NamedTuple):
-    """One right call, with its function's schema.
+    """One correct call with its function's schema.
 
     Attributes:
         name: of the function.
         properties: parameter -> its schema.
-        required: parameters that the schema asks for.
-        options: parameter -> accepted values, `""` among them where it may be left out.
+        required: parameters that the schema requires.
+        options: parameter -> accepted values, including `""` if it may be omitted.
     """
 
     name: str
@@ -23,14 +23,14 @@ class WantedCall(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FunctionProblem:
-    """The reference of every reward of this room; its parts are as the data set has them.
+    """The reference of every reward of this package; its parts are as in the data set.
 
     Attributes:
-        category: the name of the problem's set, such as "live_parallel"; it says how calls are
-            matched. The sets in Java and JavaScript are not offered: their values are text.
-        functions: to choose from: `name`, and `parameters` with `properties` and `required`.
-        answers: the right calls, `{name: {parameter: [accepted values]}}` each; none where the
-            category asks only whether anything is called.
+        category: the name of the problem's set, such as "live_parallel"; it determines how calls
+            are matched. The sets in Java and JavaScript are not offered: their values are text.
+        functions: the available ones: `name`, and `parameters` with `properties` and `required`.
+        answers: the correct calls, each `{name: {parameter: [accepted values]}}`; empty if the
+            category only asks whether anything is called.
     """
 
     category: str
@@ -39,17 +39,17 @@ class FunctionProblem:
 
     @property
     def in_any_order(self) -> bool:
-        """Whether several calls are matched in any order; else the first call alone is compared."""
+        """Whether several calls are matched in any order; if not, only the first is compared."""
         return "parallel" in self.category
 
     @property
     def wanted(self) -> list[WantedCall]:
-        """The right calls.
+        """The correct calls.
 
         Raises:
-            KeyError: one calls a function that is not there.
+            KeyError: a correct call uses a function that is not available.
         """
-        # Of two functions of one name, the leaderboard takes the first.
+        # If two functions have the same name, the leaderboard uses the first.
         schemas = {each["name"]: each["parameters"] for each in reversed(self.functions)}
         return [
             WantedCall(name, schemas[name]["properties"], schemas[name]["required"], options)
