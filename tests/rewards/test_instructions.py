@@ -12,7 +12,7 @@ from dvaojax.errors import UserError
 from dvaojax.rewards import RewardSuite
 from dvaojax.rewards import instructions as room
 from dvaojax.rewards.instructions import CHECKS, Instruction, format_checks
-from dvaojax.rewards.instructions.instruction import KINDS_OF_A_LANGUAGE
+from dvaojax.rewards.instructions.instruction import LANGUAGE_KINDS
 from dvaojax.rewards.instructions.language import detected_language
 from dvaojax.types import Prompt
 
@@ -286,7 +286,7 @@ def test_a_thought_is_no_part_of_the_answer_except_for_ifeval():
 
 
 def test_a_language_that_cannot_be_told_passes_for_ifeval_alone():
-    for kind in KINDS_OF_A_LANGUAGE - {
+    for kind in LANGUAGE_KINDS - {
         "change_case:english_capital",
         "change_case:english_lowercase",
     }:
@@ -309,9 +309,9 @@ def test_instructions_that_do_not_exist_or_do_not_fit_are_named():
         UserError, match=r"'punctuation:no_commas'.*nearest is 'punctuation:no_comma'"
     ):
         Instruction("punctuation:no_commas")
-    with pytest.raises(UserError, match=r"'detectable_format:title' do not fit.*'colour'"):
+    with pytest.raises(UserError, match=r"invalid arguments of 'detectable_format:title': .*'colour'"):
         Instruction("detectable_format:title", {"colour": "red"})
-    with pytest.raises(UserError, match=r"'startend:end_checker' do not fit.*'end_phrase'"):
+    with pytest.raises(UserError, match=r"invalid arguments of 'startend:end_checker': .*'end_phrase'"):
         room.instructions(["startend:end_checker"], [{"end_phrase": None}])
     with pytest.raises(UserError, match="2 instructions cannot have 1"):
         room.instructions(["punctuation:no_comma"] * 2, [{}])

@@ -155,7 +155,7 @@ def test_the_real_rubrics():
         ({"criterion": "a", "points": True}, "no number of points: True"),
         ({"criterion": "a", "points": 0}, "has 0 points"),
         ({"criterion": "a", "points": float("nan")}, "has nan points"),
-        ({"criterion": "a", "points": 1, "tags": [3]}, "a tag that is no text"),
+        ({"criterion": "a", "points": 1, "tags": [3]}, "a tag that is not a string"),
     ],
 )
 def test_a_malformed_item_is_named(item, message):

@@ -1,6 +1,6 @@
-"""Rewards for following instructions that a program can check, as IFEval lists them.
+"""Rewards for following verifiable instructions, as in IFEval.
 
-Languages and sentences need the extra `ifeval`; it is loaded when the first of them is checked.
+Checks of languages and sentences need the extra `ifeval`; it is imported when first used.
 """
 
 from dvaojax.rewards.instructions.instruction import CHECKS as CHECKS

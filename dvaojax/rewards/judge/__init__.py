@@ -1,4 +1,4 @@
-"""A model that judges, behind a server that speaks OpenAI's chat-completions protocol."""
+"""A judge model on a server with OpenAI's chat-completions protocol."""
 
 from dvaojax.rewards.judge.client import Judge as Judge
 from dvaojax.rewards.judge.client import JudgeAnswer as JudgeAnswer

@@ -1,4 +1,4 @@
-"""Replies of a judge on disk, so that nothing is asked and paid for twice."""
+"""On-disk cache of a judge's replies, so that no question is sent twice."""
 
 import contextlib
 import hashlib
@@ -14,21 +14,21 @@ _WAIT_SECONDS = 60.0
 
 
 def request_key(request: Mapping[str, Any]) -> str:
-    """The key of a request: a hash of its model, messages and parameters."""
+    """Key of a request: a hash of its model, messages and parameters."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 class ReplyCache:
     """One SQLite file of replies; several threads and processes may share it.
 
-    It is opened for each batch of questions and holds nothing open between them.
+    It is opened for each batch of questions and closed in between.
     """
 
     def __init__(self, path: Path):
-        """Makes the file where there is none.
+        """Creates the file if it does not exist.
 
         Raises:
-            UserError: it cannot be made, or is not a cache.
+            UserError: it cannot be created, or is not a cache.
         """
         self._path = path
         with self._open():
@@ -36,10 +36,10 @@ class ReplyCache:
 
     @contextlib.contextmanager
     def session(self) -> Iterator["ReplySession"]:
-        """The cache, open.
+        """Opens the cache.
 
         Raises:
-            UserError: it is damaged, or stays locked by another process.
+            UserError: it is damaged, or remains locked by another process.
         """
         with self._open() as connection:
             yield ReplySession(connection)
@@ -60,7 +60,7 @@ class ReplyCache:
                 yield connection
         except (sqlite3.Error, OSError) as error:
             raise UserError(
-                f"judge.cache={self._path}: {error}; delete the file, or name another"
+                f"judge.cache={self._path}: {error}; delete the file, or choose another"
             ) from error
 
 
@@ -71,11 +71,11 @@ class ReplySession:
         self._connection = connection
 
     def get(self, key: str) -> str | None:
-        """The reply to a request, or None where there is none."""
-        found = self._connection.execute("SELECT text FROM replies WHERE key = ?", (key,))
-        row = found.fetchone()
+        """The reply to a request, or None if there is none."""
+        rows = self._connection.execute("SELECT text FROM replies WHERE key = ?", (key,))
+        row = rows.fetchone()
         return None if row is None else row[0]
 
     def put(self, key: str, text: str) -> None:
-        """Keeps a reply; the first of two to the same request stays."""
+        """Stores a reply; an existing reply to the same request is kept."""
         self._connection.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, text))

@@ -1,4 +1,4 @@
-"""Questions to a judge, many at a time, whatever its server does."""
+"""Sends questions to a judge concurrently, with retries and a cache."""
 
 import asyncio
 import contextlib
@@ -21,27 +21,27 @@ Messages = Sequence[Mapping[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class JudgeConfig:
-    """A judge and how patiently it is asked.
+    """A judge's server, sampling parameters, and limits.
 
     Attributes:
         url: of the server, up to the version: `http://127.0.0.1:8000/v1`.
-        model: the name it is served under.
-        api_key_variable: the environment variable that holds the key; empty where none is needed.
-            The key itself stands in no file and no message.
-        temperature: of the judge's sampling. A cached reply is not drawn again.
+        model: the name under which it is served.
+        api_key_variable: environment variable that contains the key; empty if none is needed. The
+            key itself appears in no file and no message.
+        temperature: of the judge's sampling. Cached replies are not sampled again.
         max_tokens: of a reply.
-        concurrency: questions under way at once.
-        attempts: to get one question answered and its answer understood.
-        timeout_seconds: for one attempt, from the connection to the last byte.
-        batch_seconds: for all questions of a batch; what is open then counts as failed.
-        first_wait_seconds: before the second attempt, on average half of it; it doubles with every
-            further one, unless the server says how long to wait.
-        longest_wait_seconds: between two attempts, likewise unless the server says.
-        max_failed_batches: batches in a row without a single answer that a run survives.
-        cache: file that keeps replies; empty for none.
+        concurrency: maximum number of concurrent questions.
+        attempts: maximum number of attempts to get a valid reply to a question.
+        timeout_seconds: limit for one attempt, from the connection to the last byte.
+        batch_seconds: limit for all questions of a batch; unfinished ones count as failed.
+        first_wait_seconds: upper bound of the random wait before the second attempt; it doubles
+            with every further attempt, unless the server specifies the wait.
+        longest_wait_seconds: maximum of this bound, unless the server specifies the wait.
+        max_failed_batches: number of consecutive batches without any answer at which a run stops.
+        cache: file in which replies are stored; empty for none.
 
     Raises:
-        ValueError: the address is no HTTP address, the model has no name, or a number is out of its
+        ValueError: the URL is not an HTTP address, the model is empty, or a number is out of its
             range.
     """
 
@@ -76,11 +76,11 @@ class JudgeConfig:
 
 
 class JudgeAnswer(NamedTuple, Generic[ReplyValue]):
-    """What came of one question.
+    """Result of one question.
 
     Attributes:
-        value: as the caller's reader understood it; None where the question failed.
-        failure: why it did, in a few words; empty where it did not.
+        value: as parsed by the caller's reader; None if the question failed.
+        failure: the reason in a few words; empty if it succeeded.
     """
 
     value: ReplyValue | None
@@ -89,14 +89,14 @@ class JudgeAnswer(NamedTuple, Generic[ReplyValue]):
 
 @dataclasses.dataclass
 class Usage:
-    """What a batch of questions cost.
+    """Cost of a batch of questions.
 
     Attributes:
-        calls: requests sent, repeated ones included.
-        cached: questions that the cache, or an equal question of the batch, answered.
-        tokens_in: of the prompts, as the server counts them; only of calls that were answered.
+        calls: requests sent, including repeated ones.
+        cached: questions answered by the cache or by an equal question of the batch.
+        tokens_in: of the prompts, as counted by the server; only for answered calls.
         tokens_out: of the replies, likewise.
-        waited_seconds: from each request to its reply or failure, added up.
+        waited_seconds: total time from each request to its reply or failure.
     """
 
     calls: int = 0
@@ -107,14 +107,14 @@ class Usage:
 
 
 class Judge:
-    """Asks a model. It may be shared by threads; every batch opens its own connections."""
+    """Client of a judge model. Thread-safe; every batch opens its own connections."""
 
     def __init__(self, config: JudgeConfig):
-        """Reaches for no server yet.
+        """Stores the configuration; no connection is opened yet.
 
         Raises:
             UserError: httpx is not installed, the API key is not in the environment, or the cache
-                is not one.
+                file is not a cache.
         """
         self.config = config
         self._httpx = import_extra("httpx", extra="judge")
@@ -124,11 +124,11 @@ class Judge:
     def ask(
         self, questions: Sequence[Messages], read: Callable[[str], ReplyValue | None]
     ) -> tuple[list[JudgeAnswer[ReplyValue]], Usage]:
-        """Asks all questions, equal ones once; returns an answer for each, failed ones included.
+        """Asks all questions, equal ones once; returns an answer for each, also for failed ones.
 
         Args:
-            questions: messages each.
-            read: what a reply means, or None where it means nothing and is to be asked for again.
+            questions: the messages of each question.
+            read: parses a reply; None if it is invalid and the question should be repeated.
 
         Raises:
             UserError: the cache is damaged.
@@ -136,10 +136,10 @@ class Judge:
         requests = [self._request(messages) for messages in questions]
         keys = [request_key(request) for request in requests]
         distinct = dict(zip(keys, requests, strict=True))
-        # In a thread of its own: the caller's may run an event loop, as notebooks do.
+        # In a separate thread, since the caller's may run an event loop, as in notebooks.
         with ThreadPoolExecutor(max_workers=1) as thread:
-            asked = thread.submit(lambda: asyncio.run(self._ask_all(distinct, read)))
-            answers, usage = asked.result()
+            future = thread.submit(lambda: asyncio.run(self._ask_all(distinct, read)))
+            answers, usage = future.result()
         usage.cached += len(keys) - len(distinct)
         return [answers[key] for key in keys], usage
 
@@ -193,7 +193,7 @@ class Judge:
                 task.cancel()
             outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
         late = JudgeAnswer(
-            None, f"unanswered when the batch's {config.batch_seconds:g} s were over"
+            None, f"no answer within the batch's limit of {config.batch_seconds:g} s"
         )
         answers = {}
         for key, outcome in zip(tasks, outcomes, strict=True):
@@ -209,11 +209,11 @@ class Judge:
         read: Callable[[str], ReplyValue | None],
         usage: Usage,
     ) -> tuple[Reply | None, JudgeAnswer[ReplyValue]]:
-        """One question, until it is answered or the attempts are used up."""
+        """Repeats one question until it is answered or the attempts are used up."""
         config, failure = self.config, ""
         for attempt in range(config.attempts):
             start, usage.calls = time.monotonic(), usage.calls + 1
-            asked_to_wait = None
+            requested_wait = None
             try:
                 async with asyncio.timeout(config.timeout_seconds):
                     reply = await connection.post(request)
@@ -222,39 +222,39 @@ class Judge:
                 value = read(reply.text)
                 if value is not None:
                     return reply, JudgeAnswer(value)
-                failure = "the reply was not as asked for"
+                failure = "the reply does not have the requested form"
             except TimeoutError:
                 failure = f"no reply within {config.timeout_seconds:g} s"
             except RefusedRequest as refusal:
                 return None, JudgeAnswer(None, str(refusal))
-            except TransientError as trouble:
-                failure, asked_to_wait = str(trouble), trouble.retry_after_seconds
+            except TransientError as error:
+                failure, requested_wait = str(error), error.retry_after_seconds
             finally:
                 usage.waited_seconds += time.monotonic() - start
             if attempt + 1 < config.attempts:
-                await asyncio.sleep(self._wait(attempt, asked_to_wait))
+                await asyncio.sleep(self._wait(attempt, requested_wait))
         return None, JudgeAnswer(None, failure)
 
-    def _wait(self, attempt: int, asked: float | None) -> float:
-        """Seconds before the next attempt: what the server asked for, or a growing random time."""
+    def _wait(self, attempt: int, requested: float | None) -> float:
+        """Seconds before the next attempt: requested by the server, or random and growing."""
         config = self.config
-        if asked is not None:
-            return asked + random.uniform(0.0, 0.1)
+        if requested is not None:
+            return requested + random.uniform(0.0, 0.1)
         longest = min(config.first_wait_seconds * 2**attempt, config.longest_wait_seconds)
         return random.uniform(0.0, longest)
 
 
 def _api_key(variable: str) -> str:
-    """The key in an environment variable; empty where none is named.
+    """The key in an environment variable; empty if no variable is given.
 
     Raises:
-        UserError: there is none, or it could not be sent.
+        UserError: the variable is not set, or the key is not valid in an HTTP header.
     """
     if not variable:
         return ""
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise UserError(f"judge.api_key_variable={variable}: there is no such environment variable")
+        raise UserError(f"judge.api_key_variable={variable}: this environment variable is not set")
     if not key.isascii() or not key.isprintable():
-        raise UserError(f"judge.api_key_variable={variable}: the key there is not plain text")
+        raise UserError(f"judge.api_key_variable={variable}: the key is not printable ASCII")
     return key

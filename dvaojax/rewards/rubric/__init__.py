@@ -1,4 +1,4 @@
-"""Rewards by rubric: items with points, graded by a judge, and the scores made of them."""
+"""Rubric rewards: items with points, graded by a judge, and the scores computed from them."""
 
 from dvaojax.rewards.rubric.grading import ItemGrade as ItemGrade
 from dvaojax.rewards.rubric.grading import question as question

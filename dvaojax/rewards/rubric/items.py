@@ -1,4 +1,4 @@
-"""Rubrics, and the objectives that are read off them."""
+"""Rubrics, and the objectives that are computed from their items."""
 
 import dataclasses
 import math
@@ -15,16 +15,16 @@ AXES = (
     "context_awareness",
     "instruction_following",
 )
-"""HealthBench's; an item is tagged with one of them as `axis:accuracy`."""
+"""HealthBench's axes; an item is tagged with one of them as `axis:accuracy`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RubricItem:
-    """One thing to look for in an answer.
+    """One criterion for an answer.
 
     Attributes:
         criterion: in words.
-        points: positive for what a good answer does, negative for what a bad one does; never 0.
+        points: positive for desirable properties, negative for undesirable ones; never 0.
         tags: such as `axis:accuracy`.
     """
 
@@ -39,7 +39,7 @@ class Rubric:
 
     Attributes:
         conversation: role and content of each message that the completion answers.
-        items: what to look for.
+        items: the criteria.
     """
 
     conversation: tuple[tuple[str, str], ...]
@@ -48,11 +48,11 @@ class Rubric:
 
 @dataclasses.dataclass(frozen=True)
 class RubricObjective:
-    """A reward that is read off some items of a rubric.
+    """A reward computed from some items of a rubric.
 
     Attributes:
-        choose: the items it takes; none where it does not apply to a rubric.
-        formula: what it makes of them.
+        choose: selects the items; none if the objective does not apply to a rubric.
+        formula: computes the score of the selected items.
     """
 
     choose: Callable[[Sequence[RubricItem]], Sequence[RubricItem]]
@@ -62,14 +62,14 @@ class RubricObjective:
 def read_rubric(
     conversation: Sequence[Mapping[str, str]], items: Sequence[Mapping[str, Any]]
 ) -> Rubric:
-    """A rubric from JSON, as HealthBench has it.
+    """A rubric from JSON in HealthBench's format.
 
     Args:
-        conversation: `{"role", "content"}` each.
-        items: `{"criterion", "points", "tags"}` each.
+        conversation: messages `{"role", "content"}`.
+        items: criteria `{"criterion", "points", "tags"}`.
 
     Raises:
-        ValueError: an item is not of that form, or its points are 0 or no finite number.
+        ValueError: an item does not have that form, or its points are 0 or not finite.
     """
     read = []
     for number, item in enumerate(items):
@@ -81,18 +81,18 @@ def read_rubric(
         if points == 0 or not math.isfinite(points):
             raise ValueError(f"item {number} of the rubric has {points} points")
         if not all(isinstance(tag, str) for tag in tags or ()):
-            raise ValueError(f"item {number} of the rubric has a tag that is no text")
+            raise ValueError(f"item {number} of the rubric has a tag that is not a string")
         read.append(RubricItem(criterion, float(points), tuple(tags or ())))
     return Rubric(tuple((m["role"], m["content"]) for m in conversation), tuple(read))
 
 
 def overall(*, formula: Formula = clipped_score) -> RubricObjective:
-    """The score of the whole rubric."""
+    """The score of all items of a rubric."""
     return RubricObjective(tuple, formula)
 
 
 def tagged(tag: str, *, formula: Formula = clipped_or_spared_score) -> RubricObjective:
-    """The score of the items with a tag; does not apply where there is none."""
+    """The score of the items with a tag; does not apply if there are none."""
     return RubricObjective(partial(_with_tag, tag=tag), formula)
 
 
@@ -102,10 +102,10 @@ def axes(*, formula: Formula = clipped_or_spared_score) -> dict[str, RubricObjec
 
 
 def single_items(count: int) -> dict[str, RubricObjective]:
-    """One objective for each item: 1 where it is met as it should be, or avoided, else 0.
+    """One objective for each item: 1 if a desirable item is met or a penalty avoided, else 0.
 
-    `item_1` to `item_<count>`; those beyond the end of a rubric do not apply to it, and a rubric's
-    items beyond `count` earn nothing. RVPO (arXiv:2605.05750) has up to 17 objectives.
+    `item_1` to `item_<count>`; those after the end of a rubric do not apply to it, and a rubric's
+    items after `count` are ignored. RVPO (arXiv:2605.05750) has up to 17 objectives.
     """
     return {
         f"item_{n}": RubricObjective(partial(_nth, number=n), clipped_or_spared_score)

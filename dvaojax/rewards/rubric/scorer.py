@@ -1,4 +1,4 @@
-"""Rewards from a rubric, graded by a judge."""
+"""Scores completions by rubrics that are graded by a judge."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,29 +11,26 @@ from dvaojax.rewards.rubric.grading import ItemGrade, question, read_grade
 from dvaojax.rewards.rubric.items import Rubric, RubricItem, RubricObjective
 from dvaojax.types import Completion, Prompt, Scores
 
-Place = tuple[int, int, RubricItem]
-"""A group, a completion in it, and an item that it is graded on."""
-
 
 class RubricScorer:
-    """Scores completions on objectives that are read off the rubrics of their prompts.
+    """Scores completions on objectives computed from the rubrics of their prompts.
 
-    Every item that an objective takes is a question of its own to the judge, about what follows the
-    completion's last `</think>`. An objective whose items were not all graded is masked and counted
-    as failed, with a reward of 0 that nothing reads. A completion without a visible character is
-    not shown to the judge: it earns 0 on whatever applies to its rubric, penalties avoided
-    included.
+    Every item that is selected by an objective is a separate question to the judge, about the text
+    after the completion's last `</think>`. If some items of an objective were not graded, it is
+    masked and counted as failed, with a placeholder reward of 0. A completion without a visible
+    character is not sent to the judge: it gets 0 on every objective that applies to its rubric,
+    including those for avoided penalties.
 
-    Against the judge's own weaknesses nothing is done here. A completion that talks the judge round
-    is paid.
+    There is no protection against the judge's own weaknesses: a completion that persuades the judge
+    is rewarded.
     """
 
     def __init__(self, objectives: Mapping[str, RubricObjective], judge: Judge):
-        """Asks nothing yet.
+        """Stores the objectives; nothing is sent to the judge yet.
 
         Args:
             objectives: by name, in the order of the columns.
-            judge: who grades.
+            judge: grades the items.
 
         Raises:
             ValueError: there is no objective.
@@ -46,47 +43,47 @@ class RubricScorer:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The names, in the order of the columns."""
+        """Names of the objectives in the order of the columns."""
         return tuple(self._objectives)
 
     def score(
         self, completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt], /
     ) -> Scores:
-        """Every objective of every completion; each prompt's reference is a `Rubric`.
+        """Scores every completion on every objective; each prompt's reference is a `Rubric`.
 
         Raises:
-            RewardError: too many batches in a row were without a single answer.
+            RewardError: too many consecutive batches without a single answer.
             UserError: the judge's cache is damaged.
         """
         texts = [[_visible(completion) for completion in group] for group in completions]
         rubrics: list[Rubric] = [prompt.reference for prompt in prompts]
-        places = [
+        positions = [
             (b, g, item)
             for b, group in enumerate(texts)
             for g, text in enumerate(group)
             if text
-            for item in self._asked(rubrics[b])
+            for item in self._selected_items(rubrics[b])
         ]
-        questions = [question(rubrics[b], texts[b][g], item) for b, g, item in places]
+        questions = [question(rubrics[b], texts[b][g], item) for b, g, item in positions]
         answers, usage = self._judge.ask(questions, read_grade)
         self._count_failed_batches(answers)
-        grades = {place: answer.value for place, answer in zip(places, answers, strict=True)}
+        grades = {key: answer.value for key, answer in zip(positions, answers, strict=True)}
         shape = (len(texts), len(texts[0]), len(self._objectives))
         rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
         failures = dict.fromkeys(self._objectives, 0)
         for b, g in np.ndindex(shape[:2]):
-            of_text = {item: grades.get((b, g, item)) for item in rubrics[b].items}
+            item_grades = {item: grades.get((b, g, item)) for item in rubrics[b].items}
             for k, (name, objective) in enumerate(self._objectives.items()):
-                reward, failure, _ = _outcome(objective, of_text, is_blank=not texts[b][g])
+                reward, failure, _ = _outcome(objective, item_grades, is_blank=not texts[b][g])
                 failures[name] += bool(failure)
                 if reward is not None:
                     rewards[b, g, k], mask[b, g, k] = reward, True
         return Scores(rewards, mask, failures, _messages(answers), _measures(usage, answers))
 
-    def _asked(self, rubric: Rubric) -> list[RubricItem]:
-        """The items that an objective takes, each once."""
-        chosen = [o.choose(rubric.items) for o in self._objectives.values()]
-        return list(dict.fromkeys(item for items in chosen for item in items))
+    def _selected_items(self, rubric: Rubric) -> list[RubricItem]:
+        """The items that an objective uses, each once."""
+        selected = [o.choose(rubric.items) for o in self._objectives.values()]
+        return list(dict.fromkeys(item for items in selected for item in items))
 
     def _count_failed_batches(self, answers: Sequence[JudgeAnswer[ItemGrade]]) -> None:
         if not answers:
@@ -98,35 +95,35 @@ class RubricScorer:
             raise RewardError(
                 f"the judge at {config.url} answered none of {len(answers)} questions, in "
                 f"{self._failed_in_a_row} batches in a row (judge.max_failed_batches): "
-                f"{_reasons(answers)}; --resume goes on from the last checkpoint"
+                f"{_reasons(answers)}; --resume continues from the last checkpoint"
             )
 
 
 def _outcome(
     objective: RubricObjective, grades: Mapping[RubricItem, ItemGrade | None], *, is_blank: bool
 ) -> CallResult:
-    """An objective of one completion, from the grades of its rubric's items."""
+    """Result of one objective for one completion, from the grades of its rubric's items."""
     items = objective.choose(list(grades))
     points = [item.points for item in items]
     if objective.formula(points, [False] * len(items)) is None:
         return CallResult(None)
     if is_blank:
         return CallResult(0.0)
-    found = [grades[item] for item in items]
-    met = [grade.met for grade in found if grade is not None]
-    if len(met) < len(found):
-        return CallResult(None, f"{len(found) - len(met)} items were not graded")
+    chosen_grades = [grades[item] for item in items]
+    met = [grade.met for grade in chosen_grades if grade is not None]
+    if len(met) < len(items):
+        return CallResult(None, f"{len(items) - len(met)} items were not graded")
     return CallResult(objective.formula(points, met))
 
 
 def _visible(completion: Completion) -> str:
-    """What a reader sees: the text after the thought, empty where it is blank."""
+    """The visible text after the thought; empty if it is blank."""
     text = completion.text.rpartition("</think>")[2]
     return text if any(c.isprintable() and not c.isspace() for c in text) else ""
 
 
 def _reasons(answers: Sequence[JudgeAnswer[ItemGrade]]) -> str:
-    """Why questions failed, the most frequent reasons first."""
+    """The reasons of failed questions, the most frequent first."""
     counted = Counter(answer.failure for answer in answers if answer.value is None)
     shown = [f"{reason} ({count})" for reason, count in counted.most_common(3)]
     return ", ".join([*shown, *(["..."] if len(counted) > len(shown) else [])])
