@@ -1,45 +1,84 @@
-"""The doors: `dvaojax` with `train`, `evaluate`, `sweep`, `plot`, `report`, `export`, `plan`,
-`data` or `methods`.
+"""The command `dvaojax`: one module per subcommand, each with `add_arguments` and `run`.
 
-Exit codes: 0 done; 1 the run could not go on; 2 bad input, and nothing was written; 128 and the
-signal's number where a signal stopped it. Whatever is not 0 comes with one line on standard error.
+Exit codes: 0 success; 1 the run failed; 2 bad input, and nothing was written; 128 plus the signal's
+number if a signal stopped the command. Any other code than 0 comes with one line on standard error.
+
+Importing this package does not import JAX, so help and misspelt options are answered at once:
+subcommands load what they need when they run (`dvaojax.cli.lazy`).
 """
 
-import importlib
+import argparse
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 
-from dvaojax.cli.answers import BAD_INPUT, BY_SIGNAL, answer
-from dvaojax.cli.arguments import parse
+import dvaojax
+from dvaojax.cli import data, evaluate, export, methods, plan, plot, report, sweep, train
+from dvaojax.cli.exit_codes import BAD_INPUT, BY_SIGNAL, fail
+from dvaojax.cli.parser import make_parser
 from dvaojax.errors import UserError
 
-# By name, and imported when opened: help and misspelt options need not wait for JAX.
-_DOORS = {
-    "train": "dvaojax.cli.train",
-    "evaluate": "dvaojax.cli.evaluate",
-    "sweep": "dvaojax.cli.sweep",
-    "plot": "dvaojax.cli.plot",
-    "report": "dvaojax.cli.report",
-    "export": "dvaojax.cli.export",
-    "plan": "dvaojax.cli.plan",
-    "data": "dvaojax.cli.data",
-    "methods": "dvaojax.cli.methods",
+# In the order of the help.
+SUBCOMMANDS: Mapping[str, ModuleType] = {
+    "train": train,
+    "evaluate": evaluate,
+    "sweep": sweep,
+    "plot": plot,
+    "report": report,
+    "export": export,
+    "plan": plan,
+    "data": data,
+    "methods": methods,
 }
+
+_ABOUT = """\
+Multi-reward reinforcement learning for language models.
+
+A run samples groups of completions, scores them on several objectives, turns the
+rewards into advantages (by default with DVAO) and takes policy-gradient steps. All
+files of a run are in one directory, runs/NAME."""
+
+_EXAMPLES = """\
+Start here:
+  dvaojax train                           train on the embedded task, a few minutes on a laptop
+  dvaojax evaluate runs/arithmetic        evaluate the result on held-out problems
+  dvaojax sweep experiments/shootout.py   compare methods over a grid of short runs
+  dvaojax plot runs/arithmetic            draw the figures of a run again
+  dvaojax report runs/arithmetic          write everything about a run to one HTML file
+  dvaojax export runs/arithmetic out      write the weights for transformers and vLLM
+  dvaojax plan --help                     estimate memory and time on a TPU slice, without one
+  dvaojax data list                       list the data sets that can be prepared
+  dvaojax methods                         list aggregators, losses and allocation rules
+  dvaojax train --help                    list the options of a subcommand"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Runs one subcommand.
 
     Args:
-        argv: its arguments without the program's name; by default those of this process.
+        argv: arguments without the program's name; by default those of this process.
 
     Returns:
         The exit code.
     """
     try:
         arguments = parse(argv)
-        return importlib.import_module(_DOORS[arguments.door]).run(arguments)
+        return SUBCOMMANDS[arguments.command].run(arguments)
     except UserError as error:
-        return answer(str(error), BAD_INPUT)
+        return fail(str(error), BAD_INPUT)
     except KeyboardInterrupt:
-        return answer("stopped at once, without saving", BY_SIGNAL + signal.SIGINT)
+        return fail("interrupted, nothing more was saved", BY_SIGNAL + signal.SIGINT)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses the command line; `command` of the result is the subcommand's name.
+
+    Raises:
+        UserError: the command line cannot be parsed.
+    """
+    parser = make_parser("dvaojax", about=_ABOUT, examples=_EXAMPLES)
+    parser.add_argument("--version", action="version", version=f"dvaojax {dvaojax.__version__}")
+    subcommands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for subcommand in SUBCOMMANDS.values():
+        subcommand.add_arguments(subcommands)
+    return parser.parse_args(argv)

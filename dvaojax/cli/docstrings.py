@@ -1,46 +1,46 @@
-"""What a docstring says, by its parts: the house's docstrings are the one place that explains."""
+"""The parts of a docstring, for help pages."""
 
 import inspect
 import re
 import textwrap
 from typing import Any, NamedTuple
 
-_CONFUSED = "What it is confused with."
+_NOT_TO_BE_CONFUSED = "Not to be confused with:"
 
 
-class Explained(NamedTuple):
-    """The parts of a docstring; one that is not there is empty.
+class DocstringParts(NamedTuple):
+    """The parts of a docstring; absent parts are empty.
 
     Attributes:
-        gist: the first paragraph, on one line.
+        summary: the first paragraph, on one line.
         equations: each displayed equation, in LaTeX.
-        confused: what it is confused with, on one line.
+        similar: similar methods and the differences from them, on one line.
         entries: the text of each argument or attribute by its name, on one line.
     """
 
-    gist: str
+    summary: str
     equations: tuple[str, ...]
-    confused: str
+    similar: str
     entries: dict[str, str]
 
 
-def explain(documented: Any) -> Explained:
+def parse(documented: Any) -> DocstringParts:
     """The parts of the docstring of a function, a class or a module."""
     text = inspect.getdoc(documented) or ""
     paragraphs = [paragraph.strip() for paragraph in text.split("\n\n")]
-    confused = next((one for one in paragraphs if one.startswith(_CONFUSED)), "")
-    listed = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\w|\Z)", text, re.M | re.S)
-    body = textwrap.dedent(listed.group(1)) if listed else ""
-    return Explained(
-        gist=_line(paragraphs[0]),
+    similar = next((p for p in paragraphs if p.startswith(_NOT_TO_BE_CONFUSED)), "")
+    arguments = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\w|\Z)", text, re.M | re.S)
+    body = textwrap.dedent(arguments.group(1)) if arguments else ""
+    return DocstringParts(
+        summary=_line(paragraphs[0]),
         equations=tuple(
-            textwrap.dedent("   " + found).strip()
-            for found in re.findall(r"\$\$(.*?)\$\$", text, re.S)
+            textwrap.dedent("   " + equation).strip()
+            for equation in re.findall(r"\$\$(.*?)\$\$", text, re.S)
         ),
-        confused=_line(confused.removeprefix(_CONFUSED)),
+        similar=_line(similar.removeprefix(_NOT_TO_BE_CONFUSED)),
         entries={
-            name: _line(said)
-            for name, said in re.findall(r"^(\w+): (.*?)(?=^\w|\Z)", body, re.M | re.S)
+            name: _line(description)
+            for name, description in re.findall(r"^(\w+): (.*?)(?=^\w|\Z)", body, re.M | re.S)
         },
     )
 

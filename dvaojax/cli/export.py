@@ -1,77 +1,60 @@
-"""`dvaojax export`: a checkpoint of a run as a published model."""
+"""`dvaojax export`: writes a checkpoint of a run in the format of published models."""
 
 import argparse
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import jax
+from dvaojax.cli.lazy import LazyModule
+from dvaojax.cli.parser import Subcommands, add_checkpoint, add_subcommand
 
-from dvaojax import files, models
-from dvaojax.cli.recorded import recorded_config
-from dvaojax.config import Config
-from dvaojax.data.tokenizers import PretrainedTokenizer
-from dvaojax.errors import UserError
-from dvaojax.models import Params, pretrained
-from dvaojax.run.checkpoint import Checkpoints
-from dvaojax.run.directory import RunDirectory
-from dvaojax.train.session import MERIT
+if TYPE_CHECKING:
+    from dvaojax.cli import policy_source
+    from dvaojax.train import export
+else:
+    policy_source = LazyModule("dvaojax.cli.policy_source")
+    export = LazyModule("dvaojax.train.export")
+
+_ABOUT = """\
+Write a checkpoint of a run in the format of published models: config.json, safetensors,
+and the tokenizer's files with the chat template. transformers and vLLM load the
+directory. DIR appears when it is complete; an existing directory is not changed."""
+
+_EXAMPLES = """\
+Examples:
+  dvaojax export runs/arithmetic exported
+  dvaojax export runs/mine exported --best --dtype bfloat16
+  dvaojax export runs/mine exported --experiment mine.py   a task defined in mine.py"""
+
+
+def add_arguments(subcommands: Subcommands) -> None:
+    """Adds the subcommand."""
+    parser = add_subcommand(
+        subcommands,
+        "export",
+        "write a checkpoint in the format of published models",
+        about=_ABOUT,
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's directory, runs/NAME")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="data type of the written weights (default: that of the parameters)",
+    )
+    add_checkpoint(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the checkpoint that the arguments name; returns the exit code.
-
-    Raises:
-        UserError: parameters of this type are not written, or the run or the directory will not do.
-    """
-    config, out = recorded_config(arguments.run, arguments.experiment), arguments.directory
-    dtype = arguments.dtype or config.model.param_dtype
-    if dtype not in pretrained.WRITTEN:
-        raise UserError(
-            f"--dtype: {dtype} parameters are written as {' or '.join(pretrained.WRITTEN)}"
-        )
-    description = _description(config, out)
-    tokenizer = config.task.tokenizer
-    with files.new_directory(out) as directory:
-        step, params = _restore(config, arguments)
-        written = pretrained.write(directory, params, config.model, description, dtype=dtype)
-        if isinstance(tokenizer, PretrainedTokenizer):
-            tokenizer.write(directory)
-    count = sum(a.size for a in jax.tree.leaves(params))
-    texts = "with its tokenizer"
-    if not isinstance(tokenizer, PretrainedTokenizer):
-        texts = f"without a tokenizer: {type(tokenizer).__name__} has no files"
+    """Writes the checkpoint and prints a summary line; returns the exit code."""
     print(
-        f"{arguments.run}, step {step}: {count:,} parameters in {dtype}, {len(written)} "
-        f"file{'s' * (len(written) > 1)}, {texts}; in {out}"
+        export.export_checkpoint(
+            policy_source.recorded_config(arguments.run, arguments.experiment),
+            arguments.run,
+            arguments.directory,
+            dtype=arguments.dtype,
+            step=arguments.step,
+            best=arguments.best,
+        )
     )
     return 0
-
-
-def _description(config: Config, out: Path) -> dict[str, Any]:
-    """The `config.json`: the published model's own where the run started from one."""
-    if config.pretrained:
-        description = pretrained.read_description(config.pretrained)
-        pretrained.check_agreement(config.model, description, config.pretrained)
-        return description
-    tokenizer = config.task.tokenizer
-    return {
-        **pretrained.description_of(config.model, str(out)),
-        "max_position_embeddings": config.task.max_prompt_length + config.max_new_tokens,
-        "bos_token_id": None,
-        "eos_token_id": list(tokenizer.stop_tokens),
-        "pad_token_id": tokenizer.pad_token,
-    }
-
-
-def _restore(config: Config, arguments: argparse.Namespace) -> tuple[int, Params]:
-    """The checkpoint's step, and its parameters in the host's memory."""
-    shapes = jax.eval_shape(partial(models.init, config.model), jax.random.key(0))
-    host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=host), shapes)
-    directory = RunDirectory(arguments.run).checkpoints
-    with Checkpoints.to_read(directory, best_metric=MERIT) as checkpoints:
-        step = checkpoints.best_step if arguments.best else arguments.step
-        step = checkpoints.latest_step if step is None else step
-        restored = checkpoints.restore_part({"state": {"learner": {"params": params}}}, step=step)
-    return step or 0, restored["state"]["learner"]["params"]

@@ -1,137 +1,162 @@
-"""All that there is to say of one method, for `dvaojax methods NAME`."""
+"""The help page of one method, for `dvaojax methods NAME`."""
 
+import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from dvaojax import aggregators, allocation, losses
-from dvaojax.aggregators import catalogue as of_advantages
-from dvaojax.allocation import catalogue as of_shares
+from dvaojax import aggregators, allocation, losses, plugins
+from dvaojax.aggregators import AggregatorRow, OtherFunctionRow
+from dvaojax.allocation import AllocationRow
 from dvaojax.cli import docstrings
-from dvaojax.losses import catalogue as of_losses
+from dvaojax.losses import LossRow
 from dvaojax.papers import bibtex
 
-Row = of_advantages.Method | of_advantages.Beside | of_losses.Entry | of_shares.Entry
+Row = AggregatorRow | OtherFunctionRow | LossRow | AllocationRow
 
 WIDTH = 100
-_BY_OBJECTIVE = " One for all objectives, or as KNOB.OBJECTIVE=VALUE for each."
-_NO_PROPERTY = ("advantage", "objective", "share", "takes", "paper", "credit", "also")
+_PER_OBJECTIVE = " One value for all objectives, or KNOB.OBJECTIVE=VALUE for each."
+_NO_PROPERTIES = ("method", "paper", "equation", "takes", "credit", "also")
 
 
 class Subject(NamedTuple):
-    """A method, from wherever it stands.
+    """The method that a page describes.
 
     Attributes:
         function: its code, with the docstring.
-        row: of its catalogue.
-        equation: on one line, in Markdown.
-        letters: what the equation is written in.
+        row: in its table; None for a plug-in.
+        symbols: of the row's equation, with their meanings.
         knobs: with their defaults.
-        use: an example of how to ask for it.
+        use: an example of how to select it.
     """
 
     function: Callable[..., Any]
-    row: Row
-    equation: str
-    letters: Mapping[str, str]
+    row: Row | None
+    symbols: Mapping[str, str]
     knobs: Mapping[str, Any]
     use: str
 
 
 def find(name: str) -> Subject:
-    """The method of that name.
+    """The method of a name.
 
     Args:
-        name: a key of a catalogue.
+        name: of a row of one of the tables, or a plug-in.
+
+    Raises:
+        UserError: the plug-in cannot be used.
     """
+    if plugins.is_plugin(name):
+        return _plugin(name)
     kinds = (
-        (of_advantages.CATALOGUE, _aggregator),
-        (of_advantages.BESIDE, _beside),
-        (of_losses.CATALOGUE, _loss),
-        (of_shares.CATALOGUE, _rule),
+        (aggregators.ROWS, _aggregator),
+        (aggregators.OTHER_FUNCTIONS, _other_function),
+        (losses.ROWS, _loss),
+        (allocation.ROWS, _allocation_rule),
     )
-    return next(subject for catalogue, subject in kinds if name in catalogue)(name)
+    return next(make for rows, make in kinds if name in rows)(name)
 
 
 def _aggregator(name: str) -> Subject:
-    method, row = aggregators.METHODS[name], of_advantages.CATALOGUE[name]
+    row = aggregators.ROWS.get(name)
+    method = aggregators.find(name)
     knobs = aggregators.knobs_of(method)
-    use = _setting("aggregator", name, "aggregator_options", knobs)
-    return Subject(method, row, row.advantage, of_advantages.LETTERS, knobs, use)
+    use = _settings("aggregator", name, "aggregator.options", knobs)
+    return Subject(method, row, aggregators.SYMBOLS, knobs, use)
 
 
-def _beside(name: str) -> Subject:
-    function, row = getattr(aggregators, name), of_advantages.BESIDE[name]
+def _other_function(name: str) -> Subject:
+    row = aggregators.OTHER_FUNCTIONS[name]
+    knobs = aggregators.knobs_of(row.method)
     use = f"from dvaojax.aggregators import {name}"
-    knobs = aggregators.knobs_of(function)
-    return Subject(function, row, row.advantage, of_advantages.LETTERS, knobs, use)
+    return Subject(row.method, row, aggregators.SYMBOLS, knobs, use)
 
 
 def _loss(name: str) -> Subject:
-    loss, row = losses.BY_NAME[name], of_losses.CATALOGUE[name]
+    loss = losses.find(name)
     knobs = losses.knobs_of(loss)
-    use = _setting("loss.name", name, "loss.options", knobs)
-    return Subject(loss, row, row.objective, of_losses.LETTERS, knobs, use)
+    use = _settings("loss.name", name, "loss.options", knobs)
+    return Subject(loss, losses.ROWS.get(name), losses.SYMBOLS, knobs, use)
 
 
-def _rule(name: str) -> Subject:
-    rule, row = getattr(allocation, name), of_shares.CATALOGUE[name]
+def _allocation_rule(name: str) -> Subject:
+    row = allocation.ROWS.get(name)
+    rule = allocation.find(name) if row is None else row.method
     knobs = allocation.knobs_of(rule)
     use = f"from dvaojax.allocation import {name}"
-    if name in allocation.BY_NAME:
-        use = _setting("allocation.name", name, "allocation.options", knobs)
-    return Subject(rule, row, row.share, of_shares.LETTERS, knobs, use)
+    if row is None or name in allocation.BY_NAME:
+        use = _settings("allocation.name", name, "allocation.options", knobs)
+    return Subject(rule, row, allocation.SYMBOLS, knobs, use)
 
 
-def _setting(key: str, name: str, options: str, knobs: Mapping[str, Any]) -> str:
+def _plugin(name: str) -> Subject:
+    """A user's method; its parameters show whether it is an aggregator, a loss or a rule."""
+    function = plugins.load(name)
+    plugins.require_arguments(name, function, [])
+    parameters = inspect.signature(function).parameters
+    if "logp" in parameters:
+        return _loss(name)
+    return _allocation_rule(name) if "budget" in parameters else _aggregator(name)
+
+
+def _settings(key: str, name: str, options: str, knobs: Mapping[str, Any]) -> str:
     first = [f" {options}={knob}={value}" for knob, value in knobs.items()][:1]
     return f"dvaojax train --set {key}={name}{''.join(first)}"
 
 
 def page(name: str) -> str:
-    """What a method is: equation, confusions, properties, knobs, paper and a BibTeX entry.
+    """Equation, similar methods, properties, knobs, source and BibTeX entry of a method.
 
     Args:
-        name: a key of a catalogue.
+        name: of a row of one of the tables, or a plug-in.
+
+    Raises:
+        UserError: the plug-in cannot be used.
     """
     subject = find(name)
-    said = docstrings.explain(subject.function)
-    module = docstrings.explain(sys.modules[subject.function.__module__])
-    differing = aggregators.knobs_per_objective(subject.function)
+    parts = docstrings.parse(subject.function)
+    module = docstrings.parse(sys.modules.get(subject.function.__module__))
+    per_objective = aggregators.knobs_per_objective(subject.function)
     knobs = {
-        f"{knob}={value}": said.entries[knob] + _BY_OBJECTIVE * (knob in differing)
-        for knob, value in subject.knobs.items()
+        _knob(knob, default): parts.entries.get(knob, "") + _PER_OBJECTIVE * (knob in per_objective)
+        for knob, default in subject.knobs.items()
     }
-    sections = {
-        "Equation": [subject.equation, "", *described(subject.letters, WIDTH - 2)],
-        "In LaTeX": "\n\n".join(said.equations).splitlines(),
-        "What it is confused with": _wrapped(said.confused, WIDTH - 2),
-        "What holds of it": described(_properties(subject.row), WIDTH - 2),
+    row, sections = subject.row, {}
+    if row is not None:
+        sections["Equation"] = [row.equation, "", *described(subject.symbols, WIDTH - 2)]
+    sections |= {
+        "In LaTeX": "\n\n".join(parts.equations).splitlines(),
+        "Not to be confused with": _wrapped(parts.similar, WIDTH - 2),
+        "Properties": () if row is None else described(_properties(row), WIDTH - 2),
         "Knobs": described(knobs, WIDTH - 2),
         "Use": [subject.use],
-        "Paper": _cited(subject.row),
+        "Paper": () if row is None else _citation(row),
     }
-    head = [name, *_wrapped(module.gist, WIDTH), "", *_wrapped(said.gist, WIDTH)]
+    head = [name, *_wrapped(module.summary, WIDTH), "", *_wrapped(parts.summary, WIDTH)]
     return "\n".join([*head, *_laid_out(sections)])
 
 
-def credited(row: Row) -> str:
-    """Where a method is from, in a few words."""
-    return row.credit.format(row.paper.name if row.paper else "")
+def _knob(knob: str, default: Any) -> str:
+    return knob if default is inspect.Parameter.empty else f"{knob}={default}"
 
 
-def shown(value: bool | str) -> str:
+def source(row: Row) -> str:
+    """The source of a method, in a few words."""
+    return row.credit.format(row.paper.name) if row.paper else row.credit.replace("{}", "")
+
+
+def text_of(value: bool | str) -> str:
     """A property's value."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def described(entries: Mapping[str, str], width: int) -> Iterator[str]:
-    """Names with what is said of them beside, in lines of at most `width`."""
+    """Names in one column and their descriptions in the next, in lines of at most `width`."""
     column = max(map(len, entries), default=0) + 2
     for name, text in entries.items():
         lines = _wrapped(text, width - column) or [""]
-        yield f"{name:{column}}{lines[0]}"
+        yield f"{name:{column}}{lines[0]}".rstrip()
         yield from (" " * column + line for line in lines[1:])
 
 
@@ -141,22 +166,22 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _laid_out(sections: Mapping[str, Iterable[str]]) -> Iterator[str]:
     for title, lines in sections.items():
-        if lines := list(lines):
+        if (lines := list(lines)) and any(lines):
             yield from ("", title, *(f"  {line}".rstrip() for line in lines))
 
 
 def _properties(row: Row) -> dict[str, str]:
-    """What a row declares, with what that means."""
-    meant = docstrings.explain(type(row)).entries
+    """The properties that a row states, with their meanings."""
+    meanings = docstrings.parse(type(row)).entries
     return {
-        f"{field.replace('_', ' ')}: {shown(value)}": meant[field]
+        f"{field.replace('_', ' ')}: {text_of(value)}": meanings[field]
         for field, value in row._asdict().items()
-        if field not in _NO_PROPERTY
+        if field not in _NO_PROPERTIES
     }
 
 
-def _cited(row: Row) -> Iterator[str]:
-    yield credited(row)
+def _citation(row: Row) -> Iterator[str]:
+    yield source(row)
     for paper in (row.paper, getattr(row, "also", None)):
         if paper is not None:
             yield ""

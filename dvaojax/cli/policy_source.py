@@ -1,4 +1,4 @@
-"""Whose completions `dvaojax evaluate` judges: a run's policy, or a published model."""
+"""The policy that `dvaojax evaluate` measures: a run's checkpoint, or a published model."""
 
 import argparse
 import dataclasses
@@ -9,38 +9,39 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from dvaojax import config as configuration
 from dvaojax import files, hub
-from dvaojax.cli.recorded import recorded_config
 from dvaojax.config import Config, make_aggregator, overrides
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.errors import UserError, nearest
 from dvaojax.evaluation.presets import PRESETS
 from dvaojax.models import Params, pretrained
+from dvaojax.run import directory as run_directory
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.directory import RunDirectory
 from dvaojax.tasks import task_class
 from dvaojax.train.program import make_program
-from dvaojax.train.session import MERIT, checkpoint_shapes
+from dvaojax.train.session import BEST_METRIC, checkpoint_shapes
 from dvaojax.types import Task, Tokenizer
 
-# Groups of settings that say how something is measured, not what was trained.
-_MAY_BE_SET = ("evaluation", "mesh", "rewards", "task")
+# Settings of the measurement, as opposed to those of the training.
+_SETTABLE = ("evaluation", "mesh", "rewards", "task")
 
-# Where no training says how long completions may be: DVAO's limit, in tokens.
+# The limit of the DVAO paper, for models that were not trained here.
 _MAX_NEW_TOKENS = 8192
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
-    """A policy, and how it is to be evaluated.
+class PolicySource:
+    """A policy with the configuration of its evaluation.
 
     Attributes:
-        config: task, model, evaluation, mesh, and the seed that completions are drawn from.
-        title: what to call the policy in a sentence.
-        name: what to call it in the name of a directory.
-        identity: tells its parameters from others, as JSON.
-        home: where its evaluations are kept.
-        load: brings the parameters onto the devices of a mesh.
+        config: task, model, evaluation, mesh, and the seed of the completions.
+        title: the policy's name in messages.
+        name: the policy's name in directory names.
+        identity: identifies the parameters, as JSON.
+        home: parent directory of its evaluations.
+        load: loads the parameters onto the devices of a mesh.
     """
 
     config: Config
@@ -51,20 +52,39 @@ class Subject:
     load: Callable[[Mesh], Params]
 
 
-def find(arguments: argparse.Namespace) -> Subject:
-    """The policy that the command line names, with the settings it makes.
+def find_policy(arguments: argparse.Namespace) -> PolicySource:
+    """The policy that the command line selects, with the command line's settings.
 
     Raises:
-        UserError: there is none, or a setting cannot be made.
+        UserError: there is no such policy, or a setting is invalid.
     """
-    return _of_published(arguments) if _is_published(arguments.policy) else _of_run(arguments)
+    if _is_published(arguments.policy):
+        return _published_model(arguments)
+    return _run_checkpoint(arguments)
+
+
+def recorded_config(run: Path, experiment: Path | None) -> Config:
+    """The configuration that a run recorded.
+
+    Args:
+        run: its directory.
+        experiment: the file that defines its task, if the task is not part of dvaojax.
+
+    Raises:
+        UserError: there is no run, or its configuration cannot be read.
+    """
+    classes = []
+    if experiment is not None:
+        loaded = overrides.load_experiment(experiment)
+        classes = [type(getattr(loaded, "task", loaded))]
+    return configuration.config_from_json(run_directory.read_config(run), classes=classes)
 
 
 def _is_published(path: Path) -> bool:
-    """Whether a path is a published model's directory or repository, and not a run's.
+    """Whether a path is a published model's directory or repository, as opposed to a run's.
 
-    A run's `config.json` has other keys. What is not there is a repository, unless it would stand
-    in a directory that is: then it is more likely a run misspelt.
+    A run's `config.json` has other keys. A path that does not exist is a repository, unless its
+    parent directory exists: then it is more likely a misspelt run.
     """
     file = path / files.CONFIG
     if file.is_file():
@@ -73,20 +93,20 @@ def _is_published(path: Path) -> bool:
     return not path.exists() and not path.parent.exists() and len(path.parts) == 2
 
 
-def _of_published(arguments: argparse.Namespace) -> Subject:
-    """A published model on a task that is made for its tokenizer."""
+def _published_model(arguments: argparse.Namespace) -> PolicySource:
+    """A published model, on a task built with its tokenizer."""
     path = str(arguments.policy)
     if arguments.task is None:
-        raise UserError(f"{path} is a published model: say with --task what to evaluate it on")
+        raise UserError(f"{path} is a published model: choose its task with --task")
     for option, given in (
         ("--step", arguments.step),
         ("--best", arguments.best or None),
         ("--experiment", arguments.experiment),
     ):
         if given is not None:
-            raise UserError(f"{option} belongs to a run, and {path} is a published model")
+            raise UserError(f"{option} applies to runs, and {path} is a published model")
     tokenizer = PretrainedTokenizer(path)
-    # Half precision is what models are published in, and what the sampler reads anyway.
+    # Models are published in half precision, and the sampler computes in it.
     model = pretrained.model_config(path, param_dtype="bfloat16")
     config = Config(
         model=model, task=_make_task(arguments.task, tokenizer), max_new_tokens=_MAX_NEW_TOKENS
@@ -95,7 +115,7 @@ def _of_published(arguments: argparse.Namespace) -> Subject:
     pretrained.check(path, config.model)
     weights = sorted(hub.local_directory(path, hub.WEIGHT_FILES).glob("*.safetensors"))
     described = {file.name: [(s := file.stat()).st_size, s.st_mtime_ns] for file in weights}
-    return Subject(
+    return PolicySource(
         config=config,
         title=path,
         name=Path(path).name,
@@ -105,13 +125,13 @@ def _of_published(arguments: argparse.Namespace) -> Subject:
     )
 
 
-def _of_run(arguments: argparse.Namespace) -> Subject:
-    """A run's policy on its own task, or on another one with the same tokenizer."""
+def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
+    """A run's policy, on its own task or on another one with the same tokenizer."""
     directory = RunDirectory(arguments.policy)
     recorded = recorded_config(directory.path, arguments.experiment)
     config = _with_settings(recorded, recorded.task.tokenizer, arguments)
     trained = dataclasses.replace(recorded, mesh=config.mesh)
-    with Checkpoints.to_read(directory.checkpoints, best_metric=MERIT) as checkpoints:
+    with Checkpoints.to_read(directory.checkpoints, best_metric=BEST_METRIC) as checkpoints:
         step = checkpoints.best_step if arguments.best else arguments.step
         step = checkpoints.existing_step(step)
     started = files.read_json(directory.config)["starts"][0]["time"]
@@ -122,7 +142,7 @@ def _of_run(arguments: argparse.Namespace) -> Subject:
             saved, _ = checkpoints.restore(checkpoint_shapes(trained, program), step=step)
         return saved["state"].learner.params
 
-    return Subject(
+    return PolicySource(
         config=config,
         title=f"{directory.path}, step {step}",
         name=f"step{step}",
@@ -143,18 +163,18 @@ def _with_settings(
 
     Args:
         config: of the policy.
-        tokenizer: that the policy knows.
+        tokenizer: of the policy.
         arguments: of the command line.
-        more: groups that may be set besides the usual ones.
+        more: groups of settings that may be changed in addition to the usual ones.
     """
-    allowed = [*_MAY_BE_SET, *more]
+    allowed = [*_SETTABLE, *more]
     for change in arguments.changes:
         key = change.partition("=")[0]
         if key.partition(".")[0] not in allowed:
             groups = ", ".join(f"{group}.*" for group in allowed)
-            raise UserError(f"{key} is part of what was trained; evaluate can set {groups}")
+            raise UserError(f"{key} is a setting of the training; evaluate can set {groups}")
     if arguments.task is not None:
-        # Of another task, all problems; how many of its own a run takes was chosen for that one.
+        # The number of problems in the configuration was chosen for the run's own task.
         evaluation = dataclasses.replace(config.evaluation, num_prompts=0)
         task = _make_task(arguments.task, tokenizer)
         config = dataclasses.replace(config, task=task, evaluation=evaluation)
@@ -163,12 +183,12 @@ def _with_settings(
     samples = [] if arguments.samples is None else [f"evaluation.samples={arguments.samples}"]
     config = overrides.apply(config, [*arguments.changes, *samples])
     if config.task.tokenizer != tokenizer:
-        raise UserError(f"task {config.task.name} has another tokenizer than the policy knows")
+        raise UserError(f"task {config.task.name} and the policy have different tokenizers")
     return config
 
 
 def _with_preset(config: Config, name: str) -> Config:
-    """The configuration with a paper's evaluation, on all problems."""
+    """The configuration with the evaluation of a paper, on all problems."""
     if name not in PRESETS:
         hint = nearest(name, PRESETS)
         raise UserError(f"unknown preset {name!r}; did you mean {hint!r}? {', '.join(PRESETS)}")
@@ -184,19 +204,21 @@ def _with_preset(config: Config, name: str) -> Config:
 
 
 def _make_task(name: str, tokenizer: Tokenizer) -> Task:
-    """The task of that name as it is by default, with the policy's tokenizer where it takes one."""
+    """The task of that name with its defaults, and with the policy's tokenizer if it has one."""
     cls = task_class(name)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     given: dict[str, Any] = {}
     nothing = dataclasses.MISSING
     for field in fields.values():
         if field.name != "tokenizer" and field.default is field.default_factory is nothing:
-            raise UserError(f"task {name} cannot be made by name: nothing says its {field.name}")
+            raise UserError(
+                f"task {name} cannot be selected by name: its field {field.name} has no default"
+            )
     if "tokenizer" in fields:
         kind = typing.get_type_hints(cls)["tokenizer"]
         if not isinstance(tokenizer, kind):
             raise UserError(
-                f"task {name} takes a {kind.__name__}; the policy has a {type(tokenizer).__name__}"
+                f"task {name} needs a {kind.__name__}; the policy has a {type(tokenizer).__name__}"
             )
         given["tokenizer"] = tokenizer
     return cls(**given)

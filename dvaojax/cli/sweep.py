@@ -1,98 +1,82 @@
-"""`dvaojax sweep`: many short runs, from where an earlier start stopped, and their comparison."""
+"""`dvaojax sweep`: many short runs over a grid, and a comparison of the methods."""
 
 import argparse
-import dataclasses
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from dvaojax.cli.exit_codes import BY_SIGNAL, FAILED, fail
+from dvaojax.cli.lazy import LazyModule
+from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, positive
 
-from dvaojax.cli.answers import BY_SIGNAL, FAILED, answer
-from dvaojax.config import overrides
-from dvaojax.errors import UserError
-from dvaojax.rewards import RewardError
-from dvaojax.sweep import Sweep
-from dvaojax.sweep.grid import check
-from dvaojax.sweep.progress import Progress
-from dvaojax.sweep.record import Record
-from dvaojax.sweep.sweeping import REPORT, on_its_own_cores, watch, work, write_report
-from dvaojax.train import Interrupted, TrainingError
+if TYPE_CHECKING:
+    from dvaojax import rewards, train
+    from dvaojax.sweep import command
+else:
+    rewards = LazyModule("dvaojax.rewards")
+    train = LazyModule("dvaojax.train")
+    command = LazyModule("dvaojax.sweep.command")
+
+_ABOUT = """\
+Train and evaluate every cell of a grid (situations x methods x trade-offs x seeds), and
+compare the methods: hypervolumes and means with 95 % intervals over the seeds, a table
+and a figure for each situation. SWEEP.py is a Python file with a function get_sweep().
+
+Ctrl-C or SIGTERM finishes the current cell. The same command continues an interrupted
+sweep, and writes the report again if nothing is left to do."""
+
+_EXAMPLES = """\
+Examples:
+  dvaojax sweep experiments/shootout.py --processes 2
+  dvaojax sweep experiments/shootout.py --report       report what is finished so far
+  dvaojax sweep experiments/shootout.py --smoke        every code path, in miniature"""
+
+
+def add_arguments(subcommands: Subcommands) -> None:
+    """Adds the subcommand."""
+    parser = add_subcommand(
+        subcommands, "sweep", "compare methods over a grid", about=_ABOUT, examples=_EXAMPLES
+    )
+    parser.add_argument(
+        "sweep", type=Path, metavar="SWEEP.py", help="a Python file with a function get_sweep()"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_const",
+        dest="function",
+        const="get_smoke_sweep",
+        default="get_sweep",
+        help="run the sweep in miniature, as get_smoke_sweep() of the file returns it",
+    )
+    add_settings(parser, "replace settings that all cells share")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="directory of the sweep (default: sweeps/NAME)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="split the grid over N processes, each with its share of the cores",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="run nothing; write tables and figures of the finished cells",
+    )
+    # Passed by the process that starts the others: "INDEX/COUNT".
+    parser.add_argument("--share", help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the sweep that the arguments describe; returns the exit code."""
+    """Runs the sweep, or one process's share of it; returns the exit code."""
+    is_worker = arguments.share is not None
     try:
-        if arguments.share is not None:
-            return _work_on_a_share(arguments)
-        return _run(arguments)
-    except Interrupted as stop:
-        return answer(str(stop), BY_SIGNAL + stop.signal_number)
-    except (TrainingError, RewardError) as failure:
-        return answer(str(failure), FAILED)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    """All of the grid, and the report."""
-    sweep = _sweep(arguments)
-    check(sweep)
-    record = Record(_out(arguments, sweep))
-    if arguments.report:
-        if not record.rows():
-            raise UserError(f"{record.path}: no cell of a sweep was measured here")
-    else:
-        record.claim(sweep)
-        with Progress(sweep) as progress:
-            if arguments.processes == 1:
-                work(sweep, record, progress)
-            elif code := watch(record, _commands(arguments, record.path), progress):
-                return code
-        record.gather(sweep)
-    Console(highlight=False, soft_wrap=True).print(write_report(sweep, record), markup=False)
-    print(f"cells, tables and pictures: {record.path}, {REPORT} first")
-    return 0
-
-
-def _work_on_a_share(arguments: argparse.Namespace) -> int:
-    """One of several processes, which another watches; it ends when that one does."""
-    share, shares = map(int, arguments.share.split("/"))
-    on_its_own_cores(share, shares)
-    sweep, parent = _sweep(arguments), os.getppid()
-    silent, record = Progress(sweep, Console(quiet=True)), Record(_out(arguments, sweep))
-    try:
-        work(
-            sweep,
-            record,
-            silent,
-            share=share,
-            shares=shares,
-            goes_on=lambda: os.getppid() == parent,
-        )
-    except Interrupted as stop:  # of which the process that watches tells
-        return BY_SIGNAL + stop.signal_number
-    return 0
-
-
-def _commands(arguments: argparse.Namespace, out: Path) -> list[Sequence[str]]:
-    """What each of the processes is started with."""
-    command = [sys.executable, "-m", "dvaojax", "sweep", str(arguments.sweep), "--out", str(out)]
-    if arguments.function == "get_smoke_sweep":
-        command.append("--smoke")
-    if arguments.changes:
-        command += ["--set", *arguments.changes]
-    count = arguments.processes
-    return [[*command, "--share", f"{share}/{count}"] for share in range(count)]
-
-
-def _sweep(arguments: argparse.Namespace) -> Sweep:
-    """The file's sweep with the command line's settings in its base."""
-    sweep = overrides.load_experiment(arguments.sweep, function=arguments.function)
-    if not isinstance(sweep, Sweep):
-        what = f"{type(sweep).__module__}.{type(sweep).__qualname__}"
-        raise UserError(f"{arguments.sweep}: {arguments.function}() returned a {what}, not a Sweep")
-    return dataclasses.replace(sweep, base=overrides.apply(sweep.base, arguments.changes))
-
-
-def _out(arguments: argparse.Namespace, sweep: Sweep) -> Path:
-    return arguments.out or Path("sweeps") / sweep.name
+        return (command.run_share if is_worker else command.run_sweep)(arguments)
+    except train.Interrupted as stop:
+        code = BY_SIGNAL + stop.signal_number
+        return code if is_worker else fail(str(stop), code)  # the parent process reports it
+    except (train.TrainingError, rewards.RewardError) as error:
+        return fail(str(error), FAILED)

@@ -1,39 +1,126 @@
-"""`dvaojax train`: an experiment from its start, or its last checkpoint, to its report."""
+"""`dvaojax train`: runs an experiment, from its start or from its last checkpoint."""
 
 import argparse
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
-
-from dvaojax.cli.answers import BY_SIGNAL, FAILED, answer
-from dvaojax.config import Config, overrides
+from dvaojax.cli.exit_codes import BY_SIGNAL, FAILED, fail
+from dvaojax.cli.lazy import LazyModule
+from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand
 from dvaojax.errors import UserError
-from dvaojax.rewards import RewardError
-from dvaojax.train import Interrupted, TrainingError, train
+
+if TYPE_CHECKING:
+    import jax
+
+    from dvaojax import config, rewards, train
+    from dvaojax.config import overrides
+else:
+    jax = LazyModule("jax")
+    config = LazyModule("dvaojax.config")
+    overrides = LazyModule("dvaojax.config.overrides")
+    rewards = LazyModule("dvaojax.rewards")
+    train = LazyModule("dvaojax.train")
+
+_ABOUT = """\
+Run an experiment from start to end. runs/NAME then has metrics, completions, checkpoints,
+figures, and a summary with the evaluations before and after training.
+
+Without EXPERIMENT.py this is the embedded task: a small decoder learns to write out
+sums, is scored on accuracy, brevity and format, and needs a few minutes on two cores.
+
+Ctrl-C or SIGTERM finishes the step, saves, and prints how to resume."""
+
+_EXAMPLES = """\
+Examples:
+  dvaojax train
+  dvaojax train --set aggregator=gdpo --name gdpo
+  dvaojax train --set optimizer.learning_rate=3e-4 weights.brevity=0.5 --name gentle
+  dvaojax train --name gdpo --set aggregator=gdpo --resume
+  dvaojax train experiments/arithmetic.py --smoke
+  dvaojax train --settings           every key of --set, with its value"""
+
+
+def add_arguments(subcommands: Subcommands) -> None:
+    """Adds the subcommand."""
+    parser = add_subcommand(
+        subcommands, "train", "run an experiment", about=_ABOUT, examples=_EXAMPLES
+    )
+    parser.add_argument(
+        "experiment",
+        nargs="?",
+        type=Path,
+        metavar="EXPERIMENT.py",
+        help="a Python file with a function get_config() (default: the embedded task)",
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_const",
+        dest="function",
+        const="get_smoke_config",
+        default="get_config",
+        help="run the experiment in miniature, as get_smoke_config() of the file returns it",
+    )
+    add_settings(parser, "replace settings; --settings lists them")
+    parser.add_argument("--name", help="of the run, the same as --set name=NAME")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="parent of the run's directory (default: runs)",
+    )
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--resume",
+        action="store_const",
+        dest="start",
+        const="resume",
+        default="create",
+        help="continue the run of that name from its last checkpoint, with the same settings",
+    )
+    start.add_argument(
+        "--overwrite",
+        action="store_const",
+        dest="start",
+        const="overwrite",
+        help="delete the run of that name first",
+    )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="run as one of several processes, started with the same command on every host; they "
+        "find each other on Cloud TPU, Slurm, Open MPI and Kubernetes, and elsewhere through "
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; runs/NAME must be on a "
+        "shared file system",
+    )
+    parser.add_argument(
+        "--settings", action="store_true", help="print every setting with its value, and exit"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the experiment that the arguments describe; returns the exit code."""
+    """Runs the experiment; returns the exit code."""
     if arguments.distributed:
-        _meet()
-    config = _config(arguments)
+        _join_processes()
+    experiment = _config(arguments)
     if arguments.settings:
-        print(*overrides.settings(config), sep="\n")
+        print(*overrides.settings(experiment), sep="\n")
         return 0
     try:
-        train(config, arguments.runs, start=arguments.start)
-    except Interrupted as stop:
-        return answer(str(stop), BY_SIGNAL + stop.signal_number)
-    except (TrainingError, RewardError) as failure:
-        return answer(str(failure), FAILED)
+        train.train(experiment, arguments.runs, start=arguments.start)
+    except train.Interrupted as stop:
+        return fail(str(stop), BY_SIGNAL + stop.signal_number)
+    except (train.TrainingError, rewards.RewardError) as error:
+        return fail(str(error), FAILED)
     return 0
 
 
-def _meet() -> None:
-    """Makes this process one of several, before JAX has looked for devices.
+def _join_processes() -> None:
+    """Makes this process one of several; must run before JAX looks for devices.
 
     Raises:
-        UserError: the others cannot be found.
+        UserError: the other processes cannot be reached.
     """
     count, index = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
     try:
@@ -46,16 +133,16 @@ def _meet() -> None:
         raise UserError(f"--distributed: {reason}") from error
 
 
-def _config(arguments: argparse.Namespace) -> Config:
-    """The experiment's configuration with the command line's settings."""
+def _config(arguments: argparse.Namespace) -> "config.Config":
+    """The experiment's configuration with the settings of the command line."""
     if arguments.experiment is not None:
-        config = overrides.load_experiment(arguments.experiment, function=arguments.function)
+        loaded = overrides.load_experiment(arguments.experiment, function=arguments.function)
     elif arguments.function == "get_config":
-        config = Config()
+        loaded = config.Config()
     else:
         raise UserError("--smoke needs an experiment file")
-    if not isinstance(config, Config):
-        what = f"{type(config).__module__}.{type(config).__qualname__}"
-        raise UserError(f"{arguments.experiment}: {arguments.function}() returned a {what}")
+    if not isinstance(loaded, config.Config):
+        kind = f"{type(loaded).__module__}.{type(loaded).__qualname__}"
+        raise UserError(f"{arguments.experiment}: {arguments.function}() returned a {kind}")
     name = [] if arguments.name is None else [f"name={arguments.name}"]
-    return overrides.apply(config, [*arguments.changes, *name])
+    return overrides.apply(loaded, [*arguments.changes, *name])

@@ -1,1 +1,1 @@
-"""What a run needs on machines that are not at hand: compiled ahead of time, never run."""
+"""A run's memory and time on a TPU slice: compiled ahead of time, without running it."""

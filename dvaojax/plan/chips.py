@@ -1,4 +1,4 @@
-"""TPU chips, what each can do at most, and slices of them by name."""
+"""TPU chips with their peak rates, and slices by name."""
 
 import dataclasses
 import math
@@ -16,13 +16,13 @@ class Chip:
     """One TPU chip.
 
     Attributes:
-        name: as topologies are called, "v5e".
-        flops: peak floating-point operations a second, bfloat16 products.
-        memory_bandwidth: bytes of HBM read or written a second.
-        memory: bytes of HBM that the compiler may use, less than the chip has.
-        link_bandwidth: bytes a second that all its links to other chips send together, one way.
-        clock: cycles a second, the unit of the compiler's own estimates.
-        dimensions: of the torus its slices are cut from.
+        name: as in names of topologies, "v5e".
+        flops: peak floating-point operations per second of bfloat16 matrix products.
+        memory_bandwidth: bytes per second read from or written to HBM.
+        memory: bytes of HBM available to the compiler, less than the chip has.
+        link_bandwidth: bytes per second that all links to other chips send together, one way.
+        clock: cycles per second, the unit of the compiler's estimates.
+        dimensions: of the torus that slices are parts of.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Chip:
     dimensions: int
 
 
-# Interconnect bandwidth is that of cloud.google.com/tpu/docs/v5e, /v5p and /v6e, given there in
-# bits (1600, 4800 and 3200 Gbit a second). Usable memory is what libtpu 0.0.42 says it has when a
-# program does not fit. The clock is the rate at which the matrix units would reach the peak: v5e
-# has 4 of 128 x 128, v5p 8 of 128 x 128 and v6e 4 of 256 x 256, and each makes two operations a
-# place and cycle.
+# Interconnect bandwidth is from cloud.google.com/tpu/docs/v5e, /v5p and /v6e, where it is given in
+# bits (1600, 4800 and 3200 Gbit/s). The available memory is the one that libtpu 0.0.42 reports if
+# a program does not fit. The clock is the rate at which the matrix units reach the peak: v5e has 4
+# of 128 x 128, v5p 8 of 128 x 128 and v6e 4 of 256 x 256, and every element of them makes two
+# operations per cycle.
 CHIPS: Mapping[str, Chip] = {
     chip.name: chip
     for chip in (
@@ -53,11 +53,11 @@ _LARGEST = {"v5e": (16, 16), "v5p": (16, 16, 24), "v6e": (16, 16)}
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """Chips of one kind with their interconnect.
+    """Connected chips of one kind.
 
     Attributes:
-        chip: the kind.
-        shape: chips along each dimension of the torus.
+        chip: the kind of chip.
+        shape: number of chips along each dimension of the torus.
     """
 
     chip: Chip
@@ -65,7 +65,7 @@ class Slice:
 
     @property
     def num_chips(self) -> int:
-        """All of them."""
+        """Number of chips."""
         return math.prod(self.shape)
 
     def __str__(self) -> str:
@@ -73,10 +73,10 @@ class Slice:
 
 
 def parse_slice(text: str) -> Slice:
-    """The slice that is called, for example, `v5p:4x4x4`.
+    """Parses the name of a slice, for example `v5p:4x4x4`.
 
     Raises:
-        UserError: there is no such chip or no such slice of it; the line has known ones.
+        UserError: the chip or the slice does not exist; the message lists examples.
     """
     kind, _, sizes = text.partition(":")
     known = "v5e:4x4, v5p:4x4x4, v6e:8x8 and other shapes of these chips"
@@ -91,10 +91,10 @@ def parse_slice(text: str) -> Slice:
         raise UserError(f"topology {text!r} is not {kind}:{form}; known are {known}")
     shape = tuple(map(int, sizes.split("x")))
     largest = _LARGEST[kind]
-    fits = all(size <= most for size, most in zip(sorted(shape), largest, strict=True))
+    fits = all(size <= limit for size, limit in zip(sorted(shape), largest, strict=True))
     if math.prod(shape) == 0 or not fits:
         raise UserError(
-            f"topology {text!r} is no slice of {kind}: the largest is "
+            f"topology {text!r} is not a slice of {kind}: the largest is "
             f"{kind}:{'x'.join(map(str, largest))}; known are {known}"
         )
     return Slice(chip, shape)

@@ -1,4 +1,4 @@
-"""Compiles a job's rollout and train step for its slice, with libtpu and without a TPU."""
+"""Compiles a job's rollout and train step for a slice, with libtpu but without a TPU."""
 
 import os
 import re
@@ -19,9 +19,9 @@ from dvaojax.plan.job import Job
 from dvaojax.train.program import Program, make_program
 from dvaojax.types import Experience
 
-# libtpu would ask the cloud which machine this is, write logs, and keep every other process out;
-# here it only compiles, and no chip is touched.
-_ALONE = {
+# By default libtpu queries the cloud's metadata server, writes logs, and excludes other processes.
+# None of that is needed to compile without a chip.
+_LIBTPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -30,21 +30,21 @@ _ALONE = {
 }
 
 
-# How hard the compiler tries, as XLA's `exec_time_optimization_effort` takes it. QUICK takes a
-# sixth of the time or less; memory comes out some ten per cent higher, sums that could wait for the
-# end of a loop are sent at every turn, and cycles mean nothing.
+# Values of XLA's `exec_time_optimization_effort`. QUICK takes a sixth of the time or less, but
+# overestimates memory by about ten per cent, repeats all-reduces in each iteration of a loop that
+# could be done once after it, and gives no meaningful number of cycles.
 THOROUGH, QUICK = 0.0, -1.0
 
 
-class Compiled(NamedTuple):
-    """What the compiler says of one function, on one chip.
+class CompiledFunction(NamedTuple):
+    """Size and cost of one compiled function, on one chip.
 
     Attributes:
-        arguments: bytes of what it takes.
-        results: bytes of what it returns beside donated arguments.
-        temporaries: bytes it needs while it runs, its code included.
-        profile: its collectives and cycles.
-        seconds: the compilation took.
+        arguments: bytes of the arguments.
+        results: bytes of the results that do not reuse donated arguments.
+        temporaries: bytes needed while it runs, including its code.
+        profile: collectives and cycles.
+        seconds: duration of the compilation.
     """
 
     arguments: int
@@ -54,32 +54,32 @@ class Compiled(NamedTuple):
     seconds: float
 
 
-class TooLarge(NamedTuple):
-    """The compiler gave up: one chip's memory does not hold the function.
+class MemoryExceeded(NamedTuple):
+    """Result of a compilation that failed because a chip has too little memory.
 
     Attributes:
-        needed: bytes it would take; 0 where the compiler does not say.
-        seconds: the compilation took.
+        needed: bytes that the function needs; 0 if the compiler does not report them.
+        seconds: duration of the compilation.
     """
 
     needed: int
     seconds: float
 
 
-def stand_alone() -> None:
-    """To be called before anything of JAX: where it looks for devices it tries libtpu first."""
-    for name, value in _ALONE.items():
+def set_libtpu_environment() -> None:
+    """Configures libtpu to compile only; must run before JAX looks for devices and loads libtpu."""
+    for name, value in _LIBTPU_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
-def describe(slice: Slice) -> Sequence[Any]:
-    """The slice's devices, which can be compiled for and nothing else.
+def slice_devices(slice: Slice) -> Sequence[Any]:
+    """Devices of the slice as compilation targets; nothing can run on them.
 
     Raises:
-        UserError: libtpu is not installed, in use by another process, or knows no such slice.
+        UserError: libtpu is not installed, is used by another process, or does not know the slice.
     """
     import_extra("libtpu", extra="plan")
-    stand_alone()
+    set_libtpu_environment()
     hosts = {} if slice.num_chips > 1 else {"chips_per_host_bounds": (1, 1, 1)}
     try:
         return topologies.get_topology_desc(
@@ -88,34 +88,38 @@ def describe(slice: Slice) -> Sequence[Any]:
     except jax.errors.JaxRuntimeError as error:
         if "lockfile" in str(error):
             raise UserError(
-                "another process holds libtpu, and only one at a time can: wait until it ends "
-                "(its lock is /tmp/libtpu_lockfile; a process that was killed leaves it behind)"
+                "libtpu is in use by another process: wait until that ends, or delete the lock "
+                "/tmp/libtpu_lockfile if a killed process left it"
             ) from error
         reason = " ".join(str(error).split()).removeprefix("INVALID_ARGUMENT: ")
         raise UserError(f"topology {slice} is unknown to libtpu: {reason}") from error
 
 
-def program_of(job: Job, devices: Sequence[Any]) -> Program:
-    """The very program that training would run, on these devices.
+def training_program(job: Job, devices: Sequence[Any]) -> Program:
+    """The program that training would run on these devices.
 
     Raises:
-        UserError: the configuration or its mesh do not fit.
+        UserError: the configuration is invalid, or its mesh does not divide.
     """
     validate(job.config)
     return make_program(job.config, make_aggregator(job.config), devices=devices)
 
 
-def compile_training(job: Job, program: Program, *, effort: float) -> Compiled | TooLarge:
-    """The train step."""
+def compile_training(
+    job: Job, program: Program, *, effort: float
+) -> CompiledFunction | MemoryExceeded:
+    """Compiles the train step."""
     reference = program.state_shapes.learner.params if job.config.loss.kl_weight > 0.0 else None
     experience = _experience(job, program)
     return _compile(effort, program.step, program.state_shapes, experience, reference)
 
 
-def compile_rollout(job: Job, program: Program, *, effort: float) -> Compiled | TooLarge:
-    """The sampler."""
+def compile_rollout(
+    job: Job, program: Program, *, effort: float
+) -> CompiledFunction | MemoryExceeded:
+    """Compiles the sampler."""
     experience = _experience(job, program)
-    whole = NamedSharding(program.mesh, PartitionSpec())
+    replicated = NamedSharding(program.mesh, PartitionSpec())
     key = jax.eval_shape(lambda: jax.random.key(0))
     return _compile(
         effort,
@@ -123,43 +127,45 @@ def compile_rollout(job: Job, program: Program, *, effort: float) -> Compiled | 
         program.state_shapes.learner.params,
         experience.prompt_tokens,
         experience.prompt_lengths,
-        jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole),
-        experience.prompt_lengths,  # serials and sizes have their shape
+        jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=replicated),
+        experience.prompt_lengths,  # serials and group sizes have the same shape
         experience.prompt_lengths,
     )
 
 
 def _experience(job: Job, program: Program) -> Experience:
-    """A step's experience as shapes with shardings."""
+    """Shapes and shardings of one step's experience."""
     config = job.config
     prompts, group, length = config.prompts_per_step, config.largest_group, config.max_new_tokens
 
-    def of(shape: tuple[int, ...], dtype: Any) -> Any:
+    def sharded(shape: tuple[int, ...], dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=program.by_group)
 
     tokens, rewards = (prompts, group, length), (prompts, group, len(config.objectives))
     return Experience(
-        prompt_tokens=of((prompts, job.prompt_length), jnp.int32),
-        prompt_lengths=of((prompts,), jnp.int32),
-        completion_tokens=of(tokens, jnp.int32),
-        completion_mask=of(tokens, bool),
-        logprobs=of(tokens, jnp.float32),
-        rewards=of(rewards, jnp.float32),
-        reward_mask=of(rewards, bool),
+        prompt_tokens=sharded((prompts, job.prompt_length), jnp.int32),
+        prompt_lengths=sharded((prompts,), jnp.int32),
+        completion_tokens=sharded(tokens, jnp.int32),
+        completion_mask=sharded(tokens, bool),
+        logprobs=sharded(tokens, jnp.float32),
+        rewards=sharded(rewards, jnp.float32),
+        reward_mask=sharded(rewards, bool),
     )
 
 
-def _compile(effort: float, function: Callable, *arguments: Any) -> Compiled | TooLarge:
+def _compile(
+    effort: float, function: Callable, *arguments: Any
+) -> CompiledFunction | MemoryExceeded:
     started = time.perf_counter()
-    lowered = getattr(function, "lower")(*arguments)  # noqa: B009, a jitted function's
+    lowered = getattr(function, "lower")(*arguments)  # noqa: B009, a jitted function
     try:
         compiled = lowered.compile(compiler_options={"exec_time_optimization_effort": effort})
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return TooLarge(_needed(str(error)), time.perf_counter() - started)
+        return MemoryExceeded(_needed(str(error)), time.perf_counter() - started)
     memory = compiled.memory_analysis()
-    return Compiled(
+    return CompiledFunction(
         arguments=memory.argument_size_in_bytes,
         results=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
@@ -169,8 +175,8 @@ def _compile(effort: float, function: Callable, *arguments: Any) -> Compiled | T
 
 
 def _needed(message: str) -> int:
-    """Bytes of memory that the compiler's complaint names."""
-    found = re.search(r"(?:Used |temporaries \()([\d.]+)([MG])", message)
-    if found is None:
+    """Bytes of memory named in the compiler's error message."""
+    match = re.search(r"(?:Used |temporaries \()([\d.]+)([MG])", message)
+    if match is None:
         return 0
-    return round(float(found.group(1)) * {"M": 2**20, "G": GIB}[found.group(2)])
+    return round(float(match.group(1)) * {"M": 2**20, "G": GIB}[match.group(2)])

@@ -1,9 +1,9 @@
-"""Memory and time of a job from its shapes alone, to choose what is worth compiling.
+"""Estimates of a job's memory and time from its shapes, to choose the layouts to compile.
 
-Memory is a model of what the compiler needs at least: from a twentieth below to a fifth above what
-libtpu 0.0.42 says when it runs out (Qwen3-4B, 8B and 32B, Qwen2.5-3B and 7B, on meshes of every
-kind). A program that has room takes up to half as much again, and what is compiled says for itself
-how much. Time is a roofline: what the peak rates of the chip allow.
+Memory is a model of the least that the compiler needs: from 5 % below to 20 % above the value that
+libtpu 0.0.42 reports if it runs out of memory (Qwen3-4B, 8B and 32B, Qwen2.5-3B and 7B, on meshes
+of every kind). With memory to spare, a compiled program takes up to 50 % more; its exact size is
+known after compilation. Time is a roofline: the least that the chip's peak rates allow.
 """
 
 import math
@@ -14,17 +14,17 @@ import jax.numpy as jnp
 from dvaojax.models import flops
 from dvaojax.plan.job import Job
 
-WIDE = 4  # bytes of a float32
+FLOAT32_BYTES = 4
 
 
-class Memory(NamedTuple):
-    """Bytes on every chip while one half of a step runs.
+class ChipMemory(NamedTuple):
+    """Bytes on every chip during one phase of a step.
 
     Attributes:
         parameters: as they are stored.
-        optimizer: the optimiser's moments; they stay while completions are sampled.
+        optimizer: the optimiser's moments, which stay in memory during the rollout.
         cache: keys and values of prompts and completions.
-        activations: what the forward pass keeps for the backward pass.
+        activations: kept by the forward pass for the backward pass.
         temporaries: everything else: gradients, gathered weights, logits, code.
     """
 
@@ -36,17 +36,17 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All parts."""
+        """Sum of all parts."""
         return sum(self)
 
 
-class Seconds(NamedTuple):
-    """Least time of one half of a step, by what bounds it.
+class Roofline(NamedTuple):
+    """Lower bounds on the time of one phase of a step, in seconds.
 
     Attributes:
         arithmetic: matrix products at the chip's peak.
-        memory: what must be read from and written to HBM.
-        links: what must be sent to other chips.
+        memory: reading from and writing to HBM.
+        links: sending to other chips.
     """
 
     arithmetic: float
@@ -55,25 +55,25 @@ class Seconds(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The largest: the three can go on at once."""
+        """The largest bound: the three overlap."""
         return max(self)
 
 
 def parameter_bytes(job: Job) -> int:
-    """Parameters of one chip as they are stored."""
+    """Bytes of the parameters on one chip, as they are stored."""
     return job.parameters * jnp.dtype(job.config.model.param_dtype).itemsize
 
 
 def cache_bytes(job: Job) -> int:
-    """Keys and values of one chip's groups, prompts once."""
+    """Bytes of keys and values of one chip's groups; a group shares those of its prompt."""
     model = job.config.model
     heads = model.num_kv_heads // job.config.mesh.tensor
     numbers = 2 * model.num_layers * heads * model.head_width
-    return job.chip_lengths.tokens * numbers * _narrow(job)
+    return job.chip_lengths.tokens * numbers * _compute_bytes(job)
 
 
 def activation_bytes(job: Job) -> int:
-    """What one micro-batch keeps for its backward pass on one chip."""
+    """Bytes that one micro-batch keeps on one chip for its backward pass."""
     model, tensor = job.config.model, job.config.mesh.tensor
     tokens = job.chip_lengths.tokens // job.config.learning.micro_batches
     tokens //= job.config.learning.mini_batches
@@ -83,67 +83,71 @@ def activation_bytes(job: Job) -> int:
         "products": 2 * model.width + (queries + 2 * pairs + 2 * model.ff_width) // tensor,
         "layer": model.width,
     }[model.remat]
-    return tokens * kept * model.num_layers * _narrow(job)
+    return tokens * kept * model.num_layers * _compute_bytes(job)
 
 
-def training_memory(job: Job) -> Memory:
-    """While the train step runs."""
+def training_memory(job: Job) -> ChipMemory:
+    """Memory during the train step."""
     model, tensor = job.config.model, job.config.mesh.tensor
     parameters = parameter_bytes(job)
-    pieces = job.config.learning.micro_batches * job.config.learning.mini_batches
-    tokens = job.chip_lengths.tokens // pieces
+    num_batches = job.config.learning.micro_batches * job.config.learning.mini_batches
+    tokens = job.chip_lengths.tokens // num_batches
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_width
-    layer = tokens * (8 * model.width + (2 * heads + 5 * model.ff_width) // tensor) * _narrow(job)
-    head = 3 * model.width * model.vocab_size // tensor * _narrow(job)
-    logits = 3 * max(model.logits_chunk // job.ways, 1) * model.vocab_size // tensor * WIDE
+    layer = (
+        tokens
+        * (8 * model.width + (2 * heads + 5 * model.ff_width) // tensor)
+        * _compute_bytes(job)
+    )
+    head = 3 * model.width * model.vocab_size // tensor * _compute_bytes(job)
+    logits = 3 * max(model.logits_chunk // job.ways, 1) * model.vocab_size // tensor * FLOAT32_BYTES
     gradients = parameters * (2 if job.config.learning.micro_batches > 1 else 1)
     temporaries = layer + head + logits + gradients
-    return Memory(parameters, 2 * parameters, 0, activation_bytes(job), temporaries)
+    return ChipMemory(parameters, 2 * parameters, 0, activation_bytes(job), temporaries)
 
 
-def rollout_memory(job: Job) -> Memory:
-    """While completions are sampled; the train state stays where it is."""
+def rollout_memory(job: Job) -> ChipMemory:
+    """Memory during the rollout, including the optimiser's state, which stays on the chip."""
     model, tensor = job.config.model, job.config.mesh.tensor
     parameters = parameter_bytes(job)
-    gathered = job.all_parameters // tensor * _narrow(job)
+    gathered = job.all_parameters // tensor * _compute_bytes(job)
     completions = job.chip_lengths.completions.size
-    logits = 3 * completions * model.vocab_size // tensor * WIDE
-    return Memory(parameters, 2 * parameters, cache_bytes(job), 0, gathered + logits)
+    logits = 3 * completions * model.vocab_size // tensor * FLOAT32_BYTES
+    return ChipMemory(parameters, 2 * parameters, cache_bytes(job), 0, gathered + logits)
 
 
 def peak(job: Job) -> int:
-    """The larger of the two."""
+    """Bytes of the phase that needs more."""
     return max(training_memory(job).total, rollout_memory(job).total)
 
 
-def training_seconds(job: Job, *, sent: float | None = None) -> Seconds:
-    """Roofline of the train step, recomputation included.
+def training_seconds(job: Job, *, sent: float | None = None) -> Roofline:
+    """Roofline of the train step, including recomputation.
 
     Args:
-        job: what is planned.
-        sent: bytes that a chip sends, where a compiled program says so.
+        job: the run and its slice.
+        sent: bytes that a chip sends, known from a compiled program; None to estimate them.
     """
     config, chip = job.config, job.slice.chip
     products = flops.train_flops(config.model, job.lengths)
     if config.model.remat == "layer":
         products += flops.forward_flops(config.model, job.lengths)
     products *= config.learning.epochs
-    state = 3 * job.parameters * WIDE  # parameters and two moments, read and written
+    state = 3 * job.parameters * FLOAT32_BYTES  # parameters and two moments, read and written
     updates = config.learning.updates_per_step
-    return Seconds(
+    return Roofline(
         arithmetic=products / job.slice.num_chips / chip.flops,
         memory=2 * state * updates / chip.memory_bandwidth,
         links=(training_sent(job) if sent is None else sent) / chip.link_bandwidth,
     )
 
 
-def rollout_seconds(job: Job, *, sent: float | None = None) -> Seconds:
+def rollout_seconds(job: Job, *, sent: float | None = None) -> Roofline:
     """Roofline of prefill and decoding, every completion at full length; arguments as above."""
     config, chip = job.config, job.slice.chip
     products = flops.prefill_flops(config.model, job.lengths)
     products += flops.decode_flops(config.model, job.lengths)
     read = flops.decode_bytes(config.model, job.chip_lengths) / config.mesh.tensor
-    return Seconds(
+    return Roofline(
         arithmetic=products / job.slice.num_chips / chip.flops,
         memory=read / chip.memory_bandwidth,
         links=(rollout_sent(job) if sent is None else sent) / chip.link_bandwidth,
@@ -151,32 +155,32 @@ def rollout_seconds(job: Job, *, sent: float | None = None) -> Seconds:
 
 
 def training_sent(job: Job) -> float:
-    """Bytes that a chip sends in a train step: weights gathered, gradients scattered, sums."""
+    """Bytes that a chip sends in a train step: gathers, reduce-scatters and all-reduces."""
     model, mesh, learning = job.config.model, job.config.mesh, job.config.learning
     passes = 3 if model.remat == "layer" else 2
-    pieces = learning.micro_batches * learning.updates_per_step
-    weights = job.all_parameters / mesh.tensor * _narrow(job)
-    of_weights = (passes + 1) * weights * (1 - 1 / mesh.fsdp) + 2 * weights * (1 - 1 / mesh.data)
-    rows = job.chip_lengths.tokens * learning.epochs * model.width * _narrow(job)
-    of_rows = 2 * passes * 2 * model.num_layers * rows * (1 - 1 / mesh.tensor)
-    return pieces * of_weights + of_rows
+    num_batches = learning.micro_batches * learning.updates_per_step
+    weights = job.all_parameters / mesh.tensor * _compute_bytes(job)
+    weight_bytes = (passes + 1) * weights * (1 - 1 / mesh.fsdp) + 2 * weights * (1 - 1 / mesh.data)
+    rows = job.chip_lengths.tokens * learning.epochs * model.width * _compute_bytes(job)
+    row_bytes = 2 * passes * 2 * model.num_layers * rows * (1 - 1 / mesh.tensor)
+    return num_batches * weight_bytes + row_bytes
 
 
 def rollout_sent(job: Job) -> float:
-    """Bytes that a chip sends in a rollout: weights once, sums over tensor at every turn."""
+    """Bytes that a chip sends in a rollout: weights once, all-reduces over `tensor` per token."""
     model, mesh = job.config.model, job.config.mesh
-    weights = job.all_parameters / mesh.tensor * _narrow(job)
-    rows = job.chip_lengths.tokens * model.width * _narrow(job)
+    weights = job.all_parameters / mesh.tensor * _compute_bytes(job)
+    rows = job.chip_lengths.tokens * model.width * _compute_bytes(job)
     sums = 2 * 2 * model.num_layers * rows * (1 - 1 / mesh.tensor)
     return weights * (1 - 1 / mesh.fsdp) + sums
 
 
-def _narrow(job: Job) -> int:
+def _compute_bytes(job: Job) -> int:
     return jnp.dtype(job.config.model.compute_dtype).itemsize
 
 
 def tokens_per_step(job: Job) -> int:
-    """Completion tokens that a step samples and learns from."""
+    """Completion tokens per step."""
     return math.prod(
         (job.config.prompts_per_step, job.config.group_size, job.config.max_new_tokens)
     )

@@ -1,7 +1,7 @@
-"""What a compiled program says of itself: its collectives and its compiler's estimate of time.
+"""Collectives of a compiled program, and its compiler's estimate of the time.
 
-XLA's own cost analysis counts the body of a loop once, however often it runs. Here the optimised
-HLO text is walked from its entry, and what stands in a loop counts as often as the loop turns.
+XLA's own cost analysis counts the body of a loop once, regardless of the number of iterations. Here
+the optimised HLO text is traversed from its entry, and loop bodies are multiplied by that number.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ _BYTES = {
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One kind of communication, over a whole run of the program.
+    """One kind of collective, summed over one execution of the program.
 
     Attributes:
-        calls: how often it happens.
-        sent: bytes that each device sends in all, as the ring algorithm sends them.
+        calls: number of calls.
+        sent: bytes that each device sends in total, with ring algorithms.
     """
 
     calls: int = 0
@@ -41,12 +41,11 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """A compiled program, loops multiplied.
+    """Cost of a compiled program, with loop bodies multiplied.
 
     Attributes:
         collectives: by kind, those that occur.
-        cycles: the compiler's estimate for everything that it estimates, which leaves out the
-            collectives; 0 from a compiler that makes none.
+        cycles: the compiler's estimate, which excludes collectives; 0 if the compiler makes none.
     """
 
     collectives: Mapping[str, Collective]
@@ -61,10 +60,10 @@ class Profile:
 def profile(text: str) -> Profile:
     """The profile of one device's program, from `compiled.as_text()`.
 
-    A loop whose end depends on data counts as often as its bound allows, and of the branches of a
-    condition the one with the most cycles counts.
+    A loop whose end depends on data counts with its maximum number of iterations, and a conditional
+    with the branch that has the most cycles.
     """
-    return _Walk(*_parse(text)).total()
+    return _Traversal(*_parse(text)).total()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +72,14 @@ class _Instruction:
     shape: str
     opcode: str
     operands: tuple[str, ...]
-    rest: str  # the operands as written, and the attributes behind them
+    rest: str  # the operands as written, and the attributes after them
 
     def attribute(self, pattern: str) -> str | None:
-        found = re.search(pattern, self.rest)
-        return found.group(1) if found else None
+        match = re.search(pattern, self.rest)
+        return match.group(1) if match else None
 
 
-_FOR_EVER = 2**63 - 1  # the estimate of what the compiler cannot estimate
+_UNKNOWN_CYCLES = 2**63 - 1  # written by the compiler if it has no estimate
 
 _Computation = Mapping[str, _Instruction]
 
@@ -91,7 +90,7 @@ _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 
 
 def _parse(text: str) -> tuple[Mapping[str, _Computation], str]:
-    """Every computation by its name, and the entry's."""
+    """All computations by name, and the name of the entry."""
     computations: dict[str, dict[str, _Instruction]] = {}
     entry, current = "", {}
     for line in text.splitlines():
@@ -117,60 +116,60 @@ def _instruction(name: str, text: str) -> _Instruction | None:
 
 
 def _closing(text: str, start: int) -> int:
-    """Behind the parenthesis that closes the one at `start`."""
+    """Index after the parenthesis that closes the one at `start`."""
     depth = 0
-    for place in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
         if depth == 0:
-            return place + 1
+            return index + 1
     return len(text)
 
 
-class _Walk:
-    """Adds up a program from its entry."""
+class _Traversal:
+    """Sums the cost of a program from its entry."""
 
     def __init__(self, computations: Mapping[str, _Computation], entry: str):
         self._computations = computations
         self._entry = entry
-        self._known: dict[str, Profile] = {}
+        self._profiles: dict[str, Profile] = {}
 
     def total(self) -> Profile:
-        return self._of(self._entry)
+        return self._profile(self._entry)
 
-    def _of(self, name: str) -> Profile:
-        if name not in self._known:
+    def _profile(self, name: str) -> Profile:
+        if name not in self._profiles:
             parts = [
                 part
                 for instruction in self._computations[name].values()
                 for part in self._parts(name, instruction)
             ]
-            self._known[name] = _sum(parts)
-        return self._known[name]
+            self._profiles[name] = _sum(parts)
+        return self._profiles[name]
 
     def _parts(self, computation: str, instruction: _Instruction) -> Iterator[Profile]:
-        """What one instruction adds, with what it calls."""
+        """Costs of one instruction and of the computations that it calls."""
         cycles = _cycles(instruction)
         called = [name for name in _called(instruction) if name in self._computations]
         if instruction.opcode == "while":
-            turns = self._turns(computation, instruction)
-            yield from (_times(self._of(name), turns) for name in called)
+            iterations = self._iterations(computation, instruction)
+            yield from (_times(self._profile(name), iterations) for name in called)
         elif instruction.opcode == "conditional":
-            yield max((self._of(name) for name in called), key=lambda p: (p.cycles, p.sent))
+            yield max((self._profile(name) for name in called), key=lambda p: (p.cycles, p.sent))
         else:
             yield Profile({}, cycles)
-            # A fusion's cycles are its own; what it calls may hold collectives all the same.
+            # The cycles of a fusion include those of its computation, but not the collectives.
             for name in called:
-                inner = self._of(name)
+                inner = self._profile(name)
                 inner = dataclasses.replace(inner, cycles=0) if cycles else inner
-                # libtpu writes a reduce-scatter as an all-reduce that is sliced, under this name.
+                # libtpu expresses a reduce-scatter as a sliced all-reduce in such a computation.
                 yield _scattered(inner) if name.startswith("all-reduce-scatter") else inner
             yield from _collective(instruction)
 
-    def _turns(self, computation: str, loop: _Instruction) -> int:
-        """How often a loop turns at most: where its counter ends less where it starts."""
-        counted = loop.attribute(r'known_trip_count":\{"n":"(\d+)"')
-        if counted is not None:
-            return int(counted)
+    def _iterations(self, computation: str, loop: _Instruction) -> int:
+        """Maximum number of iterations: the end of the loop's counter minus its start."""
+        trip_count = loop.attribute(r'known_trip_count":\{"n":"(\d+)"')
+        if trip_count is not None:
+            return int(trip_count)
         condition = self._computations[loop.attribute(r"condition=%?([\w.\-]+)") or ""]
         bound = _bound(condition)
         if bound is None:
@@ -179,7 +178,7 @@ class _Walk:
         return max(end - self._start(computation, loop, index), 1)
 
     def _start(self, computation: str, loop: _Instruction, index: int) -> int:
-        """The counter before the first turn; 0 where it cannot be seen."""
+        """The counter before the first iteration; 0 if it cannot be determined."""
         here = self._computations[computation]
         source = here.get(loop.operands[0])
         if source is not None and source.opcode == "tuple":
@@ -194,13 +193,13 @@ class _Walk:
 
 
 def _cycles(instruction: _Instruction) -> int:
-    """The compiler's estimate for one turn of it; 0 where it has none, or says "for ever"."""
+    """The compiler's estimate for one execution of the instruction; 0 if there is none."""
     estimated = int(instruction.attribute(r'estimated_cycles":"(\d+)"') or 0)
-    return 0 if estimated == _FOR_EVER else estimated
+    return 0 if estimated == _UNKNOWN_CYCLES else estimated
 
 
 def _called(instruction: _Instruction) -> list[str]:
-    """Computations that run when the instruction does; a loop's condition is not worth counting."""
+    """Computations that run with the instruction; the condition of a loop is neglected."""
     names = re.findall(
         r"(?:calls|body|to_apply|called_computation|true_computation|false_computation)=%?([\w.\-]+)",
         instruction.rest,
@@ -210,7 +209,7 @@ def _called(instruction: _Instruction) -> list[str]:
 
 
 def _bound(condition: _Computation) -> tuple[int, int] | None:
-    """Which entry of the loop's state is compared with which constant."""
+    """Index of the counter in the loop's state, and the constant it is compared with."""
     for instruction in condition.values():
         if instruction.opcode == "compare" and "direction=LT" in instruction.rest:
             counter, limit = (condition.get(name) for name in instruction.operands)
@@ -229,18 +228,18 @@ def _through_copies(here: _Computation, source: _Instruction | None) -> _Instruc
 def _constant(instruction: _Instruction | None) -> int | None:
     if instruction is None or instruction.opcode != "constant":
         return None
-    found = re.match(r"(-?\d+)\)", instruction.rest)
-    return int(found.group(1)) if found else None
+    match = re.match(r"(-?\d+)\)", instruction.rest)
+    return int(match.group(1)) if match else None
 
 
 def _collective(instruction: _Instruction) -> Iterator[Profile]:
-    """An instruction as a collective, if it is one."""
+    """The cost of a collective; nothing for other instructions."""
     kind = instruction.opcode.removesuffix("-start")
     if kind not in COLLECTIVES:
         return
     size, members = _bytes(instruction.shape), _members(instruction)
     if instruction.opcode.endswith("-start") and kind in ("all-gather", "collective-permute"):
-        # Its result names operand and result; the larger is what a gather makes.
+        # Its shape lists operand and result; the result of a gather is the larger one.
         size = max((_bytes(part) for part in _arrays(instruction.shape)), default=0)
     share = (members - 1) / members
     factor = {
@@ -254,13 +253,13 @@ def _collective(instruction: _Instruction) -> Iterator[Profile]:
 
 
 def _scattered(inner: Profile) -> Profile:
-    """All-reduces of which every device keeps its share alone: half the way."""
+    """All-reduces of which each device keeps only its share: half of the communication."""
     whole = inner.collectives["all-reduce"]
     return Profile({"reduce-scatter": Collective(whole.calls, whole.sent // 2)}, inner.cycles)
 
 
 def _members(instruction: _Instruction) -> int:
-    """Devices that one such collective joins."""
+    """Number of devices in one group of the collective."""
     if listed := instruction.attribute(r"replica_groups=\{\{([\d,]*)\}"):
         return listed.count(",") + 1
     if iota := instruction.attribute(r"replica_groups=\[\d+,(\d+)\]"):
@@ -270,28 +269,28 @@ def _members(instruction: _Instruction) -> int:
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", axes.group(1)))
         used = re.findall(r"'([^']+)'", axes.group(2))
         return math.prod(int(sizes[axis]) for axis in used)
-    return 2  # a permutation names pairs
+    return 2  # a permutation lists pairs
 
 
 def _arrays(shape: str) -> list[str]:
-    return [found.group(0) for found in _ARRAY.finditer(shape)]
+    return [match.group(0) for match in _ARRAY.finditer(shape)]
 
 
 def _bytes(shape: str) -> int:
-    """All arrays of a shape."""
+    """Bytes of all arrays of a shape."""
     total = 0
-    for found in _ARRAY.finditer(shape):
-        sizes = [int(size) for size in found.group(2).split(",") if size]
-        total += _BYTES.get(found.group(1), 0) * math.prod(sizes)
+    for match in _ARRAY.finditer(shape):
+        sizes = [int(size) for size in match.group(2).split(",") if size]
+        total += _BYTES.get(match.group(1), 0) * math.prod(sizes)
     return total
 
 
-def _times(one: Profile, turns: int) -> Profile:
+def _times(profile: Profile, count: int) -> Profile:
     collectives = {
-        kind: Collective(each.calls * turns, each.sent * turns)
-        for kind, each in one.collectives.items()
+        kind: Collective(each.calls * count, each.sent * count)
+        for kind, each in profile.collectives.items()
     }
-    return Profile(collectives, one.cycles * turns)
+    return Profile(collectives, profile.cycles * count)
 
 
 def _sum(parts: Sequence[Profile]) -> Profile:

@@ -1,4 +1,4 @@
-"""What is planned: a run's configuration, how long its prompts are, and on which slice."""
+"""The run to be planned: configuration, prompt length and slice."""
 
 import dataclasses
 import functools
@@ -21,8 +21,8 @@ class Job:
     """A run on a slice.
 
     Attributes:
-        config: of the run; its mesh gives every axis a size.
-        prompt_length: `P`, the width that prompts are padded to.
+        config: of the run; every axis of its mesh has a size.
+        prompt_length: `P`, the length that prompts are padded to.
         slice: the chips.
     """
 
@@ -32,29 +32,29 @@ class Job:
 
     @property
     def lengths(self) -> Lengths:
-        """Of a step whose completions all reach the limit, the most that it can cost."""
+        """Lengths of a step in which all completions reach the limit, the most expensive case."""
         return self._lengths(self.config.prompts_per_step)
 
     @property
     def chip_lengths(self) -> Lengths:
-        """Of the groups that one chip works on."""
+        """Lengths of the groups of one chip."""
         return self._lengths(self.config.prompts_per_step // self.ways)
 
     @property
     def ways(self) -> int:
-        """Parts that the groups are split into."""
+        """Number of parts that the groups are split into."""
         return self.config.mesh.data * self.config.mesh.fsdp
 
     @property
     def layout(self) -> str:
-        """What the search may change, as `--set` takes it."""
+        """The settings that the search may change, in the form of `--set`."""
         mesh = " ".join(f"mesh.{a}={getattr(self.config.mesh, a)}" for a in sharding.MESH_AXES)
         return (
             f"{mesh} learning.micro_batches={self.config.learning.micro_batches} "
             f"model.remat={self.config.model.remat}"
         )
 
-    def laid_out(self, mesh: MeshConfig, *, micro_batches: int, remat: str) -> "Job":
+    def with_layout(self, mesh: MeshConfig, *, micro_batches: int, remat: str) -> "Job":
         """The same job in another layout."""
         config = dataclasses.replace(
             self.config,
@@ -66,31 +66,31 @@ class Job:
 
     @property
     def divides(self) -> bool:
-        """Whether groups, heads and widths divide over the mesh, which the trainer insists on."""
+        """Whether groups, heads and widths divide over the mesh, as the trainer requires."""
         model, learning, mesh = self.config.model, self.config.learning, self.config.mesh
-        pieces = learning.mini_batches * learning.micro_batches
+        num_batches = learning.mini_batches * learning.micro_batches
         by_tensor = (model.num_heads, model.num_kv_heads, model.ff_width, model.vocab_size)
         return (
-            self.config.prompts_per_step % (pieces * self.ways) == 0
+            self.config.prompts_per_step % (num_batches * self.ways) == 0
             and model.width % mesh.fsdp == 0
             and all(size % mesh.tensor == 0 for size in by_tensor)
         )
 
     @property
     def all_parameters(self) -> int:
-        """Numbers in the parameters, wherever they are."""
+        """Number of parameters."""
         return sum(
             math.prod(s.shape) for s in jax.tree.leaves(_parameter_shapes(self.config.model))
         )
 
     @property
     def parameters(self) -> int:
-        """Numbers in the parameters' shards on one chip."""
+        """Number of parameters in the shards of one chip."""
         shapes = _parameter_shapes(self.config.model)
         sizes = tuple(getattr(self.config.mesh, axis) for axis in sharding.MESH_AXES)
         mesh = AbstractMesh(sizes, sharding.MESH_AXES)
-        where = sharding.shardings(mesh, shapes, models.logical_axes)
-        return shard_numbers(shapes, where)
+        shardings = sharding.shardings(mesh, shapes, models.logical_axes)
+        return shard_size(shapes, shardings)
 
     def _lengths(self, num_prompts: int) -> Lengths:
         return full_lengths(
@@ -106,7 +106,9 @@ def _parameter_shapes(model: ModelConfig) -> Params:
     return jax.eval_shape(lambda: models.init(model, jax.random.key(0)))
 
 
-def shard_numbers(shapes: Any, where: Any) -> int:
-    """Numbers that one device holds of a tree of shapes with their shardings."""
-    sizes = jax.tree.map(lambda s, w: math.prod(w.shard_shape(s.shape)), shapes, where)
+def shard_size(shapes: Any, shardings: Any) -> int:
+    """Number of elements on one device, of a tree of shapes with a tree of their shardings."""
+    sizes = jax.tree.map(
+        lambda shape, sharding: math.prod(sharding.shard_shape(shape.shape)), shapes, shardings
+    )
     return sum(jax.tree.leaves(sizes))

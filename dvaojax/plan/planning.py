@@ -1,4 +1,4 @@
-"""From a job to a plan: compiled, and laid out otherwise where it does not fit."""
+"""Compiles a job to a plan, and searches another layout if the job does not fit."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -8,73 +8,78 @@ import jax
 
 from dvaojax.errors import UserError
 from dvaojax.plan import compilation, estimate, search
-from dvaojax.plan.compilation import Compiled, TooLarge
-from dvaojax.plan.estimate import Memory, Seconds
+from dvaojax.plan.compilation import CompiledFunction, MemoryExceeded
+from dvaojax.plan.estimate import ChipMemory, Roofline
 from dvaojax.plan.hlo import Collective
-from dvaojax.plan.job import Job, shard_numbers
+from dvaojax.plan.job import Job, shard_size
 from dvaojax.train.program import Program
 
 
-class Half(NamedTuple):
-    """One half of a step, the rollout or the train step, on one chip.
+class Phase(NamedTuple):
+    """One phase of a step on one chip: the rollout or the train step.
 
     Attributes:
         memory: bytes by part, while it runs.
         collectives: by kind.
-        roofline: least seconds, by what bounds it.
-        compiler_seconds: the compiler's own estimate of its cycles, which leaves out collectives;
-            None from a quick compilation, whose cycles mean nothing.
-        compilation_seconds: compiling it took.
+        roofline: lower bounds on its seconds.
+        compiler_seconds: the compiler's estimate, which excludes collectives; None after a quick
+            compilation, whose cycles have no meaning.
+        compilation_seconds: duration of the compilation.
     """
 
-    memory: Memory
+    memory: ChipMemory
     collectives: Mapping[str, Collective]
-    roofline: Seconds
+    roofline: Roofline
     compiler_seconds: float | None
     compilation_seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A job as it was compiled.
+    """Result of compiling a job.
 
     Attributes:
-        job: what was compiled.
-        rollout: the first half, or how much too large it is; None where the other does not fit.
-        training: the second half, or how much too large it is.
+        job: the compiled job.
+        rollout: the rollout, or the memory it would need; None if the train step does not fit.
+        training: the train step, or the memory it would need.
     """
 
     job: Job
-    rollout: Half | TooLarge | None
-    training: Half | TooLarge
+    rollout: Phase | MemoryExceeded | None
+    training: Phase | MemoryExceeded
 
     @property
-    def halves(self) -> tuple[Half, Half] | None:
-        """Rollout and train step, where both were compiled."""
-        if isinstance(self.rollout, Half) and isinstance(self.training, Half):
+    def phases(self) -> tuple[Phase, Phase] | None:
+        """Rollout and train step, if both could be compiled."""
+        if isinstance(self.rollout, Phase) and isinstance(self.training, Phase):
             return self.rollout, self.training
         return None
 
     @property
     def needed(self) -> int:
-        """Bytes of the half that needs more; 0 where the compiler does not say."""
+        """Bytes of the phase that needs more; 0 if the compiler does not report them."""
         return max(
-            half.memory.total if isinstance(half, Half) else half.needed
-            for half in (self.rollout, self.training)
-            if half is not None
+            phase.memory.total if isinstance(phase, Phase) else phase.needed
+            for phase in (self.rollout, self.training)
+            if phase is not None
         )
 
     @property
     def fits(self) -> bool:
-        """Whether every chip holds both halves, each with what stays beside it."""
-        return self.halves is not None and self.needed <= self.job.slice.chip.memory
+        """Whether every chip has enough memory for both phases, including the resident state."""
+        return self.phases is not None and self.needed <= self.job.slice.chip.memory
 
 
 def choose(job: Job, *, mesh_is_free: bool, micro_batches_are_free: bool) -> Job:
-    """The job in the most promising layout of those that are left open.
+    """The job in the most promising layout.
+
+    Args:
+        job: the job as configured.
+        mesh_is_free: whether the mesh may be changed.
+        micro_batches_are_free: whether the number of micro-batches may be changed.
 
     Raises:
-        UserError: none of them divides.
+        UserError: no layout divides.
     """
     learning, model = job.config.learning, job.config.model
     candidates = [
@@ -87,32 +92,34 @@ def choose(job: Job, *, mesh_is_free: bool, micro_batches_are_free: bool) -> Job
     if not candidates:
         raise UserError(
             f"{job.config.prompts_per_step} prompts, {model.num_kv_heads} key/value heads and "
-            f"width {model.width} divide over no mesh of the {job.slice.num_chips} chips of "
-            f"{job.slice}, with learning.micro_batches={learning.micro_batches}"
+            f"width {model.width} do not divide over any mesh of the {job.slice.num_chips} chips "
+            f"of {job.slice}, with learning.micro_batches={learning.micro_batches}"
         )
     return search.ranked(candidates)[0]
 
 
 def compile_plan(
-    job: Job, devices: Sequence[Any], tell: Callable[[str], None], *, effort: float
+    job: Job, devices: Sequence[Any], notify: Callable[[str], None], *, effort: float
 ) -> Plan:
-    """Compiles the train step and, where that fits, the rollout.
+    """Compiles the train step and, if that fits, the rollout.
 
     Args:
-        job: with a mesh whose sizes are all given.
-        devices: from `compilation.describe`.
-        tell: takes a line on what goes on.
-        effort: how hard the compiler tries, `compilation.THOROUGH` or `QUICK`.
+        job: the run; every axis of its mesh has a size.
+        devices: from `compilation.slice_devices`.
+        notify: receives lines about the progress.
+        effort: of the compiler, `compilation.THOROUGH` or `QUICK`.
     """
-    program = compilation.program_of(job, devices)
-    tell(f"compiling the train step with {job.layout}")
+    program = compilation.training_program(job, devices)
+    notify(f"compiling the train step with {job.layout}")
     training = _training(
         job, program, compilation.compile_training(job, program, effort=effort), effort
     )
-    too_large = isinstance(training, TooLarge) or training.memory.total > job.slice.chip.memory
+    too_large = (
+        isinstance(training, MemoryExceeded) or training.memory.total > job.slice.chip.memory
+    )
     if too_large:
         return Plan(job, None, training)
-    tell(f"compiling the rollout with {job.layout}")
+    notify(f"compiling the rollout with {job.layout}")
     rollout = _rollout(
         job, program, compilation.compile_rollout(job, program, effort=effort), effort
     )
@@ -120,58 +127,60 @@ def compile_plan(
 
 
 def find_fitting(
-    job: Job, devices: Sequence[Any], tell: Callable[[str], None], *, tries: int
+    job: Job, devices: Sequence[Any], notify: Callable[[str], None], *, tries: int
 ) -> Plan | None:
-    """The first plan that fits among the most promising layouts, compiled quickly.
+    """The first of the most promising layouts that fits, compiled quickly; None if none fits.
 
     Args:
-        job: whose own layout does not fit.
+        job: the run, whose own layout does not fit.
         devices: as above.
-        tell: as above.
-        tries: layouts to compile at most.
+        notify: as above.
+        tries: maximum number of layouts to compile.
     """
     others = [each for each in search.layouts(job) if each != job]
     for other in search.ranked(others)[:tries]:
-        plan = compile_plan(other, devices, tell, effort=compilation.QUICK)
+        plan = compile_plan(other, devices, notify, effort=compilation.QUICK)
         if plan.fits:
             return plan
     return None
 
 
 def _training(
-    job: Job, program: Program, compiled: Compiled | TooLarge, effort: float
-) -> Half | TooLarge:
-    if isinstance(compiled, TooLarge):
+    job: Job, program: Program, compiled: CompiledFunction | MemoryExceeded, effort: float
+) -> Phase | MemoryExceeded:
+    if isinstance(compiled, MemoryExceeded):
         return compiled
     parameters, optimizer = _state_bytes(program)
     rest = compiled.arguments - parameters - optimizer + compiled.results + compiled.temporaries
     activations = min(estimate.activation_bytes(job), rest)
-    memory = Memory(parameters, optimizer, 0, activations, rest - activations)
+    memory = ChipMemory(parameters, optimizer, 0, activations, rest - activations)
     roofline = estimate.training_seconds(job, sent=_sent(compiled, effort))
-    return _half(job, memory, roofline, compiled, effort)
+    return _phase(job, memory, roofline, compiled, effort)
 
 
 def _rollout(
-    job: Job, program: Program, compiled: Compiled | TooLarge, effort: float
-) -> Half | TooLarge:
-    if isinstance(compiled, TooLarge):
+    job: Job, program: Program, compiled: CompiledFunction | MemoryExceeded, effort: float
+) -> Phase | MemoryExceeded:
+    if isinstance(compiled, MemoryExceeded):
         return compiled
     parameters, optimizer = _state_bytes(program)
     rest = compiled.arguments - parameters + compiled.results + compiled.temporaries
     cache = min(estimate.cache_bytes(job), rest)
-    memory = Memory(parameters, optimizer, cache, 0, rest - cache)
+    memory = ChipMemory(parameters, optimizer, cache, 0, rest - cache)
     roofline = estimate.rollout_seconds(job, sent=_sent(compiled, effort))
-    return _half(job, memory, roofline, compiled, effort)
+    return _phase(job, memory, roofline, compiled, effort)
 
 
-def _sent(compiled: Compiled, effort: float) -> float | None:
-    """What a thorough compilation sends; a quick one's traffic is left to the estimate."""
+def _sent(compiled: CompiledFunction, effort: float) -> float | None:
+    """Bytes that a chip sends; None after a quick compilation, which overestimates them."""
     return None if effort == compilation.QUICK else compiled.profile.sent
 
 
-def _half(job: Job, memory: Memory, roofline: Seconds, compiled: Compiled, effort: float) -> Half:
+def _phase(
+    job: Job, memory: ChipMemory, roofline: Roofline, compiled: CompiledFunction, effort: float
+) -> Phase:
     seconds = compiled.profile.cycles / job.slice.chip.clock
-    return Half(
+    return Phase(
         memory=memory,
         collectives=compiled.profile.collectives,
         roofline=roofline,
@@ -188,6 +197,6 @@ def _state_bytes(program: Program) -> tuple[int, int]:
 
 def _shard_bytes(shapes: Any) -> int:
     return sum(
-        shape.dtype.itemsize * shard_numbers(shape, shape.sharding)
+        shape.dtype.itemsize * shard_size(shape, shape.sharding)
         for shape in jax.tree.leaves(shapes)
     )

@@ -1,4 +1,4 @@
-"""A plan as a person reads it, and as JSON."""
+"""A plan as text for the terminal, and as JSON."""
 
 import importlib.metadata
 from typing import Any
@@ -10,26 +10,26 @@ from rich.table import Table
 from dvaojax.models import flops
 from dvaojax.plan import estimate
 from dvaojax.plan.chips import GIB
-from dvaojax.plan.compilation import TooLarge
-from dvaojax.plan.estimate import Seconds
-from dvaojax.plan.planning import Half, Plan
+from dvaojax.plan.compilation import MemoryExceeded
+from dvaojax.plan.estimate import Roofline
+from dvaojax.plan.planning import Phase, Plan
 
 _PARTS = {
     "parameters": "parameters",
     "optimizer": "optimiser",
-    "cache": "cache of keys and values",
+    "cache": "key/value cache",
     "activations": "activations kept for the backward pass",
     "temporaries": "temporaries",
 }
 
 
 def render(plan: Plan, fitting: Plan | None, *, steps: int | None) -> RenderableType:
-    """The plan, and what would fit instead where it does not.
+    """The plan as text and tables.
 
     Args:
-        plan: of the layout that was asked for or chosen.
-        fitting: another that fits, if the search found one.
-        steps: of the whole run; None where nobody said.
+        plan: of the requested or chosen layout.
+        fitting: of another layout that fits, if the search found one.
+        steps: of the whole run; None if unknown.
     """
     job = plan.job
     config = job.config
@@ -38,21 +38,21 @@ def render(plan: Plan, fitting: Plan | None, *, steps: int | None) -> Renderable
         f"{config.group_size} completions, {job.prompt_length} + {config.max_new_tokens} tokens",
         f"layout: {job.layout}",
         f"compiled ahead of time with libtpu {importlib.metadata.version('libtpu')}; "
-        "estimated, not run",
+        "estimates, nothing was run",
         "",
         _verdict(plan),
         *_advice(plan, fitting),
     ]
     shown = plan if plan.fits else fitting or plan
-    if isinstance(shown.training, Half):
+    if isinstance(shown.training, Phase):
         lines += [_memory(shown), _collectives(shown)]
-    if shown.halves is not None:
-        lines += [_times(shown, *shown.halves), *_notes(shown, *shown.halves, steps=steps)]
+    if shown.phases is not None:
+        lines += [_times(shown, *shown.phases), *_notes(shown, *shown.phases, steps=steps)]
     return Group(*lines)
 
 
 def to_json(plan: Plan, fitting: Plan | None, *, steps: int | None) -> dict[str, Any]:
-    """The same as plain numbers: bytes, seconds, operations."""
+    """The plan as plain numbers in bytes, seconds and floating-point operations."""
     job = plan.job
     summary = {
         "topology": str(job.slice),
@@ -66,12 +66,12 @@ def to_json(plan: Plan, fitting: Plan | None, *, steps: int | None) -> dict[str,
         "memory_of_a_chip": job.slice.chip.memory,
         "memory_needed": plan.needed,
         "flops": _flops(plan),
-        "rollout": _half_to_json(plan.rollout),
-        "training": _half_to_json(plan.training),
+        "rollout": _phase_to_json(plan.rollout),
+        "training": _phase_to_json(plan.training),
         "steps": steps,
     }
-    if plan.halves is not None:
-        summary |= _rates(plan, *plan.halves, steps=steps)
+    if plan.phases is not None:
+        summary |= _rates(plan, *plan.phases, steps=steps)
     if fitting is not None:
         summary["would_fit"] = to_json(fitting, None, steps=steps)
     return summary
@@ -90,71 +90,74 @@ def _advice(plan: Plan, fitting: Plan | None) -> list[str]:
     if plan.fits:
         return []
     if fitting is None:
-        return ["No layout that was tried fits: take a larger slice or shorter completions."]
-    ours, theirs = plan.job.layout.split(), fitting.job.layout.split()
-    changed = " ".join(new for old, new in zip(ours, theirs, strict=True) if old != new)
-    return [f"This would fit, in {_gib(fitting.needed)} GiB: --set {changed}"]
+        return ["None of the layouts tried fits: use a larger slice or shorter completions."]
+    before, after = plan.job.layout.split(), fitting.job.layout.split()
+    changed = " ".join(new for old, new in zip(before, after, strict=True) if old != new)
+    return [f"This layout fits in {_gib(fitting.needed)} GiB: --set {changed}"]
 
 
 def _memory(plan: Plan) -> Table:
-    table = _table("memory, GiB a chip", "rollout", "train step")
-    halves = (plan.rollout, plan.training)
-    for part, words in _PARTS.items():
-        table.add_row(words, *(_part(half, part) for half in halves))
-    table.add_row("in all", *(_part(half, "total") for half in halves), style="bold")
+    table = _table("memory, GiB per chip", "rollout", "train step")
+    phases = (plan.rollout, plan.training)
+    for part, label in _PARTS.items():
+        table.add_row(label, *(_part(phase, part) for phase in phases))
+    table.add_row("total", *(_part(phase, "total") for phase in phases), style="bold")
     return table
 
 
 def _collectives(plan: Plan) -> Table:
-    table = _table("collectives, GiB a chip sends", "rollout", "train step")
-    halves = [
-        half.collectives if isinstance(half, Half) else {} for half in (plan.rollout, plan.training)
+    table = _table("collectives, GiB sent per chip", "rollout", "train step")
+    phases = [
+        phase.collectives if isinstance(phase, Phase) else {}
+        for phase in (plan.rollout, plan.training)
     ]
-    for kind in sorted({kind for half in halves for kind in half}):
-        cells = (half.get(kind) for half in halves)
-        table.add_row(kind, *("" if c is None else f"{_gib(c.sent)} in {c.calls}" for c in cells))
+    for kind in sorted({kind for phase in phases for kind in phase}):
+        cells = (phase.get(kind) for phase in phases)
+        table.add_row(
+            kind, *("" if c is None else f"{_gib(c.sent)} in {c.calls} calls" for c in cells)
+        )
     return table
 
 
-def _times(plan: Plan, rollout: Half, training: Half) -> Table:
-    table = _table("seconds a step", "rollout", "train step", "both")
+def _times(plan: Plan, rollout: Phase, training: Phase) -> Table:
+    table = _table("seconds per step", "rollout", "train step", "both")
     counts = _flops(plan).values()
     table.add_row("model FLOPs", *(f"{count:.3g}" for count in (*counts, sum(counts))))
-    for name in Seconds._fields:
-        bounds = (getattr(half.roofline, name) for half in (rollout, training))
+    for name in Roofline._fields:
+        bounds = (getattr(phase.roofline, name) for phase in (rollout, training))
         table.add_row(f"roofline: {name}", *_seconds(*bounds))
     for name, seconds in _estimates(rollout, training).items():
         table.add_row(name, *_seconds(*seconds), style="bold")
     return table
 
 
-def _notes(plan: Plan, rollout: Half, training: Half, *, steps: int | None) -> list[str]:
+def _notes(plan: Plan, rollout: Phase, training: Phase, *, steps: int | None) -> list[str]:
     rates = _rates(plan, rollout, training, steps=steps)
     lines = [
-        f"{name}: {rate:,.0f} completion tokens a second"
+        f"{name}: {rate:,.0f} completion tokens per second"
         + (f", {rates['hours'][name]:.1f} hours for {steps} steps" if steps else "")
         for name, rate in rates["tokens_per_second"].items()
     ]
     return [
         *lines,
-        "Every completion is taken to reach the limit; rewards, evaluation and the host's time "
-        "are left out.",
+        "All completions are assumed to reach the limit; rewards, evaluation and the host's time "
+        "are not included.",
         f"The rollout is compiled with rollout_stages={plan.job.config.rollout_stages}.",
-        "The roofline is the least that the chip's peak rates allow. The compiler's estimate adds "
-        "up its cycles, loops multiplied, without collectives.",
+        "The roofline is the least time that the chip's peak rates allow. The compiler's estimate "
+        "is its number of cycles, with loops multiplied and without collectives.",
     ]
 
 
-def _estimates(rollout: Half, training: Half) -> dict[str, tuple[float, float]]:
-    """Seconds of rollout and train step, as two judges see them."""
+def _estimates(rollout: Phase, training: Phase) -> dict[str, tuple[float, float]]:
+    """Seconds of rollout and train step, by roofline and by the compiler if it has an estimate."""
     estimates = {"roofline": (rollout.roofline.total, training.roofline.total)}
     if rollout.compiler_seconds is not None and training.compiler_seconds is not None:
         estimates["compiler"] = (rollout.compiler_seconds, training.compiler_seconds)
     return estimates
 
 
-def _rates(plan: Plan, rollout: Half, training: Half, *, steps: int | None) -> dict[str, Any]:
-    seconds = {name: sum(halves) for name, halves in _estimates(rollout, training).items()}
+def _rates(plan: Plan, rollout: Phase, training: Phase, *, steps: int | None) -> dict[str, Any]:
+    seconds = {name: sum(phases) for name, phases in _estimates(rollout, training).items()}
     tokens = estimate.tokens_per_step(plan.job)
     return {
         "seconds_per_step": seconds,
@@ -164,7 +167,7 @@ def _rates(plan: Plan, rollout: Half, training: Half, *, steps: int | None) -> d
 
 
 def _flops(plan: Plan) -> dict[str, int]:
-    """Of the model, on all chips: what is padded or recomputed does not count."""
+    """Operations of the model on all chips, without padding and recomputation."""
     model, lengths = plan.job.config.model, plan.job.lengths
     return {
         "rollout": flops.prefill_flops(model, lengths) + flops.decode_flops(model, lengths),
@@ -172,18 +175,18 @@ def _flops(plan: Plan) -> dict[str, int]:
     }
 
 
-def _half_to_json(half: Half | TooLarge | None) -> dict[str, Any] | None:
-    if not isinstance(half, Half):
-        return None if half is None else {"too_large": True, **half._asdict()}
+def _phase_to_json(phase: Phase | MemoryExceeded | None) -> dict[str, Any] | None:
+    if not isinstance(phase, Phase):
+        return None if phase is None else {"too_large": True, **phase._asdict()}
     return {
-        "memory": {**half.memory._asdict(), "total": half.memory.total},
+        "memory": {**phase.memory._asdict(), "total": phase.memory.total},
         "collectives": {
             kind: {"calls": each.calls, "bytes_sent": each.sent}
-            for kind, each in half.collectives.items()
+            for kind, each in phase.collectives.items()
         },
-        "roofline_seconds": {**half.roofline._asdict(), "total": half.roofline.total},
-        "compiler_seconds": half.compiler_seconds,
-        "compilation_seconds": half.compilation_seconds,
+        "roofline_seconds": {**phase.roofline._asdict(), "total": phase.roofline.total},
+        "compiler_seconds": phase.compiler_seconds,
+        "compilation_seconds": phase.compilation_seconds,
     }
 
 
@@ -195,8 +198,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _part(half: Half | TooLarge | None, part: str) -> str:
-    return _gib(getattr(half.memory, part)) if isinstance(half, Half) else "too large"
+def _part(phase: Phase | MemoryExceeded | None, part: str) -> str:
+    return _gib(getattr(phase.memory, part)) if isinstance(phase, Phase) else "too large"
 
 
 def _seconds(rollout: float, training: float) -> list[str]:

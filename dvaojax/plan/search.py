@@ -1,4 +1,4 @@
-"""Layouts of a job: which there are, and in what order to try them."""
+"""The possible layouts of a job, and the order in which to try them."""
 
 import dataclasses
 import math
@@ -9,26 +9,26 @@ from dvaojax.plan import estimate
 from dvaojax.plan.job import Job
 from dvaojax.sharding import MeshConfig
 
-# What a layout may take of a chip's memory by the estimate. The compiler leaves gaps between its
-# buffers: at 0.92 it has run out, at 0.74 it has not.
-ROOM = 0.85
+# Estimated share of a chip's memory up to which a layout is expected to fit. The compiler leaves
+# gaps between its buffers: a program estimated at 0.92 ran out of memory, one at 0.74 did not.
+MAX_MEMORY_SHARE = 0.85
 
 
 def layouts(job: Job) -> list[Job]:
-    """Every layout of the job that divides: mesh shape, remat policy and micro-batches."""
+    """All layouts in which the job divides: mesh shape, remat policy and micro-batches."""
     prompts = job.config.prompts_per_step
-    pieces = [count for count in range(1, prompts + 1) if prompts % count == 0]
-    found = [
-        job.laid_out(mesh, micro_batches=micro_batches, remat=remat)
+    divisors = [count for count in range(1, prompts + 1) if prompts % count == 0]
+    candidates = [
+        job.with_layout(mesh, micro_batches=micro_batches, remat=remat)
         for mesh in meshes(job)
-        for micro_batches in pieces
+        for micro_batches in divisors
         for remat in REMAT
     ]
-    return [candidate for candidate in found if candidate.divides]
+    return [candidate for candidate in candidates if candidate.divides]
 
 
 def meshes(job: Job) -> list[MeshConfig]:
-    """Every factorisation of the slice into data, fsdp and tensor; one slice has no replicas."""
+    """All factorisations of the slice into data, fsdp and tensor, without replicas."""
     chips = job.slice.num_chips
     divisors = [count for count in range(1, chips + 1) if chips % count == 0]
     return [
@@ -42,20 +42,20 @@ def meshes(job: Job) -> list[MeshConfig]:
 
 
 def ranked(candidates: Sequence[Job]) -> list[Job]:
-    """The candidates, the most promising first.
+    """The candidates in order, the most promising first.
 
-    Those that fit by the estimate come first, the fastest of them before the others, and the
-    smallest of those that are about as fast; then those that do not, the smallest first.
+    First those that fit by the estimate, sorted by time (to about 10 %) and then by memory; after
+    them those that do not fit, sorted by memory.
     """
 
     def rank(job: Job) -> tuple[bool, float, int]:
         needed = estimate.peak(job)
-        fits = needed <= ROOM * job.slice.chip.memory
+        fits = needed <= MAX_MEMORY_SHARE * job.slice.chip.memory
         return not fits, round(math.log(_seconds(job)), 1) if fits else needed, needed
 
     return sorted(candidates, key=rank)
 
 
 def _seconds(job: Job) -> float:
-    """As if nothing overlapped: of two layouts with the same roofline, the one that waits less."""
+    """Sum of all bounds, as if nothing overlapped: it ranks layouts of equal roofline."""
     return sum(estimate.training_seconds(job)) + sum(estimate.rollout_seconds(job))

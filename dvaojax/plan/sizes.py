@@ -1,4 +1,4 @@
-"""A task of which nothing but the sizes is left: planning needs no problems and no files."""
+"""A placeholder task with sizes only: planning needs neither problems nor files."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from dvaojax.config import Config
 from dvaojax.types import Completion, Prompt, RewardFunction
 
 
-def with_sizes_alone(config: Config) -> Config:
-    """The configuration with its task and tokenizer replaced by what a compiler sees of them.
+def with_sizes_only(config: Config) -> Config:
+    """The configuration with a placeholder for its task and tokenizer.
 
-    A program depends on the number of objectives, the vocabulary and the tokens that stop; the
-    last are taken to be one, which changes no size.
+    A program depends on the number of objectives, the vocabulary and the stop tokens. One stop
+    token is assumed, which does not change any size.
     """
-    task = SizesAlone(
-        tokenizer=Vocabulary(config.model.vocab_size),
+    task = PlaceholderTask(
+        tokenizer=PlaceholderTokenizer(config.model.vocab_size),
         max_prompt_length=config.task.max_prompt_length,
         names=config.objectives,
     )
@@ -24,15 +24,15 @@ def with_sizes_alone(config: Config) -> Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class Vocabulary:
-    """A tokenizer that knows how many tokens there are, and no text."""
+class PlaceholderTokenizer:
+    """A tokenizer with a number of tokens, which cannot convert text."""
 
     vocab_size: int
     pad_token: int = 0
     stop_tokens: tuple[int, ...] = (0,)
 
     def encode(self, text: str, /) -> NoReturn:
-        """Nobody asks for it.
+        """Not called during planning.
 
         Raises:
             NotImplementedError: always.
@@ -40,7 +40,7 @@ class Vocabulary:
         raise NotImplementedError
 
     def decode(self, token_ids: Sequence[int], /) -> NoReturn:
-        """Nobody asks for it.
+        """Not called during planning.
 
         Raises:
             NotImplementedError: always.
@@ -49,16 +49,16 @@ class Vocabulary:
 
 
 @dataclasses.dataclass(frozen=True)
-class SizesAlone:
-    """A task that is never asked anything.
+class PlaceholderTask:
+    """A task without problems.
 
     Attributes:
-        tokenizer: the vocabulary.
+        tokenizer: the placeholder with the size of the vocabulary.
         max_prompt_length: in tokens.
         names: of the objectives.
     """
 
-    tokenizer: Vocabulary
+    tokenizer: PlaceholderTokenizer
     max_prompt_length: int
     names: tuple[str, ...]
 
@@ -66,11 +66,11 @@ class SizesAlone:
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """Names alone, for nothing is scored."""
+        """The names, each with a function that is not called."""
         return dict.fromkeys(self.names, _unscored)
 
     def prompts(self, split: str, /) -> Sequence[Prompt]:
-        """One, which nobody reads."""
+        """One empty prompt, which is not used."""
         return [Prompt("", None, 0)]
 
 

@@ -1,4 +1,4 @@
-"""Jobs, and plans that no compiler made."""
+"""Jobs, and plans that were not compiled."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.models.presets import PRESETS
 from dvaojax.plan.chips import GIB, parse_slice
-from dvaojax.plan.estimate import Memory, Seconds
+from dvaojax.plan.estimate import ChipMemory, Roofline
 from dvaojax.plan.hlo import Collective
 from dvaojax.plan.job import Job
-from dvaojax.plan.planning import Half, Plan
+from dvaojax.plan.planning import Phase, Plan
 from dvaojax.sharding import MeshConfig
 
 
@@ -29,15 +29,15 @@ def job(
     return Job(dataclasses.replace(config, **more), 512, parse_slice(topology))
 
 
-def half(*, temporaries=3 * GIB, seconds=2.0):
-    return Half(
-        memory=Memory(GIB, 2 * GIB, 5 * GIB, 0, temporaries),
+def phase(*, temporaries=3 * GIB, seconds=2.0):
+    return Phase(
+        memory=ChipMemory(GIB, 2 * GIB, 5 * GIB, 0, temporaries),
         collectives={"all-gather": Collective(36, 4 * GIB)},
-        roofline=Seconds(arithmetic=0.5 * seconds, memory=seconds, links=0.25 * seconds),
+        roofline=Roofline(arithmetic=0.5 * seconds, memory=seconds, links=0.25 * seconds),
         compiler_seconds=3 * seconds,
         compilation_seconds=60.0,
     )
 
 
 def fitting(**changes):
-    return Plan(job(**changes), half(), half())
+    return Plan(job(**changes), phase(), phase())

@@ -1,4 +1,4 @@
-"""Slices by name: right ones, and wrong ones with the way out."""
+"""Names of slices: valid ones, and error messages for invalid ones."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from dvaojax.plan.chips import CHIPS, parse_slice
 @pytest.mark.parametrize(
     ("text", "chips"), [("v5p:4x4x4", 64), ("v5e:2x4", 8), ("v6e:16x16", 256), ("v5p:2x2x1", 4)]
 )
-def test_a_slice_is_read_and_written_the_same(text, chips):
+def test_slice_name_round_trip(text, chips):
     slice = parse_slice(text)
     assert slice.num_chips == chips
     assert str(slice) == text
@@ -28,15 +28,15 @@ def test_a_slice_is_read_and_written_the_same(text, chips):
         ("v5e:16x32", "the largest is v5e:16x16"),
     ],
 )
-def test_others_are_refused_with_known_ones(text, message):
+def test_rejects_unknown_slices_and_lists_examples(text, message):
     with pytest.raises(UserError, match=message) as caught:
         parse_slice(text)
     assert "v5p:4x4x4" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_the_clock_brings_the_matrix_units_to_the_peak():
-    """Two operations for every place of every unit and cycle, within the rounding of both."""
-    places = {"v5e": 4 * 128**2, "v5p": 8 * 128**2, "v6e": 4 * 256**2}
+def test_clock_times_matrix_units_is_peak_rate():
+    """Two operations per element of each unit and cycle, within the rounding of both."""
+    elements = {"v5e": 4 * 128**2, "v5p": 8 * 128**2, "v6e": 4 * 256**2}
     for name, chip in CHIPS.items():
-        assert 2 * places[name] * chip.clock == pytest.approx(chip.flops, rel=0.01)
+        assert 2 * elements[name] * chip.clock == pytest.approx(chip.flops, rel=0.01)

@@ -1,4 +1,4 @@
-"""Estimates against arithmetic on paper, and the laws that they must keep."""
+"""Estimates compared with explicit arithmetic and with the compiler's reports."""
 
 import dataclasses
 import math
@@ -11,28 +11,28 @@ from dvaojax import models
 from dvaojax.models import cache, flops
 from dvaojax.plan import estimate
 from dvaojax.plan.chips import GIB
-from dvaojax.plan.estimate import Seconds
+from dvaojax.plan.estimate import Roofline
 
 
 @pytest.mark.parametrize("mesh", [(1, 64, 1), (2, 8, 4), (64, 1, 1)])
-def test_parameters_of_a_chip_are_those_of_its_shards(mesh):
-    """Everything but norm scales is split over fsdp and tensor; nothing over data."""
+def test_parameters_of_a_chip_match_its_shards(mesh):
+    """Everything but norm scales is split over fsdp and tensor; nothing is split over data."""
     job = plans.job(mesh=mesh)
     _, fsdp, tensor = mesh
     shapes = jax.eval_shape(lambda: models.init(job.config.model, jax.random.key(0)))
     expected = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-        is_whole = all(axis in (None, "layer") for axis in models.logical_axes(path, leaf))
-        expected += math.prod(leaf.shape) // (1 if is_whole else fsdp * tensor)
+        is_replicated = all(axis in (None, "layer") for axis in models.logical_axes(path, leaf))
+        expected += math.prod(leaf.shape) // (1 if is_replicated else fsdp * tensor)
     assert job.parameters == expected
     assert job.all_parameters == flops.num_params(job.config.model)
 
 
-def test_the_cache_is_as_large_as_the_sampler_makes_it():
+def test_cache_size_matches_the_sampler():
     job = plans.job(mesh=(1, 32, 2))
     config = job.config
     prompts = config.prompts_per_step // 32
-    made = jax.eval_shape(
+    completion_cache = jax.eval_shape(
         lambda: cache.empty_cache(
             config.model,
             num_prompts=prompts,
@@ -40,12 +40,12 @@ def test_the_cache_is_as_large_as_the_sampler_makes_it():
             length=config.max_new_tokens,
         )
     )
-    completions = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(made))
-    of_prompts = completions * job.prompt_length / (config.group_size * config.max_new_tokens)
-    assert estimate.cache_bytes(job) == (completions + of_prompts) / 2  # heads over tensor
+    completions = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(completion_cache))
+    prompt_bytes = completions * job.prompt_length / (config.group_size * config.max_new_tokens)
+    assert estimate.cache_bytes(job) == (completions + prompt_bytes) / 2  # heads over tensor
 
 
-def test_remat_keeps_one_row_of_every_token_and_layer():
+def test_remat_keeps_one_vector_per_token_and_layer():
     job = plans.job()
     model = job.config.model
     tokens = 2 * (512 + 16 * 1024)  # two groups a chip
@@ -57,31 +57,31 @@ def test_remat_keeps_one_row_of_every_token_and_layer():
 
 
 def _with_remat(job, remat):
-    return job.laid_out(
+    return job.with_layout(
         job.config.mesh, micro_batches=job.config.learning.micro_batches, remat=remat
     )
 
 
-def test_arithmetic_is_operations_over_peak_of_all_chips():
+def test_arithmetic_is_operations_over_peak_rate_of_all_chips():
     job = _with_remat(plans.job(), "none")
     products = flops.train_flops(job.config.model, job.lengths)
     expected = products / (64 * 459e12)
     assert estimate.training_seconds(job).arithmetic == pytest.approx(expected)
-    again = estimate.training_seconds(plans.job()).arithmetic  # computes the forward pass twice
-    assert again == pytest.approx(expected * 4 / 3)
+    with_remat = estimate.training_seconds(plans.job()).arithmetic  # two forward passes
+    assert with_remat == pytest.approx(expected * 4 / 3)
 
 
-def test_decoding_reads_every_weight_and_its_own_cache_at_every_turn():
+def test_decoding_reads_all_weights_and_its_cache_for_each_token():
     job = plans.job()
-    model, turns = job.config.model, job.config.max_new_tokens - 1
+    model, num_tokens = job.config.model, job.config.max_new_tokens - 1
     weights = 2 * (job.all_parameters)  # bfloat16; norm scales are few
-    of_token = 2 * model.num_layers * model.num_kv_heads * model.head_width * 2
-    own = 32 * sum(range(1, turns + 1)) + 2 * 512 * turns  # two groups of sixteen
-    expected = (weights * turns + own * of_token) / 2765e9
+    token_bytes = 2 * model.num_layers * model.num_kv_heads * model.head_width * 2
+    cached = 32 * sum(range(1, num_tokens + 1)) + 2 * 512 * num_tokens  # two groups of sixteen
+    expected = (weights * num_tokens + cached * token_bytes) / 2765e9
     assert estimate.rollout_seconds(job).memory == pytest.approx(expected, rel=1e-3)
 
 
-def test_one_chip_sends_nothing_and_more_chips_share_the_work():
+def test_one_chip_sends_nothing_and_more_chips_split_the_work():
     alone = plans.job("qwen3-0.6b", "v5p:1x1x1", mesh=(1, 1, 1))
     assert estimate.training_seconds(alone).links == 0.0
     assert estimate.rollout_seconds(alone).links == 0.0
@@ -94,17 +94,17 @@ def test_one_chip_sends_nothing_and_more_chips_share_the_work():
     assert ratio == pytest.approx(2.0)
 
 
-def test_what_a_compiled_program_sends_takes_the_place_of_the_estimate():
+def test_bytes_sent_by_a_compiled_program_replace_the_estimate():
     job = plans.job()
     assert estimate.training_seconds(job, sent=600e9).links == 1.0
     assert estimate.rollout_seconds(job, sent=300e9).links == 0.5
 
 
-def test_the_largest_bound_is_the_roofline():
-    assert Seconds(1.0, 3.0, 2.0).total == 3.0
+def test_total_is_the_largest_bound():
+    assert Roofline(1.0, 3.0, 2.0).total == 3.0
 
 
-def test_stored_floats_count_for_parameters_and_not_for_the_cache():
+def test_param_dtype_changes_parameters_but_not_the_cache():
     job = plans.job()
     narrow = dataclasses.replace(job.config.model, param_dtype="bfloat16")
     other = dataclasses.replace(job, config=dataclasses.replace(job.config, model=narrow))
@@ -113,8 +113,8 @@ def test_stored_floats_count_for_parameters_and_not_for_the_cache():
     assert estimate.cache_bytes(other) == estimate.cache_bytes(job)
 
 
-# What libtpu 0.0.42.1 said that a program needs when it was given next to no memory, GiB a chip;
-# 128 prompts x 16 completions. Model, chips, mesh, micro-batches, prompt + completion, remat.
+# GiB per chip that libtpu 0.0.42.1 reported as needed when it was given almost no memory, for 128
+# prompts x 16 completions. Columns: model, chips, mesh, micro-batches, prompt + completion, remat.
 MATHEMATICS, TOOLS, SHORT = (1024, 8192), (2048, 1024), (1024, 1024)
 TRAINING = [
     ("qwen3-4b", "v5p:4x4x4", (1, 64, 1), 2, MATHEMATICS, "layer", 45.16),
@@ -155,24 +155,24 @@ ROLLOUT = [
 @pytest.mark.parametrize(
     ("model", "topology", "mesh", "micro_batches", "lengths", "remat", "needed"), TRAINING
 )
-def test_the_train_step_needs_about_what_its_compiler_says(
+def test_train_step_memory_is_close_to_the_compilers_report(
     model, topology, mesh, micro_batches, lengths, remat, needed
 ):
-    """Hardly less, for then the search would try what does not fit."""
-    job = _of_lengths(plans.job(model, topology, mesh=mesh, micro_batches=micro_batches), lengths)
+    """Underestimates are bounded more tightly: they make the search try layouts that do not fit."""
+    job = _with_lengths(plans.job(model, topology, mesh=mesh, micro_batches=micro_batches), lengths)
     estimated = estimate.training_memory(_with_remat(job, remat)).total / GIB
     assert 0.95 * needed < estimated < 1.2 * needed
 
 
 @pytest.mark.parametrize(("model", "topology", "mesh", "needed"), ROLLOUT)
-def test_the_rollout_needs_about_what_its_compiler_says(model, topology, mesh, needed):
-    job = _of_lengths(plans.job(model, topology, mesh=mesh), MATHEMATICS)
+def test_rollout_memory_is_close_to_the_compilers_report(model, topology, mesh, needed):
+    job = _with_lengths(plans.job(model, topology, mesh=mesh), MATHEMATICS)
     memory = estimate.rollout_memory(job)
-    program = memory.total - memory.optimizer  # which lies there and is no part of the program
+    program = memory.total - memory.optimizer  # resident, but not part of the program
     assert program / GIB == pytest.approx(needed, rel=0.05)
 
 
-def _of_lengths(job, lengths):
+def _with_lengths(job, lengths):
     prompt, completion = lengths
     config = dataclasses.replace(job.config, max_new_tokens=completion)
     return dataclasses.replace(job, config=config, prompt_length=prompt)

@@ -1,4 +1,4 @@
-"""Collectives and cycles of compiled programs: counted by hand, and against arithmetic."""
+"""Collectives and cycles of compiled programs: a hand-counted program, and real ones."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from dvaojax import sharding
 from dvaojax.plan.hlo import Collective, profile
 from dvaojax.sharding import MeshConfig
 
-# A loop of two turns, one of five behind it (2 to 7), a fusion that keeps its share of what it
-# adds up, a branch, a gather in two halves, a permutation.
+# A loop of two iterations, then one of five (2 to 7), a fused reduce-scatter, a conditional, an
+# asynchronous gather, a permutation.
 PROGRAM = """HloModule jit_f, is_scheduled=true
 
 %body (p: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
@@ -42,7 +42,7 @@ PROGRAM = """HloModule jit_f, is_scheduled=true
   ROOT %slice = bf16[4]{0} dynamic-slice(%ar.2, %z), dynamic_slice_sizes={4}
 }
 
-%dear (a: f32[4]) -> f32[4] {
+%expensive (a: f32[4]) -> f32[4] {
   ROOT %e = f32[4]{0} fusion(%a), calls=%inner, backend_config={"estimated_cycles":"30"}
 }
 
@@ -61,7 +61,7 @@ ENTRY %main (a: f32[8,4], b: bf16[16]) -> f32[8,4] {
   %next = (s32[], f32[8,4]{1,0:T(8,128)}) tuple(%i, %x)
   %while.2 = (s32[], f32[8,4]{1,0:T(8,128)}) while(%next), condition=%later, body=%body
   %g = bf16[4]{0} fusion(%b), kind=kCustom, calls=%all-reduce-scatter.1
-  %c = f32[4]{0} conditional(%zero, %k, %l), branch_computations={%dear, %cheap}
+  %c = f32[4]{0} conditional(%zero, %k, %l), branch_computations={%expensive, %cheap}
   %s = (f32[2]{0}, f32[8]{0}) all-gather-start(%h), replica_groups=mesh['x'=2,'y'=4] {'y'}
   %d = f32[8]{0} all-gather-done(%s)
   %m = f32[6]{0} collective-permute(%h), source_target_pairs={{0,1},{1,0}}
@@ -70,48 +70,47 @@ ENTRY %main (a: f32[8,4], b: bf16[16]) -> f32[8,4] {
 """
 
 
-def test_what_stands_in_a_loop_counts_as_often_as_it_turns():
-    found = profile(PROGRAM)
-    assert found.cycles == 7 * 100 + 30
-    assert found.collectives == {
+def test_loop_bodies_are_multiplied_by_iterations():
+    counted = profile(PROGRAM)
+    assert counted.cycles == 7 * 100 + 30
+    assert counted.collectives == {
         "all-reduce": Collective(7, 7 * 2 * 128 * 3 // 4),
         "reduce-scatter": Collective(1, 32 * 3 // 4),
         "all-gather": Collective(1, 32 * 3 // 4),
         "collective-permute": Collective(1, 24),
     }
-    assert found.sent == 1344 + 24 + 24 + 24
+    assert counted.sent == 1344 + 24 + 24 + 24
 
 
-def test_a_program_without_collectives_has_none():
+def test_program_without_collectives():
     compiled = jax.jit(lambda x: x * 2.0).lower(jnp.ones(8)).compile()
     assert profile(compiled.as_text()).collectives == {}
 
 
-@pytest.mark.parametrize(("fsdp", "turns"), [(8, 3), (4, 5), (2, 2)])
-def test_a_real_program_gathers_what_arithmetic_says(fsdp, turns):
-    """A scan over stacked split matrices gathers one whole matrix a turn."""
+@pytest.mark.parametrize(("fsdp", "iterations"), [(8, 3), (4, 5), (2, 2)])
+def test_scan_over_sharded_matrices_gathers_one_matrix_per_iteration(fsdp, iterations):
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=fsdp), jax.devices()[:fsdp])
     width = 16
-    by_row = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
-    whole, by_group = sharding.named(mesh), sharding.named(mesh, "group")
-    stack = jax.ShapeDtypeStruct((turns, width, width), jnp.float32, sharding=by_row)
-    rows = jax.ShapeDtypeStruct((fsdp, width), jnp.float32, sharding=by_group)
+    row_sharded = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
+    replicated, group_sharded = sharding.named(mesh), sharding.named(mesh, "group")
+    stack = jax.ShapeDtypeStruct((iterations, width, width), jnp.float32, sharding=row_sharded)
+    rows = jax.ShapeDtypeStruct((fsdp, width), jnp.float32, sharding=group_sharded)
 
     def run(stack, rows):
-        def turn(x, matrix):
-            return jnp.tanh(x @ jax.lax.with_sharding_constraint(matrix, whole)), None
+        def apply(x, matrix):
+            return jnp.tanh(x @ jax.lax.with_sharding_constraint(matrix, replicated)), None
 
-        return jax.lax.scan(turn, rows, stack)[0]
+        return jax.lax.scan(apply, rows, stack)[0]
 
-    compiled = jax.jit(run, out_shardings=by_group).lower(stack, rows).compile()
-    found = profile(compiled.as_text()).collectives
-    assert set(found) == {"all-gather"}
-    assert found["all-gather"].sent == turns * width * width * 4 * (fsdp - 1) // fsdp
+    compiled = jax.jit(run, out_shardings=group_sharded).lower(stack, rows).compile()
+    collectives = profile(compiled.as_text()).collectives
+    assert set(collectives) == {"all-gather"}
+    assert collectives["all-gather"].sent == iterations * width * width * 4 * (fsdp - 1) // fsdp
 
 
-def test_what_the_compiler_cannot_estimate_has_no_cycles():
-    """It writes the largest number there is, of which two would take three hundred years."""
-    for_ever = f'"estimated_cycles":"{2**63 - 1}"'
-    program = PROGRAM.replace('"estimated_cycles":"30"', for_ever)
+def test_unknown_estimates_count_as_zero_cycles():
+    """If it has no estimate, the compiler writes the largest 64-bit integer."""
+    unknown = f'"estimated_cycles":"{2**63 - 1}"'
+    program = PROGRAM.replace('"estimated_cycles":"30"', unknown)
     assert program != PROGRAM
     assert profile(program).cycles == profile(PROGRAM.replace('cycles":"30"', 'cycles":"0"')).cycles

@@ -1,12 +1,21 @@
-"""What can be written behind `dvaojax methods`."""
+"""`dvaojax methods`: describes aggregators, losses and allocation rules."""
 
-from dvaojax.cli.arguments.parser import Doors, add_door
+import argparse
+from typing import TYPE_CHECKING
+
+from dvaojax.cli.lazy import LazyModule
+from dvaojax.cli.parser import Subcommands, add_subcommand
+
+if TYPE_CHECKING:
+    from dvaojax.cli import methods as method_tables
+else:
+    method_tables = LazyModule("dvaojax.cli.methods")
 
 _ABOUT = """\
-Print what rewards can be turned into advantages with, advantages into a loss, and what is
-known of problems into their share of the completions: what holds of each method whatever
-the rewards are, what it needs, and where it is from. With a name: its equation, what it is
-confused with, its knobs, and an entry for BibTeX."""
+List the methods that turn rewards into advantages, advantages into a loss, and
+statistics of problems into their share of the completions: properties that are true for
+all rewards, inputs, and sources. With a NAME: the method's equation, methods not to be
+confused with it, its options, and a BibTeX entry."""
 
 _EXAMPLES = """\
 Examples:
@@ -15,7 +24,18 @@ Examples:
   dvaojax methods gspo"""
 
 
-def add(doors: Doors) -> None:
-    """Adds the command to the others."""
-    parser = add_door(doors, "methods", "what to choose from", about=_ABOUT, examples=_EXAMPLES)
+def add_arguments(subcommands: Subcommands) -> None:
+    """Adds the subcommand."""
+    parser = add_subcommand(
+        subcommands,
+        "methods",
+        "list aggregators, losses and allocation rules",
+        about=_ABOUT,
+        examples=_EXAMPLES,
+    )
     parser.add_argument("name", nargs="?", metavar="NAME", help="of a method, here or in its paper")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the tables, or the page of one method; returns the exit code."""
+    return method_tables.run(arguments)

@@ -1,13 +1,13 @@
-"""How a command that does not succeed says so: one line, one exit code."""
+"""Exit codes, and the one line that a failing command prints."""
 
 import sys
 
 FAILED = 1
 BAD_INPUT = 2
-BY_SIGNAL = 128  # plus the signal's number, as shells count
+BY_SIGNAL = 128  # plus the signal's number, the convention of shells
 
 
-def answer(message: str, code: int) -> int:
+def fail(message: str, code: int) -> int:
     """Prints the message as one line on standard error.
 
     Returns:

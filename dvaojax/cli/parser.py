@@ -1,4 +1,4 @@
-"""What all commands share: the parser, and what several of them can be told."""
+"""The parser of the command line, and options that several subcommands share."""
 
 import argparse
 from pathlib import Path
@@ -8,10 +8,10 @@ from dvaojax.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a mistake with one line, like every other bad input."""
+    """Reports mistakes on the command line as a `UserError`, like any other bad input."""
 
     def error(self, message: str) -> NoReturn:
-        """Called by argparse where the command line cannot be understood.
+        """Called by argparse if the command line cannot be parsed.
 
         Raises:
             UserError: always.
@@ -19,16 +19,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-Doors: TypeAlias = "argparse._SubParsersAction[Parser]"
+Subcommands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def make_parser(name: str, *, about: str, examples: str) -> Parser:
     """The parser of the program.
 
     Args:
-        name: what it is called by.
-        about: what it is for, as it is to be printed.
-        examples: the same, at the end of its help.
+        name: of the program.
+        about: its description, printed as it is.
+        examples: printed as they are at the end of the help.
     """
     return Parser(
         prog=name,
@@ -39,19 +39,21 @@ def make_parser(name: str, *, about: str, examples: str) -> Parser:
     )
 
 
-def add_door(doors: Doors, name: str, gist: str, *, about: str, examples: str) -> Parser:
-    """The parser of one more command.
+def add_subcommand(
+    subcommands: Subcommands, name: str, summary: str, *, about: str, examples: str
+) -> Parser:
+    """Adds a subcommand and returns its parser.
 
     Args:
-        doors: the commands there are.
+        subcommands: the subcommands of the program.
         name: of the new one.
-        gist: what it does, in a few words, for the list of commands.
-        about: what it does, as its own help prints it.
-        examples: the same, at the end of that.
+        summary: what it does, in a few words, for the list of subcommands.
+        about: its description, printed as it is.
+        examples: printed as they are at the end of its help.
     """
-    return doors.add_parser(
+    return subcommands.add_parser(
         name,
-        help=gist,
+        help=summary,
         description=about,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -60,7 +62,7 @@ def add_door(doors: Doors, name: str, gist: str, *, about: str, examples: str) -
 
 
 def add_settings(parser: argparse.ArgumentParser, help_text: str) -> None:
-    """Lets a command take `--set KEY=VALUE ...`, as often as one likes."""
+    """Adds `--set KEY=VALUE ...`, which may be repeated."""
     parser.add_argument(
         "--set",
         nargs="+",
@@ -73,7 +75,7 @@ def add_settings(parser: argparse.ArgumentParser, help_text: str) -> None:
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Lets a command be told which checkpoint of a run that was made before."""
+    """Adds the options that select a checkpoint of an existing run."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, metavar="N", help="which checkpoint (default: newest)")
     which.add_argument(
@@ -88,10 +90,10 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1, from the command line.
+    """Parses an integer of at least 1.
 
     Raises:
-        ArgumentTypeError: it is something else.
+        ArgumentTypeError: the text is anything else.
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")

@@ -1,0 +1,100 @@
+"""Implementation of `dvaojax sweep`: starts the processes, and writes the report at the end."""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from dvaojax.config import overrides
+from dvaojax.errors import UserError
+from dvaojax.sweep import Sweep
+from dvaojax.sweep.directory import SweepDirectory
+from dvaojax.sweep.display import SweepDisplay
+from dvaojax.sweep.execution import (
+    REPORT,
+    run_cells,
+    run_processes,
+    use_own_cores,
+    write_report,
+)
+from dvaojax.sweep.grid import check
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """Runs the whole grid and writes the report.
+
+    Args:
+        arguments: those of `dvaojax sweep`, see `dvaojax sweep --help`.
+
+    Returns:
+        0, or the exit code of the process that failed.
+
+    Raises:
+        UserError: the sweep is invalid, or `--report` has no finished cell.
+    """
+    sweep = _load_sweep(arguments)
+    check(sweep)
+    directory = SweepDirectory(_path(arguments, sweep))
+    if arguments.report:
+        if not directory.rows():
+            raise UserError(f"{directory.path}: no cell of the sweep is finished")
+    else:
+        directory.claim(sweep)
+        with SweepDisplay(sweep) as display:
+            commands = _worker_commands(arguments, directory.path)
+            if arguments.processes == 1:
+                run_cells(sweep, directory, display)
+            elif code := run_processes(directory, commands, display):
+                return code
+        directory.gather(sweep)
+    Console(highlight=False, soft_wrap=True).print(write_report(sweep, directory), markup=False)
+    print(f"cells, tables and figures: {directory.path}; start with {REPORT}")
+    return 0
+
+
+def run_share(arguments: argparse.Namespace) -> int:
+    """Runs one process's share of the grid, as long as its parent process lives.
+
+    Args:
+        arguments: as above, with `share` as "INDEX/COUNT".
+    """
+    share, shares = map(int, arguments.share.split("/"))
+    use_own_cores(share, shares)
+    sweep, parent = _load_sweep(arguments), os.getppid()
+    run_cells(
+        sweep,
+        SweepDirectory(_path(arguments, sweep)),
+        SweepDisplay(sweep, Console(quiet=True)),
+        share=share,
+        shares=shares,
+        should_continue=lambda: os.getppid() == parent,
+    )
+    return 0
+
+
+def _worker_commands(arguments: argparse.Namespace, out: Path) -> list[Sequence[str]]:
+    """The command line of each process."""
+    command = [sys.executable, "-m", "dvaojax", "sweep", str(arguments.sweep), "--out", str(out)]
+    if arguments.function == "get_smoke_sweep":
+        command.append("--smoke")
+    if arguments.changes:
+        command += ["--set", *arguments.changes]
+    count = arguments.processes
+    return [[*command, "--share", f"{share}/{count}"] for share in range(count)]
+
+
+def _load_sweep(arguments: argparse.Namespace) -> Sweep:
+    """The file's sweep with the settings of the command line in its base."""
+    sweep = overrides.load_experiment(arguments.sweep, function=arguments.function)
+    if not isinstance(sweep, Sweep):
+        kind = f"{type(sweep).__module__}.{type(sweep).__qualname__}"
+        raise UserError(f"{arguments.sweep}: {arguments.function}() returned a {kind}, not a Sweep")
+    return dataclasses.replace(sweep, base=overrides.apply(sweep.base, arguments.changes))
+
+
+def _path(arguments: argparse.Namespace, sweep: Sweep) -> Path:
+    return arguments.out or Path("sweeps") / sweep.name
