@@ -1,4 +1,4 @@
-"""What a run achieved: intervals, Pareto fronts and pictures."""
+"""Evaluation of policies: measures with intervals, Pareto fronts, and plots of runs."""
 
 from dvaojax.evaluation.intervals import Interval as Interval
 from dvaojax.evaluation.intervals import bootstrap_mean as bootstrap_mean

@@ -1,4 +1,4 @@
-"""What completions that hold several answers are worth as sets: best@k and diversity."""
+"""Measures of completions with several answers, as sets: best@k and diversity."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.intervals import Interval, bootstrap_mean
 
 
-def objectives_of_one(names: Sequence[str], *, num_answers: int) -> list[str]:
-    """The objectives of one answer: of `accuracy/1`, `brevity/1`, `accuracy/2`, ... the first two,
-    without their number."""
+def answer_objectives(names: Sequence[str], *, num_answers: int) -> list[str]:
+    """The objectives of a single answer: `accuracy`, `brevity` for `accuracy/1`, `brevity/1`,
+    `accuracy/2`, ..."""
     return [name.rpartition("/")[0] for name in names[: len(names) // num_answers]]
 
 
 def set_measures(
     rewards: np.ndarray, names: Sequence[str], *, num_answers: int
 ) -> dict[str, float]:
-    """What the completions of a step come to as sets; means over those that were scored.
+    """Measures of a step's completions as sets of answers; means over the scored completions.
 
     Args:
         rewards: `[..., m * K]`, NaN where an answer is missing or was not scored.
@@ -27,70 +27,70 @@ def set_measures(
         num_answers: m.
 
     Returns:
-        `best/OBJECTIVE`, of the completion's answers; `answers`, how many there are; `diversity`,
-        see there. What no completion says anything about is left out.
+        `best/OBJECTIVE`, the best answer of a completion; `answers`, the number of answers;
+        `diversity`, see the function. Measures that no completion defines are left out.
     """
     sets = rewards.reshape(-1, num_answers, rewards.shape[-1] // num_answers)
     sets = sets[~np.isnan(sets).all(axis=(1, 2))]
     if not len(sets):
         return {}
-    there = ~np.isnan(sets).all(axis=-1)
-    found: dict[str, float] = {"answers": float(there.sum(axis=-1).mean())}
-    for k, name in enumerate(objectives_of_one(names, num_answers=num_answers)):
+    is_scored = ~np.isnan(sets).all(axis=-1)
+    measured: dict[str, float] = {"answers": float(is_scored.sum(axis=-1).mean())}
+    for k, name in enumerate(answer_objectives(names, num_answers=num_answers)):
         column = sets[..., k]
         best = column[~np.isnan(column).all(axis=-1)]
         if len(best):
-            found[f"best/{name}"] = float(np.nanmax(best, axis=-1).mean())
+            measured[f"best/{name}"] = float(np.nanmax(best, axis=-1).mean())
     spreads = [d for d in map(diversity, sets) if d is not None]
     if spreads:
-        found["diversity"] = float(np.mean(spreads))
-    return found
+        measured["diversity"] = float(np.mean(spreads))
+    return measured
 
 
 def set_report(
     evaluation: Evaluation, *, num_answers: int, ks: Sequence[int] = ()
 ) -> dict[str, Interval | None]:
-    """The same on held-out problems, the answers of all completions of a problem in one pool.
+    """Measures of held-out problems; the answers of all completions of a problem form one pool.
 
     Args:
         evaluation: of a task with sets of answers.
         num_answers: m.
-        ks: of best@k, besides 1, m and all answers there are.
+        ks: the k of best@k, in addition to 1, m and the largest number of answers.
 
     Returns:
-        `OBJECTIVE/best@k`: the mean over problems of `best_at_k`, of problems with at least k
-        scored answers; and `diversity`, within a completion. None where that is no problem.
+        `OBJECTIVE/best@k`, the mean of `best_at_k` over the problems with at least k scored
+        answers, and `diversity` within a completion. None where no problem defines the measure.
     """
-    names = objectives_of_one(evaluation.names, num_answers=num_answers)
+    names = answer_objectives(evaluation.names, num_answers=num_answers)
     pools = [
         problem.rewards.reshape(len(problem.completions), num_answers, len(names))
         for problem in evaluation.problems
     ]
     largest = max(pool.shape[0] for pool in pools) * num_answers
-    found: dict[str, Interval | None] = {}
+    measured: dict[str, Interval | None] = {}
     for index, name in enumerate(names):
         scored = [pool[..., index][~np.isnan(pool[..., index])] for pool in pools]
         for k in sorted({1, num_answers, largest, *ks}):
-            values = [best_at_k(some, k=k) for some in scored if len(some) >= k]
-            found[f"{name}/best@{k}"] = _mean(values)
-    of_problems = [[d for d in map(diversity, pool) if d is not None] for pool in pools]
-    found["diversity"] = _mean([float(np.mean(some)) for some in of_problems if some])
-    return found
+            values = [best_at_k(rewards, k=k) for rewards in scored if len(rewards) >= k]
+            measured[f"{name}/best@{k}"] = _mean(values)
+    spreads = [[d for d in map(diversity, pool) if d is not None] for pool in pools]
+    measured["diversity"] = _mean([float(np.mean(ds)) for ds in spreads if ds])
+    return measured
 
 
 def diversity(vectors: np.ndarray) -> float | None:
     """Mean Euclidean distance between the reward vectors of two answers of one completion.
 
-    0 if all are good at the same things, however different their texts; None with fewer than two
-    answers. VPO (arXiv 2605.22817) reports a diversity in the space of rewards too; how it measures
-    the distance was not found.
+    0 if all answers have the same rewards, even if their texts differ; None with fewer than two
+    answers. VPO (arXiv 2605.22817) also reports a diversity in the space of rewards, but does not
+    specify the distance.
 
     Args:
-        vectors: `[m, K]`, NaN in the rows of answers that are missing; what was not scored of an
-            answer that is there counts as no difference.
+        vectors: `[m, K]`, NaN in the rows of missing answers; an objective that was not scored for
+            one of two answers contributes no distance.
     """
-    there = vectors[~np.isnan(vectors).all(axis=-1)].astype(np.float64)
-    pairs = list(itertools.combinations(there, 2))
+    answers = vectors[~np.isnan(vectors).all(axis=-1)].astype(np.float64)
+    pairs = list(itertools.combinations(answers, 2))
     if not pairs:
         return None
     return float(np.mean([np.sqrt(np.nansum(np.square(a - b))) for a, b in pairs]))

@@ -1,7 +1,7 @@
-"""What all pictures share: a run's colour, quiet axes, and a legend that stays off the data.
+"""Shared style of the plots: colours per run, axes, and a legend below the panels.
 
-The colours stay apart for colour-blind eyes (Okabe and Ito, 2008); past seven runs the dashes
-change. Figures are objects of their own: nothing here touches matplotlib's global state.
+The colours are distinguishable for colour-blind readers (Okabe and Ito, 2008); after seven runs the
+dashes change. Figures are created directly, without matplotlib's global state.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def line_style(run: int) -> dict[str, Any]:
-    """How a run's curve is drawn, by the run's place in the picture."""
+    """Line style of a run, by the run's index in the plot."""
     dash = _DASHES[run // len(_COLOURS) % len(_DASHES)]
     return {"color": _COLOURS[run % len(_COLOURS)], "linestyle": dash, "linewidth": 2.0}
 
 
 def marker_style(run: int) -> dict[str, Any]:
-    """How a run's point is drawn, without its filling."""
+    """Marker style of a run, without its fill colour."""
     return {
         "color": _COLOURS[run % len(_COLOURS)],
         "marker": _MARKERS[run % len(_MARKERS)],
@@ -34,19 +34,19 @@ def marker_style(run: int) -> dict[str, Any]:
 
 
 def quieten(ax: Axes) -> None:
-    """Leaves two spines and a faint grid."""
+    """Removes two spines and draws a light grid."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#DDDDDD", linewidth=0.6)
     ax.set_axisbelow(True)
 
 
-def title(what: str, runs: Sequence[str]) -> str:
-    """The title of a figure; a single run is named in it, several in the legend."""
-    return f"{what} · {runs[0]}" if len(runs) == 1 else what
+def title(subject: str, runs: Sequence[str]) -> str:
+    """Title of a figure: names a single run; several runs are named in the legend."""
+    return f"{subject} · {runs[0]}" if len(runs) == 1 else subject
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """A legend under the panels, in as many columns as the figure is wide."""
+    """Draws a legend below the panels, in as many columns as fit the figure."""
     characters = figure.get_figwidth() * 11.0
     columns = int(characters / (max(map(len, labels)) + 8))
     figure.legend(

@@ -1,4 +1,4 @@
-"""How a policy does on problems it was not trained on: completions, sampled and scored."""
+"""Sampling and scoring of a policy's completions of held-out problems."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -9,15 +9,15 @@ import numpy as np
 from dvaojax.data.text import decode_completions, encode_prompts
 from dvaojax.types import Completion, Prompt, Rollout, Scorer, Task
 
-Sample = Callable[[np.ndarray, np.ndarray, np.ndarray], Rollout]
+SampleFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], Rollout]
 
 
-class Answered(NamedTuple):
-    """One problem with what the policy wrote and what that was worth.
+class AnsweredProblem(NamedTuple):
+    """One problem with the policy's completions and their rewards.
 
     Attributes:
         prompt: the problem.
-        completions: `G` of them.
+        completions: `G` completions.
         rewards: `[G, K]` float32, NaN where an objective does not apply or was not scored.
     """
 
@@ -26,29 +26,29 @@ class Answered(NamedTuple):
     rewards: np.ndarray
 
 
-class Batch(NamedTuple):
-    """The problems that were sampled together.
+class EvaluatedBatch(NamedTuple):
+    """Problems that were sampled together.
 
     Attributes:
         problems: in the task's order.
-        messages: what to tell a person of rewards that failed, a line each.
+        messages: one line per failed reward, for the user.
     """
 
-    problems: Sequence[Answered]
+    problems: Sequence[AnsweredProblem]
     messages: Sequence[str]
 
 
 class Evaluation(NamedTuple):
-    """All problems, answered.
+    """All problems with completions and rewards.
 
     Attributes:
         names: `K` objectives.
         problems: in the task's order.
-        messages: what to tell a person of rewards that failed, a line each.
+        messages: one line per failed reward, for the user.
     """
 
     names: tuple[str, ...]
-    problems: Sequence[Answered]
+    problems: Sequence[AnsweredProblem]
     messages: Sequence[str] = ()
 
 
@@ -66,8 +66,8 @@ class Problems(NamedTuple):
     lengths: np.ndarray
 
 
-def problems_of(task: Task, *, num_prompts: int) -> Problems:
-    """The task's first test problems; all there are, if that is fewer or `num_prompts` is 0.
+def held_out_problems(task: Task, *, num_prompts: int) -> Problems:
+    """The first `num_prompts` test problems of the task, or all of them if it is 0.
 
     Raises:
         UserError: a prompt is longer than the task allows.
@@ -76,51 +76,53 @@ def problems_of(task: Task, *, num_prompts: int) -> Problems:
     return Problems(prompts, *encode_prompts(task.tokenizer, prompts, width=task.max_prompt_length))
 
 
-def answer(
+def answer_problems(
     task: Task,
-    suite: Scorer,
-    sample: Sample,
+    scorer: Scorer,
+    sample: SampleFunction,
     problems: Problems,
     *,
     batch_size: int,
     first: int = 0,
-) -> Iterator[Batch]:
-    """Samples and scores batch after batch, the last one filled up to the size of the others.
+) -> Iterator[EvaluatedBatch]:
+    """Samples and scores the problems batch by batch; the last batch is padded to full size.
 
     Args:
-        task: whose tokenizer decodes.
-        suite: the task's objectives, ready to score.
-        sample: (prompt tokens, prompt lengths, serials) to completions. A problem's serial is its
-            place among the problems; every call has `batch_size` of them.
-        problems: all of them.
+        task: its tokenizer decodes the completions.
+        scorer: the task's objectives, ready to score.
+        sample: (prompt tokens, prompt lengths, serials) -> completions. The serial of a problem is
+            its index; every call has `batch_size` serials.
+        problems: all problems of the evaluation.
         batch_size: problems sampled together.
-        first: the problem to begin with, the first one of a batch.
+        first: index of the problem to start with, the first one of a batch.
 
     Yields:
-        A batch.
+        The batches in order.
     """
     count = len(problems.prompts)
     for start in range(first, count, batch_size):
         batch = problems.prompts[start : start + batch_size]
-        # What fills up the last batch is its last problem, several times.
+        # The last batch is padded with copies of its last problem.
         rows = np.minimum(np.arange(start, start + batch_size, dtype=np.int32), count - 1)
         sampled = jax.device_get(sample(problems.tokens[rows], problems.lengths[rows], rows))
         completions = decode_completions(
             task.tokenizer, Rollout(*(array[: len(batch)] for array in sampled))
         )
-        scores = suite.score(completions, batch)
+        scores = scorer.score(completions, batch)
         rewards = np.where(scores.mask, scores.rewards, np.float32(np.nan))
-        yield Batch(list(map(Answered, batch, completions, rewards)), scores.messages)
+        yield EvaluatedBatch(
+            list(map(AnsweredProblem, batch, completions, rewards)), scores.messages
+        )
 
 
-def gathered(names: tuple[str, ...], batches: Iterable[Batch]) -> Evaluation:
-    """All batches as one evaluation.
+def gather_batches(names: tuple[str, ...], batches: Iterable[EvaluatedBatch]) -> Evaluation:
+    """Combines all batches into one evaluation.
 
     Args:
         names: `K` objectives.
         batches: in order.
     """
-    problems: list[Answered] = []
+    problems: list[AnsweredProblem] = []
     messages: list[str] = []
     for batch in batches:
         problems += batch.problems

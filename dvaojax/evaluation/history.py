@@ -1,4 +1,4 @@
-"""A run as it is read back from its directory: columns of numbers over steps, and its summary."""
+"""Metrics of a run, read from its directory: one column per metric, and the summary."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,18 @@ import numpy as np
 
 from dvaojax import files
 from dvaojax.errors import UserError
+from dvaojax.run.rows import read_rows
 
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What a run measured.
+    """The recorded metrics of a run.
 
     Attributes:
-        name: what to call it, the last part of its path.
-        steps: `[S]` the steps that were measured.
-        columns: metric -> `[S]` its values, NaN where nothing was measured.
-        summary: the content of `summary.json`; empty while the run goes on.
+        name: the last component of the run's path.
+        steps: `[S]` the recorded steps.
+        columns: metric -> `[S]` values, NaN where the metric was not recorded.
+        summary: content of `summary.json`; empty until the run is finished.
     """
 
     name: str
@@ -38,12 +39,12 @@ def read_history(directory: Path) -> History:
     """Reads a run directory, finished or not.
 
     Raises:
-        UserError: it is not a run, has measured no step yet, or holds a damaged file.
+        UserError: it is not a run, has not recorded a step yet, or has a damaged file.
     """
     path = directory / files.METRICS
     if not path.is_file():
         raise UserError(f"{directory} is not a run: it has no {files.METRICS}")
-    rows = files.read_json_lines(path)
+    rows = read_rows(path)
     if not rows:
         raise UserError(f"{directory} has nothing to plot yet: its {files.METRICS} is empty")
     names = list(dict.fromkeys(name for row in rows for name in row if name != "step"))
@@ -57,13 +58,13 @@ def read_history(directory: Path) -> History:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Centred moving average over about a tenth of the values; it does not lag behind them.
+    """Centred moving average over about a tenth of the values, without lag.
 
     Args:
-        values: `[S]`; NaN counts as not measured.
+        values: `[S]`; NaN values are skipped.
 
     Returns:
-        `[S]`, near both ends over the neighbours there are; NaN where none was measured.
+        `[S]`; the window is cut off at both ends. NaN where all values of the window are NaN.
     """
     reach = len(values) // 20
     result = np.full(len(values), np.nan)

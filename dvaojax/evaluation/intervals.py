@@ -1,4 +1,4 @@
-"""How sure a mean over problems is."""
+"""Confidence intervals of means over problems."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ _DRAWS_AT_ONCE = 1 << 20
 
 
 class Interval(NamedTuple):
-    """A mean and the interval that holds it.
+    """A mean with a confidence interval.
 
     Attributes:
         mean: of the values.
@@ -27,18 +27,20 @@ def bootstrap_mean(
 ) -> Interval:
     """The mean with its percentile bootstrap interval (Efron, 1979).
 
-    It says how much the mean would move with other *problems*. It is not the spread over training
-    seeds, which no resampling of one run can show.
+    It quantifies the variation over *problems*.
+
+    Not to be confused with: the variation over training seeds, which cannot be estimated by
+    resampling one run.
 
     Args:
         values: `[N]` one number per problem; average several completions of one problem first,
-            they are not independent.
+            because they are not independent.
         confidence: share of resampled means inside the interval, in (0, 1).
-        resamples: how many times `N` values are drawn with replacement.
-        seed: of the draws; the same seed gives the same interval.
+        resamples: number of bootstrap samples of size `N`.
+        seed: of the resampling; the same seed gives the same interval.
 
     Raises:
-        ValueError: there are no values, or some are not finite.
+        ValueError: there are no values, or a value is not finite.
         AssertionError: the values have more than one axis.
     """
     values = np.asarray(values, np.float64)
@@ -46,7 +48,7 @@ def bootstrap_mean(
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"a mean needs finite values, got {values}")
     rng = np.random.default_rng(seed)
-    # Some at a time: all draws of a large set at once would fill the memory.
+    # In chunks, to bound the memory for large datasets.
     rows = max(1, _DRAWS_AT_ONCE // values.size)
     sizes = [min(rows, resamples - done) for done in range(0, resamples, rows)]
     drawn = [rng.choice(values, (size, values.size)).mean(axis=1) for size in sizes]

@@ -1,4 +1,4 @@
-"""What an evaluation reports: avg@n, pass@k and maj@n of every objective, with intervals."""
+"""Measures of an evaluation: avg@n, pass@k and maj@n of every objective, with intervals."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -7,21 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dvaojax.evaluation.estimators import majority, pass_at_k
-from dvaojax.evaluation.held_out import Answered, Evaluation
+from dvaojax.evaluation.held_out import AnsweredProblem, Evaluation
 from dvaojax.evaluation.intervals import Interval, bootstrap_mean
 from dvaojax.types import Completion
 
 
 @dataclasses.dataclass(frozen=True)
-class Yardstick:
-    """How completions are judged, beyond their rewards.
+class MeasureSettings:
+    """Settings of the measures.
 
     Attributes:
         ks: the k of every pass@k.
-        pass_threshold: a completion passes an objective with a reward of at least this much.
-        votes: objective -> a completion's answer in the one form that equal answers have, or None
-            where it gives none. For the objectives that say whether an answer is right, and no
-            others: how long the completions with the most frequent answer are is no vote's concern.
+        pass_threshold: a completion passes an objective if its reward is at least this.
+        votes: objective -> function from a completion to its normalised answer, or None if it has
+            none. Only for objectives that judge whether the answer is right.
     """
 
     ks: tuple[int, ...] = (1,)
@@ -32,18 +31,16 @@ class Yardstick:
 
 
 class Report(NamedTuple):
-    """What some problems came to.
-
-    Every interval is around a mean over problems, and says how that would move with other problems.
+    """Measures of a set of problems, as means over the problems with bootstrap intervals.
 
     Attributes:
-        num_problems: how many they are.
-        objectives: objective -> measure (`avg@n`, `pass@k`, and `maj@n` where there is a vote) ->
-            its mean. Problems none of whose completions was scored are left out, and of pass@k
-            those with fewer than k scored; None where that is all of them.
+        num_problems: number of problems.
+        objectives: objective -> measure (`avg@n`, `pass@k`, and `maj@n` for objectives with votes)
+            -> its mean. Problems without scored completions are left out, from pass@k also those
+            with fewer than k scored ones; None if no problem remains.
         not_scored: objective -> completions to which it does not apply or whose scoring failed.
-        length: tokens of a completion, the stop token included.
-        cut_off: share of completions that ran into the token limit.
+        length: tokens per completion, including the stop token.
+        cut_off: share of completions that reached the token limit.
     """
 
     num_problems: int
@@ -53,7 +50,7 @@ class Report(NamedTuple):
     cut_off: Interval
 
     def to_json(self) -> dict[str, Any]:
-        """Everything under its name; an interval is `{"mean": .., "low": .., "high": ..}`."""
+        """The report as JSON; an interval is `{"mean": .., "low": .., "high": ..}`."""
         return {
             "problems": self.num_problems,
             "objectives": {
@@ -66,51 +63,54 @@ class Report(NamedTuple):
         }
 
 
-def report(evaluation: Evaluation, yardstick: Yardstick) -> Report:
+def report(evaluation: Evaluation, settings: MeasureSettings) -> Report:
     """The measures of all problems."""
-    return _report(evaluation.problems, evaluation.names, yardstick)
+    return _report(evaluation.problems, evaluation.names, settings)
 
 
-def report_by_category(evaluation: Evaluation, yardstick: Yardstick) -> dict[str, Report]:
+def report_by_category(evaluation: Evaluation, settings: MeasureSettings) -> dict[str, Report]:
     """Category -> the measures of its problems, in the order in which categories first appear.
 
-    Empty where no problem has a category.
+    Empty if no problem has a category.
     """
-    found: dict[str, list[Answered]] = {}
+    by_category: dict[str, list[AnsweredProblem]] = {}
     for problem in evaluation.problems:
-        found.setdefault(problem.prompt.category, []).append(problem)
-    if found.keys() <= {""}:
+        by_category.setdefault(problem.prompt.category, []).append(problem)
+    if by_category.keys() <= {""}:
         return {}
-    return {name: _report(some, evaluation.names, yardstick) for name, some in found.items()}
+    return {
+        name: _report(problems, evaluation.names, settings)
+        for name, problems in by_category.items()
+    }
 
 
 def averages(evaluation: Evaluation) -> dict[str, dict[str, float] | None]:
-    """Objective -> avg@n alone, and the length, as JSON; what a run says before and after."""
-    found = report(evaluation, Yardstick(ks=()))
-    intervals = {name: next(iter(values.values())) for name, values in found.objectives.items()}
-    return {name: i and i._asdict() for name, i in {**intervals, "length": found.length}.items()}
+    """avg@n of every objective, and the length, as JSON; the summary of a training run."""
+    full = report(evaluation, MeasureSettings(ks=()))
+    intervals = {name: next(iter(values.values())) for name, values in full.objectives.items()}
+    return {name: i and i._asdict() for name, i in {**intervals, "length": full.length}.items()}
 
 
 def measures(
-    rewards: np.ndarray, answers: Sequence[str | None] | None, yardstick: Yardstick
+    rewards: np.ndarray, answers: Sequence[str | None] | None, settings: MeasureSettings
 ) -> dict[str, float]:
-    """What one objective's rewards for the completions of one problem come to.
+    """The measures of one objective for one problem.
 
     Args:
         rewards: `[G]` float32, NaN where not scored.
-        answers: `[G]` for the majority; None where there is no vote on this objective.
-        yardstick: which measures, and what passes.
+        answers: `[G]` normalised answers; None if the objective has no votes.
+        settings: the measures and the pass threshold.
 
     Returns:
-        Measure -> value, without those that need more scored completions than there are.
+        Measure -> value, without measures that need more scored completions.
     """
     scored = np.flatnonzero(~np.isnan(rewards))
     if not scored.size:
         return {}
-    # Rewards are float32, and so is compared: 0.7 is to pass a threshold of 0.7.
-    passed = rewards[scored] >= np.float32(yardstick.pass_threshold)
+    # Compared in float32, so that a reward of 0.7 passes a threshold of 0.7.
+    passed = rewards[scored] >= np.float32(settings.pass_threshold)
     values = {f"avg@{rewards.size}": float(rewards[scored].astype(np.float64).mean())}
-    for k in yardstick.ks:
+    for k in settings.ks:
         if k <= scored.size:
             values[f"pass@{k}"] = pass_at_k(scored.size, int(passed.sum()), k=k)
     if answers is not None:
@@ -118,11 +118,13 @@ def measures(
     return values
 
 
-def _report(problems: Sequence[Answered], names: Sequence[str], yardstick: Yardstick) -> Report:
+def _report(
+    problems: Sequence[AnsweredProblem], names: Sequence[str], settings: MeasureSettings
+) -> Report:
     rewards = np.stack([problem.rewards for problem in problems])
     return Report(
         num_problems=len(problems),
-        objectives={name: _objective(problems, k, name, yardstick) for k, name in enumerate(names)},
+        objectives={name: _objective(problems, k, name, settings) for k, name in enumerate(names)},
         not_scored=dict(zip(names, np.isnan(rewards).sum(axis=(0, 1)).tolist(), strict=True)),
         length=_mean_of_completions(problems, lambda completion: completion.length),
         cut_off=_mean_of_completions(problems, lambda completion: not completion.stopped),
@@ -130,23 +132,23 @@ def _report(problems: Sequence[Answered], names: Sequence[str], yardstick: Yards
 
 
 def _objective(
-    problems: Sequence[Answered], k: int, name: str, yardstick: Yardstick
+    problems: Sequence[AnsweredProblem], k: int, name: str, settings: MeasureSettings
 ) -> dict[str, Interval | None]:
-    """The measures of the objective in column `k`, in the order in which they are shown."""
-    vote = yardstick.votes.get(name)
+    """The measures of the objective in column `k`, in display order."""
+    vote = settings.votes.get(name)
     samples = len(problems[0].completions)
-    shown = [f"avg@{samples}", *(f"pass@{k}" for k in yardstick.ks)]
+    shown = [f"avg@{samples}", *(f"pass@{k}" for k in settings.ks)]
     if vote is not None:
         shown.append(f"maj@{samples}")
-    of_problems = [
+    per_problem = [
         measures(
             problem.rewards[:, k],
             None if vote is None else [vote(completion) for completion in problem.completions],
-            yardstick,
+            settings,
         )
         for problem in problems
     ]
-    return {m: _mean([values[m] for values in of_problems if m in values]) for m in shown}
+    return {m: _mean([values[m] for values in per_problem if m in values]) for m in shown}
 
 
 def _mean(values: Sequence[float]) -> Interval | None:
@@ -154,7 +156,7 @@ def _mean(values: Sequence[float]) -> Interval | None:
 
 
 def _mean_of_completions(
-    problems: Sequence[Answered], value: Callable[[Completion], float]
+    problems: Sequence[AnsweredProblem], value: Callable[[Completion], float]
 ) -> Interval:
     means = [np.mean([value(c) for c in problem.completions]) for problem in problems]
     return bootstrap_mean(np.array(means))

@@ -1,6 +1,6 @@
-"""Which policies no other policy beats on every objective, and how much such a set covers.
+"""Pareto fronts and hypervolumes, computed by moocore.
 
-Larger is better on every objective; turn the sign of a cost. Both computations are moocore's.
+Larger is better on every objective; negate costs.
 """
 
 import chex
@@ -11,8 +11,8 @@ import numpy as np
 def non_dominated(points: np.ndarray) -> np.ndarray:
     """The Pareto front of a set of points.
 
-    A point is dominated by one that is at least as good everywhere and better somewhere. Equal
-    points do not dominate each other: either all of them are on the front or none.
+    A point is dominated by another that is at least as good on every objective and better on one.
+    Equal points do not dominate each other: either all of them are on the front or none.
 
     Args:
         points: `[N, K]` one row per policy, larger is better.
@@ -22,7 +22,7 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: a value is not finite.
-        AssertionError: the points have not two axes.
+        AssertionError: the points do not have two axes.
     """
     points = _checked(points)
     if not len(points):
@@ -31,15 +31,15 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
-    """Volume of what the points dominate, down to a reference point (Zitzler and Thiele, 1999).
+    """Volume of the region dominated by the points, above a reference (Zitzler and Thiele, 1999).
 
-    The one number that grows with every point added to the front; it depends on the units of the
-    objectives and on the reference, so that only values of one reference can be compared.
+    It grows with every point added to the front. It depends on the units of the objectives and on
+    the reference, so only values with the same reference are comparable.
 
     Args:
         points: `[N, K]` one row per policy, larger is better. A point that is not better than the
-            reference on every objective adds nothing.
-        reference: `[K]` the worst value worth counting, on each objective.
+            reference on every objective contributes nothing.
+        reference: `[K]` a lower bound for each objective.
 
     Returns:
         The volume, in the product of the objectives' units.

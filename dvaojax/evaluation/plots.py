@@ -1,7 +1,6 @@
-"""Pictures of runs: what every objective did, and why.
+"""Plots of the metrics of one or several runs over the steps.
 
-A figure shows one run or lays several over each other. The measured values are drawn faintly,
-their moving average over them.
+The recorded values are drawn in light colour, with their moving average on top.
 """
 
 import dataclasses
@@ -29,8 +28,8 @@ class _Panel(NamedTuple):
 
     Attributes:
         column: the metric's name in `metrics.jsonl`.
-        title: what stands above the panel.
-        unit: what stands beside it.
+        title: title of the panel.
+        unit: label of the vertical axis.
     """
 
     column: str
@@ -40,7 +39,7 @@ class _Panel(NamedTuple):
 
 _SIGNAL = (
     _Panel("agreement", "agreement of the objectives", "combined / separate spread"),
-    _Panel("silent_groups", "silent groups", "share of groups"),
+    _Panel("zero_variance_groups", "zero-variance groups", "share of groups"),
 )
 _COMPLETIONS = (
     _Panel("completion_length", "completion length", "tokens"),
@@ -49,29 +48,29 @@ _COMPLETIONS = (
 
 
 def plot_run(run: Path) -> list[Path]:
-    """The pictures of one run, in its own `plots/`; see `plot_runs`."""
+    """Writes the plots of one run into its `plots/`; see `plot_runs`."""
     return plot_runs([run], run / files.PLOTS)
 
 
 def plot_runs(
     runs: Sequence[Path], out: Path, *, objectives: tuple[str, str] | None = None
 ) -> list[Path]:
-    """The pictures of several runs laid over each other.
+    """Writes plots in which several runs are overlaid.
 
     Args:
         runs: run directories, finished or not.
-        out: directory of the pictures, created where it does not exist.
-        objectives: the two that are drawn against each other; by default the first two.
+        out: output directory, created if it does not exist.
+        objectives: the two objectives of the trade-off plot; by default the first two.
 
     Returns:
         The files written: `objectives.png`, `effective_weights.png`, `signal.png` (agreement and
-        silent groups), `completions.png` (length and entropy) and `trade_off.png` (two objectives
-        against each other). A figure that no run has measured anything for is left out.
+        zero-variance groups), `completions.png` (length and entropy) and `trade_off.png` (two
+        objectives against each other). Figures without recorded data are left out.
 
     Raises:
-        UserError: a directory is not a run, or no run has the objectives asked for.
+        UserError: a directory is not a run, or no run has the given objectives.
     """
-    histories = _told_apart(runs)
+    histories = _histories(runs)
     names = list(dict.fromkeys(name for h in histories for name in h.objectives))
     rewards = [_Panel(f"reward/{n}", n, "mean reward") for n in names]
     weights = [_Panel(f"effective_weight/{n}", n, "effective weight") for n in names]
@@ -79,7 +78,7 @@ def plot_runs(
     figures = {
         "objectives": _over_steps("Objectives", rewards, histories),
         "effective_weights": _over_steps("Effective weights", weights, histories),
-        "signal": _over_steps("What the groups teach", _SIGNAL, histories),
+        "signal": _over_steps("Learning signal of the groups", _SIGNAL, histories),
         "completions": _over_steps("Completions", _COMPLETIONS, histories),
         "trade_off": _trade_off(pair, histories),
     }
@@ -90,8 +89,8 @@ def plot_runs(
     return list(written)
 
 
-def _told_apart(runs: Sequence[Path]) -> list[History]:
-    """The runs' histories; runs of one name are called by their paths."""
+def _histories(runs: Sequence[Path]) -> list[History]:
+    """The runs' histories; runs with the same name are named by their paths."""
     histories = [read_history(run) for run in runs]
     names = [history.name for history in histories]
     return [
@@ -100,17 +99,17 @@ def _told_apart(runs: Sequence[Path]) -> list[History]:
     ]
 
 
-def _pair(names: Sequence[str], asked: tuple[str, str] | None) -> tuple[str, str] | None:
-    """The objectives to draw against each other; None where there are fewer than two."""
-    for name in asked or ():
+def _pair(names: Sequence[str], objectives: tuple[str, str] | None) -> tuple[str, str] | None:
+    """The objectives of the trade-off plot; None if there are fewer than two."""
+    for name in objectives or ():
         if name not in names:
             guess = nearest(name, names)
             raise UserError(f"no run has the objective {name}: the nearest is {guess}")
-    return asked or (None if len(names) < 2 else (names[0], names[1]))
+    return objectives or (None if len(names) < 2 else (names[0], names[1]))
 
 
 def _trade_off(pair: tuple[str, str] | None, histories: Sequence[History]) -> Figure | None:
-    """The figure of two objectives, if some run has both."""
+    """The figure of two objectives; None if no run has both."""
     if pair is None or not any(set(pair) <= set(history.objectives) for history in histories):
         return None
     return trade_off(histories, *pair)
@@ -119,7 +118,7 @@ def _trade_off(pair: tuple[str, str] | None, histories: Sequence[History]) -> Fi
 def _over_steps(
     title: str, panels: Sequence[_Panel], histories: Sequence[History]
 ) -> Figure | None:
-    """One panel a metric, one line a run; metrics that no run has measured are left out."""
+    """One panel per metric, one line per run; metrics without recorded values are left out."""
     panels = [panel for panel in panels if any(_has(h, panel.column) for h in histories)]
     if not panels:
         return None
@@ -150,7 +149,7 @@ def _draw_panel(ax: Axes, panel: _Panel, histories: Sequence[History]) -> None:
         if _has(history, panel.column):
             values, style = history.columns[panel.column], drawing.line_style(run)
             ax.plot(history.steps, values, color=style["color"], alpha=0.25, linewidth=1.0)
-            # A single step is no line; its point would be invisible.
+            # A line through a single point is invisible, so draw a marker.
             marker = "o" if len(values) == 1 else ""
             ax.plot(history.steps, smooth(values), marker=marker, **style)
     ax.set(title=panel.title, xlabel="step (thin: each, bold: smoothed)", ylabel=panel.unit)

@@ -1,4 +1,4 @@
-"""How the papers draw completions for their evaluations, by name."""
+"""Sampling settings of the papers' evaluations, by name."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ _NUCLEUS = Sampling(temperature=0.6, top_p=0.95)
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One paper's setting; all test problems belong to it.
+    """The evaluation settings of one paper; they use all test problems.
 
     Attributes:
-        source: the paper, and what of the setting is ours.
-        sampling: how tokens are drawn.
-        samples: completions of each problem.
-        max_new_tokens: of a completion; 0 where the paper does not say, and training's is taken.
+        source: the paper, and which settings it does not state.
+        sampling: distribution from which tokens are drawn.
+        samples: completions per problem.
+        max_new_tokens: limit per completion; 0 if the paper states none, then as in training.
     """
 
     source: str

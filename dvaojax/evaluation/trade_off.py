@@ -1,4 +1,4 @@
-"""Two objectives against each other: where every run came from, where it arrived, and the front."""
+"""Trade-off plot: two objectives before and after training, and the Pareto front."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,15 +22,15 @@ _FRONT: dict[str, Any] = {
 
 
 def trade_off(histories: Sequence[History], x: str, y: str) -> Figure:
-    """The plane of the objectives `x` and `y`; larger is better on both.
+    """Plots objective `y` against objective `x`; larger is better on both.
 
-    Each run's evaluation before training is a hollow point, the one after it a filled point, with
-    their intervals; the training means between them are a faint trail. A step line marks the
+    For each run, a hollow point is the evaluation before training and a filled point the one after,
+    with their intervals; a light line shows the training means between them. A step line is the
     Pareto front of the evaluations after training: everything below and left of it is dominated.
     """
     figure = Figure(figsize=(6.4, 6.4), layout="constrained")
     ax = figure.subplots()
-    arrivals = []
+    final_points = []
     shown = {run: h for run, h in enumerate(histories) if {x, y} <= set(h.objectives)}
     for run, history in shown.items():
         style = drawing.marker_style(run)
@@ -41,9 +41,9 @@ def trade_off(histories: Sequence[History], x: str, y: str) -> Figure:
             if evaluated is not None:
                 _draw_point(ax, *evaluated, style | {"markerfacecolor": face})
                 if when == "after":
-                    arrivals.append([interval.mean for interval in evaluated])
-    if arrivals:
-        _draw_front(ax, np.array(arrivals))
+                    final_points.append([interval.mean for interval in evaluated])
+    if final_points:
+        _draw_front(ax, np.array(final_points))
     ax.set(xlabel=f"{x} (mean reward)", ylabel=f"{y} (mean reward)")
     ax.margins(0.08)
     drawing.quieten(ax)
@@ -52,7 +52,7 @@ def trade_off(histories: Sequence[History], x: str, y: str) -> Figure:
 
 
 def _evaluation(history: History, when: str, x: str, y: str) -> tuple[Interval, Interval] | None:
-    """The two objectives' intervals in `summary.json`; None where they were not evaluated."""
+    """The intervals of both objectives in `summary.json`; None if one was not evaluated."""
     results = history.summary.get(when) or {}
     if x not in results or y not in results:
         return None
@@ -72,9 +72,9 @@ def _draw_point(ax: Axes, x: Interval, y: Interval, style: dict[str, Any]) -> No
     )
 
 
-def _draw_front(ax: Axes, arrivals: np.ndarray) -> None:
-    """The border of what the arrivals dominate, out to the edges of the picture."""
-    front = arrivals[non_dominated(arrivals)]
+def _draw_front(ax: Axes, points: np.ndarray) -> None:
+    """Draws the boundary of the region dominated by the points, up to the axes."""
+    front = points[non_dominated(points)]
     front = front[np.argsort(front[:, 0])]
     left, bottom = ax.get_xlim()[0], ax.get_ylim()[0]
     corners_x = [left, *front[:, 0], front[-1, 0]]
@@ -84,7 +84,7 @@ def _draw_front(ax: Axes, arrivals: np.ndarray) -> None:
 
 
 def _explain(figure: Figure, shown: Mapping[int, History]) -> None:
-    """Names the runs and says what the signs mean."""
+    """Adds the title and the legend."""
     point: dict[str, Any] = drawing.marker_style(0) | {"color": drawing.GREY}
     labels = ["evaluation before", "evaluation after", "training, smoothed", "Pareto front"]
     handles = [

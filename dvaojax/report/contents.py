@@ -11,7 +11,7 @@ from dvaojax import files
 from dvaojax.errors import UserError
 from dvaojax.evaluation.history import History, read_history
 from dvaojax.evaluation.intervals import Interval
-from dvaojax.evaluation.record import SETTINGS
+from dvaojax.evaluation.directory import SETTINGS
 from dvaojax.run import directory as run_directory
 
 T = TypeVar("T")

@@ -1,34 +1,38 @@
-"""Evaluations of a policy: what they compile, and how its completions are drawn and scored."""
+"""Evaluation of a policy: its compiled sampler, and sampling and scoring of completions."""
 
 import dataclasses
 import math
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
 from dvaojax import sharding
 from dvaojax.config import Config
-from dvaojax.evaluation.held_out import Batch, Evaluation, Problems, answer, gathered, problems_of
+from dvaojax.evaluation.held_out import (
+    EvaluatedBatch,
+    Evaluation,
+    Problems,
+    answer_problems,
+    gather_batches,
+    held_out_problems,
+)
 from dvaojax.models import Params
 from dvaojax.train import hosts
+from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, Sampler, evaluation_sampler, fitting_mesh
-from dvaojax.train.scoring import SharedSuite
+from dvaojax.train.scoring import SharedScorer
 from dvaojax.types import Rollout, Scorer
-
-# Completions are drawn with the run's random key for this purpose; `session` has the others.
-PURPOSE = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """What an evaluation compiles, and where its arrays lie.
+    """The compiled sampler of an evaluation, and the sharding of its arrays.
 
     Attributes:
         mesh: the devices.
-        by_group: sharding of arrays whose leading axis is the groups'.
+        by_group: sharding of arrays whose leading axis is the groups.
         sample: (parameters, prompt tokens, prompt lengths, key, serials) -> completions.
     """
 
@@ -38,7 +42,7 @@ class Evaluator:
 
 
 def make_evaluator(config: Config) -> Evaluator:
-    """An evaluator alone, for a policy that is not trained here.
+    """An evaluator without a training program, for a policy that is not trained here.
 
     Raises:
         UserError: the mesh does not fit the devices or the model.
@@ -48,30 +52,30 @@ def make_evaluator(config: Config) -> Evaluator:
 
 
 def evaluator_of(program: Program) -> Evaluator:
-    """The evaluator that a run has compiled already."""
+    """The evaluator of a training run, which shares its compiled sampler."""
     return Evaluator(program.mesh, program.by_group, program.evaluate)
 
 
 def answers(
     config: Config,
     evaluator: Evaluator,
-    suite: Scorer,
+    scorer: Scorer,
     params: Params,
     problems: Problems,
     *,
     first: int = 0,
-) -> Iterator[Batch]:
-    """A policy's answers, batch after batch; every call draws with the run's same keys.
+) -> Iterator[EvaluatedBatch]:
+    """Yields a policy's answers batch by batch; every call uses the same random keys.
 
     Args:
         config: the run.
         evaluator: of the same run.
-        suite: its objectives, ready to score.
+        scorer: its objectives, ready to score.
         params: the policy.
-        problems: all of them.
-        first: the problem to begin with, the first one of a batch.
+        problems: all problems of the evaluation.
+        first: index of the problem to start with, the first one of a batch.
     """
-    key = jax.random.fold_in(jax.random.key(config.seed), PURPOSE)
+    key = run_key(config, KeyPurpose.EVALUATION)
 
     def sample(tokens: np.ndarray, lengths: np.ndarray, serials: np.ndarray) -> Rollout:
         placed: tuple[Array, ...] = hosts.place((tokens, lengths, serials), evaluator.by_group)
@@ -79,12 +83,14 @@ def answers(
         return hosts.whole(evaluator.sample(params, tokens_, lengths_, key, serials_))
 
     batch_size = batch_size_of(config, evaluator.mesh, len(problems.prompts))
-    shared = SharedSuite(suite)
-    return answer(config.task, shared, sample, problems, batch_size=batch_size, first=first)
+    shared = SharedScorer(scorer)
+    return answer_problems(
+        config.task, shared, sample, problems, batch_size=batch_size, first=first
+    )
 
 
 def batch_size_of(config: Config, mesh: Mesh, num_problems: int) -> int:
-    """Problems sampled together, rounded up to what can be split evenly over the mesh."""
+    """Number of problems sampled together, rounded up to a multiple of the mesh's group shards."""
     settings = config.evaluation
     in_training = config.prompts_per_step * config.group_size // settings.samples
     size = min(settings.prompts_per_batch or max(in_training, 1), num_problems)
@@ -94,9 +100,9 @@ def batch_size_of(config: Config, mesh: Mesh, num_problems: int) -> int:
 
 
 def evaluate_policy(
-    config: Config, evaluator: Evaluator, suite: Scorer, params: Params
+    config: Config, evaluator: Evaluator, scorer: Scorer, params: Params
 ) -> Evaluation:
-    """A policy on the task's held-out problems."""
-    problems = problems_of(config.task, num_prompts=config.evaluation.num_prompts)
-    batches = answers(config, evaluator, suite, params, problems)
-    return gathered(config.objectives, batches)
+    """Evaluates a policy on the task's held-out problems."""
+    problems = held_out_problems(config.task, num_prompts=config.evaluation.num_prompts)
+    batches = answers(config, evaluator, scorer, params, problems)
+    return gather_batches(config.objectives, batches)

@@ -7,7 +7,7 @@ import pytest
 
 from dvaojax.evaluation.answer_sets import diversity, set_measures, set_report
 from dvaojax.evaluation.estimators import best_at_k, pass_at_k
-from dvaojax.evaluation.held_out import Answered, Evaluation
+from dvaojax.evaluation.held_out import AnsweredProblem, Evaluation
 from dvaojax.types import Completion, Prompt
 
 NAMES = ("accuracy/1", "brevity/1", "accuracy/2", "brevity/2")
@@ -72,7 +72,7 @@ def test_a_step_reports_the_best_of_each_completion():
 
 def test_an_evaluation_pools_the_answers_of_a_problem():
     completions = [Completion("", (), True)] * 2
-    problems = [Answered(Prompt("", "", i), completions, rewards) for i, rewards in enumerate(SETS)]
+    problems = [AnsweredProblem(Prompt("", "", i), completions, rewards) for i, rewards in enumerate(SETS)]
     found = set_report(Evaluation(NAMES, problems), num_answers=2, ks=(3,))
     means = {name: interval and interval.mean for name, interval in found.items()}
     assert means == {

@@ -16,7 +16,7 @@ from dvaojax.config import Config, overrides
 from dvaojax.evaluation.estimators import majority, pass_at_k
 from dvaojax.train import evaluator
 from dvaojax.train.allocation_state import Reading, nothing_known
-from dvaojax.train.session import MERIT, Progress, open_session
+from dvaojax.train.session import BEST_METRIC, Progress, open_session
 
 HERE = Path(__file__).parents[1] / "helpers"
 SAMPLED = ["evaluate", "runs/tiny", "--samples", "3", "--set", "evaluation.prompts_per_batch=8"]
@@ -43,7 +43,7 @@ def make_run(runs):
         progress = Progress(
             state, None, Reading(0, nothing_known(config)), (), step=0, before={}, seconds=0.0
         )
-        session.save(progress, {MERIT: 0.0})
+        session.save(progress, {BEST_METRIC: 0.0})
 
 
 def rows(directory):

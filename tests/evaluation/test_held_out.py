@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dvaojax.evaluation.held_out import answer, gathered, problems_of
+from dvaojax.evaluation.held_out import answer_problems, gather_batches, held_out_problems
 from dvaojax.evaluation.measures import averages
 from dvaojax.rewards import RewardSuite
 from dvaojax.tasks.characters import CharacterTokenizer
@@ -66,16 +66,16 @@ class Policy:
 
 def evaluated(*, num_prompts, batch_size, first=0):
     task, policy = Copy(), Policy()
-    problems = problems_of(task, num_prompts=num_prompts)
+    problems = held_out_problems(task, num_prompts=num_prompts)
     with RewardSuite(task.objectives) as suite:
-        batches = answer(task, suite, policy, problems, batch_size=batch_size, first=first)
+        batches = answer_problems(task, suite, policy, problems, batch_size=batch_size, first=first)
         return list(batches), policy.serials
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
 def test_means_are_over_problems_and_skip_what_does_not_apply(batch_size):
     batches, serials = evaluated(num_prompts=3, batch_size=batch_size)
-    measured = gathered(tuple(Copy().objectives), batches)
+    measured = gather_batches(tuple(Copy().objectives), batches)
     assert {len(called) for called in serials} == {batch_size}
     assert [problem.prompt.reference for problem in measured.problems] == ["a", "b", "ab"]
     assert [[c.text for c in p.completions] for p in measured.problems] == [["a", "bbb"]] * 3
@@ -97,5 +97,5 @@ def test_a_problems_serial_is_its_place_however_many_are_sampled_together():
 
 
 def test_zero_takes_all_problems():
-    assert len(problems_of(Copy(), num_prompts=0).prompts) == 4
-    assert len(problems_of(Copy(), num_prompts=99).prompts) == 4
+    assert len(held_out_problems(Copy(), num_prompts=0).prompts) == 4
+    assert len(held_out_problems(Copy(), num_prompts=99).prompts) == 4

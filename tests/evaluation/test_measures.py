@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dvaojax.evaluation.estimators import pass_at_k
-from dvaojax.evaluation.held_out import Answered, Evaluation
-from dvaojax.evaluation.measures import Yardstick, measures, report, report_by_category
+from dvaojax.evaluation.held_out import AnsweredProblem, Evaluation
+from dvaojax.evaluation.measures import MeasureSettings, measures, report, report_by_category
 from dvaojax.types import Completion, Prompt
 
 NAN = float("nan")
@@ -15,7 +15,7 @@ def answered(index, texts, rewards, *, category="", stopped=True):
     """A problem whose completions say the texts; `rewards` has a row for each."""
     completions = [Completion(text, tuple(range(len(text) + 1)), stopped) for text in texts]
     prompt = Prompt(f"problem {index}", None, index, category)
-    return Answered(prompt, completions, np.array(rewards, np.float32))
+    return AnsweredProblem(prompt, completions, np.array(rewards, np.float32))
 
 
 def vote(completion):
@@ -34,7 +34,7 @@ EVALUATION = Evaluation(
         answered(2, ["1"] * 4, [[NAN, 1]] * 4, category="hard", stopped=False),
     ],
 )
-YARDSTICK = Yardstick(ks=(1, 2, 4), pass_threshold=0.7, votes={"right": vote})
+SETTINGS = MeasureSettings(ks=(1, 2, 4), pass_threshold=0.7, votes={"right": vote})
 
 
 def means(found, objective):
@@ -42,7 +42,7 @@ def means(found, objective):
 
 
 def test_every_measure_is_the_mean_over_the_problems_it_is_defined_for():
-    found = report(EVALUATION, YARDSTICK)
+    found = report(EVALUATION, SETTINGS)
     assert found.num_problems == 3
     assert means(found, "right") == pytest.approx(
         {
@@ -60,38 +60,38 @@ def test_every_measure_is_the_mean_over_the_problems_it_is_defined_for():
 
 def test_a_reward_equal_to_the_threshold_passes_though_its_float_is_smaller():
     assert float(np.float32(0.7)) < 0.7
-    found = report(EVALUATION, YARDSTICK)
+    found = report(EVALUATION, SETTINGS)
     # Two of the three scored completions of the first problem have 0.7, none of the second, all of
     # the third.
     assert means(found, "style")["pass@1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
-    strict = report(EVALUATION, Yardstick(ks=(1,), pass_threshold=0.71))
+    strict = report(EVALUATION, MeasureSettings(ks=(1,), pass_threshold=0.71))
     assert means(strict, "style")["pass@1"] == pytest.approx((0 + 0 + 1) / 3)
 
 
 def test_only_scored_completions_vote():
     rewards = np.array([1, NAN, NAN], np.float32)
-    assert measures(rewards, ["4", "5", "5"], YARDSTICK)["maj@3"] == 1.0
+    assert measures(rewards, ["4", "5", "5"], SETTINGS)["maj@3"] == 1.0
 
 
 def test_without_a_vote_on_an_objective_there_is_no_majority():
-    assert list(report(EVALUATION, Yardstick(ks=(2,))).objectives["right"]) == ["avg@4", "pass@2"]
-    assert "maj@4" not in report(EVALUATION, YARDSTICK).objectives["style"]
+    assert list(report(EVALUATION, MeasureSettings(ks=(2,))).objectives["right"]) == ["avg@4", "pass@2"]
+    assert "maj@4" not in report(EVALUATION, SETTINGS).objectives["style"]
 
 
 def test_categories_are_reported_apart_and_in_their_order():
-    found = report_by_category(EVALUATION, YARDSTICK)
+    found = report_by_category(EVALUATION, SETTINGS)
     assert list(found) == ["easy", "hard"]
     for category, some in found.items():
         problems = [p for p in EVALUATION.problems if p.prompt.category == category]
-        assert some == report(Evaluation(EVALUATION.names, problems), YARDSTICK)
+        assert some == report(Evaluation(EVALUATION.names, problems), SETTINGS)
     assert means(found["hard"], "right")["avg@4"] == 0.0
     plain = Evaluation(("right",), [answered(0, ["4"], [[1]])])
-    assert report_by_category(plain, YARDSTICK) == {}
+    assert report_by_category(plain, SETTINGS) == {}
 
 
 def test_what_nothing_is_known_of_is_null():
     plain = Evaluation(("right",), [answered(0, ["4"], [[NAN]])])
-    found = report(plain, Yardstick(votes={"right": vote})).to_json()
+    found = report(plain, MeasureSettings(votes={"right": vote})).to_json()
     assert found["objectives"] == {"right": {"avg@1": None, "pass@1": None, "maj@1": None}}
     assert found["not_scored"] == {"right": 1}
 
@@ -105,7 +105,7 @@ def test_the_interval_of_pass_at_k_covers_its_true_mean_as_often_as_it_says():
     for _ in range(100):
         rewards = (rng.random((80, 8)) < rng.choice(ease, 80)[:, None]).astype(np.float32)
         problems = [answered(i, ["x"] * 8, r[:, None]) for i, r in enumerate(rewards)]
-        found = report(Evaluation(("right",), problems), Yardstick(ks=(4,)))
+        found = report(Evaluation(("right",), problems), MeasureSettings(ks=(4,)))
         interval = found.objectives["right"]["pass@4"]
         assert interval is not None
         expected = np.mean([pass_at_k(8, int(r.sum()), k=4) for r in rewards])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dvaojax.cli import arguments
+from dvaojax import cli
 from dvaojax.evaluation.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -27,5 +27,5 @@ def test_the_readme_lists_every_preset_as_it_is():
 
 def test_the_help_names_every_preset(capsys):
     with pytest.raises(SystemExit):
-        arguments.parse(["evaluate", "--help"])
+        cli.parse(["evaluate", "--help"])
     assert ", ".join(PRESETS) in " ".join(capsys.readouterr().out.split())

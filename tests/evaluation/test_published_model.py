@@ -34,7 +34,7 @@ def place(tmp_path_factory):
         param_dtype="float32",
     )
     params = models.init(config, jax.random.key(0))
-    description = configuration.description_of(config, "tiny-model")
+    description = configuration.make_description(config, "tiny-model")
     pretrained.write(place / "tiny-model", params, config, description, dtype="bfloat16")
     for name in SETS:
         source = ["--source", str(shared(name)), "--data-dir", str(place / "prepared")]
@@ -79,14 +79,14 @@ def test_it_is_kept_beside_the_working_directorys_other_evaluations(place):
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
-        (["evaluate", "tiny-model"], "tiny-model is a published model: say with --task"),
-        ([*EVALUATE, "--step", "3"], "--step belongs to a run, and tiny-model is a published"),
-        ([*EVALUATE, "--experiment", "x.py"], "--experiment belongs to a run"),
+        (["evaluate", "tiny-model"], "tiny-model is a published model: choose its task"),
+        ([*EVALUATE, "--step", "3"], "--step applies to runs, and tiny-model is a published"),
+        ([*EVALUATE, "--experiment", "x.py"], "--experiment applies to runs"),
         ([*EVALUATE, "task.test=amc23"], "dvaojax data prepare amc23"),
-        ([*EVALUATE, "num_steps=3"], "num_steps is part of what was trained; evaluate can set"),
+        ([*EVALUATE, "num_steps=3"], "num_steps is a setting of the training; evaluate can set"),
         ([*EVALUATE, "model.num_layers=2"], "model.num_layers=2"),
         ([*EVALUATE, "task.thinking=maybe"], "'maybe' is not one of default, on, off"),
-        (["evaluate", "tiny-model", "--task", "arithmetic"], "has another tokenizer"),
+        (["evaluate", "tiny-model", "--task", "arithmetic"], "have different tokenizers"),
         (["evaluate", "nobody/nothing", "--task", "mathematics"], "nobody/nothing"),
     ],
 )

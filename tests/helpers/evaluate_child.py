@@ -12,12 +12,12 @@ from unittest import mock
 from tiny_run import compiled_once
 
 from dvaojax import cli
-from dvaojax.evaluation.record import Record
+from dvaojax.evaluation.directory import EvaluationDirectory
 
 
 def main() -> int:
     left = int(sys.argv[1])
-    add = Record.add
+    add = EvaluationDirectory.add
 
     def mortal(self, batch):
         nonlocal left
@@ -29,7 +29,7 @@ def main() -> int:
         left -= 1
         add(self, batch)
 
-    with mock.patch.object(Record, "add", mortal), compiled_once(Path(os.environ["COMPILED"])):
+    with mock.patch.object(EvaluationDirectory, "add", mortal), compiled_once(Path(os.environ["COMPILED"])):
         return cli.main(["evaluate", *sys.argv[2:]])
 
 

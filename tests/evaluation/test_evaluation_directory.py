@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dvaojax.errors import UserError
-from dvaojax.evaluation.held_out import Answered
-from dvaojax.evaluation.record import Layout, Record, digest
+from dvaojax.evaluation.held_out import AnsweredProblem
+from dvaojax.evaluation.directory import CompletionsLayout, EvaluationDirectory, digest
 from dvaojax.types import Completion, Prompt
 
 OBJECTIVES = ("right", "brief")
@@ -22,18 +22,18 @@ def problem(index):
         Completion(TEXTS[(index + g) % len(TEXTS)], (index, g, 1), g == 0) for g in range(SAMPLES)
     ]
     rewards = np.array([[0.1 * index, np.nan], [1.0, -3.0]], np.float32)
-    return Answered(
+    return AnsweredProblem(
         Prompt(f"problem {index}", None, 10 + index, "odd" * (index % 2)), completions, rewards
     )
 
 
 PROBLEMS = [problem(index) for index in range(5)]
-LAYOUT = Layout([p.prompt for p in PROBLEMS], SAMPLES, BATCH, OBJECTIVES, lambda c: c.text or None)
+LAYOUT = CompletionsLayout([p.prompt for p in PROBLEMS], SAMPLES, BATCH, OBJECTIVES, lambda c: c.text or None)
 
 
 def write(path, *, settings=SETTINGS, layout=LAYOUT):
     """Goes on with the evaluation to its end; returns how many problems it answered."""
-    record = Record(path, settings, layout)
+    record = EvaluationDirectory(path, settings, layout)
     first = len(record.finished)
     for start in range(first, len(PROBLEMS), BATCH):
         record.add(PROBLEMS[start : start + BATCH])
@@ -50,7 +50,7 @@ def same(one, two):
 
 def test_everything_is_read_back_as_it_was_written(tmp_path):
     assert write(tmp_path / "new/evaluation") == 5
-    same(Record(tmp_path / "new/evaluation", SETTINGS, LAYOUT).finished, PROBLEMS)
+    same(EvaluationDirectory(tmp_path / "new/evaluation", SETTINGS, LAYOUT).finished, PROBLEMS)
     assert write(tmp_path / "new/evaluation") == 0
 
 
@@ -94,11 +94,11 @@ def test_cut_anywhere_it_goes_on_to_the_same_file(tmp_path):
 
 
 def test_another_size_of_batch_may_go_on(tmp_path):
-    record = Record(tmp_path / "one", SETTINGS, LAYOUT)
+    record = EvaluationDirectory(tmp_path / "one", SETTINGS, LAYOUT)
     record.add(PROBLEMS[:2])
     record.add(PROBLEMS[2:4])
-    wider = Layout(LAYOUT.prompts, SAMPLES, 3, OBJECTIVES, LAYOUT.answer)
-    same(Record(tmp_path / "one", SETTINGS, wider).finished, PROBLEMS[:3])
+    wider = CompletionsLayout(LAYOUT.prompts, SAMPLES, 3, OBJECTIVES, LAYOUT.answer)
+    same(EvaluationDirectory(tmp_path / "one", SETTINGS, wider).finished, PROBLEMS[:3])
 
 
 def test_another_evaluation_is_refused_by_the_key_that_differs(tmp_path):
@@ -120,7 +120,7 @@ def test_what_is_no_evaluation_is_left_alone(tmp_path):
     (tmp_path / "diary.txt").write_text("mine")
     for path in (tmp_path, tmp_path / "diary.txt"):
         with pytest.raises(UserError, match="is not an evaluation"):
-            Record(path, SETTINGS, LAYOUT)
+            EvaluationDirectory(path, SETTINGS, LAYOUT)
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
 
@@ -135,7 +135,7 @@ def test_a_broken_line_is_named(tmp_path, line):
     lines[3] = line
     file.write_bytes(b"\n".join(lines))
     with pytest.raises(UserError, match=r"completions.jsonl:4 is not sample 1 of problem 1"):
-        Record(tmp_path / "one", SETTINGS, LAYOUT)
+        EvaluationDirectory(tmp_path / "one", SETTINGS, LAYOUT)
     assert file.read_bytes() == b"\n".join(lines)
 
 

@@ -1,8 +1,8 @@
-"""An evaluation on disk: completions as they are made, so that a killed one goes on.
+"""Output directory of an evaluation, which can be resumed after a kill.
 
 DIRECTORY/
-  settings.json      what was evaluated and how; another evaluation cannot go on here
-  completions.jsonl  one completion a line with every reward, appended batch by batch
+  settings.json      policy and settings; an evaluation with other settings is refused
+  completions.jsonl  one completion per line with every reward, appended batch by batch
   summary.json       every measure, written at the end
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from dvaojax import files
 from dvaojax.errors import UserError
-from dvaojax.evaluation.held_out import Answered
+from dvaojax.evaluation.held_out import AnsweredProblem
 from dvaojax.types import Completion, Prompt
 
 SETTINGS = "settings.json"
@@ -25,15 +25,16 @@ COMPLETIONS = "completions.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """What the lines of an evaluation's completions are.
+class CompletionsLayout:
+    """The order and content of the lines in `completions.jsonl`.
 
     Attributes:
         prompts: all problems, in order.
-        samples: completions, and so lines, of each.
+        samples: completions per problem, one line each.
         batch_size: problems sampled together.
         objectives: `K` names.
-        answer: a completion's answer, written beside it; None where answers cannot be compared.
+        answer: function from a completion to its answer, which is also written; None if the task
+            defines no answers.
     """
 
     prompts: Sequence[Prompt]
@@ -43,28 +44,28 @@ class Layout:
     answer: Callable[[Completion], str | None] | None = None
 
 
-class Record:
+class EvaluationDirectory:
     """The directory of one evaluation.
 
-    A batch is finished when its last line is written, in one piece with the others. A kill leaves
-    finished batches and at most a torn one, which is removed when the directory is opened again and
-    sampled again, in the same company and with the same random keys.
+    A batch is written at once. After a kill there are complete batches and at most one partial
+    batch. The partial batch is removed when the directory is opened again, and sampled again with
+    the same problems and random keys.
 
     Attributes:
         path: the directory.
-        finished: the problems of finished batches.
+        finished: the problems of complete batches.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], layout: Layout):
-        """Opens the directory, which is created where it does not exist.
+    def __init__(self, path: Path, settings: Mapping[str, Any], layout: CompletionsLayout):
+        """Opens the directory, or creates it if it does not exist.
 
         Args:
-            path: where.
-            settings: all that completions and rewards follow from, as JSON.
-            layout: the lines that are to be written.
+            path: the directory.
+            settings: everything that determines the completions and rewards, as JSON.
+            layout: order and content of the lines.
 
         Raises:
-            UserError: another evaluation stands there, something else, or a broken line.
+            UserError: the directory has another evaluation, other files, or an invalid line.
         """
         self.path, self._layout = path, layout
         _claim(path, settings)
@@ -80,8 +81,8 @@ class Record:
         """The file of measures, `summary.json`."""
         return self.path / files.SUMMARY
 
-    def add(self, batch: Sequence[Answered]) -> None:
-        """Writes the next batch; its problems are finished then."""
+    def add(self, batch: Sequence[AnsweredProblem]) -> None:
+        """Appends the next batch and marks its problems as finished."""
         first = len(self.finished)
         lines = [
             self._line(first + i, sample, problem)
@@ -92,7 +93,7 @@ class Record:
             file.write(b"".join(lines))
         self.finished.extend(batch)
 
-    def _line(self, number: int, sample: int, problem: Answered) -> bytes:
+    def _line(self, number: int, sample: int, problem: AnsweredProblem) -> bytes:
         completion, rewards = problem.completions[sample], problem.rewards[sample].tolist()
         row = {
             "problem": number,
@@ -111,11 +112,11 @@ class Record:
             row["answer"] = self._layout.answer(completion)
         row["token_ids"] = completion.token_ids
         text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-        # A lone surrogate, which is no character, becomes the escape that JSON has for it.
+        # Lone surrogates cannot be encoded as UTF-8; write their JSON escape.
         return text.encode(errors="backslashreplace") + b"\n"
 
-    def _read(self) -> list[Answered]:
-        """The problems of finished batches; what else the file holds is removed."""
+    def _read(self) -> list[AnsweredProblem]:
+        """Reads the problems of complete batches and truncates the file after them."""
         if not self.completions.exists():
             return []
         content = self.completions.read_bytes()
@@ -133,8 +134,8 @@ class Record:
             file.truncate(size)
         return finished
 
-    def _problem(self, number: int, lines: Sequence[bytes]) -> Answered:
-        """The problem of that number from its lines."""
+    def _problem(self, number: int, lines: Sequence[bytes]) -> AnsweredProblem:
+        """Reads one problem from its lines."""
         completions, rewards = [], []
         for sample, line in enumerate(lines):
             try:
@@ -149,35 +150,39 @@ class Record:
                 raise UserError(
                     f"{self.completions}:{line_number} is not sample {sample} of problem {number}"
                 ) from error
-        return Answered(self._layout.prompts[number], completions, np.array(rewards, np.float32))
+        return AnsweredProblem(
+            self._layout.prompts[number], completions, np.array(rewards, np.float32)
+        )
 
 
 def digest(value: Any) -> str:
-    """Eight characters that tell one JSON value from another."""
+    """A hash of a JSON value, eight hexadecimal digits."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:8]
 
 
 def _claim(path: Path, settings: Mapping[str, Any]) -> None:
-    """Writes the settings into a new directory, or compares them with those of an old one."""
-    place = path / SETTINGS
-    if place.is_file():
-        difference = _difference(files.read_json(place), json.loads(json.dumps(settings)))
+    """Writes the settings into a new directory, or compares them with those of an existing one."""
+    file = path / SETTINGS
+    if file.is_file():
+        difference = _difference(files.read_json(file), json.loads(json.dumps(settings)))
         if difference:
-            raise UserError(f"{path} holds another evaluation: {difference}; name another --out")
+            raise UserError(
+                f"{path} contains another evaluation: {difference}; choose another --out"
+            )
         return
-    if path.exists() and (not path.is_dir() or set(path.iterdir()) - {files.partial(place)}):
+    if path.exists() and (not path.is_dir() or set(path.iterdir()) - {files.partial_path(file)}):
         raise UserError(f"{path} exists and is not an evaluation: it has no {SETTINGS}")
     path.mkdir(parents=True, exist_ok=True)
-    files.write_json(place, settings)
+    files.write_json(file, settings)
 
 
 def _difference(before: Any, now: Any, key: str = "") -> str | None:
-    """The first dotted key under which two JSON values differ, with both; None where none does."""
+    """The first dotted key at which two JSON values differ, with both values; None if equal."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
             inner = f"{key}.{name}" if key else name
-            if found := _difference(before.get(name), now.get(name), inner):
-                return found
+            if difference := _difference(before.get(name), now.get(name), inner):
+                return difference
         return None
     return None if before == now else f"{key} was {before!r} and is {now!r}"
