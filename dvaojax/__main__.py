@@ -1,4 +1,4 @@
-"""`python -m dvaojax` is `dvaojax`."""
+"""Entry point of `python -m dvaojax`, the same as the command `dvaojax`."""
 
 import sys
 

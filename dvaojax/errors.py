@@ -1,4 +1,4 @@
-"""Errors that a person can mend: one clear line instead of a traceback."""
+"""Errors that a user can fix: one clear line instead of a traceback."""
 
 import difflib
 import importlib
@@ -7,24 +7,30 @@ from types import ModuleType
 
 
 class UserError(ValueError):
-    """Bad input: a misspelt key, a missing file, shapes that do not fit.
+    """Invalid input: a misspelt key, a missing file, shapes that do not match.
 
-    Its message is one line that names what is wrong and, where there is one, the nearest right
-    choice. The command line prints that line and exits with code 2. A mistake of this package is
-    any other exception, and keeps its traceback.
+    The message is one line that names the mistake and, if there is one, the nearest valid choice.
+    The command line prints that line and exits with code 2. Any other exception is a bug of this
+    package and keeps its traceback.
     """
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice most like `word`; None where there is no choice."""
+    """Returns the choice most similar to `word`, or None without choices."""
     return next(iter(difflib.get_close_matches(word, list(choices), n=1, cutoff=0.0)), None)
 
 
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """`word` with the nearest choice, for an error of one line."""
+    choice = nearest(word, choices)
+    return f"{word!r}" if choice is None else f"{word!r}; did you mean {choice!r}?"
+
+
 def import_extra(module: str, *, extra: str) -> ModuleType:
-    """A module that comes with an extra of this package.
+    """Imports a module that an optional extra of this package installs.
 
     Raises:
-        UserError: it is not installed; the line names the extra that brings it.
+        UserError: the module is not installed; the message names the extra.
     """
     try:
         return importlib.import_module(module)

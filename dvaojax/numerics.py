@@ -1,8 +1,8 @@
-"""Masked sums, means and deviations; every guard and epsilon of the package stands here.
+"""Masked sums, means and deviations, and all numerical guards and epsilons of the package.
 
-Padding may hold anything, NaN and infinity included. A value that does not count is therefore
-replaced *before* it enters any arithmetic: an infinity that a `where` hides afterwards comes back
-as NaN in the gradient. What names no shape is elementwise.
+Padding may contain any value, including NaN and infinity. Masked values are therefore replaced
+*before* any arithmetic: an infinity that a `where` removes only afterwards becomes NaN in the
+gradient. Functions whose docstring gives no shapes are elementwise.
 """
 
 import math
@@ -20,15 +20,15 @@ VERL_EPSILON = 1e-6  # verl adds it to a group's standard deviation
 TRL_EPSILON = 1e-4  # TRL adds it to a group's and to a batch's standard deviation
 VERL_VARIANCE_EPSILON = 1e-8  # verl adds it to a batch's variance, under the root
 SAW_EPSILON = 1e-8  # SAW adds it to a mean of the batch
-MAX_EXPONENT = 20.0  # nats where exponents of log-ratios end, as in verl; float32 overflows at 88
+MAX_EXPONENT = 20.0  # nats that log-ratios are clipped to, as in verl; float32 overflows at 88
 
 
 class Mean(NamedTuple):
-    """A mean in two halves, so that shards, micro-batches and hosts can be added before dividing.
+    """A (sum, count) pair: shards, micro-batches and hosts are added before the division.
 
     Attributes:
-        total: scalar, or of any shape: the sum of what counts.
-        count: how much of it counts, as a float, of the same shape.
+        total: scalar, or of any shape: the sum of the unmasked values.
+        count: number of unmasked values, as a float, of the same shape.
     """
 
     total: Array
@@ -36,38 +36,37 @@ class Mean(NamedTuple):
 
     @property
     def value(self) -> Array:
-        """The mean; 0 where nothing counts."""
+        """The mean; 0 where the count is 0."""
         return safe_divide(self.total, self.count)
 
 
 def safe_divide(numerator: Array, denominator: Array) -> Array:
-    """`numerator / denominator`, and exactly 0 with zero gradient where the denominator is 0."""
+    """`numerator / denominator`, or exactly 0 with gradient 0 where the denominator is 0."""
     is_zero = denominator == 0
     return jnp.where(is_zero, 0, numerator / jnp.where(is_zero, 1, denominator))
 
 
 def masked_sum(values: Array, where: Array, *, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Sum of `values` where `where` is true; NaN and infinity elsewhere do not leak, nor do their
-    gradients. `where` has the shape of `values`."""
+    """Sum of `values` where `where` is true; NaN and infinity elsewhere affect neither the sum nor
+    its gradient. `where` has the shape of `values`."""
     return jnp.sum(jnp.where(where, values, 0), axis=axis)
 
 
 def masked_mean(values: Array, where: Array) -> Mean:
-    """Mean of `values` over all axes where `where` is true, kept as sum and count."""
+    """Mean of `values` over all axes where `where` is true, as a (sum, count) pair."""
     return Mean(masked_sum(values, where), jnp.sum(where, dtype=values.dtype))
 
 
 class Moments(NamedTuple):
-    """What a group's values have in common, and what is left of each.
+    """Mean, standard deviation and centred values of a group; only unmasked values count.
 
     Attributes:
-        count: scalar, how many values count, as a float.
-        pivot: scalar, near their mean, between the smallest and the largest; 0 where none counts.
-        offset: scalar, from the pivot to their mean; apart, the two keep digits that a sum would
-            round off.
-        centred: `[N]` each value minus the mean; exactly 0 where it does not count, and everywhere
-            if those that count are equal.
-        deviation: scalar, their standard deviation; exactly 0 if they are equal.
+        count: scalar, number of values, as a float.
+        pivot: scalar near the mean, between the smallest and the largest value; 0 without values.
+        offset: scalar, mean minus pivot; kept apart because their sum would round off digits.
+        centred: `[N]` each value minus the mean; exactly 0 where masked, and everywhere if all
+            values are equal.
+        deviation: scalar, the standard deviation; exactly 0 if all values are equal.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -78,30 +77,30 @@ class Moments(NamedTuple):
 
     @property
     def mean(self) -> Array:
-        """Their mean; 0 where none counts."""
+        """Mean of the values; 0 without values."""
         return self.pivot + self.offset
 
 
 def moments(values: Array, where: Array, *, ddof: int = 0) -> Moments:
-    """Mean, differences from it and standard deviation of the values where `where` is true.
+    """Computes mean, standard deviation and centred values where `where` is true.
 
     The corrected two-pass algorithm (Chan, Golub and LeVeque, The American Statistician 1983):
-    subtract a first mean, then take the moments of what is left. The first mean is held between the
-    smallest and the largest value, so that equal values leave exactly 0 however their sum rounds;
-    squares are taken on the scale of the range, so that they neither overflow nor vanish. A range
-    below the smallest normal number counts as none.
+    subtract a first mean, then take the moments of the differences. The first mean is clipped to
+    the range of the values, so that equal values give exactly 0 however their sum rounds. Squares
+    are computed in units of the range, so that they neither overflow nor underflow. A range below
+    the smallest normal number is treated as 0.
 
     Args:
-        values: `[N]` float32 or float64; anything, NaN included, where `where` is false.
+        values: `[N]` float32 or float64; any value, including NaN, where `where` is false.
         where: `[N]` bool.
-        ddof: what is subtracted from the count in the variance: 0 for the population's standard
-            deviation (NumPy's default), 1 for the sample's (PyTorch's default).
+        ddof: subtracted from the count in the variance: 0 for the population's standard deviation
+            (NumPy's default), 1 for the sample's (PyTorch's default).
 
     Raises:
         ValueError: `ddof` is neither 0 nor 1.
     """
     require_ddof(ddof)
-    # The results depend neither on the pivot nor on the span: no gradient passes through them.
+    # The results do not depend on the pivot and the span, so no gradient flows through them.
     count, total, low, high = _extent(jax.lax.stop_gradient(values), where)
     pivot = jnp.where(count > 0, jnp.clip(safe_divide(total, count), low, high), 0)
     span = jnp.where(high - low >= jnp.finfo(values.dtype).tiny, high - low, 1)
@@ -120,17 +119,17 @@ def moments(values: Array, where: Array, *, ddof: int = 0) -> Moments:
 
 
 def require_ddof(ddof: int) -> None:
-    """Raise `ValueError` unless `ddof` is 0 or 1."""
+    """Raises `ValueError` unless `ddof` is 0 or 1."""
     if ddof not in (0, 1):
-        raise ValueError(f"ddof is 0 (population) or 1 (sample), not {ddof!r}")
+        raise ValueError(f"ddof must be 0 (population) or 1 (sample), not {ddof!r}")
 
 
 def require_range(
     *, least: float = -math.inf, most: float = math.inf, **knobs: ArrayLike | Sequence[float]
 ) -> None:
-    """Raise `ValueError` unless every knob, or each number of it, lies in [least, most].
+    """Raises `ValueError` unless every knob, or each element of it, is in [least, most].
 
-    What jit or grad traces is not looked at.
+    Values that are traced by jit or grad are not checked.
     """
     for name, value in knobs.items():
         if isinstance(value, Tracer):
@@ -141,13 +140,13 @@ def require_range(
 
 
 def safe_sqrt(x: Array) -> Array:
-    """The square root, with gradient 0 instead of infinity at 0."""
+    """Square root, with gradient 0 instead of infinity at 0."""
     is_zero = x == 0
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, x)))
 
 
 def safe_power(base: Array, exponent: ArrayLike) -> Array:
-    """`base ** exponent` where the base is positive; elsewhere 0, or 1 if the exponent is 0, with
+    """`base ** exponent` where the base is positive; elsewhere 0 (1 if the exponent is 0), with
     gradient 0."""
     is_positive = base > 0
     power = jnp.power(jnp.where(is_positive, base, 1), exponent)
@@ -155,16 +154,17 @@ def safe_power(base: Array, exponent: ArrayLike) -> Array:
 
 
 def standardise(centred: Array, denominator: Array, *, deviation: Array, scale: Array) -> Array:
-    """`centred / denominator`, and exactly 0 where `deviation` is nothing but rounding.
+    """`centred / denominator`, or exactly 0 where `deviation` is only rounding error.
 
-    Terms that cancel leave rounding of their own size, and a division by it would make advantages
-    out of noise. Where more than half the digits of the terms have cancelled, the rest is taken for
-    rounding: `deviation <= sqrt(machine epsilon) * scale`, 3.5e-4 in float32, 1.5e-8 in float64.
+    A sum of terms that cancel is rounding error of the size of the terms; dividing by it would turn
+    noise into advantages. Where more than half the digits of the terms have cancelled, the rest is
+    treated as rounding error: `deviation <= sqrt(machine epsilon) * scale`, that is 3.5e-4 times
+    the scale in float32 and 1.5e-8 in float64.
 
     Args:
-        centred: `[...]`, what to divide.
-        denominator: `[...]`, or what broadcasts to it, as the others: `deviation` and the epsilons
-            that a method adds to it.
+        centred: `[...]`, the numerator.
+        denominator: `[...]` or broadcastable to it, as the following: `deviation` plus the epsilons
+            of a method.
         deviation: `[...]`, the standard deviation of `centred`.
         scale: `[...]`, the size of the terms that `centred` is the sum of.
 
@@ -176,7 +176,7 @@ def standardise(centred: Array, denominator: Array, *, deviation: Array, scale: 
 
 
 def _extent(values: Array, where: Array) -> tuple[Array, ...]:
-    """Count, sum, smallest and largest of the values `[N]` that count."""
+    """Count, sum, minimum and maximum of the unmasked values `[N]`."""
     return _reduce_together(
         _combine_extents,
         (where.astype(values.dtype), 0.0),
@@ -187,13 +187,13 @@ def _extent(values: Array, where: Array) -> tuple[Array, ...]:
 
 
 def _sum_and_sum_of_squares(values: Array) -> tuple[Array, ...]:
-    """Both sums over `[N]`."""
+    """Sum and sum of squares over `[N]`."""
     return _reduce_together(_combine_sums, (values, 0.0), (values * values, 0.0))
 
 
-# Named functions, for JAX keeps what it compiled for a reduction by the identity of its function.
+# Named functions, because JAX caches a compiled reduction by the identity of its function.
 def _combine_extents(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    # Comparisons rather than minimum and maximum, which take longer because they look for NaN.
+    # Comparisons are faster than minimum and maximum, which propagate NaN.
     low = jax.lax.select(b[2] < a[2], b[2], a[2])
     high = jax.lax.select(b[3] > a[3], b[3], a[3])
     return a[0] + b[0], a[1] + b[1], low, high
@@ -204,14 +204,14 @@ def _combine_sums(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ..
 
 
 def _reduce_together(combine: Callable, *operands: tuple[Array, float]) -> tuple[Array, ...]:
-    """Several reductions over the first axis in one loop; one after the other, XLA's loops over a
-    strided axis cost several times as much on the CPU.
+    """Several reductions over the first axis in one loop; separate loops over a strided axis take
+    several times as long on a CPU.
 
     Args:
-        combine: two tuples of partial results to one.
-        operands: values with the value that a reduction over nothing has.
+        combine: combines two tuples of partial results.
+        operands: pairs of the values and the initial value of their reduction.
     """
     values = tuple(x for x, _ in operands)
     initial = tuple(jnp.asarray(start, x.dtype) for x, start in operands)
-    # The barrier keeps the loop in one piece where a caller drops one of its results.
+    # The barrier keeps XLA from splitting the loop if a caller does not use all results.
     return tuple(jax.lax.optimization_barrier(jax.lax.reduce(values, initial, combine, (0,))))

@@ -1,22 +1,21 @@
-"""The papers that the methods of this package are from, and how to cite them.
+"""Papers that the methods of this package are from, and their BibTeX entries.
 
-Only what was found is here. An author list that was seen in part ends with "and others", as BibTeX
-has it. Years are those of the first version, which an arXiv number begins with, titles those of the
-last that was seen.
+Author lists that we know only in part end with "and others", as in BibTeX. Years are those of the
+first version, which the arXiv number encodes; titles are those of the latest version we read.
 """
 
 from typing import NamedTuple
 
 
 class Paper(NamedTuple):
-    """A source.
+    """A paper, or a repository without a paper.
 
     Attributes:
-        key: what it is cited by.
-        arxiv: its arXiv number; empty for what is code alone.
-        title: as the paper has it.
-        authors: in BibTeX's form, empty where they were not found.
-        code: the repository of code that has no paper.
+        key: citation key.
+        arxiv: arXiv number; empty for a repository without a paper.
+        title: of the paper.
+        authors: in BibTeX format; empty if unknown.
+        code: repository and commit, for code without a paper.
     """
 
     key: str
@@ -27,23 +26,23 @@ class Paper(NamedTuple):
 
     @property
     def year(self) -> int:
-        """Of the first version; 0 for code."""
+        """Year of the first version; 0 for code."""
         return 2000 + int(self.arxiv[:2]) if self.arxiv else 0
 
     @property
     def name(self) -> str:
-        """How a table refers to it: the arXiv number, or the repository and commit."""
+        """Short name in tables: the arXiv number, or the repository and commit."""
         return self.arxiv or self.code
 
     @property
     def link(self) -> str:
-        """Where it is."""
+        """Web address."""
         where = "arxiv.org/abs" if self.arxiv else "github.com"
         return f"https://{where}/{self.name.partition('@')[0]}"
 
 
 def bibtex(paper: Paper) -> str:
-    """An entry for a bibliography, several lines long."""
+    """Returns a BibTeX entry of several lines."""
     fields = {"title": f"{{{paper.title}}}", "author": paper.authors}
     if paper.arxiv:
         fields |= {"year": str(paper.year), "eprint": paper.arxiv, "archivePrefix": "arXiv"}
@@ -244,7 +243,7 @@ GTPO = Paper(
     "and Zijian Wang and Anoop Deoras",
 )
 
-# Shares of completions.
+# Allocation of completions to prompts.
 
 DYNAMO = Paper(
     "fang2026dynamo",

@@ -1,4 +1,4 @@
-"""The words of the house: what a prompt, a completion and a step's experience are.
+"""Core types: prompts, completions, tasks, rollouts, and the experience of one training step.
 
 Axis letters, used in every docstring, shape check and figure of the package:
 
@@ -12,7 +12,7 @@ Axis letters, used in every docstring, shape check and figure of the package:
 | `L`    | layers                            | `F`    | feed-forward    |
 
 Log-probabilities are in nats, lengths in tokens, durations in seconds and named `_seconds`.
-This module starts no JAX: reward functions run in processes that have no use for it.
+This module does not import JAX: reward functions run in processes that do not need it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Prompt:
     """One problem of a task.
 
     Attributes:
-        text: what the tokenizer sees.
-        reference: what the reward functions compare a completion with, such as the gold answer.
-        index: the problem's number in its source.
-        category: of the problem, such as a subject or the set it is from; evaluations report each.
+        text: the text that is tokenized.
+        reference: passed to the reward functions with each completion, such as the gold answer.
+        index: number of the problem in its source.
+        category: such as a subject or the data set it is from; evaluations report each separately.
     """
 
     text: str
@@ -48,12 +48,12 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """One answer to a prompt, as the reward functions see it.
+    """One answer to a prompt, in the form that reward functions receive.
 
     Attributes:
         text: the decoded tokens, without the stop token and without padding.
-        token_ids: the tokens as they were sampled, the stop token included; never re-encoded.
-        stopped: whether a stop token was sampled; false when the token limit cut the text off.
+        token_ids: the sampled tokens, including the stop token; never re-encoded from the text.
+        stopped: whether a stop token was sampled; false if the token limit truncated the text.
     """
 
     text: str
@@ -62,121 +62,121 @@ class Completion:
 
     @property
     def length(self) -> int:
-        """Sampled tokens, the stop token included."""
+        """Number of sampled tokens, including the stop token."""
         return len(self.token_ids)
 
 
 class RewardFunction(Protocol):
-    """Text in, number out; None where the objective does not apply to this completion."""
+    """Scores one completion; returns None where the objective does not apply to it."""
 
     def __call__(self, completion: Completion, reference: Any, /) -> float | None: ...
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back."""
+    """Converts text to token ids and back."""
 
     @property
     def vocab_size(self) -> int:
-        """How many token ids there are, from 0."""
+        """Number of token ids, which start at 0."""
         ...
 
     @property
     def pad_token(self) -> int:
-        """What stands where there is no token."""
+        """Id of the padding token."""
         ...
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
-        """Any of them ends a completion."""
+        """Ids of the tokens that end a completion."""
         ...
 
     def encode(self, text: str, /) -> list[int]:
-        """The tokens of a text, with nothing added."""
+        """Returns the tokens of a text, without adding special tokens."""
         ...
 
     def decode(self, token_ids: Sequence[int], /) -> str:
-        """The text of the tokens; stop tokens and padding have none."""
+        """Returns the text of the tokens, leaving out stop tokens and padding."""
         ...
 
 
 @runtime_checkable
 class Task(Protocol):
-    """Prompts, a tokenizer, and the objectives a completion is scored on.
+    """Prompts, a tokenizer, and the objectives that completions are scored on.
 
-    A task is a frozen dataclass in one file; its fields are its knobs.
+    A task is a frozen dataclass in one file; its fields are its settings.
     """
 
     @property
     def name(self) -> str:
-        """What a run and its files call it."""
+        """Name of the task in configurations and result files."""
         ...
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Of prompts and completions."""
+        """Tokenizer of prompts and completions."""
         ...
 
     @property
     def max_prompt_length(self) -> int:
-        """In tokens; prompts are padded to it."""
+        """Length in tokens that prompts are padded to."""
         ...
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """Name to reward function, in the order of the reward vector's columns."""
+        """Reward functions by name, in the order of the columns of the reward array."""
         ...
 
     def prompts(self, split: str, /) -> Sequence[Prompt]:
-        """The problems of "train" or "test"; the two share none."""
+        """Returns the problems of "train" or "test"; the two splits are disjoint."""
         ...
 
 
 @runtime_checkable
 class TaskWithDemonstrations(Task, Protocol):
-    """A task that a policy can be shown before it is rewarded, in a warm start."""
+    """A task with demonstrations, for supervised fine-tuning before reinforcement learning."""
 
     def demonstration(self, prompt: Prompt, generator: random.Random, /) -> str:
-        """One completion of the prompt, whose randomness is the generator's."""
+        """Returns one example completion of the prompt; all randomness is from the generator."""
         ...
 
 
 @runtime_checkable
 class TaskWithAnswers(Task, Protocol):
-    """A task whose completions give answers that can be compared, for a vote among them."""
+    """A task whose completions give answers that can be compared, for majority voting."""
 
     @property
     def answer_objective(self) -> str:
-        """The objective that says whether an answer is right."""
+        """Name of the objective that scores whether an answer is correct."""
         ...
 
     def answer(self, completion: Completion, /) -> str | None:
-        """The answer in the one form that equal answers have; None where there is none."""
+        """Returns the answer in canonical form, or None if the completion has no answer."""
         ...
 
 
 @runtime_checkable
 class TaskWithAnswerSets(Task, Protocol):
-    """A task whose completions hold several answers, each scored on the same objectives.
+    """A task whose completions contain several answers, each scored on the same objectives.
 
-    Its objectives are those of one answer, named `OBJECTIVE/1`, then those of the next,
-    `OBJECTIVE/2`; of a missing answer none applies.
+    Its objectives are those of the first answer, named `OBJECTIVE/1`, then those of the second,
+    `OBJECTIVE/2`, and so on; the objectives of a missing answer are masked.
     """
 
     @property
     def num_answers(self) -> int:
-        """Answers of a completion that are scored."""
+        """Number of answers per completion that are scored."""
         ...
 
 
 class Scores(NamedTuple):
-    """What a scorer returns for a batch.
+    """Rewards of a batch, with the failures and costs of computing them.
 
     Attributes:
         rewards: `[B, G, K]` float32, as the functions return them; 0 where `mask` is false.
         mask: `[B, G, K]` bool, false where an objective does not apply or its call failed.
-        failures: objective -> number of its rewards that failed and were masked.
-        messages: what to tell a person of them, a line each.
-        measures: what else is to be known of the work, such as what it cost: name -> number.
+        failures: objective -> number of its calls that failed; their rewards are masked.
+        messages: one line about each failure, shown to the user.
+        measures: further metrics of the scoring, such as its cost: name -> number.
     """
 
     rewards: np.ndarray
@@ -187,73 +187,73 @@ class Scores(NamedTuple):
 
 
 class Scorer(Protocol):
-    """What scores whole batches."""
+    """Scores whole batches of completions."""
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """Names of the columns it fills."""
+        """Names of the columns of the rewards."""
         ...
 
     def score(
         self, completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt], /
     ) -> Scores:
-        """Every objective of `B` groups of `G` completions of `B` prompts."""
+        """Scores `B` groups of `G` completions, one group per prompt, on every objective."""
         ...
 
 
 @runtime_checkable
 class TaskWithScorer(Task, Protocol):
-    """A task of which some objectives are scored by the batch, such as those a judge is asked for.
+    """A task with objectives that are scored a batch at a time, such as those of an LLM judge.
 
-    They are columns behind those of `objectives`, which may be empty here.
+    Their columns follow those of `objectives`, which may be empty here.
     """
 
     @property
     def scored_objectives(self) -> tuple[str, ...]:
-        """Names of the scorer's objectives, known without making it."""
+        """Names of the objectives of the scorer, available without creating it."""
         ...
 
     def scorer(self) -> Scorer:
-        """A scorer of them, made once a run.
+        """Creates the scorer; called once per run.
 
         Raises:
-            UserError: it cannot be made here.
+            UserError: the scorer cannot be created, for example without its server.
         """
         ...
 
 
 @runtime_checkable
 class TaskWithNotes(Task, Protocol):
-    """A task with something to tell a person before it is used, such as prompts it left out."""
+    """A task with messages for the user, such as how many prompts it left out."""
 
     def notes(self, split: str, /) -> Sequence[str]:
-        """What there is to tell of "train" or "test", a line each."""
+        """Returns messages about the split "train" or "test", one line each."""
         ...
 
 
 class PromptStream(Protocol):
-    """A task's problems in an endless order, where a position says it all."""
+    """An endless sequence of the problems of a task, indexed by position, without state."""
 
     def take(self, positions: Iterable[int], /) -> list[Prompt]:
-        """The problems at these positions, which begin at 0; they depend on nothing else."""
+        """Returns the problems at these positions, which start at 0."""
         ...
 
 
 @runtime_checkable
 class TaskWithStream(Task, Protocol):
-    """A task that brings its problems into an order itself."""
+    """A task that defines the order of its problems."""
 
     def stream(self, split: str, seed: int, /) -> PromptStream:
-        """The problems of a split in a new order every epoch; the seed is of the orders."""
+        """Returns the problems of a split, in an order that the seed and the epoch determine."""
         ...
 
 
 class Rollout(NamedTuple):
-    """What the sampler returns: groups of completions, the stop token included.
+    """Output of the sampler: groups of completions, including their stop tokens.
 
     Attributes:
-        tokens: `[B, G, T]` int32, padding after the end.
-        mask: `[B, G, T]` bool, true on sampled tokens, the stop token included.
+        tokens: `[B, G, T]` int32, padded on the right.
+        mask: `[B, G, T]` bool, true on sampled tokens, including the stop token.
         logprobs: `[B, G, T]` float32, log-probability of each token under the distribution it was
             drawn from; 0 on padding.
         stopped: `[B, G]` bool, true where a stop token was sampled before the limit.
@@ -266,21 +266,21 @@ class Rollout(NamedTuple):
 
 
 class Experience(NamedTuple):
-    """One step's data, from the sampler to the gradient; the group and the vector are kept.
+    """Data of one training step, with the axes of groups and objectives kept apart.
 
     Attributes:
         prompt_tokens: `[B, P]` int32, padding on the right.
         prompt_lengths: `[B]` int32, in tokens.
         completion_tokens: `[B, G, T]` int32, padding on the right.
-        completion_mask: `[B, G, T]` bool, true on sampled tokens, the stop token included.
+        completion_mask: `[B, G, T]` bool, true on sampled tokens, including the stop token.
         logprobs: `[B, G, T]` float32, the sampler's log-probability of each sampled token.
         rewards: `[B, G, K]` float32, one column per objective, as the reward functions return them.
         reward_mask: `[B, G, K]` bool, false where an objective does not apply or was not scored.
-        packed: `[B, S]` int32 where learning packs a group's completions into one row, as
-            `data.packing.pack` makes it; None where it takes them as a rectangle.
-        turns: `[B, G, T]` int32 where a completion is an episode of several turns, see
-            `learning.turns`: the turn that each token was sampled in, -1 on all others. Advantages
-            are one for each turn then. None where a completion is one turn.
+        packed: `[B, S]` int32 if the completions of a group are packed into one row for the
+            update, see `data.packing.pack`; None if they are padded to a rectangle.
+        turns: `[B, G, T]` int32 if completions are episodes of several turns, see
+            `learning.turns`: the turn in which each token was sampled, -1 on all other tokens.
+            There is one advantage per turn then. None if each completion is a single turn.
     """
 
     prompt_tokens: Array

@@ -89,7 +89,7 @@ def test_nothing_counts_and_one_counts():
 
 
 def test_ddof_is_zero_or_one():
-    with pytest.raises(ValueError, match="ddof is 0"):
+    with pytest.raises(ValueError, match="ddof must be 0"):
         numerics.moments(jnp.ones(3), jnp.ones(3, bool), ddof=2)
 
 

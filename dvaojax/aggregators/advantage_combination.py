@@ -20,15 +20,16 @@ def advantage_combination(
 
     $$ A_i = \sum_k w_k \frac{r_{ik} - \mu_k}{\sigma_k} $$
 
-    An objective that is constant in a group drops out of it, and the advantages shrink by its
-    weight. The scale and the offset of a single objective do not matter.
+    An objective that is constant in a group contributes 0, and the advantages shrink by its weight.
+    The result does not depend on the scale and the offset of any single objective.
 
-    **MO-GRPO** (Ichihara et al., arXiv 2509.22047) is this with all weights 1 and the sample's
-    deviation, `ddof=1`, and needs no file of its own.
+    **MO-GRPO** (Ichihara et al., arXiv 2509.22047) is this method with all weights 1 and the
+    sample's deviation, `ddof=1`, and has no file of its own.
 
-    What it is confused with. It is `gdpo` without its last step, the whitening over the batch.
-    `dvao` with the weights `w_k / sigma_k` is this, divided by the sum of the weights. Unlike
-    `dvao` it can prefer another completion than `reward_combination` does, and can exceed it.
+    Not to be confused with: `gdpo`, which adds a last step, the whitening over the batch. `dvao`
+    with the weights `w_k / sigma_k` equals this method divided by the sum of the weights. Unlike
+    `dvao`, this method can prefer another completion than `reward_combination` does, and its
+    advantages can exceed those of `reward_combination`.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
@@ -43,12 +44,12 @@ def advantage_combination(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=ddof)
-    # Weights over deviations, once per group, rather than one division per reward.
+    # Divide the weights once per group instead of each reward.
     weights = numerics.safe_divide(
         jnp.broadcast_to(batch.weights, objectives.deviation.shape), objectives.deviation + epsilon
     )

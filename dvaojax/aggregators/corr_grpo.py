@@ -15,22 +15,23 @@ def corr_grpo(
     mask: ArrayLike | None = None,
     variance_epsilon: float = numerics.VERL_EPSILON,
 ) -> Array:
-    r"""The centred weighted sum, over the root of the sum of all correlations.
+    r"""The centred weighted sum, divided by the root of the sum of all correlations.
 
     $$ A_i = \frac{\sum_k w_k (r_{ik} - \mu_k)}{\sqrt{\sum_{kl} \rho_{kl} + \epsilon}} $$
 
-    over the objectives that have a weight and vary in the group, each correlated with itself too.
-    GRPO would have $\sum_{kl} w_k w_l \sigma_k \sigma_l \rho_{kl}$ there. The epsilon stands inside
-    the root, as in the official code (HKUST-KnowComp/CorrGRPO); the formula of the paper has it
-    outside. The deviation's divisor cancels out of a correlation. A masked reward counts as its
-    group's mean. Where the z-scores cancel to rounding the advantage is exactly 0; the official
-    code divides by 1e-3 there.
+    The sum is over all pairs, including k = l, of objectives that have a weight and vary in the
+    group; GRPO has $\sum_{kl} w_k w_l \sigma_k \sigma_l \rho_{kl}$ in its place. The epsilon is
+    inside the root, as in the official code (HKUST-KnowComp/CorrGRPO), not outside as in the paper.
+    There is no `ddof`, because it cancels in a correlation. A masked reward counts as its group's
+    mean. Where the z-scores cancel to rounding error the advantage is exactly 0; the official code
+    divides by 1e-3 there.
 
-    What it is confused with. It is `reward_combination` times a positive number per group,
-    `sigma_sum / sqrt(sum rho)`, and never changes which completion of a group is preferred. Unlike
-    it and `dvao`, the advantages keep the unit of the rewards: rewards ten times as large are steps
-    ten times as large, and K copies of one reward, each of weight 1, give the reward minus its
-    mean. Splitting an objective into two halves changes the correlations, and so the result.
+    Not to be confused with: `reward_combination` and `dvao`, whose advantages do not depend on a
+    common scale of the rewards. Those of this method are proportional to it: rewards ten times as
+    large give advantages ten times as large. It is `reward_combination` times a positive number per
+    group, `sigma_sum / sqrt(sum rho)`, and ranks the completions of a group in the same order. K
+    copies of one reward, each of weight 1, give the reward minus its mean. Splitting an objective
+    into two halves changes the correlations, and so the result.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
@@ -43,10 +44,10 @@ def corr_grpo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     total = group.weighted_sum(objectives.centred, batch.weights)
     correlations, num_counted = sum_of_correlations(objectives, batch.weights)
@@ -60,15 +61,18 @@ def corr_grpo(
 
 
 def sum_of_correlations(objectives: numerics.Moments, weights: Array) -> tuple[Array, Array]:
-    """`[B]` over all pairs of objectives that vary and have a weight; and `[B]` how many those are.
+    """Sum of the correlations of all pairs of objectives that vary and have a weight.
 
     Args:
-        objectives: what `group.statistics` returned for `ddof = 0`.
+        objectives: from `group.statistics` with `ddof = 0`.
         weights: `[K]` or `[B, K]`.
+
+    Returns:
+        `[B]` the sums, and `[B]` the number of these objectives.
     """
     norm = objectives.deviation * jnp.sqrt(objectives.count)
     is_counted = (norm > 0) & (jnp.broadcast_to(weights, norm.shape) > 0)
     inverse = jnp.where(is_counted, numerics.safe_divide(jnp.ones_like(norm), norm), 0)
-    # It is the sum of squares of the sum of unit columns.
+    # The sum of all correlations is the squared norm of the sum of the normalised columns.
     unit_sum = group.weighted_sum(objectives.centred, inverse)
     return jnp.sum(jnp.square(unit_sum), axis=-1), jnp.sum(is_counted, axis=-1, dtype=norm.dtype)

@@ -1,4 +1,4 @@
-"""DARA: weights against the rarity of an objective's signal (Zheng et al., arXiv 2610.00574)."""
+"""DARA: larger weights for objectives that rarely vary (Zheng et al., arXiv 2610.00574)."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -17,20 +17,21 @@ def dara_symmetric(
     ddof: int = 1,
     epsilon: float = numerics.TRL_EPSILON,
 ) -> Array:
-    r"""GDPO with a weight that makes up for the groups in which an objective is constant.
+    r"""GDPO with weights that compensate for groups in which an objective is constant.
 
     $$ \hat A = \operatorname{whiten}\Bigl(\sum_k w_k d_k \frac{r_{ik} - \mu_k}
                 {\sigma_k + \epsilon}\Bigr), \qquad
        d_k = \min\Bigl(\mathrm{cap}, \sqrt{\pi_{\max} / \pi_k}\Bigr) $$
 
-    where $\pi_k$ is the share of groups in which objective k varies and has a weight. The squares
-    of an objective's z-scores sum to G - 1 in each such group and to 0 in the others, so that a
-    rare objective has little energy in the batch; with these factors, as long as they are below the
-    cap, all have the same. The defaults beside the cap are those of `gdpo`; the paper has no
-    weights.
+    where $\pi_k$ is the share of groups in which objective k varies and has a weight. The squared
+    z-scores of an objective sum to G - 1 in each such group and to 0 in the others, so that an
+    objective that rarely varies contributes little to the batch. With these factors all objectives
+    contribute the same, as long as no factor reaches the cap. All defaults but the cap are those of
+    `gdpo`; the paper has no weights.
 
-    What it is confused with. `saw_gdpo` looks at the values of a reward, this only at where it
-    varies. An objective that never varies has the factor `cap` and no advantage to go with it.
+    Not to be confused with: `saw_gdpo`, which depends on the values of a reward; this method only
+    depends on the groups in which it varies. An objective that never varies has the factor `cap`,
+    but its z-scores are 0.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
@@ -45,12 +46,12 @@ def dara_symmetric(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative; or the
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative; or the
             cap is below 1.
     """
     numerics.require_range(least=1, cap=cap)
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     adapted = batch.group_weights * factors(batch, cap=cap)[None, :]
     advantages = whitening.whitened_sum(batch._replace(weights=adapted), ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
@@ -65,15 +66,15 @@ def dara_asymmetric(
     ddof: int = 1,
     epsilon: float = numerics.TRL_EPSILON,
 ) -> Array:
-    r"""GDPO with the factors of `dara_symmetric` on the positive part of each z-score alone.
+    r"""GDPO with the factors of `dara_symmetric` on the positive part of each z-score only.
 
     $$ \hat A = \operatorname{whiten}\Bigl(\sum_k w_k
                 \bigl(A_k + (d_k - 1) [A_k]_+\bigr)\Bigr) $$
 
-    A rare success is reinforced; the failures that are common beside it are not punished more. The
-    groups' sums are no longer 0 before the whitening, nor after it.
+    A rare success is reinforced more, but the frequent failures in its group are not punished more.
+    The advantages of a group do not sum to 0, neither before nor after the whitening.
 
-    What it is confused with. `dara_symmetric`: the two are the same where no factor exceeds 1.
+    Not to be confused with: `dara_symmetric`; the two are equal if no factor exceeds 1.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
@@ -88,12 +89,12 @@ def dara_asymmetric(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative; or the
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative; or the
             cap is below 1.
     """
     numerics.require_range(least=1, cap=cap)
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
     stretched = stretch(scores.values, factors(batch, cap=cap))
     whitened = whitening.whiten(
@@ -103,12 +104,12 @@ def dara_asymmetric(
         ddof=ddof,
         epsilon=epsilon,
     )
-    advantages = jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)
+    advantages = jnp.where(batch.scored & scores.has_signal[:, None], whitened, 0)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
 
-def factors(batch: group.Batch, *, cap: ArrayLike) -> Array:
-    """`[K]` by how much the signal of each objective is rarer than that of the densest."""
+def factors(batch: group.GroupedRewards, *, cap: ArrayLike) -> Array:
+    """Factors `[K]` from the share of groups in which each objective varies, at most `cap`."""
     varies = group.statistics(batch, ddof=0).deviation > 0
     counts = varies & (batch.group_weights > 0)
     density = jnp.sum(counts, axis=0, dtype=batch.rewards.dtype)

@@ -12,9 +12,9 @@ def dr_grpo(rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = 
 
     $$ A_i = r_i - \operatorname{mean}(r), \qquad r_i = \sum_k w_k r_{ik} $$
 
-    What it is confused with. Dr.GRPO is two changes to GRPO; this is the one in the advantage. The
-    other, a constant divisor in place of the completion's length, is a reduction of the loss.
-    `rloo` is the same vector times `G / (G - 1)`.
+    Not to be confused with: the whole of Dr.GRPO, which makes two changes to GRPO. This is the one
+    in the advantage; the other, a constant divisor in place of the completion's length, is a
+    reduction of the loss. `rloo` is the same vector times `G / (G - 1)`.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
@@ -26,10 +26,10 @@ def dr_grpo(rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = 
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     advantages = group.weighted_sum(objectives.centred, batch.weights)
     return advantages.reshape(jnp.shape(rewards)[:-1])

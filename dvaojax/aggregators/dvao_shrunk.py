@@ -1,4 +1,4 @@
-"""DVAO (arXiv 2605.25604) for small groups: deviations shrunk towards the batch's; ours."""
+"""DVAO (arXiv 2605.25604) for small groups: deviations shrunk to the batch mean; our variant."""
 
 from typing import NamedTuple
 
@@ -20,51 +20,50 @@ def dvao_shrunk(
     ddof: int = 0,
     epsilon: float = 0.0,
 ) -> Array:
-    r"""DVAO whose deviations are moved towards the batch's as far as they are uncertain.
+    r"""DVAO with deviations shrunk towards their batch mean according to their uncertainty.
 
     $$ A_i = \frac{\sum_k w_k (r_{ik} - \mu_k)}{\sum_k w_k \hat\sigma_k}, \qquad
        \hat\sigma_k = m_k + (1 - B_k) (\sigma_k - m_k) $$
 
-    The deviation of G rewards is an estimate: of two, it is their distance, and with one objective
-    DVAO gives every pair +1 and -1, however near or far apart the two are. Over the groups of a
-    batch the deviations of an objective have a mean $m_k$ and a variance $V_k$, of which a part is
-    the uncertainty of each. For normal rewards $\operatorname{Var}(s \mid \sigma) =
+    The deviation of G rewards is an estimate. For two rewards it is proportional to their distance,
+    so that with one objective DVAO gives every pair +1 and -1, for any distance. Over the
+    groups of a batch the deviations of an objective have a mean $m_k$ and a variance $V_k$, part of
+    which is estimation error. For normal rewards $\operatorname{Var}(s \mid \sigma) =
     \sigma^2 (1 - c_4^2)$ with $c_4 = \sqrt{2 / (G - 1)} \, \Gamma(G / 2) / \Gamma((G - 1) / 2)$. As
-    $E[s^2 \mid \sigma] = \sigma^2$, the mean of $s^2 (1 - c_4^2)$ is an unbiased estimate of that
-    part. What shrinks best, linearly, is its share (Efron and Morris, 1973):
+    $E[s^2 \mid \sigma] = \sigma^2$, the mean of $s^2 (1 - c_4^2)$ is an unbiased estimate of this
+    part. The best linear shrinkage is its share of the variance (Efron and Morris, 1973):
 
     $$ B_k = \min\bigl(1, \operatorname{mean}(s_k^2 (1 - c_4^2)) / V_k\bigr) $$
 
-    B = 0, as where groups really differ, is `dvao`; B = 1, as where they differ by no more than
-    chance, divides all groups by the batch's mean deviations. Nothing is to be tuned. An objective
-    that is constant in a group, but not everywhere, keeps a place in its divisor.
+    B = 0 is `dvao`; B = 1, if the groups differ no more than by chance, divides all groups by the
+    batch's mean deviations. There is no parameter to tune. An objective that is constant in a
+    group, but not in the whole batch, still contributes to the divisor of the group.
 
-    Does it help? The error of the divisor against that of the true deviations, relative to their
-    mean, and the cosine of the advantages with those of the true divisor; two objectives, 100
-    batches of 64 groups, ddof 1; first `dvao`, then this:
+    Measured effect: the error of the divisor relative to the mean true divisor, and the cosine of
+    the advantages with those for the true divisor, for two objectives and 100 batches of 64 groups,
+    with ddof 1. The first number is `dvao`, the second this method:
 
                                        error                      cosine
         deviations           G = 2        G = 4           G = 2        G = 4
-        all alike            0.49  0.20   0.30  0.09      0.87  1.00   0.96  1.00
+        all equal            0.49  0.20   0.30  0.09      0.87  1.00   0.96  1.00
         0.1 to 1.5           0.52  0.37   0.32  0.26      0.87  0.96   0.95  0.97
         0.1 or 1             0.59  0.50   0.36  0.33      0.85  0.91   0.95  0.94
         binary, p uniform    0.69  0.49   0.44  0.32      0.96  0.97   0.95  0.97
         binary, p rare       0.90  0.73   0.64  0.56      0.92  0.92   0.93  0.93
 
-    It helps most at G = 2; at G = 16 no cosine moves by more than 0.01. Where groups are of two
-    very different kinds, a common mean is the wrong place to go to, and from G = 4 on it costs a
-    little.
+    It helps most at G = 2; at G = 16 no cosine changes by more than 0.01. If there are two very
+    different kinds of groups, shrinking to a common mean is wrong and costs a little from G = 4 on.
 
-    What it is confused with. A floor under the deviation, which takes no notice of how uncertain it
-    is. `lite_ppo`, which divides by one deviation of the summed raw rewards, with the differences
-    between the groups' means in it.
+    Not to be confused with: a lower bound of the deviation, which does not depend on its
+    uncertainty; and `lite_ppo`, which divides by one deviation of the summed raw rewards, including
+    the differences between the means of groups.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch. A batch of one group is `dvao`.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored. An
-            objective that fewer than two completions of a group were scored on has no deviation
-            there, and no place in its divisor.
+            objective on which fewer than two completions of a group were scored has no deviation
+            there and does not contribute to the divisor.
         ddof: 0 for the population's standard deviation, 1 for the sample's.
         epsilon: added to the divisor.
 
@@ -73,23 +72,23 @@ def dvao_shrunk(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=ddof)
     advantages = _divided(batch, objectives, spread_of(objectives), epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
 
 class Spread(NamedTuple):
-    """How the deviations of each objective are spread over groups; means are kept in halves.
+    """Distribution of the deviations of each objective over groups, as sums and counts.
 
     Attributes:
-        groups: `[K]` how many groups they are of.
-        total: `[K]` the sum of the deviations.
-        squares: `[K]` the sum of their squares.
-        uncertainty: `[K]` the sum of their variances as estimates.
+        groups: `[K]`, the number of groups.
+        total: `[K]`, the sum of the deviations.
+        squares: `[K]`, the sum of their squares.
+        uncertainty: `[K]`, the sum of the variances of their estimates.
     """
 
     groups: Array
@@ -101,24 +100,24 @@ class Spread(NamedTuple):
 def dvao_shrunk_running(
     weights: ArrayLike, *, decay: float = 0.9, ddof: int = 0, epsilon: float = 0.0
 ) -> Aggregator:
-    r"""`dvao_shrunk` towards the deviations of this step and of those before it.
+    r"""`dvao_shrunk` towards the deviations of this step and of earlier steps.
 
-    The sums over groups that m, V and B come from are kept, $\gamma$ of them from step to step; so
+    The sums over groups from which m, V and B are computed decay by $\gamma$ per step:
 
     $$ m_k = \frac{\sum_{s \le t} \gamma^{t - s} \sum_b \sigma_{kb}^{(s)}}
                   {\sum_{s \le t} \gamma^{t - s} B^{(s)}} $$
 
-    over the B groups b of each step s, and likewise the others: for batches of few groups, of which
-    one alone says little of how deviations differ. With four pairs a step and deviations of 0.1 to
-    1.5 the cosine with the advantages of the true divisor, over the last 40 of 60 steps, is 0.87
-    for `dvao`, 0.93 for `dvao_shrunk` and 0.95 for this one.
+    over the groups b of each step s, $B^{(s)}$ in number, and in the same way for V and B. This is
+    for small batches, from which the distribution of the deviations cannot be estimated well. With
+    four pairs per step and deviations of 0.1 to 1.5, the cosine with the advantages for the true
+    divisor, over the last 40 of 60 steps, is 0.87 for `dvao`, 0.93 for `dvao_shrunk` and 0.95 for
+    this method.
 
-    What it is confused with. A deviation per prompt that is kept from epoch to epoch: this knows no
-    prompts.
+    Not to be confused with: a running deviation per prompt; this method does not identify prompts.
 
     Args:
         weights: `[K]`, not negative.
-        decay: gamma in [0, 1): 0 is `dvao_shrunk`; 0.9 remembers about ten steps.
+        decay: gamma in [0, 1): 0 is `dvao_shrunk`; 0.9 averages over about ten steps.
         ddof: see `dvao_shrunk`.
         epsilon: see `dvao_shrunk`.
 
@@ -137,18 +136,18 @@ def dvao_shrunk_running(
     def step(
         rewards: Array, weights: Array, state: Spread, /, *, mask: Array | None
     ) -> tuple[Array, Spread]:
-        batch = group.open_batch(rewards, weights, mask)
+        batch = group.prepare_batch(rewards, weights, mask)
         objectives = group.statistics(batch, ddof=ddof)
         now = spread_of(objectives)
-        seen = Spread(*(decay * old + new for old, new in zip(state, now, strict=True)))
-        advantages = _divided(batch, objectives, seen, epsilon)
-        return advantages.reshape(jnp.shape(rewards)[:-1]), seen
+        running = Spread(*(decay * old + new for old, new in zip(state, now, strict=True)))
+        advantages = _divided(batch, objectives, running, epsilon)
+        return advantages.reshape(jnp.shape(rewards)[:-1]), running
 
     return stateful(begin, step, weights=weights)
 
 
 def spread_of(objectives: numerics.Moments) -> Spread:
-    """The spread of the deviations over the groups where two completions or more were scored."""
+    """Spread of the deviations over the groups where at least two completions were scored."""
     counts = (objectives.count >= 2).astype(objectives.deviation.dtype)
     squares = jnp.square(objectives.deviation)
     return Spread(
@@ -160,8 +159,8 @@ def spread_of(objectives: numerics.Moments) -> Spread:
 
 
 def relative_uncertainty(count: Array) -> Array:
-    """`1 - c4(n)^2`, elementwise: the variance of the deviation of n normal numbers, over its mean
-    square.
+    """`1 - c4(n)^2`, elementwise: the variance of the sample deviation of n normal numbers, divided
+    by its mean square.
 
     0.36 for two numbers, 0.15 for four, 0.03 for sixteen; about `1 / (2 n - 1.5)`.
     """
@@ -170,21 +169,21 @@ def relative_uncertainty(count: Array) -> Array:
 
 
 def shrunk(deviation: Array, spread: Spread) -> Array:
-    """Deviations `[B, K]` moved towards the mean of a spread by the share that is uncertainty."""
+    """Deviations `[B, K]`, shrunk towards the mean of a spread by the share of uncertainty."""
     mean, mean_square, uncertainty = (
         numerics.safe_divide(total, spread.groups)
         for total in (spread.total, spread.squares, spread.uncertainty)
     )
     variance = jnp.maximum(mean_square - jnp.square(mean), 0)
-    is_chance = uncertainty >= variance  # also where the variance is lost in rounding
+    is_chance = uncertainty >= variance  # also where the variance is only rounding error
     share = jnp.where(is_chance, 1, numerics.safe_divide(uncertainty, variance))
     return mean[None] + (1 - share)[None] * (deviation - mean[None])
 
 
 def _divided(
-    batch: group.Batch, objectives: numerics.Moments, spread: Spread, epsilon: float
+    batch: group.GroupedRewards, objectives: numerics.Moments, spread: Spread, epsilon: float
 ) -> Array:
-    """`[B, G]` the centred sum over the shrunk deviations' weighted sum."""
+    """`[B, G]`, the centred sum divided by the weighted sum of the shrunk deviations."""
     deviation = jnp.where(objectives.count >= 2, shrunk(objectives.deviation, spread), 0)
     total = group.weighted_sum(objectives.centred, batch.weights)
     scale = group.weighted_sum(deviation, batch.weights)

@@ -17,22 +17,23 @@ def gdpo(
     ddof: int = 1,
     epsilon: float = numerics.TRL_EPSILON,
 ) -> Array:
-    r"""Weighted z-scores, whitened over all completions of the batch.
+    r"""The weighted sum of the z-scores, whitened over all completions of the batch.
 
     $$ A_i = \sum_k w_k \frac{r_{ik} - \mu_k}{\sigma_k + \epsilon}, \qquad
        \hat A_i = \frac{A_i - \operatorname{mean}_{batch}(A)}
                        {\operatorname{std}_{batch}(A) + \epsilon} $$
 
-    Group statistics per objective, one whitening over the leading axes; only the ratios of the
-    weights matter after it. The defaults are those of the official code for TRL
-    (NVlabs/GDPO@b080e63d): sample deviations, 1e-4 on both, completions counted once each whatever
-    their length. Groups without any signal count in the batch's deviation, as they do there, and
-    get exactly 0.
+    Statistics are per group and objective, followed by one whitening over the leading axes, after
+    which only the ratios of the weights matter. The defaults are those of the official code for TRL
+    (NVlabs/GDPO@b080e63d): sample deviations, 1e-4 on both, each completion counted once of any
+    length. As in that code, zero-variance groups count in the batch's deviation; their
+    advantages are exactly 0.
 
-    What it is confused with. `advantage_combination` is the first half alone. The official code for
-    verl whitens over *tokens*, another estimator: `gdpo_token_weighted`. Decoupling does not keep
-    the rewards (1, 0) and (0, 1) apart: in a group of these two, with equal weights, the z-scores
-    cancel to 0; it keeps (0, 1) apart from (0, 2), which a sum does not.
+    Not to be confused with: `advantage_combination`, which is the first step only. The official
+    code for verl whitens over *tokens*, which is another estimator, `gdpo_token_weighted`.
+    Normalising each objective does not distinguish the rewards (1, 0) and (0, 1): in a group of
+    these two, with equal weights, the z-scores cancel to 0. It distinguishes groups of (0, 1) from
+    groups of (0, 2), which normalising the sum does not.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
@@ -46,10 +47,10 @@ def gdpo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     advantages = whitening.whitened_sum(batch, ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
@@ -64,23 +65,24 @@ def gdpo_token_weighted(
     epsilon: float = numerics.VERL_EPSILON,
     variance_epsilon: float = numerics.VERL_VARIANCE_EPSILON,
 ) -> Array:
-    r"""GDPO as verl whitens it: every completion counts once per token.
+    r"""GDPO with the whitening of verl, in which every completion counts once per token.
 
     $$ \hat A_i = \frac{A_i - m}{\sqrt{v + \epsilon_v}}, \qquad
        m = \frac{\sum_i L_i A_i}{\sum_i L_i}, \qquad
        v = \frac{\sum_i L_i (A_i - m)^2}{\sum_i L_i - 1} $$
 
-    with $A_i$ as in `gdpo` and lengths $L_i$ in tokens. A long completion pulls the mean towards
-    itself, so the advantages of a group no longer sum to 0. The defaults are those of verl and of
-    the official code for it.
+    with $A_i$ as in `gdpo` and lengths $L_i$ in tokens. Long completions have more influence on the
+    mean, so the advantages of a group do not sum to 0. The defaults are those of verl and of the
+    official code for it.
 
-    What it is confused with. `gdpo`, which counts completions: four of lengths 10, 10, 1000, 1000
-    with the scores 1, 1, 0, 0 get about 10, 10, -0.1, -0.1 here and 0.87, 0.87, -0.87, -0.87 there.
+    Not to be confused with: `gdpo`, which counts completions: four of lengths 10, 10, 1000, 1000
+    with the scores 1, 1, 0, 0 get about 10, 10, -0.1, -0.1 here, but 0.87, 0.87, -0.87, -0.87 with
+    `gdpo`.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
-        lengths: `[..., G]`, tokens of each completion.
+        lengths: `[..., G]`, number of tokens of each completion.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
         ddof: 1 for the sample's standard deviations, 0 for the population's.
         epsilon: added to each objective's standard deviation.
@@ -91,11 +93,11 @@ def gdpo_token_weighted(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
     chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
     tokens = jnp.asarray(lengths).astype(scores.values.dtype).reshape(batch.scored.shape)
     whitened = whitening.whiten(
@@ -105,5 +107,5 @@ def gdpo_token_weighted(
         ddof=ddof,
         variance_epsilon=variance_epsilon,
     )
-    advantages = jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)
+    advantages = jnp.where(batch.scored & scores.has_signal[:, None], whitened, 0)
     return advantages.reshape(jnp.shape(rewards)[:-1])

@@ -16,19 +16,19 @@ def grpo(
     ddof: int = 1,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Array:
-    r"""The group's z-score of one reward per completion; several are summed with their weights.
+    r"""The z-score of the weighted sum of the rewards within its group.
 
     $$ A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + \epsilon}, \qquad
        r_i = \sum_k w_k r_{ik} $$
 
     The defaults are verl's (verl-project/verl@1dda039b9): the sample's standard deviation and an
-    epsilon of 1e-6; TRL's is 1e-4 (huggingface/trl@f2cd57710). verl lets the raw reward through in
-    a group of one; here such a group teaches nothing.
+    epsilon of 1e-6; TRL's is 1e-4 (huggingface/trl@f2cd57710). In a group of one, verl returns the
+    raw reward; here the advantage is 0.
 
-    What it is confused with. `reward_combination` is the same formula with the population's
-    deviation and no epsilon, so that its mean square is exactly 1; `dr_grpo` leaves the deviation
-    out. "GRPO" in the tables of multi-reward papers is often trained on the first reward alone:
-    here that is a weight of 0 on the others.
+    Not to be confused with: `reward_combination`, the same formula with the population's deviation
+    and no epsilon, so that its mean square is exactly 1; and `dr_grpo`, which does not divide by
+    the deviation. "GRPO" in the tables of multi-reward papers is often trained on the first reward
+    only, which corresponds to weights of 0 for the others.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
@@ -42,9 +42,9 @@ def grpo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     advantages = group.standardised_sum(batch, ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])

@@ -1,8 +1,8 @@
 """Constraints by dual ascent: Constrained GRPO (Girgis et al., arXiv 2602.05863), Safe RLHF.
 
-Both methods weigh objectives by `w + lambda` and differ in where they do so: on the rewards, as
-Safe RLHF (Dai et al., arXiv 2310.12773) does and many after it, or on the z-scores, as Constrained
-GRPO recommends.
+Both methods use the weights `w + lambda`. `lagrangian` applies them to the rewards, as Safe RLHF
+(Dai et al., arXiv 2310.12773) and many others do; `constrained_grpo` applies them to the z-scores,
+as Constrained GRPO recommends.
 """
 
 import math
@@ -19,11 +19,10 @@ from dvaojax.aggregators._core.aggregator import Aggregator, PerObjective, per_o
 
 
 class Multipliers(NamedTuple):
-    """What both methods remember.
+    """State of both methods.
 
     Attributes:
-        multipliers: `[K]` lambda, the price of a unit of each objective; 0 where there is no
-            constraint.
+        multipliers: `[K]`, the Lagrange multipliers lambda; 0 for objectives without a constraint.
     """
 
     multipliers: Array
@@ -38,41 +37,43 @@ def lagrangian(
     ddof: int = 1,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Aggregator:
-    r"""GRPO on the Lagrangian of "as much of the sum as possible, each mean at least d_k".
+    r"""GRPO on the Lagrangian of maximising the weighted sum, subject to lower bounds on the means.
 
     $$ r_i = \sum_k w_k r_{ik} - \sum_k \lambda_k (d_k - r_{ik}), \qquad
        \lambda_k \leftarrow \min\bigl(\lambda_{max},
            \max(0, \lambda_k + \eta (d_k - \bar r_k))\bigr) $$
 
-    with the mean $\bar r_k$ over the completions of the step, after its advantages were computed.
-    The thresholds are the same for all completions of a group and drop out of its advantages: what
-    is left is `grpo` with the weights `w + lambda`. An objective that is only there to be held
-    above its threshold has weight 0; as long as it is, nothing is paid for it. The limit, and 0.05
-    for the rate, are those of a public implementation (Artessay/Amo@6e7df03), whose first objective
-    alone has a weight; Safe RLHF learns the logarithm of its multiplier instead.
+    with the mean $\bar r_k$ over the completions of the step; the multipliers are updated after the
+    advantages have been computed. The thresholds are equal for all completions of a group and
+    cancel in its advantages, so that they are those of `grpo` with the weights `w + lambda`. An
+    objective that is only a constraint has weight 0; while it is satisfied its multiplier falls to
+    0. The limit, and 0.05 for the rate, are those of a public implementation (Artessay/Amo@6e7df03)
+    in which only the first objective has a weight; Safe RLHF learns the logarithm of its multiplier
+    instead.
 
-    What it is confused with. A penalty of fixed weight, which buys some amount of a constraint and
-    not the amount asked for. And `constrained_grpo`: dividing by the deviation of the sum, as here,
-    counts `w_k + lambda_k` in units of each objective's deviation, so that what a multiplier does
-    depends on how much its objective varies in the group.
+    Not to be confused with: a penalty of fixed weight, which does not enforce a given bound; and
+    `constrained_grpo`. Dividing by the deviation of the sum, as here, multiplies `w_k + lambda_k`
+    by the deviation of each objective, so that the effect of a multiplier depends on how much its
+    objective varies in the group.
 
     Args:
-        weights: `[K]`, not negative; those of the rewards that are to be large.
-        threshold: d, in units of the reward, the mean that is asked of an objective; minus
-            infinity asks for none. Without any this is `grpo`.
-        rate: eta, by how much a multiplier moves for each unit that is missing, in a step.
-        most: the largest multiplier, so that one that cannot be satisfied does not grow for ever.
+        weights: `[K]`, not negative, the weights of the rewards to be maximised.
+        threshold: d, the lower bound on the mean reward of an objective; minus infinity for no
+            constraint. Without constraints this is `grpo`.
+        rate: eta, change of a multiplier per step and per unit of constraint violation.
+        most: the largest multiplier, a bound for constraints that cannot be satisfied.
         ddof: see `grpo`.
         epsilon: see `grpo`.
 
     Returns:
-        An aggregator whose state is `Multipliers`, which begin at 0.
+        An aggregator whose state is `Multipliers`, initially 0.
 
     Raises:
-        ValueError: there are neither one nor K thresholds, or the rate or the limit is negative.
+        ValueError: the number of thresholds is neither one nor K, or the rate or the limit is
+            negative.
     """
 
-    def combine(batch: group.Batch) -> Array:
+    def combine(batch: group.GroupedRewards) -> Array:
         return group.standardised_sum(batch, ddof=ddof, epsilon=epsilon)
 
     return _dual_ascent(combine, weights, threshold=threshold, rate=rate, most=most)
@@ -87,21 +88,22 @@ def constrained_grpo(
     ddof: int = 1,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Aggregator:
-    r"""Weighted z-scores of which those of constraints have multipliers: scalarised advantages.
+    r"""The weighted sum of z-scores, with multipliers added to the weights of constraints.
 
     $$ A_i = \sum_k (w_k + \lambda_k) \frac{r_{ik} - \mu_k}{\sigma_k + \epsilon} $$
 
-    with the multipliers of `lagrangian`. A multiplier then weighs what it says, whatever the
-    deviations of the objectives are: the paper shows that weighing the rewards instead lets the
-    within-group deviations reweigh reward and constraints. Its constraints are costs, indicators of
-    a violation held below a rate; here they are rewards held above one, `1 - cost`. Where the paper
-    says nothing that we could read (ddof, epsilon, rate, limit), the defaults are `lagrangian`'s.
+    with the multipliers of `lagrangian`. The effect of a multiplier does not depend on the
+    deviations of the objectives here: the paper shows that the deviations within groups change the
+    balance of reward and constraints if the rewards are weighted instead. The constraints of the
+    paper are costs, indicators of a violation with an upper bound on their rate; here they are
+    rewards, `1 - cost`, with a lower bound. We found no values for ddof, epsilon, rate and limit in
+    the paper; the defaults are those of `lagrangian`.
 
-    What it is confused with. `advantage_combination`, which this is without a threshold, up to ddof
-    and epsilon. It is not whitened afterwards: as multipliers grow, so do the advantages.
+    Not to be confused with: `advantage_combination`, which equals this method without thresholds,
+    up to ddof and epsilon. There is no whitening: the advantages grow with the multipliers.
 
     Args:
-        weights: `[K]`, not negative; those of the rewards that are to be large.
+        weights: `[K]`, not negative, the weights of the rewards to be maximised.
         threshold: see `lagrangian`.
         rate: see `lagrangian`.
         most: see `lagrangian`.
@@ -109,13 +111,14 @@ def constrained_grpo(
         epsilon: added to each objective's standard deviation.
 
     Returns:
-        An aggregator whose state is `Multipliers`, which begin at 0.
+        An aggregator whose state is `Multipliers`, initially 0.
 
     Raises:
-        ValueError: there are neither one nor K thresholds, or the rate or the limit is negative.
+        ValueError: the number of thresholds is neither one nor K, or the rate or the limit is
+            negative.
     """
 
-    def combine(batch: group.Batch) -> Array:
+    def combine(batch: group.GroupedRewards) -> Array:
         scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
         return group.weighted_sum(scores.values, batch.weights)
 
@@ -129,9 +132,9 @@ def ascended(
 
     Args:
         multipliers: `[K]`.
-        missing: `[K]` threshold minus mean; anything where `is_constraint` is false.
-        is_constraint: `[K]` bool; the others' multipliers stay as they are.
-        rate: by how much a multiplier moves for each unit that is missing.
+        missing: `[K]`, threshold minus mean; any value where `is_constraint` is false.
+        is_constraint: `[K]` bool; the other multipliers do not change.
+        rate: change of a multiplier per unit of `missing`.
         most: the largest multiplier.
     """
     moved = multipliers + rate * jnp.where(is_constraint, missing, 0)
@@ -139,13 +142,14 @@ def ascended(
 
 
 def _dual_ascent(
-    combine: Callable[[group.Batch], Array],
+    combine: Callable[[group.GroupedRewards], Array],
     weights: ArrayLike,
     *,
     threshold: PerObjective,
     rate: float,
     most: float,
 ) -> Aggregator:
+    """Aggregator that adds the multipliers to the weights and updates them by dual ascent."""
     if rate < 0 or most < 0:
         raise ValueError(f"rate={rate} and most={most} must not be negative")
 
@@ -155,7 +159,7 @@ def _dual_ascent(
     def step(
         rewards: Array, weights: Array, state: Multipliers, /, *, mask: Array | None
     ) -> tuple[Array, Multipliers]:
-        batch = group.open_batch(rewards, weights, mask)
+        batch = group.prepare_batch(rewards, weights, mask)
         advantages = combine(batch._replace(weights=batch.weights + state.multipliers))
         thresholds, mean = per_objective(threshold, batch.weights), group.batch_mean(batch)
         is_constraint = (thresholds > -math.inf) & (mean.count > 0)

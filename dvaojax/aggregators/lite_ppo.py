@@ -1,4 +1,4 @@
-"""Lite PPO: the group's mean, the batch's deviation (Liu et al., arXiv 2508.08221)."""
+"""Lite PPO: mean of the group, deviation of the batch (Liu et al., arXiv 2508.08221)."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -17,20 +17,20 @@ def lite_ppo(
     ddof: int = 1,
     epsilon: float = numerics.TRL_EPSILON,
 ) -> Array:
-    r"""The weighted sum of the rewards minus its group's mean, over the deviation of all sums.
+    r"""The weighted sum of the rewards minus its group's mean, divided by the batch's deviation.
 
     $$ A_i = \frac{r_i - \operatorname{mean}_{group}(r)}
                   {\operatorname{std}_{batch}(r) + \epsilon}, \qquad r_i = \sum_k w_k r_{ik} $$
 
     The deviation is that of the *raw* sums of the batch, so the mean square is the share of the
-    variance that lies within groups, at most 1. The defaults are those of TRL's
-    `scale_rewards="batch"` (huggingface/trl@f2cd57710); the paper leaves the deviation's divisor
-    open. In the batch's deviation a masked objective counts as its group's mean, and as its batch's
-    where nobody in the group was scored on it.
+    variance that is within groups, at most 1. The defaults are those of TRL's
+    `scale_rewards="batch"` (huggingface/trl@f2cd57710); the paper does not specify ddof. In the
+    batch's deviation a masked reward counts as its group's mean, or as the batch's mean if no
+    completion of the group was scored on the objective.
 
-    What it is confused with. `grpo` divides by each group's own deviation; with a single group the
-    two are the same. Whitening, as in `gdpo`, also divides by a deviation over the batch, but by
-    that of centred values.
+    Not to be confused with: `grpo`, which divides by the deviation of each group; with a single
+    group the two are equal. Whitening, as in `gdpo`, also divides by a deviation over the batch,
+    but by that of centred values.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
@@ -44,10 +44,10 @@ def lite_ppo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     departures = batches.statistics(objectives, ddof=0).departures
     total = group.weighted_sum(objectives.centred, batch.weights)

@@ -15,20 +15,20 @@ def maxrl(
     mask: ArrayLike | None = None,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Array:
-    r"""The weighted sum of the rewards minus its group's mean, over that mean.
+    r"""The weighted sum of the rewards minus its group's mean, divided by this mean.
 
     $$ A_i = \frac{r_i - \operatorname{mean}(r)}{|\operatorname{mean}(r)| + \epsilon}, \qquad
        r_i = \sum_k w_k r_{ik} $$
 
-    For one reward of 0 or 1 with a share p of successes that is `(1 - p) / p` for a success and -1
-    for a failure: the gradient of `log p`, the likelihood, where the expected reward has that of p.
-    The rarer a success, the more it counts. The paper speaks of rewards of 0 and 1 alone; for
-    others the mean's magnitude is taken, so that a negative mean does not turn the order round, and
-    the advantage is 0 where the mean is nothing but rounding.
+    For one binary reward with a share p of successes the advantage is `(1 - p) / p` for a success
+    and -1 for a failure. This estimates the gradient of the log-likelihood `log p` instead of that
+    of the expected reward p; rare successes count more. The paper defines it for binary rewards
+    only. For others the magnitude of the mean is used, so that a negative mean does not reverse the
+    order, and the advantage is 0 where the mean is only rounding error.
 
-    What it is confused with. `grpo` divides by the deviation, `sqrt(p (1 - p))` here. A mean
-    depends on where a reward has its zero: shift a reward and these advantages change, which
-    holds for no other method that centres by the group.
+    Not to be confused with: `grpo`, which divides by the deviation, `sqrt(p (1 - p))` in this
+    example. Unlike all other methods that subtract the group's mean, this one is not invariant to a
+    shift of the rewards.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
@@ -41,10 +41,10 @@ def maxrl(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     total = group.weighted_sum(objectives.centred, batch.weights)
     mean, size = mean_and_size(objectives, batch.weights)
@@ -55,6 +55,6 @@ def maxrl(
 
 
 def mean_and_size(objectives: numerics.Moments, weights: Array) -> tuple[Array, Array]:
-    """`[B]` the magnitude of the weighted sum's mean, and `[B]` that of the terms it is made of."""
+    """Magnitude `[B]` of the mean of the weighted sum, and `[B]` of the terms that it sums."""
     size = jnp.abs(objectives.mean) + objectives.deviation
     return jnp.abs(group.weighted_sum(objectives.mean, weights)), group.weighted_sum(size, weights)

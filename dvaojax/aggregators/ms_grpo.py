@@ -1,4 +1,4 @@
-"""MS-GRPO: the whole episode's reward for every turn (Dilkes et al., arXiv 2508.10839)."""
+"""MS-GRPO: the reward of the whole episode for every turn (Dilkes et al., arXiv 2508.10839)."""
 
 import chex
 import jax
@@ -16,31 +16,30 @@ def ms_grpo(
     ddof: int = 1,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Array:
-    r"""One advantage for all turns of an episode: the group's z-score of its cumulative reward.
+    r"""The z-score of the total reward of an episode within its group, for all its turns.
 
     $$ R_i = \sum_t r_{it}, \qquad
        A_{it} = \frac{R_i - \operatorname{mean}(R)}{\operatorname{std}(R) + \epsilon} $$
 
-    A turn is credited with what came before it as well as with what came after: telling them apart
-    is left to the comparison within the group. The constants of the normalisation were not found;
-    the defaults are GRPO's in verl.
+    A turn is credited with earlier rewards as well as with later ones. We did not find the
+    constants of the normalisation; the defaults are those of GRPO in verl.
 
-    What it is confused with. `gtpo` credits a turn with what follows it. MS-GRPO also draws the
-    episodes of an update with a probability proportional to |A|; without importance weights that
-    weighs each episode like A |A|, and is not done here.
+    Not to be confused with: `gtpo`, which credits a turn with later rewards only. MS-GRPO also
+    samples the episodes of an update with a probability proportional to |A|; without importance
+    weights each episode then counts as A |A|. This is not implemented here.
 
     Args:
-        turn_rewards: `[..., G, S]`, the reward of each turn; anything where there is none.
-        is_turn: `[..., G, S]` bool, false behind an episode's last turn.
+        turn_rewards: `[..., G, S]`, the reward of each turn; any value where there is no turn.
+        is_turn: `[..., G, S]` bool, false after the last turn of an episode.
         ddof: 1 for the sample's standard deviation, 0 for the population's.
         epsilon: added to the standard deviation.
 
     Returns:
-        `[..., G, S]`; 0 where there is no turn, in episodes without any, and in a group whose
-        episodes earned the same.
+        `[..., G, S]`; 0 where there is no turn, and in a group whose episodes all have the same
+        total reward.
 
     Raises:
-        AssertionError: the shapes do not fit.
+        AssertionError: the shapes do not match.
     """
     rewards, is_turn = jnp.asarray(turn_rewards), jnp.asarray(is_turn)
     chex.assert_equal_shape([rewards, is_turn])
@@ -51,5 +50,5 @@ def ms_grpo(
         totals.reshape(flat), counts.reshape(flat)
     )
     deviation = jnp.where(moments.deviation > 0, moments.deviation + epsilon, 0)
-    of_episodes = numerics.safe_divide(moments.centred, deviation[:, None]).reshape(totals.shape)
-    return jnp.where(is_turn, of_episodes[..., None], 0)
+    advantages = numerics.safe_divide(moments.centred, deviation[:, None]).reshape(totals.shape)
+    return jnp.where(is_turn, advantages[..., None], 0)

@@ -20,22 +20,22 @@ def opo(
 
     $$ A_i = r_i - \frac{\sum_j L_j r_j}{\sum_j L_j}, \qquad r_i = \sum_k w_k r_{ik} $$
 
-    The baseline that leaves the gradient the least variance is
+    The baseline that minimises the variance of the gradient is
     $b^* = E[\lVert g \rVert^2 r] / E[\lVert g \rVert^2]$ with the gradient $g$ of a completion's
-    log-probability; if the gradients of tokens are about orthogonal and of one size, its squared
-    norm grows with the length, and the baseline is this one. The advantages of a group sum to 0
-    over its tokens, not over its completions.
+    log-probability. If the gradients of tokens are nearly orthogonal and of equal norm, the squared
+    norm of g is proportional to the length, which gives this baseline. The advantages of a group
+    sum to 0 over its tokens, not over its completions.
 
-    What it is confused with. `dr_grpo`, whose baseline counts completions, and which this is where
-    all lengths are equal. A length penalty: a long completion pulls the baseline to itself, up or
-    down. The optimality is that of a loss that sums over tokens; under a mean per completion the
-    gradients of long ones are smaller, not larger.
+    Not to be confused with: `dr_grpo`, whose baseline counts completions; the two are equal if all
+    lengths are equal. Nor is this a length penalty: a long completion moves the baseline towards
+    its own reward, up or down. It is optimal for a loss that sums over tokens; with a mean per
+    completion the gradients of long completions are smaller, not larger.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
         weights: `[K]` or `[..., K]`, not negative.
-        lengths: `[..., G]`, tokens of each completion. Each objective's baseline is over the
-            completions that were scored on it; the others count as their plain mean.
+        lengths: `[..., G]`, number of tokens of each completion. The baseline of each objective is
+            over the completions that were scored on it; masked rewards count as the plain mean.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
 
     Returns:
@@ -43,15 +43,15 @@ def opo(
         a group where every objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
     chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     centred = group.statistics(batch, ddof=0).centred
     tokens = jnp.asarray(lengths).astype(centred.dtype).reshape(batch.scored.shape)
     counts = jnp.where(batch.where, tokens[..., None], 0)
-    # From the plain mean, so that equal rewards stay exactly 0.
+    # Relative to the plain mean, so that equal rewards give exactly 0.
     offset = numerics.safe_divide(jnp.sum(counts * centred, axis=1), jnp.sum(counts, axis=1))
     baseline = group.weighted_sum(offset, batch.weights)
     advantages = group.weighted_sum(centred, batch.weights) - baseline[:, None]

@@ -1,8 +1,8 @@
 """RDPO: rewards decorrelated before they are summed (Bai et al., arXiv 2605.13641).
 
-A reconstruction: of the paper it is known that each reward goes through a quantile normalisation
-that keeps magnitudes, then through a Mahalanobis whitening among the rewards that are active; its
-formulas were not found.
+This is a reconstruction: according to the paper each reward goes through a quantile normalisation
+that preserves magnitudes, then through a Mahalanobis whitening of the active rewards. We could not
+find its formulas.
 """
 
 import jax
@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 from dvaojax import numerics
 from dvaojax.aggregators._core import group, whitening
 
-_ITERATIONS = 24  # each more than doubles the smallest eigenvalue: enough for a shrinkage of 1e-4
+_ITERATIONS = 24  # each more than doubles the smallest eigenvalue; enough for a shrinkage of 1e-4
+_EXACT = jax.lax.Precision.HIGHEST
 
 
 def rdpo(
@@ -31,35 +32,36 @@ def rdpo(
                               \frac{q_i}{\tau}\Bigr]_k $$
 
     with $s_k$ the deviation of objective k within its groups, pooled over the batch, $\tau_k$ the
-    root mean square of $q_k$ over the batch and C the correlations of the q. A difference beyond
-    $s_k$ counts as it does in a rank, a smaller one by its magnitude. The inverse root then leaves
-    all objectives that vary somewhere in the batch with unit variance and, up to the shrinkage
-    $\lambda$, no correlation, so that two rewards that measure the same do not count twice. Both
-    steps are reconstructed, as the head of the file says, and so are s and the shrinkage.
+    root mean square of $q_k$ over the batch and C the correlations of the q. Differences beyond
+    $s_k$ count as in a rank, smaller ones by their magnitude. After the inverse root all objectives
+    that vary in the batch have unit variance and, up to the shrinkage $\lambda$, no correlation, so
+    that two rewards that measure the same do not count twice. Both steps, s and the shrinkage are
+    reconstructed, see the module's docstring.
 
-    What it is confused with. `advantage_combination` scales the objectives and leaves their
-    correlations as they are. Whitening between objectives is not `gdpo`'s over completions. What is
-    taken out of a correlated reward can rank a completion lower that is better on every objective.
+    Not to be confused with: `advantage_combination`, which scales the objectives but keeps their
+    correlations; and the whitening of `gdpo`, which is over completions, not between objectives.
+    Because correlated parts are removed, a completion that is better on every objective can get a
+    lower advantage.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
-        shrinkage: lambda, in (0, 1]: how far the correlations are drawn to 0. What two objectives
-            that nearly cancel have in common is enlarged by at most `lambda ** -0.5`.
+        shrinkage: lambda, in (0, 1], the shrinkage of the correlations towards 0. The common part
+            of two objectives that nearly cancel is amplified by at most `lambda ** -0.5`.
 
     Returns:
         `[..., G]` float32 (float64 for float64 rewards); exactly 0 in a group where every
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative; or the
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative; or the
             shrinkage is not in (0, 1].
     """
     if not 0 < shrinkage <= 1:
         raise ValueError(f"shrinkage={shrinkage} must lie in (0, 1]")
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     over_batch = jax.vmap(whitening.root_mean_square, in_axes=-1)
     spread = over_batch(objectives.deviation, objectives.count)
@@ -72,11 +74,8 @@ def rdpo(
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
 
-_EXACT = jax.lax.Precision.HIGHEST
-
-
-def _sums_of_steps(batch: group.Batch, spread: Array) -> Array:
-    """`[B, G, K]` of each completion against all of its group, differences cut at the spread."""
+def _sums_of_steps(batch: group.GroupedRewards, spread: Array) -> Array:
+    """Differences to all completions of the group, clipped to the spread, summed: `[B, G, K]`."""
     values = jnp.where(batch.where, batch.rewards, 0)
     steps = numerics.safe_divide(
         values[:, :, None] - values[:, None, :], spread[None, None, None, :]
@@ -86,17 +85,17 @@ def _sums_of_steps(batch: group.Batch, spread: Array) -> Array:
 
 
 def _decorrelation(ranks: Array, shrinkage: ArrayLike) -> Array:
-    """`[K, K]` the inverse root of the shrunk correlations of `ranks` `[N, K]`.
+    """Inverse root `[K, K]` of the shrunk correlations of `ranks` `[N, K]`.
 
-    The coupled iteration of Newton and Schulz (Higham, Functions of Matrices, 2008, 6.35): products
-    alone, and unlike an eigendecomposition it has a gradient where eigenvalues coincide.
+    The coupled Newton-Schulz iteration (Higham, Functions of Matrices, 2008, 6.35) uses only matrix
+    products, and unlike an eigendecomposition it has a gradient where eigenvalues coincide.
     """
     norm = jnp.sqrt(jnp.sum(jnp.square(ranks), axis=0))
     unit = numerics.safe_divide(ranks, norm[None, :])
     identity = jnp.eye(len(norm), dtype=ranks.dtype)
-    # A sum, not a product of matrices, which would be ambiguous where the batch is sharded.
+    # A sum, because a matrix product has an ambiguous output sharding if the batch is sharded.
     correlations = jnp.sum(unit[:, :, None] * unit[:, None, :], axis=0)
-    # The diagonal is 1, also of an objective that never varies.
+    # The diagonal is 1, also for an objective that never varies.
     shrunk = (1 - shrinkage) * jnp.where(identity > 0, 1, correlations) + shrinkage * identity
 
     def improve(_: int, roots: tuple[Array, Array]) -> tuple[Array, Array]:

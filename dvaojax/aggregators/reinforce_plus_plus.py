@@ -19,40 +19,41 @@ def reinforce_plus_plus(
     ddof: int = 1,
     variance_epsilon: float = numerics.VERL_VARIANCE_EPSILON,
 ) -> Array:
-    r"""The weighted sum of the rewards, whitened over all tokens of the batch, without groups.
+    r"""The weighted sum of the rewards, whitened over all tokens of the batch, ignoring groups.
 
     $$ A_i = \frac{r_i - m}{\sqrt{v + \epsilon_v}}, \qquad
        m = \frac{\sum_i L_i r_i}{\sum_i L_i}, \qquad
        v = \frac{\sum_i L_i (r_i - m)^2}{\sum_i L_i - 1}, \qquad r_i = \sum_k w_k r_{ik} $$
 
-    A completion's reward-to-go is the same at each of its $L_i$ tokens, as nothing is discounted
-    and the penalty for leaving the reference policy stands in the loss here, not in the reward.
-    Each completion therefore counts once per token, as in verl (verl-project/verl@1dda039b9).
+    The reward-to-go is the same at each of the $L_i$ tokens of a completion, because there is no
+    discount and the KL penalty is part of the loss here, not of the reward. Each completion
+    therefore counts once per token, as in verl (verl-project/verl@1dda039b9). A masked reward
+    counts as its group's mean, or as the batch's mean if no completion of the group was scored on
+    the objective.
 
-    What it is confused with. **The group does not matter**: alone among the methods here, one
-    completion per prompt is enough, and a group in which every objective is constant is not silent
-    but stands above or below the batch's mean, so an easy prompt is always reinforced.
-    `reinforce_plus_plus_baseline` and `lite_ppo` subtract the group's mean. A masked reward counts
-    as its group's mean, or as the batch's where nobody in the group was scored on it.
+    Not to be confused with: `reinforce_plus_plus_baseline` and `lite_ppo`, which subtract the
+    group's mean. **This method ignores groups**, the only one here: one completion per prompt is
+    enough, and the advantages of a zero-variance group are not 0 but the distance from the batch's
+    mean, so that easy prompts are always reinforced.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
-        lengths: `[..., G]`, tokens of each completion.
+        lengths: `[..., G]`, number of tokens of each completion.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
         ddof: 1 for the sample's variance, 0 for the population's.
         variance_epsilon: added to the variance.
 
     Returns:
         `[..., G]` float32 (float64 for float64 rewards); exactly 0 for a completion that was not
-        scored, and everywhere if all sums of the batch are the same.
+        scored, and everywhere if all sums of the batch are equal.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
     chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     departures = batches.statistics(objectives, ddof=0).departures
     total = group.weighted_sum(objectives.centred, batch.weights)
@@ -79,17 +80,17 @@ def reinforce_plus_plus_baseline(
        c_i = r_i - \operatorname{mean}_{group}(r) $$
 
     with m and v the mean and the variance of c over the tokens of the batch, as in
-    `reinforce_plus_plus`. verl lets the raw reward of a group of one through; here such a group
-    teaches nothing.
+    `reinforce_plus_plus`. In a group of one, verl uses the raw reward for c; here the advantage is
+    0.
 
-    What it is confused with. `lite_ppo` divides by the deviation of the raw sums, this one by that
-    of the centred ones, and subtracts a mean once more: over tokens it is not 0, and the groups'
-    sums are not either.
+    Not to be confused with: `lite_ppo`, which divides by the deviation of the raw sums. This method
+    divides by the deviation of the centred sums and subtracts their mean over tokens, which is not
+    0; the advantages of a group do not sum to 0 either.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
-        lengths: `[..., G]`, tokens of each completion.
+        lengths: `[..., G]`, number of tokens of each completion.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
         ddof: 1 for the sample's variance, 0 for the population's.
         variance_epsilon: added to the variance.
@@ -99,11 +100,11 @@ def reinforce_plus_plus_baseline(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
     chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     whitened = _whitened_over_tokens(
         group.weighted_sum(objectives.centred, batch.weights),
@@ -113,25 +114,25 @@ def reinforce_plus_plus_baseline(
         ddof=ddof,
         variance_epsilon=variance_epsilon,
     )
-    advantages = jnp.where(group.is_alive(objectives.deviation)[:, None], whitened, 0)
+    advantages = jnp.where(group.has_signal(objectives.deviation)[:, None], whitened, 0)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
 
 def _whitened_over_tokens(
     values: Array,
     sizes: Array,
-    batch: group.Batch,
+    batch: group.GroupedRewards,
     lengths: ArrayLike,
     *,
     ddof: int,
     variance_epsilon: float,
 ) -> Array:
-    """Whitened `[B, G]`, each completion counted once per token; 0 where it was not scored.
+    """Whitens `[B, G]`, counting each completion once per token; 0 where it was not scored.
 
     Args:
         values: `[B, G]`.
-        sizes: `[B]` of the terms that a group's values are summed from.
-        batch: which completions were scored.
+        sizes: `[B]`, size of the terms that a group's values are sums of.
+        batch: the rewards and their mask.
         lengths: `[..., G]`.
         ddof: 1 for the sample's variance, 0 for the population's.
         variance_epsilon: added to the variance.

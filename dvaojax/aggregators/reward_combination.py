@@ -20,12 +20,12 @@ def reward_combination(
     $$ A_i = \frac{\sum_k w_k (r_{ik} - \mu_k)}{\sigma_{sum}}, \qquad
        \sigma_{sum} = \operatorname{std}_i \sum_k w_k r_{ik} $$
 
-    Its mean square is 1 in every group, however much the objectives disagree. Where they cancel and
-    only rounding is left (`numerics.standardise`), the advantage is 0.
+    Its mean square is 1 in every group, even if the objectives almost cancel. If they cancel up to
+    rounding error (`numerics.standardise`), the advantage is 0.
 
-    What it is confused with. `grpo` is the same formula with the sample's standard deviation and an
-    epsilon, as verl computes it; `dvao` divides by `sum_k w_k sigma_k` instead; and
-    `advantage_combination` normalises each objective *before* the sum.
+    Not to be confused with: `grpo`, the same formula with the sample's standard deviation and an
+    epsilon, as in verl; `dvao`, which divides by `sum_k w_k sigma_k` instead; and
+    `advantage_combination`, which normalises each objective *before* the sum.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
@@ -40,9 +40,9 @@ def reward_combination(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     advantages = group.standardised_sum(batch, ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])

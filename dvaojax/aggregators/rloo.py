@@ -15,13 +15,13 @@ def rloo(rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = Non
            = \frac{G}{G - 1} \bigl(r_i - \operatorname{mean}(r)\bigr), \qquad
        r_i = \sum_k w_k r_{ik} $$
 
-    The baseline does not depend on the completion's own reward, so the gradient is unbiased. A
-    deviation that does depend on it would undo that, hence there is no knob for one. With a mask
-    the others are those that were scored on the same objective, and G is counted for each; where
-    there are none, as in a group of one, there is no baseline and nothing to learn.
+    The baseline does not depend on the completion's own reward, so the gradient is unbiased.
+    Dividing by a deviation, which depends on it, would add a bias, so there is no such option. With
+    a mask, G is counted for each objective, over the completions that were scored on it. If there
+    are no others, as in a group of one, the advantage is 0.
 
-    What it is confused with. `dr_grpo`, whose baseline contains the completion itself: the same
-    vector times `(G - 1) / G`.
+    Not to be confused with: `dr_grpo`, whose baseline includes the completion itself; it is the
+    same vector times `(G - 1) / G`.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
@@ -33,10 +33,10 @@ def rloo(rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = Non
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     leaves_one_out = numerics.safe_divide(objectives.count, objectives.count - 1)
     weights = jnp.broadcast_to(batch.weights, leaves_one_out.shape) * leaves_one_out

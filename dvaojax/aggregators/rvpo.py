@@ -27,23 +27,22 @@ def rvpo(
     $$ A_i = -\frac{1}{k} \ln \sum_j \bar w_j e^{-k Z_{ij}}, \qquad
        Z_{ij} = \frac{r_{ij} - \mu_j}{\sigma_j + \epsilon} $$
 
-    and then the whitening of `gdpo`. A completion is worth about as much as its worst objective.
-    The paper has no weights; here $\bar w = w / \sum w$ stands for its $1/M$, and equal weights
-    give its formula. It states neither the deviation nor epsilon: the defaults are those of verl's
-    GDPO, its pipeline. It raises k from 0.5 to 2 where there are many rubrics; 1 is usual for two
-    rewards.
+    and then the whitening of `gdpo`. The value of a completion is close to its worst z-score. The
+    paper has no weights; $\bar w = w / \sum w$ replaces its $1/M$, so that equal weights give its
+    formula. It states neither ddof nor epsilon: the defaults are those of GDPO in verl, which it is
+    built on. It increases k from 0.5 to 2 for many rubrics; 1 is usual for two rewards.
 
-    What it is confused with. The variance is that *between the objectives of one completion*, not
-    the variance within the group that `dvao` weighs by. An objective that is constant in the group
-    stays in the sum as a 0, and so caps what the others can gain at `-ln(its weights) / k`; in a
-    group where all are, the advantage is exactly 0, without the shift of the whitening.
+    Not to be confused with: the variance within the group, which `dvao` weighs by. The variance of
+    RVPO is that *between the objectives of one completion*. An objective that is constant in the
+    group remains in the sum with a z-score of 0, which bounds the value by `-ln(its weight) / k`.
+    In a zero-variance group the advantage is exactly 0, without the shift of the whitening.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
-        sharpness: k, a scalar; 0 is the mean (then this is GDPO), infinity would be the minimum. It
-            may be traced, for a schedule.
+        sharpness: k, a scalar; 0 gives the mean, that is GDPO; for k to infinity it approaches the
+            minimum. It may be traced, for a schedule.
         ddof: 1 for the sample's standard deviations, 0 for the population's.
         epsilon: added to each objective's standard deviation and to the batch's.
 
@@ -52,8 +51,8 @@ def rvpo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight or the sharpness is
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight or the sharpness is
             negative.
     """
     numerics.require_range(least=0, sharpness=sharpness)
@@ -65,10 +64,10 @@ def rvpo(
 
 
 class Annealing(NamedTuple):
-    """What `rvpo_annealed` remembers.
+    """State of `rvpo_annealed`.
 
     Attributes:
-        steps: `[]` int32, steps done.
+        steps: `[]` int32, number of steps done.
     """
 
     steps: Array
@@ -83,21 +82,22 @@ def rvpo_annealed(
     ddof: int = 1,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Aggregator:
-    r"""`rvpo` whose sharpness rises in equal parts over the run, as the paper has it for rubrics.
+    r"""`rvpo` with a linearly increasing sharpness, the schedule of the paper for rubrics.
 
     $$ k_t = k_1 + (k_T - k_1) \min\Bigl(1, \frac{t - 1}{T - 1}\Bigr), \qquad t = 1, 2, \dots $$
 
-    The paper's reason: begun sharply, training collapses. On HealthBench its 7B policy with a
-    constant k of 5 peaked at 0.241 and ended at 0.095, and this one at 0.230 and 0.204.
+    According to the paper, training collapses if k is large from the beginning: on HealthBench its
+    7B policy peaked at 0.241 and ended at 0.095 with a constant k of 5, and peaked at 0.230 and
+    ended at 0.204 with this schedule.
 
-    What it is confused with. A schedule over training, not over the tokens of a completion; and
-    not a temperature, which would fall.
+    Not to be confused with: a temperature, which would decrease. The schedule is over training
+    steps, not over the tokens of a completion.
 
     Args:
         weights: `[K]`, not negative.
         first: k of the first step.
-        last: k of step `num_steps` and of every later one.
-        num_steps: T, at least 2: those of the run, for the paper's schedule.
+        last: k of step `num_steps` and of all later steps.
+        num_steps: T, at least 2; the length of the run in the paper's schedule.
         ddof: see `rvpo`.
         epsilon: see `rvpo`.
 
@@ -109,8 +109,8 @@ def rvpo_annealed(
     """
     if num_steps < 2 or first < 0 or last < 0:
         raise ValueError(
-            f"num_steps={num_steps} must be at least 2, and first={first} and last={last} "
-            "not negative"
+            f"num_steps={num_steps} must be at least 2, and first={first} and last={last} must "
+            "not be negative"
         )
 
     def begin(weights: Array) -> Annealing:
@@ -147,7 +147,7 @@ def rvpo_variance_penalty(
     The explicit form of `rvpo`, and its second-order expansion for $\beta = k / 2$. Unlike the soft
     minimum it is not monotone: raising one objective alone far enough lowers the advantage.
 
-    What it is confused with. See `rvpo`.
+    Not to be confused with: the variance within the group, see `rvpo`.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
@@ -163,8 +163,8 @@ def rvpo_variance_penalty(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight or the penalty is
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight or the penalty is
             negative.
     """
     numerics.require_range(least=0, penalty=penalty)
@@ -190,10 +190,10 @@ def soft_minimum(scores: Array, shares: Array, *, sharpness: ArrayLike) -> Array
     divisor = jnp.where(sharpness > 0, sharpness, 1)
     mean = group.weighted_sum(scores, shares)
     exponent = jnp.where(shares[:, None, :] > 0, divisor * (mean[..., None] - scores), 0)
-    # About the mean the logarithm is that of a number above 1, and log1p keeps all its digits;
-    # where the exponential might overflow, the largest exponent is taken out first.
-    steepest = jax.lax.stop_gradient(jnp.max(exponent, axis=-1))
-    pivot = jnp.where(steepest < 30, 0, steepest)
+    # Relative to the mean, log1p keeps full precision. Where the exponential might overflow, the
+    # largest exponent is factored out first.
+    largest = jax.lax.stop_gradient(jnp.max(exponent, axis=-1))
+    pivot = jnp.where(largest < 30, 0, largest)
     excess = group.weighted_sum(jnp.expm1(exponent - pivot[..., None]), shares)
     return jnp.where(sharpness > 0, mean - (pivot + jnp.log1p(excess)) / divisor, mean)
 
@@ -203,7 +203,7 @@ def penalised_mean(scores: Array, shares: Array, *, penalty: ArrayLike) -> Array
 
     Args:
         scores: `[B, G, K]`.
-        shares: `[B, K]`, not negative, with sum 1: what each objective counts in both.
+        shares: `[B, K]`, not negative, with sum 1, the weights in the mean and the variance.
         penalty: `[]`.
     """
     mean = group.weighted_sum(scores, shares)
@@ -220,8 +220,8 @@ def _whitened(
     ddof: int,
     epsilon: float,
 ) -> Array:
-    """Z-scores `[B, G, K]` and shares to one number each by `combine`, then over the batch."""
-    batch = group.open_batch(rewards, weights, mask)
+    """Combines z-scores `[B, G, K]` to `[B, G]` by `combine` and whitens them over the batch."""
+    batch = group.prepare_batch(rewards, weights, mask)
     scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
     shares = numerics.safe_divide(batch.weights, jnp.sum(batch.weights, axis=-1, keepdims=True))
     shares = jnp.broadcast_to(shares, (len(scores.values), shares.shape[-1]))
@@ -232,5 +232,5 @@ def _whitened(
         ddof=ddof,
         epsilon=epsilon,
     )
-    advantages = jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)
+    advantages = jnp.where(batch.scored & scores.has_signal[:, None], whitened, 0)
     return advantages.reshape(jnp.shape(rewards)[:-1])

@@ -1,4 +1,4 @@
-"""SA-MRPO: weights that fade as an objective saturates (Wang et al., arXiv 2608.16072)."""
+"""SA-MRPO: smaller weights for saturated objectives (Wang et al., arXiv 2608.16072)."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,19 +22,20 @@ def sa_mrpo(
     ddof: int = 0,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Array:
-    r"""GDPO with weights that follow what is left to be gained on each objective.
+    r"""GDPO with weights that decrease with the saturation of each objective.
 
     $$ \hat A = \operatorname{whiten}\Bigl(\sum_k w_k (1 - s_k)^\gamma
                 \frac{r_{ik} - \mu_k}{\sigma_k + \epsilon}\Bigr), \qquad
        s_k = \frac{\operatorname{mean}_{batch}(r_k) - \mathrm{lower}}
                   {\mathrm{upper} - \mathrm{lower}} $$
 
-    with the saturation $s_k$ held in [0, 1]. Population deviations, as in the paper; it recommends
-    a gamma of 0.5 on average and uses 0.25 for two objectives, and states no epsilon.
+    with the saturation $s_k$ clipped to [0, 1]. Deviations are the population's, as in the paper,
+    which recommends a gamma of 0.5, uses 0.25 for two objectives, and states no epsilon. With gamma
+    0, or if all objectives are equally saturated, this is `gdpo` with `ddof=0`.
 
-    What it is confused with. With gamma 0, or where all objectives are equally saturated, it is
-    `gdpo` (of `ddof=0`). `focal_reward` fades by the mean of the *group* and weighs raw rewards.
-    `saw_gdpo` asks how much an objective varies, this one how far it has come.
+    Not to be confused with: `focal_reward`, which uses the mean of the *group* and weighs raw
+    rewards; and `saw_gdpo`, whose weights depend on the variation of an objective, not only on its
+    mean.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
@@ -42,7 +43,7 @@ def sa_mrpo(
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
         lower: the least possible reward, `[]` or `[K]`.
         upper: the largest possible reward, `[]` or `[K]`, above `lower`.
-        gamma: how fast the weight fades; not negative.
+        gamma: exponent of the headroom `1 - s`; not negative.
         ddof: 0 for the population's standard deviations, 1 for the sample's.
         epsilon: added to each objective's standard deviation and to the batch's.
 
@@ -51,12 +52,12 @@ def sa_mrpo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight or gamma is
-            negative; or an upper end is not above its lower one.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight or gamma is
+            negative; or `upper` is not above `lower`.
     """
     numerics.require_range(least=0, gamma=gamma)
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     adapted = weights_by_saturation(batch, lower=lower, upper=upper, gamma=gamma)
     if not np.all(np.subtract(upper, lower) > 0):
         raise ValueError(f"every upper={upper} must exceed its lower={lower}")
@@ -65,9 +66,9 @@ def sa_mrpo(
 
 
 def weights_by_saturation(
-    batch: group.Batch, *, lower: PerObjective, upper: PerObjective, gamma: ArrayLike
+    batch: group.GroupedRewards, *, lower: PerObjective, upper: PerObjective, gamma: ArrayLike
 ) -> Array:
-    """`[B, K]` the weights times `(1 - saturation) ** gamma`."""
+    """Weights `[B, K]` times `(1 - saturation) ** gamma`."""
     mean = batches.statistics(group.statistics(batch, ddof=0), ddof=0).mean
     least, largest = per_objective(lower, mean), per_objective(upper, mean)
     headroom = jnp.clip((largest - mean) / (largest - least), 0, 1)

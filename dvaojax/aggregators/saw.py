@@ -20,7 +20,7 @@ def saw_grpo(
     ddof: int = 1,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Array:
-    r"""GRPO on a sum whose weights follow how much each objective varies over the batch.
+    r"""GRPO on a sum of rewards, weighted by the coefficients of variation over the batch.
 
     $$ A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + \epsilon}, \qquad
        r_i = \sum_k w_k K \omega_k r_{ik}, \qquad
@@ -28,22 +28,22 @@ def saw_grpo(
        \mathrm{CV}_k = \frac{\operatorname{std}_{batch}(r_k)}
                             {|\operatorname{mean}_{batch}(r_k) - \mathrm{lower}| + \delta} $$
 
-    The rarer an objective is earned, the more it counts: a reward of 0 or 1 with mean p has the
-    coefficient `sqrt((1 - p) / p)`. The paper has no weights of its own; here they multiply its.
-    Deviations, defaults and the factor K are those of the official code (Zhaolutuan/SAW@119951f),
-    which shifts a reward in [-3, 3] by 3: here that is `lower=-3` for it. It has to be the least
-    value that a reward can take, not the least in the batch.
+    Rare rewards count more: a binary reward with mean p has the coefficient `sqrt((1 - p) / p)`.
+    The paper has no configured weights; here they multiply the adaptive ones. Deviations, defaults
+    and the factor K are those of the official code (Zhaolutuan/SAW@119951f), which adds 3 to a
+    reward in [-3, 3]; this corresponds to `lower=-3`. `lower` must be the smallest possible value
+    of a reward, not the smallest in the batch.
 
-    What it is confused with. `dvao` gives weight by the deviation within the group, this by the
-    coefficient over the batch. The weights do not depend on an objective's scale, but they depend
-    on its offset; the sum that they weigh does depend on the scale.
+    Not to be confused with: `dvao`, which weighs by the deviation within the group, not by the
+    coefficient of variation over the batch. The adaptive weights do not depend on the scale of an
+    objective, but on its offset; the weighted sum does depend on the scale.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
-        lower: the least possible reward, `[]` or `[K]`.
-        delta: added to the mean above it.
+        lower: the smallest possible reward, `[]` or `[K]`.
+        delta: added to the mean minus `lower`.
         ddof: 1 for the sample's standard deviations, 0 for the population's.
         epsilon: added to the group's standard deviation.
 
@@ -52,12 +52,12 @@ def saw_grpo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight or delta is
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight or delta is
             negative.
     """
     numerics.require_range(least=0, delta=delta)
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     adapted = weights_by_variation(batch, lower=lower, delta=delta, ddof=ddof)
     advantages = group.standardised_sum(batch._replace(weights=adapted), ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
@@ -80,15 +80,15 @@ def saw_gdpo(
 
     The official code whitens over tokens; here, as in `gdpo`, every completion counts once.
 
-    What it is confused with. `saw_grpo`, whose sum is one of raw rewards: here the scale of an
-    objective does not matter, if `lower` is scaled with it.
+    Not to be confused with: `saw_grpo`, which sums raw rewards. Here the scale of an objective does
+    not matter, if `lower` is scaled with it.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
-        lower: the least possible reward, `[]` or `[K]`.
-        delta: added to the mean above it.
+        lower: the smallest possible reward, `[]` or `[K]`.
+        delta: added to the mean minus `lower`.
         ddof: 1 for the sample's standard deviations, 0 for the population's.
         epsilon: added to each objective's standard deviation and to the batch's.
 
@@ -97,22 +97,22 @@ def saw_gdpo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight or delta is
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight or delta is
             negative.
     """
     numerics.require_range(least=0, delta=delta)
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     adapted = weights_by_variation(batch, lower=lower, delta=delta, ddof=ddof)
     advantages = whitening.whitened_sum(batch._replace(weights=adapted), ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
 
 def weights_by_variation(
-    batch: group.Batch, *, lower: PerObjective, delta: ArrayLike, ddof: int
+    batch: group.GroupedRewards, *, lower: PerObjective, delta: ArrayLike, ddof: int
 ) -> Array:
-    """`[B, K]` the weights times K times each objective's share of all coefficients of
-    variation; times 1 where no objective varies."""
+    """Weights `[B, K]` times K times each objective's share of the sum of all coefficients of
+    variation; times 1 if no objective varies."""
     overall = batches.statistics(group.statistics(batch, ddof=0), ddof=ddof)
     above = jnp.abs(overall.mean - per_objective(lower, overall.mean))
     variation = numerics.safe_divide(overall.deviation, above + delta)

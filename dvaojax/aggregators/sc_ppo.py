@@ -1,6 +1,6 @@
-"""SC-PPO: the combination of least norm that no objective loses by.
+"""SC-PPO: the combination of z-scores of least norm that does not conflict with any objective.
 
-From code alone, an estimator for verl whose functions are called `scppo`; a paper was not found.
+The source is an estimator for verl whose functions are called `scppo`; we know of no paper.
 """
 
 from typing import NamedTuple
@@ -16,9 +16,9 @@ from dvaojax.aggregators._core import group, whitening
 from dvaojax.aggregators._core.aggregator import PerObjective, per_objective
 from dvaojax.aggregators._core.least_squares import least_quadratic
 
-MIN_COVERAGE = 0.05  # an objective that varies in a smaller share of groups is not identifiable
-MIN_NORM = 0.05  # nor is one whose norm is a smaller part of the largest
-RIDGE = 0.01  # of the largest product, so that the solution is unique and continuous
+MIN_COVERAGE = 0.05  # objectives that vary in a smaller share of groups are not identifiable
+MIN_NORM = 0.05  # nor are objectives with a smaller norm, relative to the largest
+RIDGE = 0.01  # relative to the largest product; makes the solution unique and continuous
 
 
 def sc_ppo(
@@ -33,7 +33,7 @@ def sc_ppo(
     ddof: int = 1,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Array:
-    r"""GDPO with coefficients for which no objective's own scores point against their sum.
+    r"""GDPO with coefficients for which the sum conflicts with the scores of no objective.
 
     $$ \hat A = \operatorname{whiten}\Bigl(\sum_k c_k A_k\Bigr), \qquad
        \alpha = \arg\min_{\alpha \in \Delta} \sum_{kl} \alpha_k \alpha_l \frac{Q_{kl}}{p_k p_l},
@@ -42,32 +42,36 @@ def sc_ppo(
     with Q the mean products of the objectives' z-scores, and priorities
     $p_k = w_k \max(h_k, \mathrm{floor})^{\mathrm{power}}$ of the headroom
     $h_k = \operatorname{clip}(\mathrm{target}_k - \operatorname{mean}(r_k), 0, 1)$. The minimum is
-    over the objectives that are identifiable (they vary in 5 % of the groups and have 5 % of the
-    largest norm) and not saturated (their headroom exceeds `saturation`). The least
-    $\lambda \ge 0$ gives back what any objective would lose; then the coefficients sum to 1.
+    over the objectives that are identifiable (they vary in at least 5 % of the groups and have at
+    least 5 % of the largest norm) and not saturated (their headroom exceeds `saturation`). The
+    smallest $\lambda \ge 0$ that satisfies $(Q c)_k \ge 0$ is added; then the coefficients are
+    normalised to sum 1.
 
-    Cross-fitting: a group's coefficients are estimated on the groups of the other fold. The code
-    ranks prompts by a hash of their identity; here the fold is the parity of the group's index in
-    the batch, as arbitrary and needing no identity. A single group is its own fold.
+    Cross-fitting: the coefficients of a group are estimated on the groups of the other fold. The
+    official code assigns prompts to folds by a hash of their identity; here the fold is the parity
+    of the group's index in the batch, which is equally arbitrary and needs no identity. A single
+    group is its own fold.
 
-    Further departures: the $\lambda$ are those of the exact projection, where the code alternates a
-    number of times; a ridge of 1 % makes the solutions unique; where all objectives are saturated
-    all lead, not one; products count completions, not tokens; the weights, which it lacks, multiply
-    the priorities.
+    Further differences from the code: $\lambda$ is that of the exact projection, where the code
+    alternates a fixed number of times; a ridge of 1 % makes the solutions unique; if all objectives
+    are saturated the minimum is over all of them, not over one; products count completions, not
+    tokens; the weights, which the code does not have, multiply the priorities.
 
-    What it is confused with. MGDA solves this problem on gradients of the parameters; here products
-    of scores stand for theirs. It is no PPO: only the advantage differs. The order of the groups in
-    the batch matters, and so does splitting an objective in two.
+    Not to be confused with: MGDA, which solves this problem for gradients of the parameters; here
+    products of scores replace those of gradients. Despite the name only the advantage differs from
+    GDPO, not the loss. The result depends on the order of the groups in the batch, and on splitting
+    an objective in two.
 
     Args:
         rewards: `[..., G, K]`; all leading axes are the batch.
-        weights: `[K]` or `[..., K]`, not negative. Where groups have their own, the priorities take
-            the mean, and the coefficients of a group are multiplied by its weights over the mean.
+        weights: `[K]` or `[..., K]`, not negative. If they differ between groups, the priorities
+            use their mean, and the coefficients of a group are multiplied by its weights divided by
+            the mean.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
-        target: the mean at which an objective is done, `[]` or `[K]`.
-        priority_floor: the least headroom that a priority is made of.
-        priority_power: the exponent of the headroom in it.
-        saturation: the headroom up to which an objective does not lead.
+        target: the mean reward at which the headroom of an objective is 0, `[]` or `[K]`.
+        priority_floor: lower bound of the headroom in a priority.
+        priority_power: exponent of the headroom in a priority.
+        saturation: objectives with no more headroom than this are saturated.
         ddof: 1 for the sample's standard deviations, 0 for the population's.
         epsilon: added to each objective's standard deviation and to the batch's.
 
@@ -76,14 +80,14 @@ def sc_ppo(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
+        AssertionError: the shapes do not match.
         ValueError: there are more than ten objectives; the power is negative, or the floor or the
-            saturation not in [0, 1]; outside jit, a reward that counts is not finite, or a weight
+            saturation not in [0, 1]; outside jit, an unmasked reward is not finite, or a weight
             is negative.
     """
     numerics.require_range(least=0, priority_power=priority_power)
     numerics.require_range(least=0, most=1, priority_floor=priority_floor, saturation=saturation)
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     adapted = cross_fitted_weights(
         batch,
         target=target,
@@ -98,12 +102,12 @@ def sc_ppo(
 
 
 class Estimates(NamedTuple):
-    """What is known of the objectives from the groups of one fold.
+    """Statistics of the objectives over the groups of one fold.
 
     Attributes:
-        products: `[K, K]` Q, over the completions that were scored.
-        mean: `[K]` mean rewards.
-        coverage: `[K]` the share of groups in which each varies.
+        products: `[K, K]`, Q, over the completions that were scored.
+        mean: `[K]`, mean rewards.
+        coverage: `[K]`, the share of groups in which each objective varies.
     """
 
     products: Array
@@ -112,7 +116,7 @@ class Estimates(NamedTuple):
 
 
 def cross_fitted_weights(
-    batch: group.Batch,
+    batch: group.GroupedRewards,
     *,
     target: PerObjective,
     priority_floor: float,
@@ -121,7 +125,7 @@ def cross_fitted_weights(
     ddof: int,
     epsilon: float,
 ) -> Array:
-    """`[B, K]` each group's coefficients, estimated on the other fold; the knobs of `sc_ppo`."""
+    """Coefficients `[B, K]` of each group, estimated on the other fold; knobs as in `sc_ppo`."""
     num_groups = len(batch.rewards)
     weights = batch.group_weights
     mean_weights = jnp.sum(weights, axis=0) / max(num_groups, 1)
@@ -135,45 +139,45 @@ def cross_fitted_weights(
             headroom > saturation,
         )
 
-    of_the_fold = jax.vmap(coefficients)(_estimates(batch, ddof=ddof, epsilon=epsilon))
-    own = numerics.safe_divide(weights, jnp.broadcast_to(mean_weights, weights.shape))
-    return own * of_the_fold[np.arange(num_groups) % 2]
+    per_fold = jax.vmap(coefficients)(_estimates(batch, ddof=ddof, epsilon=epsilon))
+    relative = numerics.safe_divide(weights, jnp.broadcast_to(mean_weights, weights.shape))
+    return relative * per_fold[np.arange(num_groups) % 2]
 
 
 def is_identifiable(estimates: Estimates) -> Array:
-    """`[K]` bool, which objectives carry a signal that can be estimated."""
+    """`[K]` bool, the objectives with a signal that is large enough to be estimated."""
     norm = numerics.safe_sqrt(jnp.diagonal(estimates.products))
     is_large = norm >= MIN_NORM * jnp.max(norm)
     return (norm > 0) & is_large & (estimates.coverage >= MIN_COVERAGE)
 
 
-def combine(products: Array, priorities: Array, carries: Array, has_headroom: Array) -> Array:
-    """`[K]` coefficients with sum 1, none negative, that no objective loses by; the priorities in
-    proportion where no objective carries a signal.
+def combine(products: Array, priorities: Array, is_usable: Array, has_headroom: Array) -> Array:
+    """Non-negative coefficients `[K]` with sum 1 that conflict with no objective; proportional to
+    the priorities if no objective is identifiable.
 
     Args:
-        products: `[K, K]` Q.
-        priorities: `[K]` p, positive where an objective has a weight.
-        carries: `[K]` bool, the objectives that are identifiable and have a weight.
-        has_headroom: `[K]` bool, those that are not saturated.
+        products: `[K, K]`, Q.
+        priorities: `[K]`, p, positive where an objective has a weight.
+        is_usable: `[K]` bool, the objectives that are identifiable and have a weight.
+        has_headroom: `[K]` bool, the objectives that are not saturated.
     """
-    leads = carries & has_headroom
-    leads = jnp.where(jnp.any(leads), leads, carries)
+    is_active = is_usable & has_headroom
+    is_active = jnp.where(jnp.any(is_active), is_active, is_usable)
     identity = jnp.eye(len(priorities), dtype=products.dtype)
     largest = jnp.max(jnp.diagonal(products))
     products = products + jnp.where(largest > 0, RIDGE * largest, 1) * identity
     # The c = alpha / p of least norm with p' c = 1 has the direction of this minimum, whose matrix
     # is better conditioned than Q / (p p').
-    leading = least_quadratic(products, priorities, leads)
-    leading = numerics.safe_divide(leading, jnp.sum(leading))
-    margins = jnp.matmul(products, leading, precision=jax.lax.Precision.HIGHEST)
-    guarded = leading + least_quadratic(products, -margins, priorities > 0)
-    chosen = jnp.where(jnp.any(leads), guarded, priorities)
+    shortest = least_quadratic(products, priorities, is_active)
+    shortest = numerics.safe_divide(shortest, jnp.sum(shortest))
+    margins = jnp.matmul(products, shortest, precision=jax.lax.Precision.HIGHEST)
+    corrected = shortest + least_quadratic(products, -margins, priorities > 0)
+    chosen = jnp.where(jnp.any(is_active), corrected, priorities)
     return numerics.safe_divide(chosen, jnp.sum(chosen))
 
 
-def _estimates(batch: group.Batch, *, ddof: int, epsilon: float) -> Estimates:
-    """For each of the two folds `[2, ...]`, what the groups outside it say."""
+def _estimates(batch: group.GroupedRewards, *, ddof: int, epsilon: float) -> Estimates:
+    """Estimates `[2, ...]` for each of the two folds, from the groups outside it."""
     objectives = group.statistics(batch, ddof=ddof)
     scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon).values
     exact = jax.lax.Precision.HIGHEST

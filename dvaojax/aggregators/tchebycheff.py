@@ -1,7 +1,7 @@
 """Augmented Tchebycheff scalarisation (Steuer and Choo, Mathematical Programming 1983), with GRPO.
 
-In reinforcement learning of language models it is one of the aggregations of Panacea (Zhong et al.,
-arXiv 2402.02030), there without the augmentation.
+For language models it is one of the aggregations of Panacea (Zhong et al., arXiv 2402.02030), there
+without the augmentation.
 """
 
 import jax
@@ -24,28 +24,28 @@ def augmented_tchebycheff(
     ddof: int = 1,
     epsilon: float = numerics.VERL_EPSILON,
 ) -> Array:
-    r"""GRPO on minus the largest weighted distance from the ideal, and a little of the sum.
+    r"""GRPO on minus the largest weighted distance from the ideal, plus a small part of the sum.
 
     $$ t_i = -\max_k w_k (z^*_k - r_{ik}) + \rho \sum_k w_k r_{ik}, \qquad
        A_i = \frac{t_i - \operatorname{mean}(t)}{\operatorname{std}(t) + \epsilon} $$
 
-    Scalarised first, then normalised within the group: the maximum compares rewards in their own
-    units, and z-scores would have moved each group's ideal to wherever its mean happens to be. Only
-    the objective that lags most teaches, the others by $\rho$ of their weight. Every Pareto-optimal
-    policy is the best for some weights, those of a front that is not convex included, which no
-    weighted sum reaches.
+    The rewards are scalarised first and then normalised within the group: the maximum compares
+    rewards in their own units; with z-scores the ideal of each group would depend on its mean. Only
+    the objective with the largest distance is optimised with its full weight, the others with
+    $\rho$ times their weight. Every Pareto-optimal policy is optimal for some weights, including
+    those on a non-convex front, which no weighted sum reaches. A masked reward counts as its
+    group's mean; objectives of weight 0, or on which no completion of the group was scored, are
+    left out of the maximum.
 
-    What it is confused with. `rvpo` takes a (soft) minimum too, but of z-scores: there each
-    objective is compared with its group, here with the ideal. A masked reward counts as its group's
-    mean; an objective of weight 0, or that nobody in the group was scored on, is no candidate for
-    the maximum.
+    Not to be confused with: `rvpo`, which takes a (soft) minimum of z-scores: it compares each
+    objective with its group, this method with the ideal.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
-        ideal: the reward that nothing exceeds, `[]` or `[K]`.
-        augmentation: rho, positive and small, against ties and weakly optimal policies.
+        ideal: upper bound of each reward, `[]` or `[K]`.
+        augmentation: rho, positive and small; avoids ties and weakly optimal policies.
         ddof: 1 for the sample's standard deviation, 0 for the population's.
         epsilon: added to the standard deviation.
 
@@ -54,12 +54,12 @@ def augmented_tchebycheff(
         objective is constant.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is not finite, or a weight or the augmentation
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight or the augmentation
             is negative.
     """
     numerics.require_range(least=0, augmentation=augmentation)
-    batch = group.open_batch(rewards, weights, mask)
+    batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     values = scalarised(batch, objectives, ideal=ideal, augmentation=augmentation)
     scale = group.weighted_sum(objectives.deviation, batch.weights)
@@ -68,16 +68,16 @@ def augmented_tchebycheff(
 
 
 def scalarised(
-    batch: group.Batch,
+    batch: group.GroupedRewards,
     objectives: numerics.Moments,
     *,
     ideal: PerObjective,
     augmentation: ArrayLike,
 ) -> Array:
-    """`[B, G]` t, up to a constant in each group.
+    """Scalarised rewards `[B, G]`, up to a constant in each group.
 
-    Distances are taken from the largest mean distance of the group, so that an offset of the
-    rewards costs no digits.
+    Distances are relative to the largest mean distance of the group, so that an offset of the
+    rewards costs no precision.
     """
     candidates = (objectives.count > 0) & (batch.group_weights > 0)
     ideals = per_objective(ideal, jnp.zeros(batch.rewards.shape[-1], batch.rewards.dtype))
@@ -90,11 +90,11 @@ def scalarised(
 
 
 def _largest(values: Array, where: Array) -> Array:
-    """The largest along the last axis, 0 where there is none.
+    """Maximum of the unmasked values along the last axis, 0 where all are masked.
 
-    By its place: the gradient of `jnp.max` compares with the maximum, and is NaN where a compiler
-    rounds the two computations of it differently.
+    It is selected by index: the gradient of `jnp.max` compares with the maximum, and is NaN if the
+    compiler rounds the two computations of it differently.
     """
-    place = jnp.argmax(jnp.where(where, values, -jnp.inf), axis=-1)
-    places = jax.lax.broadcasted_iota(place.dtype, values.shape, values.ndim - 1)
-    return jnp.sum(jnp.where((places == place[..., None]) & where, values, 0), axis=-1)
+    largest = jnp.argmax(jnp.where(where, values, -jnp.inf), axis=-1)
+    index = jax.lax.broadcasted_iota(largest.dtype, values.shape, values.ndim - 1)
+    return jnp.sum(jnp.where((index == largest[..., None]) & where, values, 0), axis=-1)

@@ -110,7 +110,7 @@ def test_ddof_is_zero_or_one(rewards):
     for function in BY_NAME.values():
         if "ddof" in aggregators.knobs_of(function):
             lengths = (LENGTHS,) if aggregators.needs_lengths(function) else ()
-            with pytest.raises(ValueError, match="ddof is 0"):
+            with pytest.raises(ValueError, match="ddof must be 0"):
                 function(rewards, WEIGHTS, *lengths, ddof=2)
 
 

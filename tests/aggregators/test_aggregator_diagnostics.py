@@ -27,7 +27,7 @@ def test_against_numpy():
     agreement = (rewards @ weights).std(1) / (rewards.std(1) @ weights)
     np.testing.assert_allclose(d.agreement, agreement, rtol=1e-5)
     np.testing.assert_allclose(d.mean_agreement.value, agreement.mean(), rtol=1e-5)
-    assert d.silent_groups.value == 0
+    assert d.zero_variance_groups.value == 0
     assert d.nonfinite == 0
 
 
@@ -46,8 +46,8 @@ def test_agreement_is_the_factor_between_rc_and_dvao():
 def test_a_group_is_silent_only_if_every_objective_is_constant():
     rewards = jnp.full((3, 4, 3), 0.1).at[1, 0, 2].set(1.0).at[2, 0, :].set(1.0)
     d = jitted(rewards, WEIGHTS)
-    np.testing.assert_allclose(d.silent_groups.value, 1 / 3, rtol=1e-6)
-    assert d.silent_groups.count == 3
+    np.testing.assert_allclose(d.zero_variance_groups.value, 1 / 3, rtol=1e-6)
+    assert d.zero_variance_groups.count == 3
     np.testing.assert_allclose(d.agreement, [0, 1, 1], atol=1e-6)
     np.testing.assert_allclose(d.mean_agreement.value, 1, atol=1e-6)
     np.testing.assert_allclose(d.effective_weight.value, [0.25, 0.15, 0.6], atol=1e-6)
@@ -57,7 +57,7 @@ def test_a_group_is_silent_only_if_every_objective_is_constant():
 
 def test_a_batch_of_silent_groups_is_finite():
     d = jitted(jnp.full((3, 4, 3), 0.7), WEIGHTS)
-    assert d.silent_groups.value == 1
+    assert d.zero_variance_groups.value == 1
     assert d.mean_agreement.value == 0
     np.testing.assert_array_equal(d.effective_weight.value, np.zeros(3))
     np.testing.assert_array_equal(d.correlation.value, np.zeros((3, 3)))
@@ -69,7 +69,7 @@ def test_objectives_that_cancel_have_no_agreement():
     d = jitted(rewards, jnp.array([0.5, 0.5]))
     assert d.agreement < 1e-6
     np.testing.assert_allclose(d.correlation.value, [[1, -1], [-1, 1]], atol=1e-6)
-    assert d.silent_groups.value == 0, "each objective varies; it is their sum that does not"
+    assert d.zero_variance_groups.value == 0, "each objective varies; it is their sum that does not"
 
 
 def test_what_is_not_finite_is_counted_and_poisons_nothing():
@@ -94,7 +94,7 @@ def test_shards_add_up():
     rewards = jax.random.normal(jax.random.key(0), (4, 5, 3)).at[0].set(1.0)
     whole = jitted(rewards, WEIGHTS)
     halves = [jitted(rewards[:2], WEIGHTS), jitted(rewards[2:], WEIGHTS)]
-    for field in ("spread", "effective_weight", "correlation", "silent_groups", "mean_agreement"):
+    for field in ("spread", "effective_weight", "correlation", "zero_variance_groups", "mean_agreement"):
         one, other = (getattr(half, field) for half in halves)
         added = type(one)(one.total + other.total, one.count + other.count)
         np.testing.assert_allclose(added.value, getattr(whole, field).value, atol=1e-6)

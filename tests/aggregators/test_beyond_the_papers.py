@@ -147,7 +147,7 @@ def steadied(kind, group_size):
         divisor = deviation @ WEIGHTS
         truth = centred / jnp.maximum(divisor, 1e-9)[:, None]
         found = {}
-        objectives = group.statistics(group.open_batch(rewards, WEIGHTS, None), ddof=1)
+        objectives = group.statistics(group.prepare_batch(rewards, WEIGHTS, None), ddof=1)
         estimates = {
             dvao: objectives.deviation,
             dvao_shrunk: shrunk(objectives.deviation, spread_of(objectives)),

@@ -34,7 +34,7 @@ def trace(name, knobs):
         ("dvao_interpolated", {"caution": 1.5}, r"caution=1.5 must lie in \[0, 1\]"),
         ("sc_ppo", {"saturation": 2.0}, "saturation=2.0 must lie"),
         ("dvao_shrunk_running", {"decay": 1.0}, r"decay=1.0 must lie in \[0, 1\)"),
-        ("dvao", {"ddof": 2}, r"ddof is 0 \(population\) or 1 \(sample\), not 2"),
+        ("dvao", {"ddof": 2}, r"ddof must be 0 \(population\) or 1 \(sample\), not 2"),
     ],
 )
 def test_a_knob_that_cannot_be_is_refused(name, knobs, message):

@@ -52,7 +52,7 @@ def same(left, right, tolerance=1e-9):
 
 
 def batch_of(rewards, weights=WEIGHTS):
-    return group.open_batch(jnp.asarray(rewards), jnp.asarray(weights), None)
+    return group.prepare_batch(jnp.asarray(rewards), jnp.asarray(weights), None)
 
 
 @pytest.mark.slow
@@ -257,7 +257,7 @@ def test_46_coefficients_come_from_the_other_fold(rewards):
 
 
 def test_46_at_most_ten_objectives():
-    with pytest.raises(ValueError, match="11 objectives are more than the 10"):
+    with pytest.raises(ValueError, match="11 objectives; at most 10"):
         aggregators.sc_ppo(jnp.zeros((2, 3, 11)), jnp.ones(11))
 
 

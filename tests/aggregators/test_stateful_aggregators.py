@@ -265,7 +265,7 @@ def test_69_the_covariance_that_ctwa_watches_is_what_an_update_does_to_a_reward(
     """Tilting a group's distribution by exp(eta A) changes E[r_k] by eta Cov(r_k, A)."""
     with jax.enable_x64(True):
         rewards = jnp.asarray(REWARDS[0], jnp.float64)
-        batch = group.open_batch(rewards, jnp.asarray(WEIGHTS, jnp.float64), None)
+        batch = group.prepare_batch(rewards, jnp.asarray(WEIGHTS, jnp.float64), None)
         advantages = aggregators.grpo(rewards, batch.weights)
 
         def mean_after(eta):
@@ -296,7 +296,7 @@ def test_ctwa_lets_the_weight_of_a_neglected_reward_grow_and_no_other():
     [
         ("lagrangian", {"rate": -1.0}, "rate=-1.0 and most=10.0 must not be negative"),
         ("constrained_grpo", {"most": -1.0}, "rate=0.05 and most=-1.0 must not be negative"),
-        ("ctwa", {"smoothing": 2.0}, "rate=0.02 must not be negative, and smoothing=2.0 in"),
+        ("ctwa", {"smoothing": 2.0}, "rate=0.02 must not be negative and smoothing=2.0 must lie in"),
         ("hvpo", {"decay": -0.1}, "decay=-0.1 must lie in"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What the aggregators share: statistics of groups and batches, and the interface itself."""
+"""Shared code of the aggregators: statistics of groups and batches, and their interface."""

@@ -1,7 +1,7 @@
-"""What each objective looks like over the whole batch, for methods that weigh by it.
+"""Mean and deviation of each objective over the whole batch, for methods that adapt weights.
 
-Put together from the statistics of the groups, so that an offset that all rewards share costs no
-digits. Plain reductions over the groups: under jit they are global, however the batch is sharded.
+They are combined from the statistics of the groups, so that a common offset of the rewards costs no
+precision. All are plain reductions over the groups: under jit they are global for any sharding.
 """
 
 from typing import NamedTuple
@@ -14,16 +14,15 @@ from dvaojax import numerics
 from dvaojax.aggregators._core import whitening
 
 
-class Statistics(NamedTuple):
-    """Each objective over all completions of the batch that were scored on it.
+class BatchStatistics(NamedTuple):
+    """Statistics of each objective over all completions of the batch that were scored on it.
 
     Attributes:
-        count: `[K]` how many there are, as a float.
-        mean: `[K]` 0 where nobody was scored.
-        departures: `[B, K]` from the batch's mean to each group's; 0 where nobody in the group was
-            scored.
-        deviation: `[K]` the standard deviation over the batch; 0 for an objective that is constant
-            in it.
+        count: `[K]`, the number of these completions, as a float.
+        mean: `[K]`, 0 if the count is 0.
+        departures: `[B, K]`, mean of each group minus mean of the batch; 0 if no completion of the
+            group was scored.
+        deviation: `[K]`, the standard deviation over the batch; 0 for a constant objective.
     """
 
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -32,11 +31,11 @@ class Statistics(NamedTuple):
     deviation: Array
 
 
-def statistics(objectives: numerics.Moments, *, ddof: int) -> Statistics:
-    """Statistics of the batch from those of its groups.
+def statistics(objectives: numerics.Moments, *, ddof: int) -> BatchStatistics:
+    """Computes the statistics of the batch from those of its groups.
 
     Args:
-        objectives: what `group.statistics` returned for `ddof = 0`.
+        objectives: from `group.statistics` with `ddof = 0`.
         ddof: 0 for the population's standard deviation over the batch, 1 for the sample's.
 
     Raises:
@@ -45,16 +44,17 @@ def statistics(objectives: numerics.Moments, *, ddof: int) -> Statistics:
     numerics.require_ddof(ddof)
     is_scored = objectives.count > 0
     count = jnp.sum(objectives.count, axis=0)
-    # From pivot to pivot: means on a large offset would be rounded before they are compared.
+    # Differences of pivots: means with a large offset would be rounded before the subtraction.
     anchor = numerics.safe_divide(
         jnp.sum(objectives.pivot, axis=0), jnp.sum(is_scored, axis=0, dtype=count.dtype)
     )
     from_anchor = objectives.pivot - anchor[None, :] + objectives.offset
     to_mean = numerics.safe_divide(jnp.sum(objectives.count * from_anchor, axis=0), count)
     departures = jnp.where(is_scored, from_anchor - to_mean[None, :], 0)
-    # The variance over the batch is that within the groups plus that between them.
+    # The variance over the batch is the variance within groups plus that between groups.
     parts = jnp.concatenate([objectives.deviation, departures])
     counts = jnp.concatenate([objectives.count, objectives.count])
     spread = jax.vmap(whitening.root_mean_square, in_axes=-1)(parts, counts)  # of 2 n parts
     correction = numerics.safe_divide(2 * count, jnp.maximum(count - ddof, 1))
-    return Statistics(count, anchor + to_mean, departures, spread * numerics.safe_sqrt(correction))
+    deviation = spread * numerics.safe_sqrt(correction)
+    return BatchStatistics(count, anchor + to_mean, departures, deviation)

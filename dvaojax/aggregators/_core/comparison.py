@@ -1,4 +1,4 @@
-"""What another aggregator would have made of the same rewards, for people to watch."""
+"""Comparison of two aggregators on the same rewards, for monitoring."""
 
 from functools import partial
 from typing import NamedTuple
@@ -12,22 +12,20 @@ from jax.typing import ArrayLike
 from dvaojax import numerics
 from dvaojax.aggregators._core import group
 
-_RIDGE = (
-    1e-3  # of the largest that an eigenvalue can be; the second pass squares what it leaves out
-)
+_RIDGE = 1e-3  # times the largest possible eigenvalue; the second pass squares its relative error
 
 
 class Comparison(NamedTuple):
-    """Two sets of advantages for one batch of rewards; means are kept in halves.
+    """Comparison of two sets of advantages for one batch; means are (sum, count) pairs.
 
     Attributes:
-        cosine: `[]` of the angle between the two, over the whole batch; nothing is counted where
-            one of them is 0 everywhere.
-        sign_agreement: `[]` the share of completions that both push the same way, among those that
-            at least one of them pushes at all.
-        mean_square: `[]` of the other's advantages, over all completions.
-        effective_weight: `[K]` the other's, see `effective_weights`, over the groups that it
-            follows.
+        cosine: `[]`, cosine similarity of the two over the whole batch; its count is 0 if one of
+            them is 0 everywhere.
+        sign_agreement: `[]`, share of completions whose two advantages have the same sign, among
+            those where at least one advantage is not 0.
+        mean_square: `[]`, of the other aggregator's advantages, over all completions.
+        effective_weight: `[K]`, of the other aggregator, see `effective_weights`, over the groups
+            where they are not all 0.
     """
 
     cosine: numerics.Mean
@@ -44,19 +42,19 @@ def compare(
     *,
     mask: ArrayLike | None = None,
 ) -> Comparison:
-    """How `other` differs from `advantages`, and what it makes of each objective.
+    """Compares `other` with `advantages` and computes its effective weights.
 
-    The cosine does not see that one is a multiple of the other: that is in the mean squares.
+    The cosine does not change if one is multiplied by a number; the mean squares show that.
 
     Args:
         advantages: `[..., G]`, of the aggregator in use.
-        other: `[..., G]`, of another one, from the same rewards.
+        other: `[..., G]`, of another aggregator, from the same rewards.
         rewards: `[..., G, K]`.
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
 
     Raises:
-        AssertionError: the shapes do not fit.
+        AssertionError: the shapes do not match.
     """
     chex.assert_shape([advantages, other], jnp.shape(rewards)[:-1])
     used, other = jnp.asarray(advantages), jnp.asarray(other)
@@ -84,21 +82,20 @@ def effective_weights(
     *,
     mask: ArrayLike | None = None,
 ) -> Array:
-    r"""The combination of z-scores that comes nearest to the advantages of each group.
+    r"""Linear combination of z-scores that is nearest to the advantages of each group.
 
     $$ \beta = \arg\min_\beta \sum_i \Bigl( A_i - \sum_k \beta_k z_{ik} \Bigr)^2, \qquad
        \text{effective weight}_k = \beta_k / \sum_l |\beta_l| $$
 
-    Whatever made the advantages, this says what they follow in the group. A method of the
-    centred-sum family has DVAO's weights `w_k sigma_k / sum_l w_l sigma_l` whatever it divides by;
-    `advantage_combination` and `gdpo` have the configured weights of the objectives that vary; of
-    `rvpo` it is the linear part. Where objectives rise and fall together in a group, or are more
-    than its completions can tell apart, many combinations come equally near: the one with the
+    They are defined for the advantages of any method. A method of the centred-sum family has DVAO's
+    weights `w_k sigma_k / sum_l w_l sigma_l` for any divisor; `advantage_combination` and `gdpo`
+    have the configured weights of the objectives that vary; for `rvpo` they are its linear part. If
+    objectives are collinear in a group, several combinations are equally near: the one with the
     smallest `sum_k beta_k^2 / w_k` is taken, so that identical objectives share in the ratio of
     their weights.
 
-    What it is confused with. `Diagnostics.effective_weight` is DVAO's formula for the rewards and
-    looks at no advantages.
+    Not to be confused with: `Diagnostics.effective_weight`, DVAO's formula applied to the rewards,
+    which does not depend on the advantages.
 
     Args:
         advantages: `[..., G]`.
@@ -107,11 +104,12 @@ def effective_weights(
         mask: `[..., G, K]` bool.
 
     Returns:
-        `[..., K]`, absolute values adding up to 1, or all 0 in a group without an advantage; exact
-        to about a part in a thousand. One may be negative: the group is led away from it.
+        `[..., K]`, with absolute values that sum to 1, or all 0 in a group whose advantages are 0;
+        accurate to about one part in a thousand. A negative weight means that the advantages
+        decrease with the objective.
 
     Raises:
-        AssertionError: the shapes do not fit.
+        AssertionError: the shapes do not match.
     """
     batch = group.mask_nonfinite(rewards, weights, mask)
     scores = group.standard_scores(batch, ddof=0, epsilon=0.0).values
@@ -119,7 +117,7 @@ def effective_weights(
     roots = jnp.sqrt(numerics.safe_divide(batch.weights, totals))
     roots = jnp.broadcast_to(roots, (len(scores), roots.shape[-1]))
     columns = scores * roots[:, None, :] / scores.shape[1] ** 0.5
-    # Units of the group's largest advantage: what is tiny in size is not therefore rounding.
+    # In units of the group's largest advantage, so that small advantages are not treated as 0.
     target = jnp.asarray(advantages, scores.dtype).reshape(scores.shape[:2])
     target = numerics.safe_divide(target, jnp.max(jnp.abs(target), axis=1, keepdims=True))
     gram = jnp.einsum("bgk,bgl->bkl", columns, columns, precision="highest")
@@ -127,6 +125,6 @@ def effective_weights(
     solve = partial(cho_solve, cho_factor(gram + _RIDGE * jnp.eye(gram.shape[-1])[None]))
     first = solve(right)
     second = first + solve(right - jnp.einsum("bkl,blo->bko", gram, first, precision="highest"))
-    found = roots * second[..., 0]
-    effective = numerics.safe_divide(found, jnp.sum(jnp.abs(found), axis=-1, keepdims=True))
+    beta = roots * second[..., 0]
+    effective = numerics.safe_divide(beta, jnp.sum(jnp.abs(beta), axis=-1, keepdims=True))
     return effective.reshape(*jnp.shape(rewards)[:-2], effective.shape[-1])

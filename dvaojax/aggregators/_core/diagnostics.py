@@ -1,4 +1,4 @@
-"""What the rewards of a step look like to an aggregator, for people to watch."""
+"""Statistics of the rewards of a step, for monitoring."""
 
 from typing import NamedTuple
 
@@ -12,31 +12,32 @@ from dvaojax.aggregators._core import group
 
 
 class Diagnostics(NamedTuple):
-    """A step's rewards at a glance; means are kept in halves, so that shards can be added.
+    """Statistics of the rewards of a step; means are (sum, count) pairs, to be added over shards.
 
-    A group is *silent* if every objective is constant in it: it teaches nothing under any method.
-    It counts in `spread` and `silent_groups` alone; one whose only varying objectives have weight 0
-    counts as silent for `effective_weight` and `mean_agreement` too.
+    A *zero-variance group* is one in which every objective is constant; its advantages are 0 under
+    nearly all methods. Such groups enter `spread` and `zero_variance_groups` only. A group whose
+    varying objectives all have weight 0 is left out of `effective_weight` and `mean_agreement` too.
 
     Attributes:
-        spread: `[K]` standard deviation of each objective within its group, over the groups where
-            it was scored at all.
-        effective_weight: `[K]` DVAO's weights `w_k sigma_k / sum_l w_l sigma_l`, over the groups
-            that are not silent; they sum to 1 if there is one.
-        correlation: `[K, K]` Pearson's correlation of two objectives within a group, over the
-            groups where both vary.
-        silent_groups: `[]` the share of groups that are silent.
-        agreement: `[...]` of each group, `sigma_sum / sum_k w_k sigma_k`: 1 if its objectives
-            agree, 0 if they cancel or the group is silent. It is the factor between reward
-            combination and DVAO.
-        mean_agreement: `[]` over the groups that are not silent.
-        nonfinite: `[]` int32, rewards that should count and are NaN or infinite; they were masked.
+        spread: `[K]`, standard deviation of each objective within a group, averaged over the groups
+            where it was scored.
+        effective_weight: `[K]`, DVAO's weights `w_k sigma_k / sum_l w_l sigma_l`, averaged over the
+            groups with signal; they sum to 1 if there is such a group.
+        correlation: `[K, K]`, Pearson correlation of two objectives within a group, averaged over
+            the groups where both vary.
+        zero_variance_groups: `[]`, the share of zero-variance groups.
+        agreement: `[...]`, `sigma_sum / sum_k w_k sigma_k` of each group: 1 if its objectives are
+            perfectly correlated, 0 if they cancel or do not vary. DVAO is reward combination times
+            this factor.
+        mean_agreement: `[]`, averaged over the groups with signal.
+        nonfinite: `[]` int32, number of unmasked rewards that are NaN or infinite; they were
+            masked.
     """
 
     spread: numerics.Mean
     effective_weight: numerics.Mean
     correlation: numerics.Mean
-    silent_groups: numerics.Mean
+    zero_variance_groups: numerics.Mean
     agreement: Array
     mean_agreement: numerics.Mean
     nonfinite: Array
@@ -45,10 +46,10 @@ class Diagnostics(NamedTuple):
 def diagnostics(
     rewards: ArrayLike, weights: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Diagnostics:
-    """Spread, effective weights, correlation, silence and agreement of a batch of groups.
+    """Computes spread, effective weights, correlation and agreement of a batch of groups.
 
     All standard deviations are the population's; agreement, effective weights and correlation do
-    not depend on that choice. Unlike an aggregator it does not refuse NaN: it counts it.
+    not depend on that choice. Unlike an aggregator, this counts NaN instead of rejecting it.
 
     Args:
         rewards: `[..., G, K]`, as the reward functions return them.
@@ -56,7 +57,7 @@ def diagnostics(
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
 
     Raises:
-        AssertionError: the shapes do not fit.
+        AssertionError: the shapes do not match.
     """
     batch = group.mask_nonfinite(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
@@ -65,15 +66,15 @@ def diagnostics(
     effective = numerics.safe_divide(weighted, total.scale[:, None])
     agreement = numerics.safe_divide(total.deviation, total.scale)
     has_signal = total.scale > 0
-    is_silent = ~group.is_alive(objectives.deviation)
+    is_constant = ~group.has_signal(objectives.deviation)
     return Diagnostics(
         spread=_mean_over_groups(objectives.deviation, objectives.count > 0),
         effective_weight=_mean_over_groups(
             effective, jnp.broadcast_to(has_signal[:, None], effective.shape)
         ),
         correlation=_mean_over_groups(*_correlation(batch, objectives)),
-        silent_groups=numerics.masked_mean(
-            is_silent.astype(agreement.dtype), jnp.ones_like(is_silent)
+        zero_variance_groups=numerics.masked_mean(
+            is_constant.astype(agreement.dtype), jnp.ones_like(is_constant)
         ),
         agreement=agreement.reshape(jnp.shape(rewards)[:-2]),
         mean_agreement=numerics.masked_mean(agreement, has_signal),
@@ -81,10 +82,10 @@ def diagnostics(
     )
 
 
-def _correlation(batch: group.Batch, objectives: numerics.Moments) -> tuple[Array, Array]:
-    """`[B, K, K]` correlations over the completions scored on both, and where they exist.
+def _correlation(batch: group.GroupedRewards, objectives: numerics.Moments) -> tuple[Array, Array]:
+    """`[B, K, K]` correlations over the completions scored on both objectives, and their validity.
 
-    Deviations are taken from each objective's own group mean, which differs from the mean over the
+    Differences are from each objective's own group mean, which differs from the mean over the
     completions scored on both only where some are masked.
     """
     scores = numerics.safe_divide(objectives.centred, objectives.deviation[:, None, :])
@@ -95,7 +96,7 @@ def _correlation(batch: group.Batch, objectives: numerics.Moments) -> tuple[Arra
 
 
 def _pairwise(left: Array, right: Array) -> Array:
-    """Sum over the group of all products of two objectives: `[B, G, K]` twice to `[B, K, K]`."""
+    """Sum over the group of the products of all pairs of objectives, `[B, K, K]`."""
     return jnp.einsum("bgk,bgl->bkl", left, right, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -1,7 +1,7 @@
-"""What every method does first: the door, and the statistics of one group.
+"""Input checks that every method begins with, and statistics of groups.
 
-`open_batch` checks the shapes, masks or refuses what is not finite and makes the leading axes one;
-`statistics` looks at one objective of one group at a time and is mapped over both.
+`prepare_batch` checks shapes, rejects or masks values that are not finite and merges the leading
+axes. `statistics` is written for one objective of one group and mapped over both.
 """
 
 import math
@@ -17,12 +17,12 @@ from jax.typing import ArrayLike
 from dvaojax import numerics
 
 
-class Batch(NamedTuple):
-    """Rewards that are fit for arithmetic, with their leading axes made one.
+class GroupedRewards(NamedTuple):
+    """Checked rewards, weights and mask, with the leading axes merged into one.
 
     Attributes:
-        rewards: `[B, G, K]` float32 or float64; anything where `where` is false.
-        weights: `[K]` or `[B, K]`, of the rewards' type.
+        rewards: `[B, G, K]` float32 or float64; any value where `where` is false.
+        weights: `[K]` or `[B, K]`, of the dtype of the rewards.
         where: `[B, G, K]` bool, true where an objective was scored and the reward is finite.
     """
 
@@ -32,35 +32,35 @@ class Batch(NamedTuple):
 
     @property
     def scored(self) -> Array:
-        """`[B, G]` bool, true for a completion that was scored on some objective."""
+        """`[B, G]` bool, true for completions that were scored on at least one objective."""
         return jnp.any(self.where, axis=-1)
 
     @property
     def group_weights(self) -> Array:
-        """`[B, K]` the weights of each group."""
+        """`[B, K]`, the weights of each group."""
         return jnp.broadcast_to(self.weights, self.rewards.shape[::2])
 
 
-def open_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None) -> Batch:
-    """Check what an aggregator was given, and make it ready for arithmetic.
+def prepare_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None) -> GroupedRewards:
+    """Checks the inputs of an aggregator and merges their leading axes.
 
     Args:
-        rewards: `[..., G, K]`; a type narrower than float32 is widened before any arithmetic.
+        rewards: `[..., G, K]`; dtypes narrower than float32 are converted to float32.
         weights: `[K]`, or `[..., K]` with the leading axes of the rewards.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored; None
-            if all were.
+            if all objectives of all completions were scored.
 
     Raises:
-        AssertionError: the shapes do not fit.
-        ValueError: outside jit, a reward that counts is NaN or infinite, or a weight is negative.
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is NaN or infinite, or a weight is negative.
             Inside jit such a reward is masked.
     """
     batch = mask_nonfinite(rewards, weights, mask)
     with jax.ensure_compile_time_eval():
-        if _are_known(rewards, mask) and (refused := int(count_nonfinite(rewards, mask))):
+        if _are_known(rewards, mask) and (num_bad := int(count_nonfinite(rewards, mask))):
             raise ValueError(
-                f"{refused} of {jnp.size(rewards)} rewards are NaN or infinite; "
-                "mask what was not scored"
+                f"{num_bad} of {jnp.size(rewards)} rewards are NaN or infinite; "
+                "mask completions that were not scored"
             )
         if _are_known(weights) and not jnp.all(jnp.asarray(weights) >= 0):
             raise ValueError(f"a weight is negative or NaN: {weights}; negate the reward instead")
@@ -68,21 +68,23 @@ def open_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None) -
 
 
 def _are_known(*arrays: ArrayLike | None) -> bool:
-    """Whether the values can be looked at: they are not while jit or grad traces them."""
+    """Whether the values are concrete, not traced by jit or grad."""
     return not any(isinstance(array, Tracer) for array in arrays)
 
 
 def count_nonfinite(rewards: ArrayLike, mask: ArrayLike | None) -> Array:
-    """How many rewards that should count are NaN or infinite, int32."""
+    """Number of unmasked rewards that are NaN or infinite, int32."""
     bad = ~jnp.isfinite(jnp.asarray(rewards))
     return jnp.sum(bad if mask is None else bad & jnp.asarray(mask), dtype=jnp.int32)
 
 
-def mask_nonfinite(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None) -> Batch:
-    """`open_batch` without its refusals: what is not finite is masked.
+def mask_nonfinite(
+    rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None
+) -> GroupedRewards:
+    """`prepare_batch` without its value checks: rewards that are not finite are masked.
 
     Raises:
-        AssertionError: the shapes do not fit.
+        AssertionError: the shapes do not match.
     """
     rewards = jnp.asarray(rewards)
     rewards = rewards.astype(jnp.float64 if rewards.dtype == jnp.float64 else jnp.float32)
@@ -97,25 +99,25 @@ def mask_nonfinite(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | Non
         where &= jnp.asarray(mask)
     num_groups = math.prod(leading)
     flat = (num_groups, group_size, num_objectives)
-    return Batch(
+    return GroupedRewards(
         rewards=rewards.reshape(flat),
         weights=weights if weights.ndim == 1 else weights.reshape(num_groups, num_objectives),
         where=where.reshape(flat),
     )
 
 
-def statistics(batch: Batch, *, ddof: int) -> numerics.Moments:
+def statistics(batch: GroupedRewards, *, ddof: int) -> numerics.Moments:
     """Moments of each objective within each group.
 
-    Written for one objective of one group, `numerics.moments`, and mapped over both.
+    This is `numerics.moments`, written for one objective of one group, mapped over both.
 
     Args:
-        batch: what `open_batch` returned.
+        batch: from `prepare_batch`.
         ddof: 0 for the population's standard deviation, 1 for the sample's.
 
     Returns:
-        Moments with `centred` as `[B, G, K]` (0 where masked: a masked objective counts as its
-        group's mean) and the rest as `[B, K]`.
+        Moments with `centred` of shape `[B, G, K]` (0 where masked: a masked reward is treated as
+        equal to its group's mean) and the other fields of shape `[B, K]`.
     """
 
     def one_objective(values: Array, where: Array) -> numerics.Moments:
@@ -130,9 +132,9 @@ def weighted_sum(values: Array, weights: Array) -> Array:
 
     Args:
         values: `[B, G, K]` or `[B, K]`, one number per objective.
-        weights: `[K]`, or `[B, K]` for weights of each group's own.
+        weights: `[K]`, or `[B, K]` for different weights in each group.
     """
-    # Without HIGHEST an accelerator would round both sides to bfloat16 first.
+    # Without HIGHEST an accelerator would round both operands to bfloat16 first.
     group = "" if weights.ndim == 1 else "b"
     completion = "g" if values.ndim == 3 else ""
     return jnp.einsum(
@@ -143,18 +145,19 @@ def weighted_sum(values: Array, weights: Array) -> Array:
     )
 
 
-def is_alive(deviation: Array) -> Array:
-    """Which groups can teach anything: those where some objective varies, `[B, K]` to `[B]`."""
+def has_signal(deviation: Array) -> Array:
+    """Whether some objective varies in a group, `[B, K]` deviations to `[B]` bool."""
     return jnp.any(deviation > 0, axis=-1)
 
 
-class Sum(NamedTuple):
+class CentredSum(NamedTuple):
     """The weighted sum of the objectives, centred within its group.
 
     Attributes:
-        centred: `[B, G]` `c = sum_k w_k (r_k - mu_k)`; 0 for a completion that was not scored.
-        deviation: `[B]` `sigma_sum`, the standard deviation of `c`.
-        scale: `[B]` `S = sum_k w_k sigma_k`, what `sigma_sum` would be if no objectives disagreed.
+        centred: `[B, G]`, `c = sum_k w_k (r_k - mu_k)`; 0 for a completion that was not scored.
+        deviation: `[B]`, `sigma_sum`, the standard deviation of `c`.
+        scale: `[B]`, `S = sum_k w_k sigma_k`, equal to `sigma_sum` if all objectives are perfectly
+            correlated.
     """
 
     centred: Array
@@ -162,20 +165,20 @@ class Sum(NamedTuple):
     scale: Array
 
 
-def centred_sum(batch: Batch, *, ddof: int) -> Sum:
-    """What every method of the centred-sum family divides, and by what (`A = c / D`)."""
+def centred_sum(batch: GroupedRewards, *, ddof: int) -> CentredSum:
+    """Numerator and possible divisors of the methods of the centred-sum family, `A = c / D`."""
     objectives = statistics(batch, ddof=ddof)
     total = weighted_sum(objectives.centred, batch.weights)
     moments = jax.vmap(lambda values, where: numerics.moments(values, where, ddof=ddof))
-    return Sum(
+    return CentredSum(
         centred=total,
         deviation=moments(total, batch.scored).deviation,
         scale=weighted_sum(objectives.deviation, batch.weights),
     )
 
 
-def standardised_sum(batch: Batch, *, ddof: int, epsilon: float) -> Array:
-    """`c / (sigma_sum + epsilon)` as `[B, G]`; 0 where the objectives cancel to rounding."""
+def standardised_sum(batch: GroupedRewards, *, ddof: int, epsilon: float) -> Array:
+    """`c / (sigma_sum + epsilon)` as `[B, G]`; 0 where the objectives cancel to rounding error."""
     total = centred_sum(batch, ddof=ddof)
     return numerics.standardise(
         total.centred,
@@ -185,8 +188,8 @@ def standardised_sum(batch: Batch, *, ddof: int, epsilon: float) -> Array:
     )
 
 
-def batch_mean(batch: Batch) -> numerics.Mean:
-    """`[K]` the mean of each objective over all completions that were scored on it."""
+def batch_mean(batch: GroupedRewards) -> numerics.Mean:
+    """`[K]`, the mean of each objective over all completions that were scored on it."""
     return numerics.Mean(
         numerics.masked_sum(batch.rewards, batch.where, axis=(0, 1)),
         jnp.sum(batch.where, axis=(0, 1), dtype=batch.rewards.dtype),
@@ -197,10 +200,10 @@ def standardised(values: Array, scored: Array, scale: Array, *, ddof: int, epsil
     """`(v - mean(v)) / (std(v) + epsilon)` within each group, `[B, G]`.
 
     Args:
-        values: `[B, G]` one number per completion.
-        scored: `[B, G]` bool, which of them count; the others get 0.
-        scale: `[B]` the size of the terms that the values are made of, beside which a deviation
-            is nothing but rounding, and the result 0.
+        values: `[B, G]`, one number per completion.
+        scored: `[B, G]` bool, the values that count; the others get 0.
+        scale: `[B]`, the size of the terms that the values are sums of; a deviation that is only
+            rounding error of these terms gives 0.
         ddof: 0 for the population's standard deviation, 1 for the sample's.
         epsilon: added to the standard deviation.
     """
@@ -213,25 +216,25 @@ def standardised(values: Array, scored: Array, scale: Array, *, ddof: int, epsil
     )
 
 
-class Scores(NamedTuple):
-    """Each objective on the scale of its own group.
+class ZScores(NamedTuple):
+    """Z-scores of each objective within its group.
 
     Attributes:
-        values: `[B, G, K]` `A_k = (r_k - mu_k) / (sigma_k + epsilon)`; 0 where masked and for an
+        values: `[B, G, K]`, `A_k = (r_k - mu_k) / (sigma_k + epsilon)`; 0 where masked and for an
             objective that is constant in its group.
-        is_alive: `[B]` bool, true where some objective varies, so that the group can teach.
+        has_signal: `[B]` bool, true where some objective varies in the group.
     """
 
     values: Array
-    is_alive: Array
+    has_signal: Array
 
 
-def standard_scores(batch: Batch, *, ddof: int, epsilon: float) -> Scores:
-    """What every method of the z-score family combines."""
+def standard_scores(batch: GroupedRewards, *, ddof: int, epsilon: float) -> ZScores:
+    """Z-scores that the methods of the z-score family combine."""
     objectives = statistics(batch, ddof=ddof)
-    return Scores(
+    return ZScores(
         values=numerics.safe_divide(
             objectives.centred, (objectives.deviation + epsilon)[:, None, :]
         ),
-        is_alive=is_alive(objectives.deviation),
+        has_signal=has_signal(objectives.deviation),
     )

@@ -1,6 +1,6 @@
-"""Whitening over the batch: the last step of GDPO and its relatives, over all groups of a step.
+"""Whitening over the batch: the last step of GDPO and related methods, over all groups of a step.
 
-Plain reductions over all leading axes: under jit they are global, however the batch is sharded.
+All are plain reductions over the leading axes: under jit they are global for any sharding.
 """
 
 from typing import NamedTuple
@@ -14,11 +14,11 @@ from dvaojax.aggregators._core import group
 
 
 class BatchMoments(NamedTuple):
-    """What all completions of a batch have in common, and what is left of each.
+    """Centred values and standard deviation over a whole batch.
 
     Attributes:
-        centred: `[B, G]` values minus the mean of the batch.
-        deviation: `[]` their standard deviation.
+        centred: `[B, G]`, values minus the mean of the batch.
+        deviation: `[]`, their standard deviation.
     """
 
     centred: Array
@@ -26,7 +26,7 @@ class BatchMoments(NamedTuple):
 
 
 def batch_moments(values: Array, counts: Array, *, ddof: int) -> BatchMoments:
-    """Moments of `values` `[B, G]`, each counted `counts` `[B, G]` times (0 leaves it out).
+    """Moments of `values` `[B, G]`, each counted `counts` `[B, G]` times (0 excludes it).
 
     Raises:
         ValueError: `ddof` is neither 0 nor 1.
@@ -39,9 +39,9 @@ def batch_moments(values: Array, counts: Array, *, ddof: int) -> BatchMoments:
 
 
 def root_mean_square(values: Array, counts: Array) -> Array:
-    """`[]` of `values`, each counted `counts` times, of the same shape.
+    """Root mean square `[]` of `values`, each counted `counts` times, of the same shape.
 
-    On the scale of the largest, so that squares neither overflow nor vanish.
+    Computed in units of the largest value, so that squares neither overflow nor underflow.
     """
     size = jax.lax.stop_gradient(jnp.max(jnp.where(counts > 0, jnp.abs(values), 0), initial=0))
     squares = jnp.square(numerics.safe_divide(values, size))
@@ -61,10 +61,10 @@ def whiten(
     """`(values - mean) / (sqrt(variance + variance_epsilon) + epsilon)` over the whole batch.
 
     Args:
-        values: `[B, G]` one number per completion.
-        magnitudes: `[B, G]` the size of the terms that each value was summed from; where the
-            values are nothing but rounding of such terms, the result is exactly 0.
-        counts: `[B, G]` how often each value counts in the mean and the variance: 0 or 1 per
+        values: `[B, G]`, one number per completion.
+        magnitudes: `[B, G]`, the size of the terms that each value is the sum of; if the values are
+            only rounding error of such terms, the result is exactly 0.
+        counts: `[B, G]`, how often each value counts in the mean and the variance: 0 or 1 per
             completion, or its length in tokens.
         ddof: 0 for the population's variance, 1 for the sample's.
         epsilon: added to the standard deviation.
@@ -82,17 +82,17 @@ def whiten(
     )
 
 
-def whitened_sum(batch: group.Batch, *, ddof: int, epsilon: float) -> Array:
-    """The weighted sum of the z-scores, whitened over the completions of the batch: GDPO.
+def whitened_sum(batch: group.GroupedRewards, *, ddof: int, epsilon: float) -> Array:
+    """The weighted sum of the z-scores, whitened over the completions of the batch, as in GDPO.
 
     Args:
-        batch: what `group.open_batch` returned; its weights may have been adapted.
+        batch: from `group.prepare_batch`; its weights may have been adapted.
         ddof: 1 for the sample's standard deviations, 0 for the population's.
         epsilon: added to each objective's standard deviation and to the batch's.
 
     Returns:
-        `[B, G]`; 0 for a completion that was not scored, and in groups without signal, which count
-        in the batch's mean and deviation all the same.
+        `[B, G]`; 0 for completions that were not scored and in zero-variance groups, which are
+        included in the batch's mean and deviation nevertheless.
     """
     scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
     whitened = whiten(
@@ -102,4 +102,4 @@ def whitened_sum(batch: group.Batch, *, ddof: int, epsilon: float) -> Array:
         ddof=ddof,
         epsilon=epsilon,
     )
-    return jnp.where(batch.scored & scores.is_alive[:, None], whitened, 0)
+    return jnp.where(batch.scored & scores.has_signal[:, None], whitened, 0)

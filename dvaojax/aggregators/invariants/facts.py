@@ -26,10 +26,10 @@ class Facts(NamedTuple):
         knobs: what the aggregator was called with, its defaults included.
     """
 
-    batch: group.Batch
+    batch: group.GroupedRewards
     advantages: Array
-    total: group.Sum
-    scores: group.Scores
+    total: group.CentredSum
+    scores: group.ZScores
     count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
     counts: Array
     shares: Array
@@ -60,7 +60,7 @@ class Facts(NamedTuple):
     @property
     def teaches(self) -> Array:
         """`[B, G]` completions that were scored, in groups where some objective varies."""
-        return self.batch.scored & self.scores.is_alive[:, None]
+        return self.batch.scored & self.scores.has_signal[:, None]
 
     def mean(self, values: Array) -> Array:
         """`[B, G]` to `[B]`, over the completions that were scored."""

@@ -75,7 +75,7 @@ def _as_gdpo(weigh: Weigh, *knobs: str) -> tuple[Invariant, ...]:
     return seen_through(view, *whitened(mean_score, "36"), GROUP_SUM, DOMINANCE)
 
 
-def _own_weights(batch: group.Batch) -> Array:
+def _own_weights(batch: group.GroupedRewards) -> Array:
     return batch.weights
 
 
@@ -133,7 +133,7 @@ def over_the_batch(facts: Facts) -> Facts:
     departures = batches.statistics(objectives, ddof=0).departures
     values = objectives.centred + jnp.where(facts.batch.scored[..., None], departures[:, None], 0)
     facts = _in_units_of_rewards(facts, values)
-    return facts._replace(scores=facts.scores._replace(is_alive=facts.count >= 0))
+    return facts._replace(scores=facts.scores._replace(has_signal=facts.count >= 0))
 
 
 def over_the_groups(facts: Facts) -> Facts:
