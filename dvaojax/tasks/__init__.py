@@ -1,4 +1,4 @@
-"""Tasks: problems, a tokenizer and the objectives that completions are scored on, one a file."""
+"""Tasks: a set of problems, a tokenizer and the objectives to score completions on."""
 
 import importlib
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ BY_NAME: Mapping[str, str] = {
     "rubrics": "dvaojax.tasks.rubrics:Rubrics",
     "tools": "dvaojax.tasks.tools:Tools",
 }
-"""Imported when asked for: what one task needs, a run of another can do without."""
+"""Imported on demand, so that a run does not need the dependencies of other tasks."""
 
 
 def task_class(name: str) -> type:
-    """The dataclass of the task of that name; its fields are what can be set.
+    """Returns the dataclass of a task by its name; its fields are the settings of the task.
 
     Raises:
         UserError: there is no such task.

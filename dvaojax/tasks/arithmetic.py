@@ -1,17 +1,17 @@
-"""Multi-digit addition written out column by column, scored on three objectives that pull apart.
+"""Multi-digit addition written out column by column, scored on three conflicting objectives.
 
-A prompt is `347+586=`; a good completion works from the last column to the first and closes with
-one answer block: `7+6=13;4+8+1=13;3+5+1=9;[933]`.
+A prompt is `347+586=`; a good completion works from the last column to the first and ends with one
+answer block: `7+6=13;4+8+1=13;3+5+1=9;[933]`.
 
-The demonstrations of the warm start are what makes the task a multi-reward one:
+The demonstrations of the supervised warm start make the objectives conflict:
 
-- **wrong**: at any column the written sum may slip, and the slip is carried into the answer;
-- **too long**: some write the problem out again first, and these slip less often, so `accuracy`
-  and `brevity` pull apart;
-- **badly formatted**: some leave the block open, some talk on after it, and some put a second
-  block after a wrong first one, which earns `accuracy` at the cost of `format` and `brevity`.
+- **wrong**: in every column the written sum may be wrong, and the error carries into the answer;
+- **too long**: some repeat the problem first and then make fewer errors, so `accuracy` and
+  `brevity` conflict;
+- **badly formatted**: some do not close the block, some continue after it, and some write a second
+  block after a wrong first one, which improves `accuracy` at the cost of `format` and `brevity`.
 
-The right answer is the most likely one everywhere, so a policy can become right by becoming sure.
+The correct answer is always the most likely one, so a policy becomes correct by becoming confident.
 """
 
 import dataclasses
@@ -33,18 +33,18 @@ class Arithmetic:
 
     Attributes:
         digits: digits of each operand, at least 2.
-        budget: tokens a brief completion may have, the stop token included; 32 is what the longest
-            sum of three digits needs.
-        slip: how often a column of a short demonstration goes wrong.
-        careful_slip: the same where the problem is written out again first.
-        too_long: share of demonstrations that write the problem out again.
-        misformatted: share of demonstrations with a faulty answer block.
-        num_train: training problems.
-        num_test: held-out problems; no training problem is among them.
-        problem_seed: which problems these are.
+        budget: tokens allowed for a brief completion, including the stop token; the longest sum of
+            three digits needs 32.
+        slip: probability of an error in a column of a short demonstration.
+        careful_slip: the same if the problem is repeated first.
+        too_long: fraction of demonstrations that repeat the problem.
+        misformatted: fraction of demonstrations with an invalid answer block.
+        num_train: number of training problems.
+        num_test: number of held-out problems, disjoint from the training problems.
+        problem_seed: seed of the selection of problems.
 
     Raises:
-        ValueError: a number is out of its range, or the problems are more than half of all sums.
+        ValueError: a number is out of its range, or there are more problems than half of all sums.
     """
 
     digits: int = 3
@@ -79,7 +79,7 @@ class Arithmetic:
 
     @property
     def max_prompt_length(self) -> int:
-        """Two numbers, `+` and `=`."""
+        """Length of two numbers, `+` and `=`."""
         return 2 * self.digits + 2
 
     @property
@@ -92,7 +92,7 @@ class Arithmetic:
         }
 
     def prompts(self, split: str) -> Sequence[Prompt]:
-        """The problems of "train" or "test".
+        """The problems of the split "train" or "test".
 
         Raises:
             ValueError: there is no such split.
@@ -114,24 +114,24 @@ class Arithmetic:
         return generator.randrange(10 ** (self.digits - 1), 10**self.digits)
 
     def answer(self, completion: Completion) -> str | None:
-        """The sum in the last answer block, without leading zeros; None without a block."""
+        """The sum in the last answer block, without leading zeros; None if there is no block."""
         return canonical_answer(completion, opening=OPENING, closing=CLOSING)
 
     def demonstration(self, prompt: Prompt, generator: random.Random) -> str:
-        """One completion of the prompt, with the faults described above.
+        """One sampled completion of the prompt, with the faults described above.
 
         Args:
             prompt: a problem of this task.
-            generator: where the faults come from; its state advances.
+            generator: source of randomness; its state advances.
         """
         is_long = generator.random() < self.too_long
         slip = self.careful_slip if is_long else self.slip
         work, answer = self._work(prompt.text, slip, generator)
-        again = f"{prompt.text};" if is_long else ""
-        return again + work + self._block(answer, prompt.reference, generator)
+        repetition = f"{prompt.text};" if is_long else ""
+        return repetition + work + self._block(answer, prompt.reference, generator)
 
     def _work(self, problem: str, slip: float, generator: random.Random) -> tuple[str, str]:
-        """The written columns, last digit first, and the answer they lead to."""
+        """The written columns, last digit first, and the resulting answer."""
         first, second = (operand[::-1] for operand in problem.rstrip("=").split("+"))
         work, digits, carry = "", "", 0
         for terms in zip(first, second, strict=True):
@@ -144,7 +144,7 @@ class Arithmetic:
         return work, ("1" * carry + digits[::-1]).lstrip("0") or "0"
 
     def _block(self, answer: str, right: str, generator: random.Random) -> str:
-        """The answer block, faulty in one of three ways as often as `misformatted` says."""
+        """The answer block, with one of three faults at the rate `misformatted`."""
         if generator.random() >= self.misformatted:
             return f"[{answer}]"
         return generator.choice([f"[{answer}", f"[{answer}]?", f"[{answer}]?[{right}]"])

@@ -1,10 +1,10 @@
-"""The embedded task with several answers in one completion, for vector policy optimisation.
+"""The embedded task with several answers per completion, for vector policy optimisation.
 
-A prompt is `47+86=`; a completion is several answers of `tasks.arithmetic`, such as
-`7+6=13;4+8+1=13;[133]|47+86=;7+6=13;4+8+1=13;[133]`. Each is scored by itself: whether it is
-right, and whether it is brief. What is not well formed earns nothing, as in the tasks of VPO
-(arXiv 2605.22817). A set is good if some answer of it is right and brief; where the policy is not
-sure, a brief one and a careful one serve more trade-offs than the same one twice.
+A prompt is `47+86=`; a completion consists of several answers of `tasks.arithmetic`, such as
+`7+6=13;4+8+1=13;[133]|47+86=;7+6=13;4+8+1=13;[133]`. Each answer is scored separately for being
+correct and for being brief; badly formatted answers get 0, as in the tasks of VPO
+(arXiv 2605.22817). A set is good if one of its answers is correct and brief. If the policy is
+uncertain, a brief and a careful answer cover more trade-offs than the same answer twice.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ SEPARATOR = "|"
 
 @dataclasses.dataclass(frozen=True)
 class ArithmeticSets(Arithmetic):
-    """Several answers a completion; the fields not named here are `Arithmetic`'s.
+    """Several answers per completion; the fields not listed here are `Arithmetic`'s.
 
     Attributes:
-        budget: tokens a brief answer may have; 21 is what the longest sum of two digits needs.
-        num_answers: that are scored, and that a demonstration has.
+        budget: tokens allowed for a brief answer; the longest sum of two digits needs 21.
+        num_answers: number of answers that are scored, and that a demonstration has.
 
     Raises:
         ValueError: a number is out of its range.
@@ -50,7 +50,7 @@ class ArithmeticSets(Arithmetic):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """`accuracy` and `brevity` of each answer, 0 where it is badly formatted."""
+        """`accuracy` and `brevity` of each answer; 0 if it is badly formatted."""
         well_formed = partial(single_block_at_end, opening=OPENING, closing=CLOSING)
         right = partial(exact_answer, opening=OPENING, closing=CLOSING)
         brief = partial(within_budget, budget=self.budget)
@@ -65,14 +65,12 @@ class ArithmeticSets(Arithmetic):
         )
 
     def answer(self, completion: Completion) -> str | None:
-        """The sum in the first answer's last block; None without one."""
-        first = split_answers(completion, separator=self._separator, decode=self.tokenizer.decode)[
-            0
-        ]
-        return canonical_answer(first, opening=OPENING, closing=CLOSING)
+        """The sum in the first answer's last block; None if there is no block."""
+        answers = split_answers(completion, separator=self._separator, decode=self.tokenizer.decode)
+        return canonical_answer(answers[0], opening=OPENING, closing=CLOSING)
 
     def demonstration(self, prompt: Prompt, generator: random.Random) -> str:
-        """As many answers as are scored, each with faults of its own."""
+        """As many answers as are scored, each with its own faults."""
         single = super().demonstration
         return SEPARATOR.join(single(prompt, generator) for _ in range(self.num_answers))
 

@@ -1,4 +1,4 @@
-"""A tokenizer of single characters, for tasks that make their own text."""
+"""A tokenizer of single characters, for tasks that generate their own text."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from functools import cached_property
 
 @dataclasses.dataclass(frozen=True)
 class CharacterTokenizer:
-    """One token a character, after a padding token (0) and a stop token (1).
+    """One token per character, after a padding token (0) and a stop token (1).
 
     Attributes:
         alphabet: the characters, each once.
@@ -27,7 +27,7 @@ class CharacterTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """The characters, padding and the stop token."""
+        """Number of characters plus padding and stop token."""
         return len(self.alphabet) + 2
 
     @cached_property
@@ -42,14 +42,14 @@ class CharacterTokenizer:
         """
         unknown = sorted(set(text) - set(self.alphabet))
         if unknown:
-            raise ValueError(f"{text!r} holds {unknown[0]!r}, which {self.alphabet!r} does not")
+            raise ValueError(f"{text!r} contains {unknown[0]!r}, which {self.alphabet!r} does not")
         return [self._ids[character] for character in text]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of the tokens; padding and stop tokens have none.
+        """The text of the tokens, without padding and stop tokens.
 
-        A model may know more tokens than the alphabet, for its vocabulary to be split evenly; each
-        of those is U+FFFD, which no rule takes for an answer.
+        A model's vocabulary may be larger than the alphabet, so that it can be sharded evenly; each
+        additional token becomes U+FFFD, which is never part of a valid answer.
         """
         letters = [self.alphabet[i - 2 : i - 1] or "\ufffd" for i in token_ids if i >= 2]
         return "".join(letters)

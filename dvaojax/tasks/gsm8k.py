@@ -1,7 +1,9 @@
-"""Grade-school problems with an integer for an answer, scored on three objectives.
+"""Grade-school problems with integer answers, scored on three objectives.
 
-GDPO's demonstration (NVlabs/GDPO b080e63d): the answer is right, it is an integer, and it stands
-in its tags behind the thoughts. Not `mathematics` on the set `gsm8k`, whose answer stands in a box.
+The objectives of GDPO's demonstration (NVlabs/GDPO b080e63d): the answer is correct, it is an
+integer, and it is in its tags after the thoughts.
+
+Not to be confused with: `mathematics` on the set `gsm8k`, where the answer is in a box.
 """
 
 import dataclasses
@@ -23,11 +25,11 @@ Solve the problem step by step, and give the result as an integer. Write your re
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GSM8K(PreparedTask):
-    """GSM8K with GDPO's three objectives; the fields not named here are `PreparedTask`'s.
+    """GSM8K with GDPO's three objectives; the fields not listed here are `PreparedTask`'s.
 
     Attributes:
-        paid: "recommended", or "reference" for what GDPO's own code pays: character by character,
-            so that a gold answer such as 1,080 can be right or an integer and never both.
+        paid: "recommended", or "reference" for GDPO's own code, which compares character by
+            character, so that a gold answer such as 1,080 can never be both right and an integer.
     """
 
     train: str = "gsm8k"
@@ -39,7 +41,7 @@ class GSM8K(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """`correctness`, `integer` and `format`, as `paid` says."""
+        """`correctness`, `integer` and `format`, in the version given by `paid`."""
         if self.paid == "reference":
             return {
                 "correctness": gsm8k.tagged_correct_gdpo,
@@ -53,5 +55,5 @@ class GSM8K(PreparedTask):
         }
 
     def messages(self, record: ProblemRecord) -> Sequence[Message]:
-        """The instruction as the system's message, then the problem."""
+        """The instruction as system message, then the problem."""
         return ({"role": "system", "content": INSTRUCTION}, *record.prompt)

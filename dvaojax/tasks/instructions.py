@@ -1,7 +1,7 @@
-"""Following instructions that a program can check, each an objective of its own: IFEval.
+"""Following verifiable instructions, each a separate objective: IFEval.
 
-A prompt has one to three instructions; where it has fewer than three, the others do not apply.
-IFEval is an evaluation, and a set to train on is a person's own, with the same fields.
+A prompt has one to three instructions; if it has fewer than three, the other objectives do not
+apply. IFEval is an evaluation set; to train, provide your own set with the same fields.
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ from dvaojax.rewards import instructions
 from dvaojax.tasks.prepared import PreparedTask
 from dvaojax.types import RewardFunction
 
-MOST = 3
+MAX_INSTRUCTIONS = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Instructions(PreparedTask):
-    """IFEval's prompts; the fields not named here are `PreparedTask`'s.
+    """IFEval's prompts; the fields not listed here are `PreparedTask`'s.
 
-    The objectives are `followed`, 1 where all instructions are, and `instruction_1` to
-    `instruction_3`; all are read strictly, and the answer is what follows the thought.
+    The objectives are `followed`, 1 if all instructions are followed, and `instruction_1` to
+    `instruction_3`. All are checked strictly, on the text after the thought.
     """
 
     train: str = ""
@@ -31,15 +31,15 @@ class Instructions(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """`followed` for all instructions, and `instruction_1` and on for each."""
+        """`followed` for all instructions, and `instruction_1` and so on for each."""
         rule = instructions.strictly
-        apart = {
+        single = {
             f"instruction_{number}": partial(instructions.followed, number=number - 1, rule=rule)
-            for number in range(1, MOST + 1)
+            for number in range(1, MAX_INSTRUCTIONS + 1)
         }
-        return {"followed": partial(instructions.all_followed, rule=rule), **apart}
+        return {"followed": partial(instructions.all_followed, rule=rule), **single}
 
     def reference(self, record: ProblemRecord) -> tuple[instructions.Instruction, ...]:
         """The prompt's instructions with their arguments."""
-        of = record.metadata
-        return instructions.instructions(of["instruction_id_list"], of["kwargs"])
+        kinds, arguments = record.metadata["instruction_id_list"], record.metadata["kwargs"]
+        return instructions.instructions(kinds, arguments)

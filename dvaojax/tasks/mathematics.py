@@ -1,8 +1,8 @@
-"""Problems with one final answer, scored on being right and on being brief.
+"""Problems with one final answer, scored on correctness and brevity.
 
-The mathematics of DVAO (arXiv 2605.25604): `accuracy` is 1 where the boxed answer equals the gold
-one, `length` is 1 where the completion has at most `budget` tokens, unconditionally. GDPO (arXiv
-2601.05242) also pays `length` to right answers alone (`brevity`).
+The mathematics task of DVAO (arXiv 2605.25604): `accuracy` is 1 if the boxed answer equals the gold
+answer, `length` is 1 if the completion has at most `budget` tokens, unconditionally. GDPO (arXiv
+2601.05242) has a version in which `length` requires a correct answer (`brevity`).
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ INSTRUCTION = "Reason step by step, and put your final answer within \\boxed{}."
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mathematics(PreparedTask):
-    """Problems with one final answer; the fields not named here are `PreparedTask`'s.
+    """Problems with one final answer; the fields not listed here are `PreparedTask`'s.
 
-    Any prepared set whose answers are strings will do, one's own among them.
+    Works with any prepared set whose answers are strings, including your own.
 
     Attributes:
-        budget: tokens a brief completion may have, the stop token included.
-        brevity: what `length` pays: "always" the budget alone, as DVAO; "if_right" the budget to
-            right answers and 0 to wrong ones, as GDPO's conditioned reward.
-        instruction: what is said after each problem; empty for nothing.
+        budget: tokens allowed for a brief completion, including the stop token.
+        brevity: definition of `length`: "always" checks only the budget, as in DVAO; "if_right"
+            gives 0 to wrong answers, as in GDPO's conditioned reward.
+        instruction: text added after each problem; empty for none.
 
     Raises:
         ValueError: the budget is below 1.
@@ -60,10 +60,10 @@ class Mathematics(PreparedTask):
         return {"accuracy": mathematics.accuracy, "length": length[self.brevity]}
 
     def messages(self, record: ProblemRecord) -> Sequence[Message]:
-        """The problem, the instruction after it."""
+        """The problem followed by the instruction."""
         return with_instruction(record.prompt, self.instruction)
 
     def answer(self, completion: Completion) -> str | None:
-        """The final answer, for a vote over several completions; None where there is none."""
-        found = mathematics.final_answer(completion.text)
-        return None if found is None else mathematics.canonical(found)
+        """The final answer, for a vote over several completions; None if there is none."""
+        answer = mathematics.final_answer(completion.text)
+        return None if answer is None else mathematics.canonical(answer)

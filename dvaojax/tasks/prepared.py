@@ -1,4 +1,4 @@
-"""What every task of prepared data has in common: sets, a tokenizer and a limit."""
+"""Base class of tasks on prepared data: sets, a tokenizer and a limit of the prompt length."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dvaojax.types import Prompt
 
 
 def with_instruction(messages: Sequence[Message], instruction: str) -> Sequence[Message]:
-    """The messages with an instruction at the end of the last; as they are for an empty one."""
+    """The messages with an instruction added to the last one; unchanged if it is empty."""
     *before, last = messages
     content = f"{last['content']}\n\n{instruction}" if instruction else last["content"]
     return (*before, {**last, "content": content})
@@ -24,26 +24,26 @@ def with_instruction(messages: Sequence[Message], instruction: str) -> Sequence[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedTask:
-    """Problems of prepared sets as a model's chat template asks them.
+    """Problems of prepared sets, formatted with a model's chat template.
 
-    A task derives from it and says what is asked of a record (`messages`) and what an answer is
-    held against (`reference`). Nothing is read before the problems are asked for.
+    Subclasses define the prompt of a record (`messages`) and the reference of its answer
+    (`reference`). Files are read when the problems are first requested.
 
     Attributes:
-        tokenizer: of the model that answers.
-        train: the set that is trained on, its split "train" unless its name says another, as
-            "toolrl/sft" does; empty for a task that only evaluates.
-        test: the sets that are evaluated, their splits "test" likewise; each is a category.
-        data_dir: where `dvaojax data prepare` put them; empty for its default.
-        max_prompt_length: in tokens, the template's included.
-        on_long: what becomes of longer prompts: "drop" leaves them out and `notes` says how many,
+        tokenizer: of the policy.
+        train: the training set, with its split "train" unless the name contains another, such as
+            "toolrl/sft"; empty for a task that only evaluates.
+        test: the evaluation sets, with their splits "test" likewise; each is a category.
+        data_dir: output folder of `dvaojax data prepare`; empty for its default.
+        max_prompt_length: in tokens, including those of the template.
+        on_long: treatment of longer prompts: "drop" drops them and `notes` reports how many,
             "refuse" stops the run.
-        thinking: "on" or "off" where the model's template leaves the choice; "default" is its own.
-        opened: "<think>" where the prompts end with that tag already, so that completions have
-            none; what the template does is checked against it.
+        thinking: "on" or "off" if the model's template has this option; "default" for its default.
+        opened: "<think>" if the prompts already end with that tag, so that completions do not
+            contain it; checked against the template.
 
     Raises:
-        ValueError: the limit is below 1, or there is no set to evaluate.
+        ValueError: the limit is below 1, or there is no evaluation set.
     """
 
     tokenizer: PretrainedTokenizer
@@ -59,46 +59,46 @@ class PreparedTask:
         if self.max_prompt_length < 1:
             raise ValueError(f"task.max_prompt_length={self.max_prompt_length} must be at least 1")
         if not self.test:
-            raise ValueError("task.test names no set to evaluate")
+            raise ValueError("task.test is empty: name at least one set to evaluate")
 
     def messages(self, record: ProblemRecord) -> Sequence[Message]:
-        """What is asked."""
+        """The messages of the prompt."""
         return record.prompt
 
     def tools(self, record: ProblemRecord) -> Sequence[Any] | None:
-        """The functions that the template offers; None where it offers none."""
+        """The functions listed by the template; None if there are none."""
         return None
 
     def reference(self, record: ProblemRecord) -> Any:
-        """What the reward functions hold an answer against."""
+        """The reference that is passed to the reward functions."""
         return record.answer
 
     def category(self, record: ProblemRecord) -> str:
-        """What an evaluation reports the problem under: its set."""
+        """The category under which an evaluation reports the problem: its set."""
         return str(record.metadata["source"])
 
     def prompts(self, split: str) -> Sequence[Prompt]:
         """The problems of "train" or "test" that are not too long.
 
         Raises:
-            UserError: a set has not been prepared, the files of the tokenizer are not there, or
-                its template does not write what `opened` says.
+            UserError: a set has not been prepared, the tokenizer's files are missing, or `opened`
+                does not match its template.
             ValueError: there is no such split.
         """
         return self._selection(split).kept
 
     def stream(self, split: str, seed: int) -> GrainStream:
-        """The problems of a split in the order that Grain makes; raises what `prompts` does."""
+        """The problems of a split, shuffled by Grain; raises the errors of `prompts`."""
         return GrainStream(self.prompts(split), seed)
 
     def notes(self, split: str) -> Sequence[str]:
-        """How many prompts of a split were too long."""
+        """Reports how many prompts of a split were too long."""
         return [f"{split}: {self._selection(split).in_words()}"]
 
     def records(self, name: str, split: str) -> Sequence[ProblemRecord]:
-        """A prepared set's records, of the split that its name says or else of the one given."""
-        name, _, named = name.partition("/")
-        return prepared.read(name, named or split, data_dir=self.data_dir)
+        """The records of a prepared set; a split in its name overrides the given one."""
+        name, _, named_split = name.partition("/")
+        return prepared.read(name, named_split or split, data_dir=self.data_dir)
 
     def _selection(self, split: str) -> Selection:
         if split not in ("train", "test"):

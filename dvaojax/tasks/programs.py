@@ -1,9 +1,9 @@
-"""Writing programs, scored on each test apart and on all of them together.
+"""Writing programs, scored on single tests and on all tests together.
 
-MBPP to train on and HumanEval to evaluate. The tests of one problem are objectives of their own:
-what a problem has fewer of is masked, so that problems of one test and of many share a batch. A bug
-often fails all tests of a problem at once; K copies of one signal count K times where objectives
-are normalised apart.
+MBPP for training and HumanEval for evaluation. The tests of a problem are separate objectives.
+Missing tests are masked, so that problems with different numbers of tests share a batch. A bug
+often fails all tests of a problem at once; if objectives are normalised separately, K copies of one
+signal count K times.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ INSTRUCTION = "Answer with the whole program in one block of Python code."
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Programs(PreparedTask):
-    """MBPP and HumanEval; the fields not named here are `PreparedTask`'s.
+    """MBPP and HumanEval; the fields not listed here are `PreparedTask`'s.
 
     Attributes:
-        tests: how many tests of a problem are objectives of their own, `test_1` and on; later ones
-            count in `passed` alone, which asks for all of them.
-        instruction: what is said after each problem; empty for nothing.
-        limits: of each test: seconds, memory, processes and files.
+        tests: number of tests that are separate objectives, `test_1` and so on; later ones only
+            count in `passed`, which requires all of them.
+        instruction: text added after each problem; empty for none.
+        limits: time and memory limits of each test.
 
     Raises:
         ValueError: the number of tests is negative.
@@ -47,24 +47,24 @@ class Programs(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """`passed` for all tests, and `test_1` and on for each, 0 or 1."""
-        apart = {
+        """`passed` for all tests, and `test_1` and so on for each, 0 or 1."""
+        single = {
             f"test_{number}": partial(programs.one_passed, number=number, limits=self.limits)
             for number in range(1, self.tests + 1)
         }
-        return {"passed": partial(programs.all_passed, limits=self.limits), **apart}
+        return {"passed": partial(programs.all_passed, limits=self.limits), **single}
 
     def messages(self, record: ProblemRecord) -> Sequence[Message]:
-        """The problem, the instruction after it."""
+        """The problem followed by the instruction."""
         return with_instruction(record.prompt, self.instruction)
 
     def reference(self, record: ProblemRecord) -> programs.Problem:
-        """The tests, and what they need."""
-        of = record.metadata
-        if of["source"] == "humaneval":
+        """The tests and their context."""
+        metadata = record.metadata
+        if metadata["source"] == "humaneval":
             (check,) = record.answer
             prompt = record.prompt[-1]["content"]
-            return programs.from_check(check, entry_point=of["entry_point"], prompt=prompt)
+            return programs.from_check(check, entry_point=metadata["entry_point"], prompt=prompt)
         return programs.from_assertions(
-            record.answer, imports=of["test_imports"], reference=of["code"]
+            record.answer, imports=metadata["test_imports"], reference=metadata["code"]
         )

@@ -1,8 +1,8 @@
-"""Answers that a judge grades by a rubric, several objectives at once: HealthBench.
+"""Answers graded by a judge with a rubric, for several objectives: HealthBench.
 
-The conversations of HealthBench (arXiv 2505.08775) come with what physicians want to see in an
-answer, each with its points. A judge behind an OpenAI-compatible server says which of them one
-meets (`rewards.rubric`), and the objectives are read off its grades.
+The conversations of HealthBench (arXiv 2505.08775) have criteria written by physicians, each with
+points. A judge on an OpenAI-compatible server decides which criteria an answer meets
+(`rewards.rubric`), and the objectives are computed from its grades.
 """
 
 import dataclasses
@@ -26,16 +26,16 @@ from dvaojax.types import RewardFunction, Scorer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rubrics(PreparedTask):
-    """HealthBench; the fields not named here are `PreparedTask`'s.
+    """HealthBench; the fields not listed here are `PreparedTask`'s.
 
-    HealthBench comes in one split. A tenth of its conversations are held out, each tenth one, and
-    never trained on.
+    HealthBench has a single split. Every tenth conversation is held out and never used for
+    training.
 
     Attributes:
-        reading: "overall" is one objective, the score of the whole rubric; "axes" has one for each
-            of HealthBench's five axes; "items" has one for each item of the rubric, up to `items`.
-        items: objectives of the reading "items".
-        judge: who grades.
+        reading: "overall": one objective, the score of the whole rubric; "axes": one for each of
+            HealthBench's five axes; "items": one for each item of the rubric, up to `items`.
+        items: number of objectives of the reading "items".
+        judge: grades the answers.
 
     Raises:
         ValueError: the number of items is below 1.
@@ -57,26 +57,26 @@ class Rubrics(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """None that is scored here."""
+        """Empty, since all objectives are scored by the judge."""
         return {}
 
     @property
     def scored_objectives(self) -> tuple[str, ...]:
-        """What the judge grades: the whole rubric, axes or items, as `reading` says."""
+        """Objectives graded by the judge: the whole rubric, axes or items, as set by `reading`."""
         return tuple(self._rubric_objectives)
 
     def scorer(self) -> Scorer:
-        """The judge with its objectives; nothing is asked yet."""
+        """The judge with its objectives; no question is sent yet."""
         return RubricScorer(self._rubric_objectives, Judge(self.judge))
 
     def records(self, name: str, split: str) -> Sequence[ProblemRecord]:
-        """Each tenth record to evaluate, the others to train on."""
+        """Every tenth record for "test", the others for "train"."""
         every = super().records(name, split)
         held_out = split == "test"
         return [every[i] for i in range(len(every)) if (i % 10 == 9) == held_out]
 
     def reference(self, record: ProblemRecord) -> Rubric:
-        """The conversation and what to look for in its answer."""
+        """The conversation and the criteria of its answer."""
         return read_rubric(record.prompt, record.metadata["rubrics"])
 
     @property

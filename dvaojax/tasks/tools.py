@@ -1,8 +1,8 @@
-"""Calling tools in the form that ToolRL asks for, scored on the calls and on the form.
+"""Calling tools in ToolRL's format, scored on the calls and on the format.
 
 Trained on ToolRL's dialogues (arXiv 2504.13958) and evaluated on the Berkeley function calling
-leaderboard, whose questions are put in the same words: the system message of the training set, with
-the leaderboard's functions in place of its tools.
+leaderboard. The leaderboard's questions use the training set's system message, with the
+leaderboard's functions in place of its tools.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ from dvaojax.types import Completion, RewardFunction
 
 Grading = Literal["graded", "strict", "correctness", "reference"]
 
-# What a training dialogue pays, by the name the configuration gives.
+# Rewards of a training dialogue by the setting `grading`.
 _ACCURACY: Mapping[str, RewardFunction] = {
     "graded": tools.graded,
     "strict": tools.exact_match,
     "correctness": tools.correctness,
     "reference": tools.toolrl_correctness,
 }
-_FORM: Mapping[str, Any] = {
+_FORMAT: Mapping[str, Any] = {
     "graded": tools.layout,
     "strict": tools.layout,
     "correctness": tools.layout,
@@ -39,13 +39,13 @@ _FIRST_TOOL, _AFTER_TOOLS = "\n1. Name: ", "\n\n**Steps for Each Turn**"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tools(PreparedTask):
-    """ToolRL's dialogues; the fields not named here are `PreparedTask`'s.
+    """ToolRL's dialogues; the fields not listed here are `PreparedTask`'s.
 
     Attributes:
-        grading: what `accuracy` pays in training. "graded": ToolRL's score in [0, 1]; "strict": 1
-            for exactly the gold calls; "correctness": the score in [-3, 3]; "reference": that of
-            ToolRL's own code, with its own reading of the form. The leaderboard's questions pay 1
-            where the calls are right by its own checker, whatever is set here.
+        grading: definition of `accuracy` in training. "graded": ToolRL's score in [0, 1]; "strict":
+            1 for exactly the gold calls; "correctness": the score in [-3, 3]; "reference": that of
+            ToolRL's own code, with its own check of the format. On the leaderboard `accuracy` is
+            always 1 if the calls are right by its own checker.
     """
 
     train: str = "toolrl"
@@ -57,17 +57,17 @@ class Tools(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """`accuracy` of the calls and `format`, as `grading` says."""
+        """`accuracy` of the calls and `format`, as defined by `grading`."""
         return {
-            "accuracy": partial(accuracy, grading=self.grading),
-            "format": partial(form, grading=self.grading, opened=self.opened),
+            "accuracy": partial(call_accuracy, grading=self.grading),
+            "format": partial(call_format, grading=self.grading, opened=self.opened),
         }
 
     def messages(self, record: ProblemRecord) -> Sequence[Message]:
-        """The record's own, or the leaderboard's question in the words of the training set."""
+        """The record's own messages, or a leaderboard question in the training set's format."""
         if not _is_from_leaderboard(record):
             return record.prompt
-        said = [
+        history = [
             f"<{message['role']}> {message['content']} </{message['role']}>"
             for message in record.prompt
         ]
@@ -75,15 +75,15 @@ class Tools(PreparedTask):
         system = start + _listed(record.metadata["function"]) + end
         return (
             {"role": "system", "content": system},
-            {"role": "user", "content": "\n".join(["**Dialogue Records History**", *said])},
+            {"role": "user", "content": "\n".join(["**Dialogue Records History**", *history])},
         )
 
     def reference(self, record: ProblemRecord) -> Any:
         """The gold text of a dialogue; the leaderboard's functions and accepted calls."""
         if not _is_from_leaderboard(record):
             return record.metadata["gold_text"]
-        of = record.metadata
-        return bfcl.FunctionProblem(of["category"], of["function"], record.answer or ())
+        category, functions = record.metadata["category"], record.metadata["function"]
+        return bfcl.FunctionProblem(category, functions, record.answer or ())
 
     def category(self, record: ProblemRecord) -> str:
         """The leaderboard's own category, or the name of the set."""
@@ -91,28 +91,28 @@ class Tools(PreparedTask):
 
     @cached_property
     def _system(self) -> tuple[str, str]:
-        """What the training set says before its tools and after them.
+        """The training set's system message before and after the list of tools.
 
         Raises:
-            UserError: it does not list tools as ToolRL does.
+            UserError: the message does not list tools as ToolRL does.
         """
-        said = self.records(self.train, "train")[0].prompt[0]["content"]
-        before, first, listed = said.partition(_FIRST_TOOL)
+        message = self.records(self.train, "train")[0].prompt[0]["content"]
+        before, first, listed = message.partition(_FIRST_TOOL)
         _, after, rest = listed.partition(_AFTER_TOOLS)
         if not first or not after:
             raise UserError(
                 f"task.train={self.train}: its first system message does not list tools as ToolRL "
-                f"does, so that {', '.join(self.test)} cannot be asked in its words"
+                f"does, so {', '.join(self.test)} cannot be asked in its format"
             )
         return f"{before}\n", after + rest
 
 
-def accuracy(completion: Completion, reference: Any, /, *, grading: Grading) -> float | None:
+def call_accuracy(completion: Completion, reference: Any, /, *, grading: Grading) -> float | None:
     """Whether the calls are right.
 
     Args:
         completion: the answer.
-        reference: as `Tools.reference` makes it.
+        reference: see `Tools.reference`.
         grading: see `Tools`.
     """
     if isinstance(reference, bfcl.FunctionProblem):
@@ -120,21 +120,23 @@ def accuracy(completion: Completion, reference: Any, /, *, grading: Grading) -> 
     return _ACCURACY[grading](completion, reference)
 
 
-def form(completion: Completion, reference: Any, /, *, grading: Grading, opened: str) -> float:
-    """Whether the answer has a thought and then the parts that are asked for, and no other.
+def call_format(
+    completion: Completion, reference: Any, /, *, grading: Grading, opened: str
+) -> float:
+    """Whether the answer has a thought, then the required parts, and nothing else.
 
-    On the leaderboard that is calls; where none of its functions can help, words.
+    On the leaderboard these are calls, or a response in words if no function is relevant.
 
     Args:
         completion: the answer.
-        reference: as `Tools.reference` makes it.
+        reference: see `Tools.reference`.
         grading: see `Tools`.
-        opened: what the prompt has already written.
+        opened: text that the prompt has already written.
     """
     if isinstance(reference, bfcl.FunctionProblem):
         wants_words = "irrelevance" in reference.category
         reference = "<response>" if wants_words else "<tool_call>"
-    return _FORM[grading](completion, reference, opened=opened)
+    return _FORMAT[grading](completion, reference, opened=opened)
 
 
 def _is_from_leaderboard(record: ProblemRecord) -> bool:
@@ -142,7 +144,7 @@ def _is_from_leaderboard(record: ProblemRecord) -> bool:
 
 
 def _listed(functions: Sequence[Mapping[str, Any]]) -> str:
-    """Functions as ToolRL's system message lists tools."""
+    """The list of functions in the format of ToolRL's system message."""
     return "\n".join(
         f"{number}. Name: {function['name']}\nDescription: {function['description']}\n"
         f"Parameters: {json.dumps(function['parameters'].get('properties', {}))}"

@@ -35,7 +35,7 @@ def test_a_token_beyond_the_alphabet_is_seen_and_is_no_character_of_it():
 
 
 def test_a_character_outside_the_alphabet_is_refused():
-    with pytest.raises(ValueError, match="'12x' holds 'x'"):
+    with pytest.raises(ValueError, match="'12x' contains 'x'"):
         TOKENIZER.encode("12x")
 
 
