@@ -6,17 +6,14 @@ import sys
 import pytest
 
 from dvaojax import aggregators, allocation, losses, papers
-from dvaojax.aggregators import catalogue as of_advantages
-from dvaojax.allocation import catalogue as of_shares
-from dvaojax.losses import catalogue as of_losses
 from dvaojax.papers import Paper, bibtex
 
 KNOWN = {name: value for name, value in vars(papers).items() if isinstance(value, Paper)}
 CITED = {
-    **{aggregators.METHODS[name]: row.paper for name, row in of_advantages.CATALOGUE.items()},
-    **{getattr(aggregators, name): row.paper for name, row in of_advantages.BESIDE.items()},
-    **{losses.BY_NAME[name]: row.paper for name, row in of_losses.CATALOGUE.items()},
-    **{getattr(allocation, name): row.paper for name, row in of_shares.CATALOGUE.items()},
+    **{aggregators.METHODS[name]: row.paper for name, row in aggregators.ROWS.items()},
+    **{getattr(aggregators, name): row.paper for name, row in aggregators.OTHER_FUNCTIONS.items()},
+    **{losses.BY_NAME[name]: row.paper for name, row in losses.ROWS.items()},
+    **{getattr(allocation, name): row.paper for name, row in allocation.ROWS.items()},
 }
 
 
@@ -61,14 +58,14 @@ def test_code_without_a_paper_is_cited_by_its_commit():
 
 
 def test_every_paper_is_some_methods_and_none_is_there_twice():
-    also = {row.also for row in of_advantages.CATALOGUE.values()}
+    also = {row.also for row in aggregators.ROWS.values()}
     assert set(KNOWN.values()) == {paper for paper in {*CITED.values(), *also} if paper}
     for part in ("key", "title", "name"):
         assert len({getattr(paper, part) for paper in KNOWN.values()}) == len(KNOWN)
 
 
 def test_what_else_is_cited_is_cited_by_the_file_too():
-    for name, row in of_advantages.CATALOGUE.items():
+    for name, row in aggregators.ROWS.items():
         module = sys.modules[aggregators.METHODS[name].__module__]
         docs = f"{module.__doc__} {aggregators.METHODS[name].__doc__}"
         assert row.also is None or f"arXiv {row.also.arxiv}" in docs

@@ -2,10 +2,11 @@
 
     from dvaojax.allocation import allocate, neyman
 
-A rule maps the statistics of each problem of a step (`ProblemStatistics`) to its number of completions:
-integers between a floor and a cap that add up to the budget. They are sampled as groups of unequal
-size, with a mask at the end of the smaller groups, so that array shapes do not depend on them. The
-rules are NumPy functions that run on the host between two steps; none of them starts JAX.
+A rule maps the statistics of each problem of a step (`ProblemStatistics`) to its number of
+completions: integers between a floor and a cap that add up to the budget. They are sampled as
+groups of unequal size, with a mask at the end of the smaller groups, so that array shapes do not
+depend on them. The rules are NumPy functions that run on the host between two steps; none of them
+starts JAX.
 
 To add a rule:
 

@@ -1,28 +1,33 @@
-"""How a run shares out its completions, as settings."""
+"""The settings for distributing completions over problems."""
 
 import dataclasses
 from collections.abc import Mapping
 
-from dvaojax.allocation.rules import BY_NAME, make
-from dvaojax.errors import UserError, nearest
+import numpy as np
+
+from dvaojax import plugins
+from dvaojax.allocation.rules import make
+from dvaojax.allocation.statistics import initial_statistics
+from dvaojax.errors import UserError, suggest
 
 
 @dataclasses.dataclass(frozen=True)
 class AllocationConfig:
-    """How many completions each problem of a step gets, and what becomes of silent groups.
+    """How many completions each problem of a step gets, and whether zero-variance groups are kept.
 
-    A step has `prompts_per_step` x `group_size` completions, however they are shared out.
+    A step always has `prompts_per_step` x `group_size` completions.
 
     Attributes:
-        name: "uniform", or a rule that goes by what is known of each problem: "neyman", "dynamo".
+        name: "uniform"; a rule that depends on the statistics of each problem, "neyman" or
+            "dynamo"; or a plug-in, "my_file.py:my_rule" or "module:my_rule".
         options: knobs of that rule, "knob=value" each.
-        objective: the one whose rewards a rule looks at; empty for all of them by their weights.
-        floor: fewest completions of a problem; "uniform" needs neither this nor a cap.
-        cap: most completions of a problem, and what memory is laid out for; 0 takes half as many
-            again as `group_size`.
-        memory: what earlier completions of a problem count at its next visit, in [0, 1].
-        refills: times that a step may give the places of its silent groups, in which every
-            objective is constant, to the next problems (dynamic sampling); 0 keeps them.
+        objective: the objective whose rewards a rule uses; empty for the weighted sum of all.
+        floor: fewest completions of a problem; "uniform" ignores `floor` and `cap`.
+        cap: most completions of a problem, which determines the array shapes; 0 means 1.5 times
+            `group_size`.
+        memory: weight in [0, 1] of a problem's earlier completions at its next visit.
+        refills: how many times a step may replace its zero-variance groups, in which every
+            objective is constant, by the next problems (dynamic sampling); 0 keeps them.
 
     Raises:
         ValueError: there is no such rule, or a setting is out of its range.
@@ -37,18 +42,23 @@ class AllocationConfig:
     refills: int = 0
 
     def __post_init__(self):
-        if self.name not in BY_NAME:
-            guess = nearest(self.name, BY_NAME)
-            raise ValueError(f"allocation.name={self.name!r} is no rule; the nearest is {guess!r}")
-        try:
-            make(self.name, self.options)
-        except UserError as error:
-            raise ValueError(f"allocation.options: {error}") from error
+        if not plugins.is_plugin(self.name):  # user code is loaded by `check`, not by reading
+            self._check_options()
         for key in ("floor", "cap", "refills"):
             if getattr(self, key) < 0:
                 raise ValueError(f"allocation.{key}={getattr(self, key)} must not be negative")
         if not 0.0 <= self.memory <= 1.0:
             raise ValueError(f"allocation.memory={self.memory} must lie in [0, 1]")
+
+    def _check_options(self) -> None:
+        try:
+            make(self.name)
+        except UserError as error:
+            raise UserError(f"allocation.name: {error}") from error
+        try:
+            make(self.name, self.options)
+        except UserError as error:
+            raise UserError(f"allocation.options: {error}") from error
 
     def largest(self, group_size: int) -> int:
         """`G` of a step's arrays: the most completions that a problem may get."""
@@ -57,21 +67,21 @@ class AllocationConfig:
         return self.cap or group_size + -(-group_size // 2)
 
     def check(self, group_size: int, weights: Mapping[str, float]) -> None:
-        """Holds the settings against the run's.
+        """Compares the settings with those of the run.
 
         Args:
             group_size: completions of a problem on average.
             weights: objective -> weight.
 
         Raises:
-            UserError: there is no such objective or none that counts, or floor and cap do not
-                enclose the group size.
+            UserError: there is no such rule or objective, all weights are 0, or floor and cap do
+                not enclose the group size.
         """
+        self._check_options()
+        if plugins.is_plugin(self.name):
+            self._check_plugin(group_size, len(weights))
         if self.objective and self.objective not in weights:
-            guess = nearest(self.objective, weights)
-            raise UserError(
-                f"allocation.objective={self.objective!r} is unknown; the nearest is {guess!r}"
-            )
+            raise UserError(f"allocation.objective: unknown {suggest(self.objective, weights)}")
         if self.name == "uniform":
             return
         cap = self.largest(group_size)
@@ -82,6 +92,23 @@ class AllocationConfig:
             )
         if not self.objective and not any(weights.values()):
             raise UserError(
-                f"allocation.name={self.name} looks at objectives by their weights, and all are "
-                "0: set allocation.objective"
+                f"allocation.name={self.name} weights the objectives, and all weights are 0: "
+                "set allocation.objective"
+            )
+
+    def _check_plugin(self, group_size: int, num_objectives: int) -> None:
+        """Applies a user's rule to problems without completions so far."""
+        statistics = initial_statistics(4, num_objectives)
+        budget, cap = 4 * group_size, self.largest(group_size)
+        with plugins.blaming(self.name):
+            sizes = np.asarray(
+                make(self.name, self.options)(
+                    statistics, np.ones(num_objectives), budget=budget, floor=self.floor, cap=cap
+                )
+            )
+        is_valid = sizes.shape == (4,) and np.issubdtype(sizes.dtype, np.integer)
+        if not (is_valid and sizes.sum() == budget and sizes.min() >= self.floor):
+            raise UserError(
+                f"{self.name} returned {sizes.tolist()} for 4 problems, not integers of at least "
+                f"floor={self.floor} with the sum budget={budget}"
             )

@@ -44,7 +44,10 @@ def find(name: str) -> Callable[..., np.ndarray]:
         UserError: there is no such rule, or the plug-in cannot be used.
     """
     if plugins.is_plugin(name):
-        return plugins.load(name)
+        rule = plugins.load(name)
+        bounds = ["budget", "floor", "cap"]
+        plugins.require_arguments(name, rule, ["statistics", "weights"], bounds)
+        return rule
     if name not in BY_NAME:
         raise UserError(f"unknown allocation rule {suggest(name, BY_NAME)}")
     return BY_NAME[name]

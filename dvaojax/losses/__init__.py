@@ -1,38 +1,36 @@
-"""Log-probabilities and advantages to a loss, as a sum and a count.
+"""Losses: log-probabilities and advantages to a sum and a count.
 
 A loss of `BY_NAME` has the signature
 
     loss(logp, logp_old, advantages, *, where, reduce, knobs) -> (Mean, SurrogateInfo)
 
-It takes one value per token and says with `where` which tokens were sampled. It returns a
-`numerics.Mean`: the sums and the counts of micro-batches, devices and hosts are added and divided
-once, so that how a batch is cut cannot change the answer. How tokens become one mean is a function
-that is passed in: `token_mean`, `sequence_mean` or `partial(constant_length, length=...)`; each
-loss's default is its paper's.
+Its inputs have one value per token; `where` marks the sampled tokens. It returns a `numerics.Mean`:
+the sums and the counts of micro-batches, devices and hosts are added and divided only once, so that
+the result does not depend on how a batch is split. `reduce` averages the terms of the tokens:
+`token_mean`, `sequence_mean` or `partial(constant_length, length=...)`; the default of each loss is
+that of its paper.
 
-Losses differ in the unit of the ratio (a token; the whole sequence in `gspo` and `gmpo`; the way to
-the token in `minpro`), in what happens beyond their bound (no gradient; a bounded weight in `cispo`
-and `minpro`; a gate that fades in `sapo`), and in what the bound is on (a ratio; a probability or
-divergence in `dppo_tv` and `dppo_kl`; a covariance in `clip_cov` and `kl_cov`). At ratio 1 all but
-those of `lco` have the slope of `policy_gradient`.
+Losses differ in the unit of the ratio (a token; the whole sequence in `gspo` and `gmpo`; the tokens
+up to the current one in `minpro`), in the treatment of tokens beyond their bound (no gradient; a
+bounded weight in `cispo` and `minpro`; a gate that fades in `sapo`), and in the bounded quantity (a
+ratio; a probability or divergence in `dppo_tv` and `dppo_kl`; a covariance in `clip_cov` and
+`kl_cov`). At ratio 1 all but those of `lco` have the gradient of `policy_gradient`.
 
-A loss is added by writing its file, exporting it here and naming it in `BY_NAME`: the common exam
-and the configuration know it from there.
+To add a loss:
+
+1. Write its file in this package, a function `my_loss` of this signature. The keyword-only
+   parameters other than `where` and `reduce` are its knobs.
+2. Add its import line and its row in `methods.py`.
+
+It can then be imported from here and selected by `loss.name=my_loss`; `dvaojax methods` lists and
+explains it, and the common tests include it. They ask for an oracle in `tests/helpers`.
 """
 
 from collections.abc import Callable
 
-from dvaojax.losses.cispo import cispo as cispo
-from dvaojax.losses.clipped_surrogate import clipped_surrogate as clipped_surrogate
-from dvaojax.losses.covariance import clip_cov as clip_cov
-from dvaojax.losses.covariance import kl_cov as kl_cov
-from dvaojax.losses.dapo import dapo as dapo
-from dvaojax.losses.dppo import dppo_kl as dppo_kl
-from dvaojax.losses.dppo import dppo_tv as dppo_tv
+from dvaojax import plugins
+from dvaojax.errors import UserError, suggest
 from dvaojax.losses.dynamo_modulation import dynamo_modulation as dynamo_modulation
-from dvaojax.losses.gmpo import gmpo as gmpo
-from dvaojax.losses.gspo import gspo as gspo
-from dvaojax.losses.gspo import gspo_token as gspo_token
 from dvaojax.losses.kl import KL_ESTIMATORS as KL_ESTIMATORS
 from dvaojax.losses.kl import k1 as k1
 from dvaojax.losses.kl import k2 as k2
@@ -41,10 +39,8 @@ from dvaojax.losses.kl import kl_penalty as kl_penalty
 from dvaojax.losses.knobs import knobs_of as knobs_of
 from dvaojax.losses.knobs import read_knobs as read_knobs
 from dvaojax.losses.knobs import reduction_of as reduction_of
-from dvaojax.losses.lco import lco_kld as lco_kld
-from dvaojax.losses.lco import lco_lch as lco_lch
-from dvaojax.losses.lco import lco_mse as lco_mse
-from dvaojax.losses.minpro import minpro as minpro
+from dvaojax.losses.methods import *  # noqa: F403  (every function of the table)
+from dvaojax.losses.methods import ROWS as ROWS
 from dvaojax.losses.policy_gradient import policy_gradient as policy_gradient
 from dvaojax.losses.ratios import SurrogateInfo as SurrogateInfo
 from dvaojax.losses.reductions import REDUCTIONS as REDUCTIONS
@@ -52,7 +48,6 @@ from dvaojax.losses.reductions import Reduction as Reduction
 from dvaojax.losses.reductions import constant_length as constant_length
 from dvaojax.losses.reductions import sequence_mean as sequence_mean
 from dvaojax.losses.reductions import token_mean as token_mean
-from dvaojax.losses.sapo import sapo as sapo
 from dvaojax.losses.truncated_importance import (
     truncated_importance_weights as truncated_importance_weights,
 )
@@ -62,24 +57,25 @@ from dvaojax.numerics import Mean
 Loss = Callable[..., tuple[Mean, SurrogateInfo]]
 """`loss(logp, logp_old, advantages, *, where, reduce, knobs)`."""
 
-BY_NAME: dict[str, Loss] = {
-    loss.__name__: loss
-    for loss in (
-        clipped_surrogate,
-        dapo,
-        gspo,
-        gspo_token,
-        gmpo,
-        cispo,
-        minpro,
-        sapo,
-        dppo_tv,
-        dppo_kl,
-        clip_cov,
-        kl_cov,
-        lco_mse,
-        lco_lch,
-        lco_kld,
-    )
-}
-"""The losses by the name a configuration writes."""
+BY_NAME: dict[str, Loss] = {name: row.method for name, row in ROWS.items()}
+"""The losses, by name."""
+
+
+def find(name: str) -> Loss:
+    """The loss of a name.
+
+    Args:
+        name: a key of `BY_NAME`, or a plug-in, `my_file.py:my_loss` or `module:my_loss`, which is
+            loaded.
+
+    Raises:
+        UserError: there is no such loss, or the plug-in cannot be used.
+    """
+    if plugins.is_plugin(name):
+        loss = plugins.load(name)
+        per_token = ["logp", "logp_old", "advantages"]
+        plugins.require_arguments(name, loss, per_token, ["where", "reduce"])
+        return loss
+    if name not in BY_NAME:
+        raise UserError(f"unknown loss {suggest(name, BY_NAME)}")
+    return BY_NAME[name]

@@ -1,5 +1,6 @@
-"""The catalogue is true: each property is measured, on rewards that tell its values apart."""
+"""The table of aggregators: each property is measured on rewards that distinguish its values."""
 
+import inspect
 import re
 import sys
 
@@ -11,13 +12,12 @@ from every_aggregator import lengths_for
 from slowness import slow_but
 
 from dvaojax import aggregators
-from dvaojax.aggregators._core.aggregator import needs_key
-from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE
+from dvaojax.aggregators import OTHER_FUNCTIONS, ROWS, needs_key
 
 SHAPE = B, G, K = 12, 4, 3
 WEIGHTS = np.array([1.0, 1.0, 0.4], np.float32)
 
-# What has to be set for a property to show: constraints that bind, fast steps, sharp penalties.
+# Knobs that make a property visible: binding constraints, fast steps, sharp penalties.
 FAST = {"rate": 5.0}
 KNOBS = {
     "dvao_denoised": {"noise": (0.01, 0.001, 0.002)},
@@ -47,7 +47,7 @@ QUICK = ("grpo", "dvao", "gdpo", "rvpo", "gd2po_snr", "lagrangian", "sa_mrpo")
 
 
 def compiled(name, **knobs):
-    """The advantages of rewards of `SHAPE`; of a method with memory, at the third such step."""
+    """The advantages of rewards of `SHAPE`; for a stateful method, those of the third step."""
 
     def apply(rewards):
         lengths = lengths_for(rewards)
@@ -66,7 +66,7 @@ def compiled(name, **knobs):
     return lambda rewards: np.asarray(function(np.asarray(rewards, np.float32)), np.float64)
 
 
-@pytest.fixture(scope="module", params=slow_but(QUICK, CATALOGUE))
+@pytest.fixture(scope="module", params=slow_but(QUICK, ROWS))
 def name(request):
     return request.param
 
@@ -77,8 +77,8 @@ def method(name):
 
 
 def batches(correlation=0.0, power=1, count=1):
-    """Rewards on three scales, `[12, 4, 3]` each; the last objective may follow the first, and
-    large rewards be rare."""
+    """Rewards on three scales, `[12, 4, 3]` each; optionally the last objective is correlated with
+    the first, and large rewards are rare."""
     for seed in range(count):
         rewards = np.random.default_rng(seed).random(SHAPE) ** power
         rewards[..., 2] = correlation * rewards[..., 0] + (1 - correlation) * rewards[..., 2]
@@ -89,31 +89,38 @@ def agrees(one, other):
     return np.allclose(one, other, atol=1e-2 * np.abs(other).max())
 
 
-def pairs_of(rewards, advantages):
+def pair_differences(rewards, advantages):
     """Differences of all pairs within each group: of the rewards, and of the advantages."""
     first, second = np.triu_indices(G, 1)
     return rewards[:, first] - rewards[:, second], advantages[:, first] - advantages[:, second]
 
 
-def test_the_order(name, method):
-    of_sum, of_pareto = True, True
+def test_order(name, method):
+    follows_sum, is_pareto = True, True
     for correlation, power, count in ((0.0, 1, 12), (0.9, 1, 12), (0.0, 3, 40)):
         for rewards in batches(correlation, power, count):
             advantages = method(rewards)
-            apart, ahead = pairs_of(rewards, advantages / np.abs(advantages).max())
-            total = apart @ WEIGHTS
-            of_sum &= not np.any((np.sign(total) * ahead < -1e-5) & (np.abs(total) > 1e-3))
-            for better in (np.all(apart > 1e-3, axis=-1), np.all(apart < -1e-3, axis=-1)):
-                sign = np.sign(apart[..., 0])
-                of_pareto &= not np.any(better & (sign * ahead < -1e-5))
-    assert CATALOGUE[name].order == ("sum" if of_sum else "pareto" if of_pareto else "none")
+            reward_gaps, advantage_gaps = pair_differences(
+                rewards, advantages / np.abs(advantages).max()
+            )
+            total = reward_gaps @ WEIGHTS
+            follows_sum &= not np.any(
+                (np.sign(total) * advantage_gaps < -1e-5) & (np.abs(total) > 1e-3)
+            )
+            for better in (
+                np.all(reward_gaps > 1e-3, axis=-1),
+                np.all(reward_gaps < -1e-3, axis=-1),
+            ):
+                sign = np.sign(reward_gaps[..., 0])
+                is_pareto &= not np.any(better & (sign * advantage_gaps < -1e-5))
+    assert ROWS[name].order == ("sum" if follows_sum else "pareto" if is_pareto else "none")
 
 
 @pytest.mark.parametrize(
     ("column", "times", "plus"),
     [("scale", np.array([3.0, 1.0, 1.0]), 0.0), ("shift", 1.0, np.array([0.0, 0.7, 0.0]))],
 )
-def test_whether_the_unit_or_the_zero_of_one_objective_matters(name, method, column, times, plus):
+def test_invariance_to_scale_and_shift_of_one_objective(name, method, column, times, plus):
     rewards = next(batches())
     before = method(rewards)
     if agrees(method(rewards * times + plus), before):
@@ -126,37 +133,39 @@ def test_whether_the_unit_or_the_zero_of_one_objective_matters(name, method, col
             for knob in IN_UNITS_OF_REWARDS[name]
         }
         after = compiled(name, **moved)(rewards * times + plus)
-        measured = "told" if agrees(after, before) else "no"
-    assert getattr(CATALOGUE[name], column) == measured
+        measured = "with knobs" if agrees(after, before) else "no"
+    assert getattr(ROWS[name], column) == measured
 
 
-def test_the_bound(name, method):
+def test_bound(name, method):
     group = next(batches())[:1]
-    alike = np.broadcast_to(group, SHAPE)
-    usual = np.abs(method(alike)).max()
-    larger = np.abs(method(1000 * alike)).max()
-    near_zero = np.abs(method(alike - alike.mean(axis=1, keepdims=True) + 1e-3)).max()
+    repeated = np.broadcast_to(group, SHAPE)
+    usual = np.abs(method(repeated)).max()
+    larger = np.abs(method(1000 * repeated)).max()
+    near_zero = np.abs(method(repeated - repeated.mean(axis=1, keepdims=True) + 1e-3)).max()
     if max(larger, near_zero) > 20 * usual:
         measured = "none"
     else:
         mean = group.mean(axis=1, keepdims=True)
         others = np.arange(B)[:, None, None] > 0
-        alone = [np.where(others, mean + less * (alike - mean), alike) for less in (0.0, 0.45)]
-        grows = max(np.abs(method(rewards)).max() for rewards in alone) > 1.5 * usual
+        one_varies = [
+            np.where(others, mean + less * (repeated - mean), repeated) for less in (0.0, 0.45)
+        ]
+        grows = max(np.abs(method(rewards)).max() for rewards in one_varies) > 1.5 * usual
         measured = "batch" if grows else "group"
-    assert CATALOGUE[name].bound == measured
+    assert ROWS[name].bound == measured
 
 
-def test_whether_a_group_sums_to_zero(name, method):
+def test_sum_of_a_group(name, method):
     rewards = next(batches())
     rewards[2:, :, 0] = 0.5  # a rare objective
     advantages = method(rewards)
     sums = np.abs(advantages.sum(axis=1)) / np.abs(advantages).max()
-    assert CATALOGUE[name].zero_sum == (sums.max() < 1e-4)
+    assert ROWS[name].zero_sum == (sums.max() < 1e-4)
     assert sums.max() < 1e-5 or sums.max() > 1e-3
 
 
-def test_what_becomes_of_a_conflict(name, method):
+def test_treatment_of_conflicts(name, method):
     rewards = next(batches())
     rewards[0] = [[1.0, 0.0, 0.1], [0.0, 1.0, 0.1], [0.45, 0.45, 0.1], [0.45, 0.45, 0.1]]
     one_sided, balanced = np.split(method(rewards)[0], 2)
@@ -164,11 +173,11 @@ def test_what_becomes_of_a_conflict(name, method):
         measured = "dropped"
     else:
         measured = "punished" if balanced.min() > one_sided.max() else "traded"
-    assert CATALOGUE[name].conflict == measured
+    assert ROWS[name].conflict == measured
 
 
 def operations(name, groups, size, objectives, **knobs):
-    """How many a call takes, for each reward, before anything is optimised."""
+    """Floating-point operations of a call per reward, before compiler optimisations."""
     rewards = jnp.zeros((groups, size, objectives))
     aggregator = aggregators.make(name, jnp.ones(objectives), **knobs)
     lowered = jax.jit(
@@ -180,8 +189,8 @@ def operations(name, groups, size, objectives, **knobs):
 
 
 @pytest.mark.slow
-def test_the_cost():
-    for name, row in CATALOGUE.items():
+def test_cost():
+    for name, row in ROWS.items():
         more = operations(name, 8, 8, 10) / operations(name, 8, 4, 5)
         assert (more < 1.1) == (row.cost in ("1", "draws")), name
     assert operations("rdpo", 32, 16, 4) > 1.5 * operations("rdpo", 32, 4, 4)
@@ -190,33 +199,37 @@ def test_the_cost():
     assert operations("vpo", 8, 4, 5, draws=200) > 1.5 * operations("vpo", 8, 4, 5, draws=100)
 
 
-def test_every_method_has_a_row():
-    assert CATALOGUE.keys() == set(aggregators.METHODS)
-    assert not BESIDE.keys() & CATALOGUE.keys()
-    assert all(callable(getattr(aggregators, name)) for name in BESIDE)
+def test_names_are_unique_and_exported():
+    assert ROWS.keys() == set(aggregators.METHODS)
+    assert len(ROWS) == len(aggregators.BY_NAME) + len(aggregators.STATEFUL) + 1
+    assert not OTHER_FUNCTIONS.keys() & ROWS.keys()
+    assert all(callable(getattr(aggregators, name)) for name in OTHER_FUNCTIONS)
 
 
-@pytest.mark.parametrize("row_of", [CATALOGUE, BESIDE], ids=["aggregators", "beside"])
-def test_papers_and_reconstructions_are_those_that_the_files_tell_of(row_of):
-    for name, row in row_of.items():
+@pytest.mark.parametrize("rows", [ROWS, OTHER_FUNCTIONS], ids=["aggregators", "others"])
+def test_sources_agree_with_the_docstrings(rows):
+    for name, row in rows.items():
         module = sys.modules[getattr(aggregators, name).__module__]
         doc = " ".join((module.__doc__ or "").split())
         own = " ".join((getattr(aggregators, name).__doc__ or "").split())
-        cited = row.paper.name if row.paper else "From code alone"
+        cited = row.paper.name if row.paper else "we know of no paper"
         assert cited in doc, name
-        assert ("reconstruction" in row.credit) == ("A reconstruction:" in doc + own), name
-        assert ("ours" in row.credit) == bool(re.search(r"; ours\.", doc)), name
+        assert ("reconstruction" in row.credit) == ("is a reconstruction" in doc + own), name
+        assert ("ours" in row.credit) == bool(re.search(r"; our variant\.", doc)), name
 
 
-def test_only_what_is_told_of_objectives_can_be_told():
-    """A method that keeps its advantages if it is told has a knob to be told by."""
-    for name, row in CATALOGUE.items():
-        told = aggregators.knobs_per_objective(aggregators.METHODS[name])
-        assert set(IN_UNITS_OF_REWARDS.get(name, ())) <= told
-        assert ("told" in (row.scale, row.shift)) <= bool(told), name
+def test_methods_invariant_with_knobs_have_knobs_per_objective():
+    for name, row in ROWS.items():
+        knobs = aggregators.knobs_per_objective(row.method)
+        assert set(IN_UNITS_OF_REWARDS.get(name, ())) <= knobs
+        assert ("with knobs" in (row.scale, row.shift)) <= bool(knobs), name
 
 
-def test_needs_a_key():
-    assert {name for name in CATALOGUE if needs_key(aggregators.METHODS[name])} == set(
-        aggregators.RANDOM
-    )
+def test_dictionaries_are_derived_from_the_signatures():
+    assert set(aggregators.RANDOM) == {"vpo"}
+    assert all(needs_key(method) for method in aggregators.RANDOM.values())
+    for name, factory in aggregators.STATEFUL.items():
+        annotation = inspect.signature(factory).return_annotation
+        assert annotation is aggregators.Aggregator, name
+    for name, function in aggregators.BY_NAME.items():
+        assert next(iter(inspect.signature(function).parameters)) == "rewards", name

@@ -1,4 +1,4 @@
-"""The catalogue is true: each property is measured, on tokens that have moved in different ways."""
+"""The table of losses: each property is measured on tokens whose probabilities have changed."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dvaojax import losses
-from dvaojax.losses.catalogue import CATALOGUE
+from dvaojax.losses import ROWS
 
 SHAPE = G, T = 2, 5
 WHERE = np.ones(SHAPE, bool)
@@ -17,9 +17,9 @@ WHERE = np.ones(SHAPE, bool)
 
 @jax.jit
 def every(logp, logp_old, advantages):
-    """By name: the gradient by the log-probabilities `[G, T]`, and the share of bounded tokens."""
+    """Loss -> gradient with respect to the log-probabilities `[G, T]`, share of bounded tokens."""
 
-    def of(loss):
+    def gradient(loss):
         def total(logp):
             mean, info = loss(logp, logp_old, advantages, where=WHERE, reduce=losses.token_mean)
             return mean.total, info.clip_fraction.total
@@ -27,7 +27,7 @@ def every(logp, logp_old, advantages):
         slopes, bounded = jax.grad(total, has_aux=True)(logp)
         return slopes, bounded
 
-    return {name: of(loss) for name, loss in losses.BY_NAME.items()}
+    return {name: gradient(loss) for name, loss in losses.BY_NAME.items()}
 
 
 def measure(name, probability, probability_old, advantages):
@@ -41,22 +41,22 @@ def measure(name, probability, probability_old, advantages):
     return np.asarray(slopes), float(bounded)
 
 
-@pytest.fixture(params=list(CATALOGUE))
+@pytest.fixture(params=list(ROWS))
 def name(request):
     return request.param
 
 
-def test_whose_ratio_weighs_a_token(name):
+def test_unit_of_the_ratio(name):
     moved = np.array([0.3, 0.3, 0.27, 0.3, 0.3])
     before, after = (measure(name, p, 0.3, 1.0)[0][0] for p in (0.3, moved))
     earlier, later = (
         not np.allclose(after[part], before[part], rtol=1e-3) for part in ([0, 1], [3, 4])
     )
     measured = "sequence" if earlier else "prefix" if later else "token"
-    assert CATALOGUE[name].unit == measured
+    assert ROWS[name].unit == measured
 
 
-def test_what_the_bound_is_on(name):
+def test_bounded_quantity(name):
     likely_and_good = measure(name, [[0.9], [0.05]], [[0.9], [0.05]], [1.0, -1.0])
     rare = measure(name, 0.004, 0.001, 1.0)
     less_rare = measure(name, 0.149, 0.001, 1.0)
@@ -71,11 +71,11 @@ def test_what_the_bound_is_on(name):
         }.items()
         if bounded
     ]
-    assert CATALOGUE[name].bound == (acts[0] if acts else "none")
+    assert ROWS[name].bound == (acts[0] if acts else "none")
 
 
-def test_what_is_left_beyond_the_bound(name):
-    others = [0.01]  # a bad completion beside it, which has not moved
+def test_gradient_beyond_the_bound(name):
+    others = [0.01]  # a bad completion next to it, whose probability has not changed
     near, far, farther = (
         measure(name, [[p], others], [[0.05], others], [1.0, -1.0])[0][0, -1]
         for p in (0.05, 0.37, 0.74)
@@ -92,10 +92,10 @@ def test_what_is_left_beyond_the_bound(name):
     else:
         assert farther < far
         measured = "penalty" if far > 0.9 * policy_gradient else "none"
-    assert CATALOGUE[name].beyond == measured
+    assert ROWS[name].beyond == measured
 
 
-def test_whether_advantages_scale_the_gradient(name):
+def test_advantages_scale_the_gradient(name):
     generator = np.random.default_rng(0)
     old = generator.uniform(0.1, 0.8, SHAPE)
     moved = old * generator.uniform(0.9, 1.1, SHAPE)
@@ -104,20 +104,20 @@ def test_whether_advantages_scale_the_gradient(name):
         for times in (1.0, 0.3, 3.0, 9.0)
     )
     scales = all(np.allclose(other, once, rtol=1e-4) for other in others)
-    assert CATALOGUE[name].scales == scales
+    assert ROWS[name].scales == scales
 
 
-def test_whether_a_token_without_an_advantage_is_left_alone(name):
+def test_gradient_of_a_token_with_advantage_0(name):
     slopes, _ = measure(name, [[0.8], [0.2]], [[0.6], [0.2]], [0.0, -1.0])
-    assert CATALOGUE[name].leaves == np.all(slopes[0] == 0)
+    assert ROWS[name].leaves == np.all(slopes[0] == 0)
 
 
 def test_every_loss_has_a_row():
-    assert list(CATALOGUE) == list(losses.BY_NAME)
+    assert list(ROWS) == list(losses.BY_NAME)
 
 
-def test_papers_and_reconstructions_are_those_that_the_files_tell_of():
-    for name, row in CATALOGUE.items():
+def test_sources_agree_with_the_docstrings():
+    for name, row in ROWS.items():
         doc = sys.modules[losses.BY_NAME[name].__module__].__doc__ or ""
         assert re.search(r"\d{4}\.\d{5}", doc).group() == row.paper.arxiv
         assert ("reconstruction" in row.credit) == ("A RECONSTRUCTION" in doc)

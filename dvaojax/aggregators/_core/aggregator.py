@@ -1,7 +1,7 @@
-"""What the trainer takes: an aggregator as a pair of pure functions, in optax's manner."""
+"""The interface of the trainer: an aggregator as a pair of pure functions, as in optax."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import chex
@@ -10,37 +10,36 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from dvaojax.errors import UserError, nearest
+from dvaojax import options
+from dvaojax.errors import UserError, suggest
+from dvaojax.options import PerObjective as PerObjective
+from dvaojax.options import knobs_per_objective as knobs_per_objective
 
 State = Any  # a pytree of arrays, checkpointed with the run
 
-# A knob with one number for all objectives, or one for each in their order. In a run's settings
-# `knob=value` sets all of them and `knob.objective=value` one.
-PerObjective = float | Sequence[float]
-
 
 class Init(Protocol):
-    """The number of objectives to the state before the first step.
+    """Maps the number of objectives to the initial state.
 
     Args:
         num_objectives: K.
 
     Raises:
-        UserError: the aggregator has another number of weights.
+        UserError: the number of weights is another one.
     """
 
     def __call__(self, num_objectives: int, /) -> State: ...
 
 
 class Update(Protocol):
-    """One step's rewards to its advantages.
+    """Maps the rewards of one step to its advantages.
 
     Args:
         rewards: `[..., G, K]`.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored; None
-            if all were.
-        state: what `init` or the last `update` returned.
-        key: a random key, consumed; methods without randomness ignore it.
+            if all were scored.
+        state: returned by `init` or by the previous `update`.
+        key: a random key, consumed; deterministic methods ignore it.
         lengths: `[..., G]` tokens of each completion, for methods that weight by length.
 
     Returns:
@@ -60,12 +59,12 @@ class Update(Protocol):
 
 
 class Step(Protocol):
-    """One step of an aggregator with memory as a pure function; see `stateful`.
+    """One step of a stateful aggregator as a pure function; see `stateful`.
 
     Args:
         rewards: `[..., G, K]`.
         weights: `[K]`.
-        state: what the last step returned.
+        state: returned by the previous step.
         mask: `[..., G, K]` bool, or None, as in `Update`.
 
     Returns:
@@ -78,9 +77,11 @@ class Step(Protocol):
 
 
 class Aggregator(NamedTuple):
-    """An advantage aggregator; not `optax.experimental`'s, which aggregates gradients.
+    """An advantage aggregator.
 
-    Schedules, running statistics and random weights live in the state, which is checkpointed.
+    Schedules, running statistics and random weights are in the state, which is checkpointed.
+
+    Not to be confused with: the aggregators of `optax.experimental`, which aggregate gradients.
     """
 
     init: Init
@@ -88,18 +89,18 @@ class Aggregator(NamedTuple):
 
 
 def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: Any) -> Aggregator:
-    """An aggregator without memory from a pure function; its state is the empty tuple.
+    """A stateless aggregator from a pure function; its state is the empty tuple.
 
     Args:
-        function: one of this package, or any `function(rewards, weights, *, mask, ...)`. One that
-            has a parameter `lengths` or `key` is given that as third argument.
+        function: one of this package, or any `function(rewards, weights, *, mask, ...)`. If it has
+            a parameter `lengths` or `key`, this is passed as the third argument.
         weights: `[K]`, in the order of the objectives (`named_weights`).
-        knobs: passed on to the function at each step.
+        knobs: keyword arguments of the function.
 
     Raises:
-        UserError: at `init`, another number of objectives than of weights.
-        ValueError: at `update`, lengths or a key are missing that the function needs.
-        AssertionError: the weights have not one axis.
+        UserError: at `init`, the numbers of objectives and weights differ.
+        ValueError: at `update`, the function needs lengths or a key, which are missing.
+        AssertionError: the weights do not have exactly one axis.
     """
     weights = jnp.asarray(weights)
     third = "lengths" if needs_lengths(function) else "key" if needs_key(function) else ""
@@ -115,29 +116,29 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
     ) -> tuple[Array, State]:
         if not third:
             return function(rewards, weights, mask=mask, **knobs), state
-        given = {"lengths": lengths, "key": key}[third]
-        if given is None:
-            what = {"lengths": "the lengths of the completions", "key": "a random key"}[third]
-            raise ValueError(f"{function.__name__} needs {what}")
-        return function(rewards, weights, given, mask=mask, **knobs), state
+        argument = {"lengths": lengths, "key": key}[third]
+        if argument is None:
+            missing = {"lengths": "the lengths of the completions", "key": "a random key"}[third]
+            raise ValueError(f"{function.__name__} needs {missing}")
+        return function(rewards, weights, argument, mask=mask, **knobs), state
 
     return Aggregator(_init(weights, lambda weights: ()), update)
 
 
 def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike) -> Aggregator:
-    """An aggregator with memory from two pure functions; it draws nothing.
+    """A stateful, deterministic aggregator from two pure functions.
 
     Args:
-        begin: the weights `[K]`, floats, to the state before the first step.
-        step: `step(rewards, weights, state, *, mask)` to advantages and the next state. Its state
-            has floats of the type that advantages are computed in; what it returns as a state is
-            brought back to the types that `begin` gave it, so that a step is compiled once and a
-            checkpoint fits.
+        begin: maps the weights `[K]`, floats, to the initial state.
+        step: maps `(rewards, weights, state, *, mask)` to advantages and the next state. The
+            floats of the state are converted to the type in which advantages are computed before
+            the step, and back to the types of the initial state after it, so that a step is
+            compiled only once and checkpoints fit.
         weights: `[K]`, in the order of the objectives (`named_weights`).
 
     Raises:
-        UserError: at `init`, another number of objectives than of weights.
-        AssertionError: the weights have not one axis.
+        UserError: at `init`, the numbers of objectives and weights differ.
+        AssertionError: the weights do not have exactly one axis.
     """
     weights = jnp.asarray(weights)
     weights = weights.astype(_float_of(weights))
@@ -163,12 +164,12 @@ def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike)
 
 
 def _float_of(array: ArrayLike) -> Any:
-    """The type that an array is computed in: float32, or float64 where it is that."""
+    """The type for computations with an array: float64 for float64, float32 otherwise."""
     return jnp.float64 if jnp.asarray(array).dtype == jnp.float64 else jnp.float32
 
 
 def _init(weights: Array, begin: Callable[[Array], State]) -> Init:
-    """An `init` that holds the number of objectives against the weights first."""
+    """An `init` that first compares the number of objectives with that of the weights."""
     chex.assert_rank(weights, 1)
 
     def init(num_objectives: int, /) -> State:
@@ -183,7 +184,7 @@ def per_objective(value: PerObjective, like: Array) -> Array:
     """A knob as `[K]`, of the type of `like` `[K]`.
 
     Raises:
-        ValueError: it is neither one number nor as many as there are objectives.
+        ValueError: it is neither one number nor one for each objective.
     """
     values = jnp.asarray(value, like.dtype)
     if values.shape not in ((), like.shape):
@@ -203,7 +204,7 @@ def named_weights(weights: Mapping[str, float], objectives: Sequence[str]) -> Ar
     """
     for name in weights:
         if name not in objectives:
-            raise UserError(f"a weight for an unknown objective {suggest(name, objectives)}")
+            raise UserError(f"weight for an unknown objective {suggest(name, objectives)}")
     missing = [name for name in objectives if name not in weights]
     if missing:
         raise UserError(f"no weight for {', '.join(missing)}")
@@ -211,28 +212,23 @@ def named_weights(weights: Mapping[str, float], objectives: Sequence[str]) -> Ar
 
 
 def needs_lengths(function: Callable[..., Any]) -> bool:
-    """Whether an aggregator is given the completions' lengths as its third argument."""
+    """Whether the third argument of an aggregator is the lengths of the completions."""
     return "lengths" in inspect.signature(function).parameters
 
 
 def needs_key(function: Callable[..., Any]) -> bool:
-    """Whether an aggregator is given a random key as its third argument."""
+    """Whether the third argument of an aggregator is a random key."""
     return "key" in inspect.signature(function).parameters
+
+
+def is_factory(method: Callable[..., Any]) -> bool:
+    """Whether a method is a factory of a stateful `Aggregator`: its first parameter is `weights`.
+
+    The first parameter of any other method is `rewards`.
+    """
+    return next(iter(inspect.signature(method).parameters), "") == "weights"
 
 
 def knobs_of(method: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only knobs of a function or factory with their defaults, `mask` excepted."""
-    parameters = inspect.signature(method).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.name != "mask"}
-
-
-def knobs_per_objective(method: Callable[..., Any]) -> frozenset[str]:
-    """The knobs of a function or factory that may have one number for each objective."""
-    parameters = inspect.signature(method).parameters.values()
-    return frozenset(p.name for p in parameters if p.annotation == PerObjective)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """`name` with the nearest known one, for an error of one line."""
-    choice = nearest(name, known)
-    return f"{name!r}" if choice is None else f"{name!r}; did you mean {choice!r}?"
+    return options.knobs_of(method, without=("mask",))
