@@ -1,1 +1,1 @@
-"""From experience to updates: optimiser, gradients, the policy's loss, the step, the warm start."""
+"""Learning from experience: policy loss, gradients, optimiser, train step and warm start."""

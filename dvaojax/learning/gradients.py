@@ -1,4 +1,4 @@
-"""Gradients added up over micro-batches and divided once, and updates that survive a bad one."""
+"""Gradients summed over micro-batches and divided once; updates that skip non-finite gradients."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,22 +11,23 @@ from jax import Array, lax
 from dvaojax.models import Params
 from dvaojax.numerics import Mean, safe_divide
 
-Metrics = dict[str, Mean]
+# Name -> sum and count.
+StepMetrics = dict[str, Mean]
 
-# Parameters and a batch to a sum, and metrics whose "loss" holds that sum and its divisor.
-Loss = Callable[[Params, Any], tuple[Array, Metrics]]
-# Parameters and a batch to the gradient of such a sum, and the metrics.
-Gradient = Callable[[Params, Any], tuple[Params, Metrics]]
+# (params, batch) -> a sum, and metrics whose "loss" contains that sum and its count.
+LossFunction = Callable[[Params, Any], tuple[Array, StepMetrics]]
+# (params, batch) -> the gradient of that sum, and the metrics.
+GradientFunction = Callable[[Params, Any], tuple[Params, StepMetrics]]
 
 
 class Learner(NamedTuple):
-    """What an update changes.
+    """The state that an update changes.
 
     Attributes:
         params: the decoder's parameters.
-        optimizer_state: optax's.
+        optimizer_state: state of the optax transformation.
         skipped: scalar int32, updates skipped so far because loss or gradient was not finite.
-        skipped_in_a_row: scalar int32, how many of them came last, with none that counted between.
+        skipped_in_a_row: scalar int32, skipped updates since the last update that was applied.
     """
 
     params: Params
@@ -36,52 +37,52 @@ class Learner(NamedTuple):
 
 
 def init_learner(params: Params, optimizer: optax.GradientTransformation) -> Learner:
-    """A learner before its first update."""
-    # Two zeros, not one twice: a buffer can be donated once.
+    """The learner before its first update."""
+    # Two arrays instead of one used twice: a buffer can only be donated once.
     zeros = [jnp.zeros((), jnp.int32) for _ in range(2)]
     return Learner(params, optimizer.init(params), *zeros)
 
 
-def gradient_of(loss: Loss) -> Gradient:
+def gradient_of(loss: LossFunction) -> GradientFunction:
     """The gradient of a loss with respect to the parameters."""
 
-    def gradient(params: Params, batch: Any) -> tuple[Params, Metrics]:
-        found, metrics = jax.grad(loss, has_aux=True)(params, batch)
-        return found, metrics
+    def gradient(params: Params, batch: Any) -> tuple[Params, StepMetrics]:
+        gradients, metrics = jax.grad(loss, has_aux=True)(params, batch)
+        return gradients, metrics
 
     return gradient
 
 
-def taken(batch: Any, rows: Array) -> Any:
-    """The rows `[R]` int of every leaf, along its first axis."""
+def take_rows(batch: Any, rows: Array) -> Any:
+    """Rows of every leaf along its first axis; `rows` is `[R]` int."""
     return jax.tree.map(lambda a: a[rows], batch)
 
 
 def accumulate(
-    gradient: Gradient,
+    gradient: GradientFunction,
     params: Params,
     batch: Any,
     rows: Array,
     *,
     constrain: Callable[[Any], Any] = lambda piece: piece,
-) -> tuple[Params, Metrics]:
-    """The mean of a mini-batch's gradient, however it is cut.
+) -> tuple[Params, StepMetrics]:
+    """The mean gradient of a mini-batch, independent of its micro-batches.
 
     Sums are added over the micro-batches and divided by the count of the whole mini-batch, so the
-    number of pieces, their raggedness and the devices they lie on cannot change the result.
+    result does not depend on the number of micro-batches, their lengths or their devices.
 
     Args:
-        gradient: of a sum, and metrics, from parameters and a batch.
+        gradient: from parameters and a batch to the gradient of a sum, and metrics.
         params: the decoder's parameters.
         batch: a pytree whose leaves share their leading axis.
-        rows: `[micro_batches, rows]` int, what each micro-batch takes along that axis.
-        constrain: applied to every micro-batch, to say over which devices its rows are split.
+        rows: `[micro_batches, rows]` int, the rows of each micro-batch along that axis.
+        constrain: applied to every micro-batch, for sharding constraints on its rows.
     """
 
-    def piece(rows: Array) -> tuple[Params, Metrics]:
-        return gradient(params, constrain(taken(batch, rows)))
+    def piece(rows: Array) -> tuple[Params, StepMetrics]:
+        return gradient(params, constrain(take_rows(batch, rows)))
 
-    def add(total: tuple[Params, Metrics], rows: Array):
+    def add(total: tuple[Params, StepMetrics], rows: Array):
         return jax.tree.map(jnp.add, total, piece(rows)), None
 
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(piece, rows[0]))
@@ -93,23 +94,23 @@ def accumulate(
 def update(
     learner: Learner,
     gradient: Params,
-    metrics: Metrics,
+    metrics: StepMetrics,
     optimizer: optax.GradientTransformation,
-) -> tuple[Learner, Metrics]:
-    """One optimiser update, skipped and counted when loss or gradient is not finite.
+) -> tuple[Learner, StepMetrics]:
+    """One optimiser update; skipped and counted if loss or gradient is not finite.
 
     Returns:
-        The learner after it, and the metrics with `grad_norm` (before any clipping; 0 when
-        skipped) and `skipped_updates`.
+        The next learner, and the metrics with `grad_norm` (before clipping; 0 if skipped) and
+        `skipped_updates`.
     """
     norm = optax.tree.norm(gradient)
     is_finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"].total)
-    # optax counts on NumPy's promotion of types, which a caller may have forbidden.
+    # optax relies on NumPy's type promotion, which the caller may have disabled.
     with jax.numpy_dtype_promotion("standard"):
         updates, optimizer_state = optimizer.update(
             gradient, learner.optimizer_state, learner.params
         )
-    # What a bad gradient has made is chosen against as a whole: nothing of it enters the state.
+    # Skip the whole update if the gradient is not finite: no part of it enters the state.
     updated = (optax.apply_updates(learner.params, updates), optimizer_state)
     kept = (learner.params, learner.optimizer_state)
     params, optimizer_state = jax.tree.map(
@@ -128,5 +129,5 @@ def update(
 
 
 def _zero_unless(condition: Array, mean: Mean) -> Mean:
-    """The mean, or one that counts nothing: a skipped update reports no loss."""
+    """The mean, or one with count 0: a skipped update reports no loss."""
     return jax.tree.map(lambda a: jnp.where(condition, a, jnp.zeros_like(a)), mean)

@@ -1,4 +1,4 @@
-"""The optimiser: AdamW behind a norm clip, with a schedule over the updates of the run."""
+"""The optimiser: AdamW with gradient clipping and a learning-rate schedule over the run."""
 
 import dataclasses
 import math
@@ -9,20 +9,21 @@ import optax
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """How a gradient becomes an update.
+    """Settings of the optimiser.
 
     Attributes:
-        learning_rate: its value after the warm-up.
-        schedule: "constant", "linear" or "cosine"; the last two fall to `final_fraction`.
-        final_fraction: share of `learning_rate` left at the end, in [0, 1].
+        learning_rate: the learning rate after the warm-up.
+        schedule: "constant", "linear" or "cosine"; the last two decay to `final_fraction`.
+        final_fraction: final learning rate as a fraction of `learning_rate`, in [0, 1].
         warmup_updates: updates over which the rate rises linearly from 0.
-        max_grad_norm: the global norm gradients are scaled down to; infinity turns it off.
-        b1: decay of the first moment.
-        b2: decay of the second moment.
-        weight_decay: decoupled decay, on matrices alone (norm scales and biases keep theirs).
+        max_grad_norm: largest global gradient norm, larger ones are scaled down; infinity turns it
+            off.
+        b1: decay rate of the first moment.
+        b2: decay rate of the second moment.
+        weight_decay: decoupled weight decay, on matrices only, not on norm scales and biases.
 
     Raises:
-        ValueError: there is no such schedule, or a number is out of its range.
+        ValueError: the schedule is unknown, or a number is out of range.
     """
 
     learning_rate: float = 1e-4
@@ -37,7 +38,7 @@ class OptimizerConfig:
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             known = ", ".join(SCHEDULES)
-            raise ValueError(f"optimizer.schedule={self.schedule!r} is none of: {known}")
+            raise ValueError(f"optimizer.schedule={self.schedule!r} must be one of: {known}")
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
             if not 0.0 <= value < math.inf:
@@ -57,7 +58,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 
 def learning_rate_schedule(config: OptimizerConfig, num_updates: int) -> optax.Schedule:
-    """The learning rate as a function of the update's number, from 0 to `num_updates`."""
+    """The learning rate as a function of the update, from 0 to `num_updates`."""
     after_warmup = max(num_updates - config.warmup_updates, 1)
     rate, final = config.learning_rate, config.learning_rate * config.final_fraction
     decay = {
@@ -72,11 +73,11 @@ def learning_rate_schedule(config: OptimizerConfig, num_updates: int) -> optax.S
 
 
 def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:
-    """Norm clip, AdamW and schedule as one gradient transformation.
+    """Gradient clipping, AdamW and schedule as one gradient transformation.
 
     Args:
-        config: the knobs.
-        num_updates: optimiser updates in the whole run, which the schedule is stretched over.
+        config: settings of the optimiser.
+        num_updates: optimiser updates of the whole run, the length of the schedule.
     """
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
@@ -91,9 +92,9 @@ def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientT
 
 
 def _matrices(params: optax.Params) -> optax.Params:
-    """True on the parameters that weight decay applies to.
+    """True on the parameters with weight decay.
 
-    Layers are stacked, so a norm scale has two axes; it is told from a matrix by its name.
+    Layers are stacked, so a norm scale has two axes; it is distinguished from a matrix by its name.
     """
     return jax.tree.map_with_path(
         lambda path, _: not any("scale" in str(p) or "bias" in str(p) for p in path), params

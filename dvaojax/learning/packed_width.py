@@ -1,7 +1,7 @@
-"""Micro-batches of groups that are filled alike, each computed no wider than its fullest.
+"""Micro-batches of packed rows of similar length, each cut to its longest row.
 
-Of packed rows some hold three times as many tokens as others. Sorted by that, those of a
-micro-batch differ little, and the padding behind the fullest of them is cut off.
+Some packed rows have three times as many tokens as others. After sorting by length, the rows of a
+micro-batch differ little, and the padding after the longest of them is cut off.
 """
 
 from collections.abc import Callable
@@ -12,54 +12,54 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from dvaojax.data.packing import packed_widths
-from dvaojax.learning.policy_loss import Batch
+from dvaojax.learning.policy_loss import PolicyBatch
 from dvaojax.models import Params
 
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
 
-def by_fullness(order: Array, packed: Array) -> Array:
-    """The groups of every update, the emptiest first.
+def sort_by_packed_length(order: Array, packed: Array) -> Array:
+    """The groups of every update sorted by packed length, ascending.
 
     Args:
-        order: `[updates, micro_batches, prompts]` int, which groups each micro-batch takes.
+        order: `[updates, micro_batches, prompts]` int, the groups of each micro-batch.
         packed: `[B, S]`, see `Experience`.
 
     Returns:
-        The same groups of each update, in the same shape.
+        The groups of each update in their new order, in the same shape.
     """
-    of_update = order.reshape(order.shape[0], -1)
-    ranks = jnp.argsort(_places(packed)[of_update], axis=1, stable=True)
-    return jnp.take_along_axis(of_update, ranks, axis=1).reshape(order.shape)
+    groups = order.reshape(order.shape[0], -1)
+    ranks = jnp.argsort(_packed_lengths(packed)[groups], axis=1, stable=True)
+    return jnp.take_along_axis(groups, ranks, axis=1).reshape(order.shape)
 
 
-def cut_to_the_fullest(
-    function: Callable[[Params, Batch], Result],
-) -> Callable[[Params, Batch], Result]:
-    """`function` of rows that are packed, with the padding cut off that none of them needs.
+def cut_to_longest_row(
+    function: Callable[[Params, PolicyBatch], Output],
+) -> Callable[[Params, PolicyBatch], Output]:
+    """`function` with packed rows cut to the length of the longest.
 
-    It is compiled once for each of the widths of `packing.packed_widths`, in one program.
+    One program contains a branch for each width of `packing.packed_widths`.
     """
 
-    def on_what_is_filled(params: Params, batch: Batch) -> Result:
+    def cut_function(params: Params, batch: PolicyBatch) -> Output:
         packed = batch.experience.packed
         if packed is None:
             return function(params, batch)
 
-        def with_width(width: int, params: Params, batch: Batch) -> Result:
+        def with_width(width: int, params: Params, batch: PolicyBatch) -> Output:
             cut = batch.experience._replace(packed=packed[:, :width])
             return function(params, batch._replace(experience=cut))
 
         _, group, length = batch.experience.completion_tokens.shape
         narrower = [width for width in packed_widths(group * length) if width < packed.shape[1]]
         widths = [*narrower, packed.shape[1]]
-        fitting = jnp.sum(jnp.max(_places(packed)) > jnp.array(widths))
-        return lax.switch(fitting, [partial(with_width, w) for w in widths], params, batch)
+        smallest_fit = jnp.sum(jnp.max(_packed_lengths(packed)) > jnp.array(widths))
+        return lax.switch(smallest_fit, [partial(with_width, w) for w in widths], params, batch)
 
-    return on_what_is_filled
+    return cut_function
 
 
-def _places(packed: Array) -> Array:
-    """`[B]`, how many places of each row there are up to its last token."""
+def _packed_lengths(packed: Array) -> Array:
+    """`[B]`, the length of each row up to its last token."""
     columns = jnp.arange(1, packed.shape[1] + 1)
     return jnp.max(jnp.where(packed >= 0, columns[None], 0), axis=1)

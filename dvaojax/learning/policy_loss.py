@@ -1,17 +1,16 @@
-"""The loss of a policy on a piece of experience, chosen by name, and a penalty if asked."""
+"""The policy loss on experience: a loss selected by name, and an optional KL penalty."""
 
 import dataclasses
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 from jax import Array
 
-from dvaojax import losses
-from dvaojax.errors import nearest
-from dvaojax.learning.gradients import Loss, Metrics
+from dvaojax import losses, plugins
+from dvaojax.errors import UserError, suggest
+from dvaojax.learning.gradients import LossFunction, StepMetrics
 from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.losses import Reduction
 from dvaojax.models import ModelConfig, Params
@@ -21,18 +20,19 @@ from dvaojax.types import Experience
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """The policy's loss.
+    """The loss of the policy.
 
     Attributes:
-        name: of the loss, in `losses.BY_NAME`.
+        name: a key of `losses.BY_NAME`, or a plug-in, "my_file.py:my_loss" or "module:my_loss".
         options: knobs of that loss, "knob=value" each.
-        reduction: "token_mean", "sequence_mean" or "constant_length"; empty for that of the loss's
-            paper.
-        importance_cap: 0 anchors the ratio to the sampler's log-probabilities, at no cost. Above
-            it anchors it to those that the trainer finds before a step's first update, and weights
-            every token by how much more likely they are than the sampler's, at most this much
-            (truncated importance sampling); costs a pass forward a step.
-        kl_weight: weight of the penalty towards the reference policy; 0 needs no reference.
+        reduction: "token_mean", "sequence_mean" or "constant_length"; empty for the default of the
+            loss, that of its paper.
+        importance_cap: at 0 the denominator of the ratio is the sampler's probability, at no cost.
+            Above 0 it is the probability that the trainer computes before the first update of a
+            step, and every token is weighted by the ratio of the trainer's to the sampler's
+            probability, at most this cap (truncated importance sampling); this costs one forward
+            pass per step.
+        kl_weight: weight of the KL penalty towards the reference policy; 0 needs no reference.
         kl_estimator: "k1", "k2" or "k3".
 
     Raises:
@@ -48,60 +48,74 @@ class LossConfig:
     kl_estimator: str = "k3"
 
     def __post_init__(self):
-        if self.name not in losses.BY_NAME:
-            guess = nearest(self.name, losses.BY_NAME)
-            raise ValueError(f"loss.name={self.name!r} is no loss; did you mean {guess!r}?")
-        self._refusing(lambda: self.function)
+        if not plugins.is_plugin(self.name):  # user code is loaded by `check_options`
+            self._load()
         if self.reduction and self.reduction not in losses.REDUCTIONS:
-            known = ", ".join(losses.REDUCTIONS)
-            raise ValueError(f"loss.reduction={self.reduction!r} is none of: {known}")
+            guess = suggest(self.reduction, losses.REDUCTIONS)
+            raise ValueError(f"loss.reduction: unknown {guess}")
         if self.importance_cap != 0.0 and not 1.0 <= self.importance_cap < math.inf:
             raise ValueError(
-                f"loss.importance_cap={self.importance_cap} must be finite and at least 1; 0 "
-                "anchors the ratio to the sampler"
+                f"loss.importance_cap={self.importance_cap} must be finite and at least 1, or 0"
             )
         if self.kl_estimator not in losses.KL_ESTIMATORS:
-            known = ", ".join(losses.KL_ESTIMATORS)
-            raise ValueError(f"loss.kl_estimator={self.kl_estimator!r} is none of: {known}")
+            guess = suggest(self.kl_estimator, losses.KL_ESTIMATORS)
+            raise ValueError(f"loss.kl_estimator: unknown {guess}")
         if not 0.0 <= self.kl_weight < math.inf:
             raise ValueError(f"loss.kl_weight={self.kl_weight} must be finite and not negative")
 
     @property
     def function(self) -> losses.Loss:
         """The loss of that name with its options bound."""
-        loss = losses.BY_NAME[self.name]
-        return partial(loss, **losses.read_knobs(loss, self.options))
+        return self._load()
+
+    def _load(self) -> losses.Loss:
+        try:
+            loss = losses.find(self.name)
+        except UserError as error:
+            raise UserError(f"loss.name: {error}") from error
+        try:
+            return partial(loss, **losses.read_knobs(loss, self.options, name=self.name))
+        except UserError as error:
+            raise UserError(f"loss.options: {error}") from error
 
     def check_options(self) -> None:
-        """The loss's own checks of its knobs; traces it, and therefore starts JAX.
+        """Checks the values of the knobs by tracing the loss, which starts JAX.
 
         Raises:
-            ValueError: a knob has a value that the loss cannot take.
+            UserError: the loss does not accept a knob's value, or a plug-in does not return a loss.
         """
+        loss = self._load()
         tokens, flags = (jax.ShapeDtypeStruct((1, 1), dtype) for dtype in ("float32", "bool"))
 
         def traced(tokens: Array, where: Array):
-            return self.function(tokens, tokens, tokens, where=where)
+            return loss(tokens, tokens, tokens, where=where, reduce=losses.reduction_of(loss))
 
-        self._refusing(lambda: jax.eval_shape(traced, tokens, flags))
+        if not plugins.is_plugin(self.name):
+            try:
+                jax.eval_shape(traced, tokens, flags)
+            except ValueError as error:
+                raise UserError(f"loss.options, of {self.name}: {error}") from error
+            return
+        with plugins.blaming(self.name):
+            result = jax.eval_shape(traced, tokens, flags)
+        match result:
+            case (Mean() as mean, losses.SurrogateInfo()) if mean.total.shape == ():
+                return
+            case _:
+                raise UserError(
+                    f"{self.name} returned {result!r}, not a pair (Mean, SurrogateInfo) of scalars"
+                )
 
-    def _refusing(self, use: Callable[[], object]) -> None:
-        """Names the setting in whatever its use finds wrong with it."""
-        try:
-            use()
-        except ValueError as error:
-            raise ValueError(f"loss.options, of {self.name}: {error}") from error
 
-
-class Batch(NamedTuple):
-    """Experience with what the aggregator and the reference policy made of it.
+class PolicyBatch(NamedTuple):
+    """Experience with its advantages and the log-probabilities of other policies.
 
     Attributes:
         experience: the step's data, or some of its groups.
-        advantages: `[B, G]`, or `[B, G, T]` where each token has its own.
-        reference_logprobs: `[B, G, T]`; zeros where no reference is used.
-        recomputed_logprobs: `[B, G, T]`, the policy's own before the step's first update; None
-            where the ratio is anchored to the sampler's.
+        advantages: `[B, G]`, or `[B, G, T]` if each token has its own.
+        reference_logprobs: `[B, G, T]`; zeros without a reference policy.
+        recomputed_logprobs: `[B, G, T]`, under the policy before the step's first update; None if
+            the ratio's denominator is the sampler's.
     """
 
     experience: Experience
@@ -112,13 +126,13 @@ class Batch(NamedTuple):
 
 def make_policy_loss(
     config: LossConfig, *, model: ModelConfig, temperature: float, max_new_tokens: int
-) -> Loss:
-    """The loss as a function of parameters and a `Batch`.
+) -> LossFunction:
+    """The loss as a function of parameters and a `PolicyBatch`.
 
     Args:
         config: loss, reduction and penalty.
-        model: the decoder's shape.
-        temperature: the sampler's.
+        model: configuration of the decoder.
+        temperature: the sampler's temperature.
         max_new_tokens: the sampler's limit, the divisor of the "constant_length" reduction.
     """
     surrogate_loss = config.function
@@ -126,13 +140,15 @@ def make_policy_loss(
     if reduce is losses.constant_length:
         reduce = partial(reduce, length=max_new_tokens)
 
-    def loss(params: Params, batch: Batch) -> tuple[Array, Metrics]:
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, StepMetrics]:
         where = batch.experience.completion_mask
         logp, entropy = policy_logprobs(
             params, batch.experience, model=model, temperature=temperature
         )
-        anchor, weigh, metrics = _anchor(batch, reduce, cap=config.importance_cap)
-        surrogate, info = surrogate_loss(logp, anchor, batch.advantages, where=where, reduce=weigh)
+        logp_old, weighted_reduce, metrics = _denominator(batch, reduce, cap=config.importance_cap)
+        surrogate, info = surrogate_loss(
+            logp, logp_old, batch.advantages, where=where, reduce=weighted_reduce
+        )
         total = surrogate.total
         metrics |= {
             "entropy": masked_mean(entropy, where),
@@ -156,15 +172,17 @@ def make_policy_loss(
     return loss
 
 
-def _anchor(batch: Batch, reduce: Reduction, *, cap: float) -> tuple[Array, Reduction, Metrics]:
-    """The log-probabilities that the ratio is taken to, and how terms are reduced with it."""
-    sampled, recomputed = batch.experience.logprobs, batch.recomputed_logprobs
-    if recomputed is None:
-        return sampled, reduce, {}
+def _denominator(
+    batch: PolicyBatch, reduce: Reduction, *, cap: float
+) -> tuple[Array, Reduction, StepMetrics]:
+    """`logp_old` of the ratio, the reduction that belongs to it, and its metrics."""
+    sampler_logprobs, logp_old = batch.experience.logprobs, batch.recomputed_logprobs
+    if logp_old is None:
+        return sampler_logprobs, reduce, {}
     where = batch.experience.completion_mask
-    weights = losses.truncated_importance_weights(recomputed, sampled, where=where, cap=cap)
+    weights = losses.truncated_importance_weights(logp_old, sampler_logprobs, where=where, cap=cap)
     return (
-        recomputed,
+        logp_old,
         losses.weighted(reduce, weights),
         {
             "importance_weight": masked_mean(weights, where),

@@ -1,7 +1,7 @@
-"""(state, experience) -> (state, metrics): pure, sharded, donated.
+"""The train step, (state, experience) -> (state, metrics): pure, sharded, donated.
 
-The rewards arrive as `[B, G, K]` and become advantages inside the step, on the whole batch, before
-anything is cut into mini-batches or micro-batches; so no way of cutting can change them.
+Rewards `[B, G, K]` become advantages inside the step, on the whole batch, before it is split into
+mini-batches and micro-batches; so advantages do not depend on how it is split.
 """
 
 import dataclasses
@@ -17,17 +17,17 @@ from jax import Array, lax
 from dvaojax.aggregators import Aggregator
 from dvaojax.learning.gradients import (
     Learner,
-    Loss,
-    Metrics,
+    LossFunction,
+    StepMetrics,
     accumulate,
     gradient_of,
-    taken,
+    take_rows,
     update,
 )
-from dvaojax.learning.packed_width import by_fullness, cut_to_the_fullest
-from dvaojax.learning.policy_loss import Batch
+from dvaojax.learning.packed_width import cut_to_longest_row, sort_by_packed_length
+from dvaojax.learning.policy_loss import PolicyBatch
 from dvaojax.learning.shadows import Shadows
-from dvaojax.learning.turns import advantages_of_tokens
+from dvaojax.learning.turns import advantages_per_token
 from dvaojax.models import Params
 from dvaojax.numerics import masked_mean
 from dvaojax.types import Experience
@@ -35,12 +35,12 @@ from dvaojax.types import Experience
 
 @dataclasses.dataclass(frozen=True)
 class LearningConfig:
-    """How often one step's experience is used, and in what pieces.
+    """Number of passes over a step's experience, and how it is split.
 
     Attributes:
         epochs: passes over the step's experience.
         mini_batches: optimiser updates per pass; divides the prompts of a step.
-        micro_batches: pieces of a mini-batch whose gradients are added up; divides its prompts.
+        micro_batches: parts of a mini-batch whose gradients are added; divides its prompts.
 
     Raises:
         ValueError: a number is below 1.
@@ -58,19 +58,19 @@ class LearningConfig:
 
     @property
     def updates_per_step(self) -> int:
-        """Optimiser updates a step makes."""
+        """Optimiser updates per step."""
         return self.epochs * self.mini_batches
 
 
 class TrainState(NamedTuple):
-    """Everything a step changes; it goes in, is donated, and comes out.
+    """Everything that a step changes; its buffers are donated.
 
     Attributes:
-        step: scalar int32, steps done.
-        learner: parameters, optimiser state, and the count of skipped updates.
-        aggregator_state: the advantage aggregator's; `()` for a pure function.
+        step: scalar int32, number of completed steps.
+        learner: parameters, optimiser state, and the number of skipped updates.
+        aggregator_state: state of the aggregator; `()` for a pure function.
         key: the random key that the next step consumes.
-        shadow_states: those of the shadow aggregators, in their order.
+        shadow_states: states of the shadow aggregators, in their order.
     """
 
     step: Array
@@ -80,42 +80,42 @@ class TrainState(NamedTuple):
     shadow_states: tuple[Any, ...] = ()
 
 
-# Parameters and experience to `[B, G, T]` log-probabilities.
-Reference = Callable[[Params, Experience], Array]
-TrainStep = Callable[[TrainState, Experience, Params | None], tuple[TrainState, Metrics, Array]]
+# (params, experience) -> `[B, G, T]` log-probabilities.
+LogprobFunction = Callable[[Params, Experience], Array]
+TrainStep = Callable[[TrainState, Experience, Params | None], tuple[TrainState, StepMetrics, Array]]
 
 
 def make_train_step(
     config: LearningConfig,
     *,
-    loss: Loss,
+    loss: LossFunction,
     optimizer: optax.GradientTransformation,
     aggregator: Aggregator,
-    reference_logprobs: Reference | None = None,
+    reference_logprobs: LogprobFunction | None = None,
     shadows: Shadows | None = None,
-    recomputed_logprobs: Reference | None = None,
+    recomputed_logprobs: LogprobFunction | None = None,
     constrain: Callable[[Any], Any] = lambda piece: piece,
 ) -> TrainStep:
-    """The step of a run, to be jitted with its state donated.
+    """The train step of a run, to be jitted with its state donated.
 
     Args:
         config: epochs, mini-batches and micro-batches.
-        loss: from parameters and a `Batch`.
+        loss: a function of parameters and a `PolicyBatch`.
         optimizer: a gradient transformation.
-        aggregator: rewards to advantages, with whatever state it keeps.
-        reference_logprobs: how the reference policy sees the completions; None uses none.
-        shadows: further aggregators, evaluated on the same rewards; None has none.
-        recomputed_logprobs: how the policy sees them before the first update, where the loss is to
-            know that besides what the sampler saw; None where it is not.
-        constrain: applied to every micro-batch, to say over which devices its groups are split.
+        aggregator: rewards to advantages, possibly with state.
+        reference_logprobs: log-probabilities under the reference policy; None without a reference.
+        shadows: further aggregators, evaluated on the same rewards; None for none.
+        recomputed_logprobs: log-probabilities under the policy before the first update, if the loss
+            needs them in addition to the sampler's; else None.
+        constrain: applied to every micro-batch, for sharding constraints on its groups.
 
     Returns:
         `step(state, experience, reference)`, which returns the next state, metrics as sums and
-        counts, and the advantages `[B, G]`, or `[B, G, S]` where completions are episodes of S
-        turns. `reference` holds the reference policy's parameters, or None.
+        counts, and the advantages `[B, G]`, or `[B, G, S]` if completions are episodes of S turns.
+        `reference` is the parameters of the reference policy, or None.
     """
 
-    gradient = cut_to_the_fullest(gradient_of(loss))
+    gradient = cut_to_longest_row(gradient_of(loss))
 
     def step(state: TrainState, experience: Experience, reference: Params | None):
         _check_shapes(experience)
@@ -130,36 +130,36 @@ def make_train_step(
         )
         order = update_order(order_key, config, num_prompts=advantages.shape[0])
         if experience.packed is not None:
-            order = by_fullness(order, experience.packed)
-        of_tokens = advantages
+            order = sort_by_packed_length(order, experience.packed)
+        token_advantages = advantages
         if experience.turns is not None:
-            of_tokens = advantages_of_tokens(advantages, experience.turns)
-        batch = Batch(experience, of_tokens, jnp.zeros_like(experience.logprobs))
+            token_advantages = advantages_per_token(advantages, experience.turns)
+        batch = PolicyBatch(experience, token_advantages, jnp.zeros_like(experience.logprobs))
         if reference_logprobs is not None:
-            seen = _in_pieces(reference_logprobs, reference, batch, order, constrain)
-            batch = batch._replace(reference_logprobs=seen)
+            logprobs = _by_micro_batch(reference_logprobs, reference, batch, order, constrain)
+            batch = batch._replace(reference_logprobs=logprobs)
         if recomputed_logprobs is not None:
             params = state.learner.params
-            seen = _in_pieces(recomputed_logprobs, params, batch, order, constrain)
-            batch = batch._replace(recomputed_logprobs=seen)
+            logprobs = _by_micro_batch(recomputed_logprobs, params, batch, order, constrain)
+            batch = batch._replace(recomputed_logprobs=logprobs)
 
-        def one_update(learner: Learner, rows: Array) -> tuple[Learner, Metrics]:
+        def one_update(learner: Learner, rows: Array) -> tuple[Learner, StepMetrics]:
             total, metrics = accumulate(gradient, learner.params, batch, rows, constrain=constrain)
             return update(learner, total, metrics, optimizer)
 
         learner, metrics = lax.scan(one_update, state.learner, order)
         metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), metrics)
-        is_drawn = lengths > 0
-        turns = tuple(range(lengths.ndim, advantages.ndim))
-        counted = jnp.broadcast_to(jnp.expand_dims(is_drawn, turns), advantages.shape)
+        is_sampled = lengths > 0
+        turn_axes = tuple(range(lengths.ndim, advantages.ndim))
+        counted = jnp.broadcast_to(jnp.expand_dims(is_sampled, turn_axes), advantages.shape)
         metrics["advantage_mean_square"] = masked_mean(jnp.square(advantages), counted)
-        metrics["completion_length"] = masked_mean(lengths, is_drawn)
+        metrics["completion_length"] = masked_mean(lengths, is_sampled)
         shadow_states = state.shadow_states
         if shadows is not None:
-            beside, shadow_states = shadows.update(
+            shadow_metrics, shadow_states = shadows.update(
                 experience, advantages, shadow_states, aggregator_key, lengths=lengths
             )
-            metrics |= beside
+            metrics |= shadow_metrics
         after = TrainState(state.step + 1, learner, aggregator_state, key, shadow_states)
         return after, metrics, advantages
 
@@ -167,18 +167,18 @@ def make_train_step(
 
 
 def update_order(key: Array, config: LearningConfig, *, num_prompts: int) -> Array:
-    """`[updates, micro_batches, prompts]` int32: which groups each micro-batch takes.
+    """`[updates, micro_batches, prompts]` int32: the groups of each micro-batch.
 
-    A pass that makes a single update takes the groups as they come, for then order is nothing;
-    otherwise every pass is shuffled anew. The key is consumed.
+    With one update per pass the groups keep their order, which does not matter then; otherwise
+    every pass is shuffled. The key is consumed.
 
     Raises:
-        ValueError: the prompts do not divide into that many pieces.
+        ValueError: the prompts are not divisible by the number of parts.
     """
-    pieces = config.mini_batches * config.micro_batches
-    if num_prompts % pieces:
+    parts = config.mini_batches * config.micro_batches
+    if num_prompts % parts:
         raise ValueError(
-            f"{num_prompts} prompts do not divide into learning.mini_batches="
+            f"the {num_prompts} prompts of a step must be divisible by learning.mini_batches="
             f"{config.mini_batches} x learning.micro_batches={config.micro_batches}"
         )
     keys = jax.random.split(key, config.epochs)
@@ -189,27 +189,27 @@ def update_order(key: Array, config: LearningConfig, *, num_prompts: int) -> Arr
     return order.reshape(config.updates_per_step, config.micro_batches, -1)
 
 
-def _in_pieces(
-    logprobs: Reference,
+def _by_micro_batch(
+    logprobs: LogprobFunction,
     params: Params,
-    batch: Batch,
+    batch: PolicyBatch,
     order: Array,
     constrain: Callable[[Any], Any],
 ) -> Array:
-    """`logprobs` of the whole batch, in the pieces that it is learnt from."""
+    """`logprobs` of the whole batch, computed in micro-batches to bound memory."""
     num_prompts, size = batch.advantages.shape[0], order.shape[-1]
     one_pass = order.reshape(-1, size)[: num_prompts // size]
-    of_batch = cut_to_the_fullest(lambda params, batch: logprobs(params, batch.experience))
-    seen = lax.map(lambda rows: of_batch(params, constrain(taken(batch, rows))), one_pass)
-    return lax.stop_gradient(jnp.zeros_like(batch.reference_logprobs).at[one_pass].set(seen))
+    cut_logprobs = cut_to_longest_row(lambda params, batch: logprobs(params, batch.experience))
+    values = lax.map(lambda rows: cut_logprobs(params, constrain(take_rows(batch, rows))), one_pass)
+    return lax.stop_gradient(jnp.zeros_like(batch.reference_logprobs).at[one_pass].set(values))
 
 
 def _check_shapes(experience: Experience) -> None:
     batch, group, length = experience.completion_tokens.shape
     chex.assert_shape(experience.prompt_tokens, (batch, None))
     chex.assert_shape(experience.prompt_lengths, (batch,))
-    of_tokens = [experience.completion_mask, experience.logprobs]
-    chex.assert_shape(of_tokens, (batch, group, length))
+    per_token = [experience.completion_mask, experience.logprobs]
+    chex.assert_shape(per_token, (batch, group, length))
     chex.assert_shape([experience.rewards, experience.reward_mask], (batch, group, None))
     if experience.packed is not None:
         chex.assert_shape(experience.packed, (batch, None))

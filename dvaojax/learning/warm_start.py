@@ -1,4 +1,4 @@
-"""Supervised learning on demonstrations, before any reward is seen."""
+"""Supervised learning on demonstrations before reinforcement learning."""
 
 import dataclasses
 import math
@@ -10,23 +10,30 @@ import optax
 from jax import Array
 
 from dvaojax import models
-from dvaojax.learning.gradients import Learner, Loss, Metrics, accumulate, gradient_of, update
+from dvaojax.learning.gradients import (
+    Learner,
+    LossFunction,
+    StepMetrics,
+    accumulate,
+    gradient_of,
+    update,
+)
 from dvaojax.models import ModelConfig, Params
 from dvaojax.numerics import masked_mean
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmStartConfig:
-    """How long a run learns from demonstrations before it learns from rewards.
+    """Settings of the supervised warm start.
 
     Attributes:
-        num_steps: updates; 0 skips the warm start.
+        num_steps: number of updates; 0 skips the warm start.
         batch_size: demonstrations per update.
-        micro_batches: pieces of a batch whose gradients are added up; divides it.
-        learning_rate: after a short linear warm-up; it falls to zero along a cosine.
+        micro_batches: parts of a batch whose gradients are added; divides `batch_size`.
+        learning_rate: peak learning rate, after a short linear warm-up; decays to 0 by a cosine.
 
     Raises:
-        ValueError: a number is out of its range, or the pieces do not divide the batch.
+        ValueError: a number is out of range, or `micro_batches` does not divide `batch_size`.
     """
 
     num_steps: int = 0
@@ -37,8 +44,8 @@ class WarmStartConfig:
     def __post_init__(self):
         if self.num_steps < 0 or self.batch_size < 1 or self.micro_batches < 1:
             raise ValueError(
-                f"warm_start: num_steps={self.num_steps} must not be negative, "
-                f"batch_size={self.batch_size} and micro_batches={self.micro_batches} be positive"
+                f"warm_start.num_steps={self.num_steps} must not be negative, and batch_size="
+                f"{self.batch_size} and micro_batches={self.micro_batches} must be positive"
             )
         if not 0.0 <= self.learning_rate < math.inf:
             raise ValueError(
@@ -67,10 +74,10 @@ class Demonstrations(NamedTuple):
     completion_mask: Array
 
 
-def make_demonstration_loss(model: ModelConfig) -> Loss:
-    """Token-mean cross-entropy of the completions, in nats."""
+def make_demonstration_loss(model: ModelConfig) -> LossFunction:
+    """Cross-entropy of the completions in nats, averaged over tokens."""
 
-    def loss(params: Params, batch: Demonstrations) -> tuple[Array, Metrics]:
+    def loss(params: Params, batch: Demonstrations) -> tuple[Array, StepMetrics]:
         decoder = models.apply(model, params)
         tokens = batch.completion_tokens[:, None]
         hidden = decoder(batch.prompt_tokens, batch.prompt_lengths, tokens)
@@ -84,16 +91,16 @@ def make_demonstration_loss(model: ModelConfig) -> Loss:
 
 
 def make_warm_start_step(
-    loss: Loss,
+    loss: LossFunction,
     optimizer: optax.GradientTransformation,
     *,
     micro_batches: int,
     constrain: Callable[[Any], Any] = lambda piece: piece,
-) -> Callable[[Learner, Demonstrations], tuple[Learner, Metrics]]:
+) -> Callable[[Learner, Demonstrations], tuple[Learner, StepMetrics]]:
     """One update on a batch of demonstrations, to be jitted with the learner donated."""
     gradient = gradient_of(loss)
 
-    def step(learner: Learner, batch: Demonstrations) -> tuple[Learner, Metrics]:
+    def step(learner: Learner, batch: Demonstrations) -> tuple[Learner, StepMetrics]:
         rows = jnp.arange(batch.prompt_lengths.shape[0]).reshape(micro_batches, -1)
         total, metrics = accumulate(gradient, learner.params, batch, rows, constrain=constrain)
         return update(learner, total, metrics, optimizer)

@@ -1,4 +1,4 @@
-"""What a run compiles: its mesh, its shardings and its jitted functions."""
+"""The compiled part of a run: its mesh, its shardings and its jitted functions."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from dvaojax import aggregators, models, sharding
 from dvaojax.aggregators import Aggregator
 from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
-from dvaojax.learning.gradients import Learner, Metrics, init_learner
+from dvaojax.learning.gradients import Learner, StepMetrics, init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.learning.policy_loss import make_policy_loss
@@ -36,12 +36,12 @@ Constrain = Callable[[Any], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The jitted functions of one run and where their arrays lie.
+    """The jitted functions of one run, and the shardings of their arrays.
 
     Attributes:
         mesh: the devices.
-        by_group: sharding of arrays whose leading axis is the groups'.
-        init: key -> parameters, born in their shardings.
+        by_group: sharding of arrays whose leading axis is the groups.
+        init: key -> parameters, created in their shardings.
         begin_warm_start: parameters -> learner.
         warm_start: (learner, demonstrations) -> (learner, metrics); the learner is donated.
         begin: (parameters, key) -> the state before the first step.
@@ -55,7 +55,7 @@ class Program:
     by_group: NamedSharding
     init: Callable[[Array], Params]
     begin_warm_start: Callable[[Params], Learner]
-    warm_start: Callable[[Learner, Demonstrations], tuple[Learner, Metrics]]
+    warm_start: Callable[[Learner, Demonstrations], tuple[Learner, StepMetrics]]
     begin: Callable[[Params, Array], TrainState]
     sample: Sampler
     evaluate: Sampler
@@ -66,19 +66,19 @@ class Program:
 def make_program(
     config: Config, aggregator: Aggregator, *, devices: Sequence[Any] | None = None
 ) -> Program:
-    """Builds everything; nothing is compiled before its first call.
+    """Builds the jitted functions; each is compiled at its first call.
 
     Args:
         config: the run.
-        aggregator: what `config` makes of rewards.
-        devices: what the mesh is laid out over; all of this machine's by default. Devices that
-            only describe a machine will do, for functions that are compiled and never called.
+        aggregator: turns rewards into advantages.
+        devices: of the mesh; all devices of this machine by default. Abstract devices are enough
+            for functions that are compiled and never called.
 
     Raises:
         UserError: the mesh does not fit the devices, the model or the batch.
     """
     mesh = _fitting_mesh(config, devices)
-    by_group, whole = sharding.named(mesh, "group"), sharding.named(mesh)
+    by_group, replicated = sharding.named(mesh, "group"), sharding.named(mesh)
     constrain = partial(jax.lax.with_sharding_constraint, shardings=by_group)
     optimizer = make_optimizer(config.optimizer, config.num_updates)
     weights = aggregators.named_weights(config.weights, config.objectives)
@@ -111,8 +111,8 @@ def make_program(
         step=jax.jit(
             sharding.on_mesh(mesh, _step(config, optimizer, aggregator, shadows, constrain)),
             donate_argnums=0,
-            # What is written down is whole in every process.
-            out_shardings=(state_shardings, whole, whole),
+            # Metrics and advantages are replicated, so that every process can read them.
+            out_shardings=(state_shardings, replicated, replicated),
         ),
         state_shapes=jax.tree.map(
             lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
@@ -129,7 +129,7 @@ def _step(
     shadows: Shadows,
     constrain: Constrain,
 ) -> TrainStep:
-    """The train step, with what the rewards say about the groups among its metrics."""
+    """The train step, with statistics of the rewards among its metrics."""
     temperature = config.sampling.temperature
     loss = make_policy_loss(
         config.loss,
@@ -153,39 +153,39 @@ def _step(
     )
 
     def step(state: TrainState, experience: Experience, reference_params: Params | None):
-        seen = _reward_metrics(experience, shadows.weights)
+        reward_metrics = _reward_metrics(experience, shadows.weights)
         state, metrics, advantages = train_step(state, experience, reference_params)
-        # A copy: the state's own is donated to the next step before anybody reads it.
+        # A copy: the state's own counter is donated to the next step before the host reads it.
         skipped = Mean(state.learner.skipped_in_a_row.astype(jnp.float32), jnp.ones(()))
-        return state, {**seen, **metrics, "skipped_in_a_row": skipped}, advantages
+        return state, {**reward_metrics, **metrics, "skipped_in_a_row": skipped}, advantages
 
     return step
 
 
-def _reward_metrics(experience: Experience, weights: Array) -> Metrics:
-    """What the rewards of a step look like; `[K]` means have one entry per objective."""
+def _reward_metrics(experience: Experience, weights: Array) -> StepMetrics:
+    """Metrics of a step's rewards; `[K]` means have one entry per objective."""
     rewards, mask = experience.rewards, experience.reward_mask
-    seen = aggregators.diagnostics(rewards, weights, mask=mask)
+    diagnostics = aggregators.diagnostics(rewards, weights, mask=mask)
     return {
         "reward": Mean(
             masked_sum(rewards, mask, axis=(0, 1)), jnp.sum(mask, axis=(0, 1), dtype=jnp.float32)
         ),
-        "spread": seen.spread,
-        "effective_weight": seen.effective_weight,
-        "agreement": seen.mean_agreement,
-        "silent_groups": seen.silent_groups,
+        "spread": diagnostics.spread,
+        "effective_weight": diagnostics.effective_weight,
+        "agreement": diagnostics.mean_agreement,
+        "zero_variance_groups": diagnostics.zero_variance_groups,
     }
 
 
 def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Constrain):
     """The two jitted functions of the warm start."""
     settings = config.warm_start
-    recipe = OptimizerConfig(
+    optimizer_config = OptimizerConfig(
         learning_rate=settings.learning_rate,
         schedule="cosine",
         warmup_updates=min(20, settings.num_steps // 10),
     )
-    optimizer = make_optimizer(recipe, settings.num_steps)
+    optimizer = make_optimizer(optimizer_config, settings.num_steps)
     begin = partial(init_learner, optimizer=optimizer)
     shardings = _shardings(mesh, jax.eval_shape(begin, params_shapes))
     step = make_warm_start_step(
@@ -205,7 +205,7 @@ def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Co
 
 
 def evaluation_sampler(config: Config, mesh: Mesh) -> Sampler:
-    """What samples as the evaluation asks."""
+    """The sampler of an evaluation."""
     settings = config.evaluation
     limit = settings.max_new_tokens or config.max_new_tokens
     longer = dataclasses.replace(config, max_new_tokens=limit)
@@ -217,7 +217,7 @@ def _shardings(mesh: Mesh, tree: Any) -> Any:
 
 
 def _fitting_mesh(config: Config, devices: Sequence[Any] | None) -> Mesh:
-    """The configuration's mesh, held against everything that is split over it."""
+    """The configured mesh, checked against everything that is sharded over it."""
     learning, warm_start = config.learning, config.warm_start
     pieces = learning.mini_batches * learning.micro_batches
     demonstrations = warm_start.batch_size if warm_start.num_steps else 0
@@ -235,11 +235,11 @@ def _fitting_mesh(config: Config, devices: Sequence[Any] | None) -> Mesh:
 def fitting_mesh(
     config: Config, groups: Mapping[str, int], *, devices: Sequence[Any] | None = None
 ) -> Mesh:
-    """The configuration's mesh, held against the model and against numbers of groups.
+    """The configured mesh, checked against the model and against numbers of groups.
 
     Args:
         config: mesh and model.
-        groups: what they are, for an error -> groups that are split over the mesh at a time.
+        groups: description for an error message -> number of groups sharded over the mesh.
         devices: as in `make_program`.
 
     Raises:

@@ -10,7 +10,7 @@ import pytest
 from decoder_oracle import FAMILIES, random_params
 from slowness import slow_but
 
-from dvaojax.data.packing import Layout, pack
+from dvaojax.data.packing import CompletionLayout, pack
 from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.types import Experience
 
@@ -57,7 +57,7 @@ def measured(name):
 def test_packed_equals_the_rectangle(name, lengths):
     config = FAMILIES[name]
     rectangle = experience_of(lengths, vocabulary=config.vocab_size)
-    packed = pack(np.array(lengths), Layout(width=7, slots=20))
+    packed = pack(np.array(lengths), CompletionLayout(width=7, slots=20))
     where = rectangle.completion_mask
     weights = np.where(where, np.random.default_rng(1).normal(size=where.shape), 0.0)
     params = random_params(config)

@@ -8,10 +8,10 @@ import pytest
 from learning_cases import WEIGHTS, new_state
 
 from dvaojax import aggregators, models
-from dvaojax.data.packing import Layout, fed, pack, packed_widths
-from dvaojax.learning.packed_width import by_fullness, cut_to_the_fullest
+from dvaojax.data.packing import CompletionLayout, num_inputs, pack, packed_widths
+from dvaojax.learning.packed_width import cut_to_longest_row, sort_by_packed_length
 from dvaojax.learning.policy_logprobs import policy_logprobs
-from dvaojax.learning.policy_loss import Batch, LossConfig, make_policy_loss
+from dvaojax.learning.policy_loss import LossConfig, PolicyBatch, make_policy_loss
 from dvaojax.learning.train_step import LearningConfig, make_train_step
 from dvaojax.models import ModelConfig
 from dvaojax.types import Experience
@@ -21,7 +21,7 @@ MODEL = ModelConfig(
 )
 PROMPTS, GROUP, LENGTH = 8, 4, 64
 WIDTHS = packed_widths(GROUP * LENGTH)  # 64, 96, 128 and 192
-FULL = Layout(width=LENGTH, slots=WIDTHS[-1])
+FULL = CompletionLayout(width=LENGTH, slots=WIDTHS[-1])
 
 
 def lengths_of(seed):
@@ -51,8 +51,8 @@ def experience_of(lengths):
 def test_the_emptiest_groups_of_each_update_come_first():
     packed = jnp.asarray(pack(lengths_of(0), FULL))
     order = jnp.asarray([[[3, 0], [4, 1]], [[2, 7], [5, 6]]])
-    sorted_order = by_fullness(order, packed)
-    tokens = fed(lengths_of(0))
+    sorted_order = sort_by_packed_length(order, packed)
+    tokens = num_inputs(lengths_of(0))
     for update, before in zip(np.asarray(sorted_order), np.asarray(order), strict=True):
         assert sorted(update.ravel()) == sorted(before.ravel())
         assert (np.diff(tokens[update.ravel()]) >= 0).all()
@@ -62,12 +62,12 @@ def test_rows_are_cut_to_the_smallest_width_that_holds_the_fullest():
     def width_of(params, batch):
         return jnp.asarray(batch.experience.packed.shape[1])
 
-    cut = jax.jit(cut_to_the_fullest(width_of))
+    cut = jax.jit(cut_to_longest_row(width_of))
     for tokens in (0, 1, WIDTHS[0], WIDTHS[0] + 1, WIDTHS[1], WIDTHS[2] + 1, WIDTHS[-1]):
         packed = np.full((3, WIDTHS[-1]), -1, np.int32)
         packed[1, :tokens] = np.arange(tokens)
         experience = experience_of(np.ones((3, GROUP), int))._replace(packed=jnp.asarray(packed))
-        batch = Batch(experience, jnp.zeros((3, GROUP)), experience.logprobs)
+        batch = PolicyBatch(experience, jnp.zeros((3, GROUP)), experience.logprobs)
         assert cut({}, batch) == min(width for width in WIDTHS if width >= tokens)
 
 
@@ -119,7 +119,7 @@ def test_a_packed_step_is_that_of_the_rectangle_and_compiled_once():
 def test_few_places_are_computed():
     """What is counted: FLOPs of the compiled branches, each by the micro-batches that take it."""
     order = jnp.arange(PROMPTS).reshape(1, 4, 2)
-    tokens = fed(lengths_of(0))
-    pieces = np.asarray(by_fullness(order, jnp.asarray(pack(lengths_of(0), FULL))))[0]
+    tokens = num_inputs(lengths_of(0))
+    pieces = np.asarray(sort_by_packed_length(order, jnp.asarray(pack(lengths_of(0), FULL))))[0]
     computed = sum(2 * min(w for w in WIDTHS if w >= tokens[piece].max()) for piece in pieces)
     assert computed < 0.65 * PROMPTS * min(w for w in WIDTHS if w >= tokens.max())

@@ -26,7 +26,7 @@ from slowness import slow_but
 from dvaojax import losses, models
 from dvaojax.learning.gradients import accumulate, gradient_of
 from dvaojax.learning.policy_logprobs import policy_logprobs
-from dvaojax.learning.policy_loss import Batch, LossConfig, make_policy_loss
+from dvaojax.learning.policy_loss import LossConfig, PolicyBatch, make_policy_loss
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.models import ModelConfig
 
@@ -83,7 +83,7 @@ def test_with_shared_prompts_value_and_gradient_are_those_of_repeated_prompts():
     loss = make_policy_loss(
         LossConfig(), model=MODEL, temperature=temperature, max_new_tokens=MAX_NEW_TOKENS
     )
-    batch = Batch(experience, advantages, jnp.zeros_like(experience.logprobs))
+    batch = PolicyBatch(experience, advantages, jnp.zeros_like(experience.logprobs))
     rows = jnp.arange(4).reshape(2, 2)
     gradient, metrics = jax.jit(lambda p: accumulate(gradient_of(loss), p, batch, rows))(params)
     assert 0 < metrics["clip_fraction"].value < 1
@@ -243,7 +243,7 @@ def gradients_of_every_loss(batch):
 def test_every_loss_is_chosen_by_name_and_is_its_own_off_the_policy():
     experience = ragged_experience()
     advantages = jnp.asarray(np.random.default_rng(3).normal(size=(8, 4)), jnp.float32) * 2
-    batch = Batch(experience, advantages, jnp.zeros_like(experience.logprobs))
+    batch = PolicyBatch(experience, advantages, jnp.zeros_like(experience.logprobs))
     found = gradients_of_every_loss(batch)
     for name, (gradient, metrics) in found.items():
         assert np.all(np.isfinite(gradient["table"])), name
@@ -259,7 +259,7 @@ def test_every_loss_but_lco_descends_the_policy_gradient_of_an_unchanged_policy(
     sampled = table_logprobs(table_params(), experience)[0]
     experience = experience._replace(logprobs=sampled)
     advantages = jnp.asarray(np.random.default_rng(3).normal(size=(8, 4)), jnp.float32)
-    batch = Batch(experience, advantages, jnp.zeros_like(sampled))
+    batch = PolicyBatch(experience, advantages, jnp.zeros_like(sampled))
     found = gradients_of_every_loss(batch)
     expected = gradient_by_loop(experience, advantages, reduction="token_mean")
     held = found.pop("clip_cov")[1]["clip_fraction"]  # tokens without a gradient

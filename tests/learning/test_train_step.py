@@ -23,7 +23,7 @@ from slowness import slow_but
 from dvaojax import aggregators, losses
 from dvaojax.aggregators import Aggregator
 from dvaojax.learning.gradients import accumulate, gradient_of, update
-from dvaojax.learning.policy_loss import Batch, LossConfig
+from dvaojax.learning.policy_loss import LossConfig, PolicyBatch
 from dvaojax.learning.train_step import LearningConfig, make_train_step, update_order
 from dvaojax.numerics import Mean
 from dvaojax.sharding import MeshConfig, make_mesh, named
@@ -135,7 +135,7 @@ def test_epochs_and_mini_batches_are_updates_one_after_the_other():
 
     _, _, order_key = jax.random.split(state.key, 3)
     learner, ratios = state.learner, []
-    batch = Batch(experience, advantages, jnp.zeros_like(experience.logprobs))
+    batch = PolicyBatch(experience, advantages, jnp.zeros_like(experience.logprobs))
 
     @jax.jit
     def one(learner, rows):
