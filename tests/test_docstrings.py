@@ -12,16 +12,16 @@ from docstring_rules import complaints
 from test_staircase import PACKAGE, modules
 
 from dvaojax import aggregators, losses
-from dvaojax.aggregators import catalogue as methods
-from dvaojax.losses import catalogue as loss_catalogue
+from dvaojax.aggregators import methods
+from dvaojax.losses import methods as loss_methods
 
 
 def with_a_source():
     """Module -> the aggregators and losses that are defined there."""
     found = defaultdict(set)
     for room, names in (
-        (aggregators, {**methods.CATALOGUE, **methods.BESIDE}),
-        (losses, {**loss_catalogue.CATALOGUE, **losses.KL_ESTIMATORS}),
+        (aggregators, {**methods.ROWS, **methods.OTHER_FUNCTIONS}),
+        (losses, {**loss_methods.ROWS, **losses.KL_ESTIMATORS}),
     ):
         for name in names:
             found[getattr(room, name).__module__].add(name)

@@ -27,12 +27,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_staircase import FLOORS
-from tiny_run import TINY, compiled_once
+from tiny_run import TINY, compilation_cache
 
 import dvaojax.types
 from dvaojax import aggregators, cli, losses
-from dvaojax.aggregators import catalogue as methods
-from dvaojax.losses import catalogue as loss_catalogue
+from dvaojax.aggregators import methods
+from dvaojax.losses import methods as loss_methods
 
 ROOT = Path(__file__).parents[1]
 KNOBS = {"threshold", "noise"}
@@ -98,7 +98,7 @@ def test_links_lead_to_headings_and_files():
 def test_every_command_does_what_it_says(tmp_path, tmp_path_factory, monkeypatch):
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)
-    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
+    with compilation_cache(tmp_path_factory.getbasetemp() / "compiled"):
         for language, code in BLOCKS:
             name = re.match(r"# (\w+\.py)\n", code)
             if language == "python" and name:
@@ -153,7 +153,7 @@ def cell(markdown):
 
 def test_the_table_of_methods_is_that_of_the_catalogue():
     expected = [
-        [f"`{name}`", cell(row.advantage), cited(row)] for name, row in methods.CATALOGUE.items()
+        [f"`{name}`", cell(row.equation), cited(row)] for name, row in methods.ROWS.items()
     ]
     assert rows(section("Methods")) == expected
 
@@ -161,11 +161,11 @@ def test_the_table_of_methods_is_that_of_the_catalogue():
 def test_the_table_of_losses_is_that_of_the_catalogue_and_the_signatures():
     means = {losses.token_mean: "tokens", losses.sequence_mean: "sequences"}
     expected = []
-    for name, row in loss_catalogue.CATALOGUE.items():
+    for name, row in loss_methods.ROWS.items():
         loss = losses.BY_NAME[name]
         knobs = " ".join(f"`{knob}={value:g}`" for knob, value in losses.knobs_of(loss).items())
         mean = means[losses.reduction_of(loss)]
-        expected.append([f"`{name}`", cell(row.objective), knobs, mean, cited(row)])
+        expected.append([f"`{name}`", cell(row.equation), knobs, mean, cited(row)])
     assert rows(section("Losses")) == expected
 
 
@@ -174,7 +174,7 @@ def test_what_is_recommended_is_there_and_what_is_said_of_it_is_declared():
         tuple(name for name in re.findall(r"`(\w+)`", row[1]) if name not in KNOBS): row
         for row in rows(section("Choosing a method"))
     }
-    known = {**methods.CATALOGUE, **methods.BESIDE}
+    known = {**methods.ROWS, **methods.OTHER_FUNCTIONS}
     assert set().union(*recommended) <= known.keys()
     declared = {
         ("dvao", "grpo"): {"order": "sum"},
@@ -190,7 +190,7 @@ def test_what_is_recommended_is_there_and_what_is_said_of_it_is_declared():
 
 
 def test_the_letters_of_the_equations_are_explained_as_the_catalogues_do():
-    for title, letters in (("Methods", methods.LETTERS), ("Losses", loss_catalogue.LETTERS)):
+    for title, letters in (("Methods", methods.SYMBOLS), ("Losses", loss_methods.SYMBOLS)):
         for letter, meaning in letters.items():
             for code in (letter, *re.findall("`([^`]+)`", meaning)):
                 assert code.split(", ")[0] in section(title)
