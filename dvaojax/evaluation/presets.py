@@ -27,12 +27,12 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "dvao": Preset(
-        source="DVAO (arXiv 2605.25604), mathematics: avg@16; it states no token limit",
+        source="DVAO (arXiv 2605.25604), mathematics: avg@16; no token limit stated",
         sampling=_NUCLEUS,
         samples=16,
     ),
     "dvao-tools": Preset(
-        source="DVAO (arXiv 2605.25604), tools; it states neither samples, one here, nor a limit",
+        source="DVAO (arXiv 2605.25604), tools; samples (here 1) and token limit not stated",
         sampling=_NUCLEUS,
         samples=1,
     ),

@@ -1,1 +1,1 @@
-"""dvaojax's methods inside other people's trainers, a module for each of them."""
+"""Use of the aggregators in other trainers, one module per trainer."""

@@ -1,4 +1,4 @@
-"""best@k and diversity, against all subsets and hand-made sets."""
+"""best@k and diversity, against enumeration of subsets and small examples."""
 
 import itertools
 
@@ -21,11 +21,11 @@ def test_best_at_k_is_the_mean_of_the_best_over_all_subsets():
         np.testing.assert_allclose(best_at_k(rewards, k=k), np.mean(subsets), rtol=1e-12)
     assert best_at_k(rewards, k=6) == 2.0
     for k in (0, 7):
-        with pytest.raises(ValueError, match=f"best@{k} of 6"):
+        with pytest.raises(ValueError, match=f"best@{k} is not defined for 6"):
             best_at_k(rewards, k=k)
 
 
-def test_of_zeros_and_ones_it_is_pass_at_k():
+def test_best_at_k_of_binary_rewards_is_pass_at_k():
     for passed in range(9):
         rewards = np.array([1.0] * passed + [0.0] * (8 - passed))
         for k in range(1, 9):
@@ -45,20 +45,20 @@ def test_of_zeros_and_ones_it_is_pass_at_k():
     ],
 )
 def test_diversity_is_the_mean_distance_between_rewards(vectors, expected):
-    found = diversity(np.array(vectors, np.float32))
-    assert found == (None if expected is None else pytest.approx(expected))
+    value = diversity(np.array(vectors, np.float32))
+    assert value == (None if expected is None else pytest.approx(expected))
 
 
 SETS = np.array(
     [
         [[1, 0, 0, 1], [0, 1, NAN, NAN]],
-        [[1, 1, 1, 1], [NAN, NAN, NAN, NAN]],  # nobody was scored
+        [[1, 1, 1, 1], [NAN, NAN, NAN, NAN]],  # the second completion was not scored
     ],
     np.float32,
 )
 
 
-def test_a_step_reports_the_best_of_each_completion():
+def test_step_measures():
     assert set_measures(SETS, NAMES, num_answers=2) == {
         "answers": pytest.approx(5 / 3),
         "best/accuracy": pytest.approx(2 / 3),
@@ -70,11 +70,13 @@ def test_a_step_reports_the_best_of_each_completion():
     assert alone == {"answers": 1.0, "best/accuracy": 0.0, "best/brevity": 1.0}
 
 
-def test_an_evaluation_pools_the_answers_of_a_problem():
+def test_evaluation_pools_the_answers_of_a_problem():
     completions = [Completion("", (), True)] * 2
-    problems = [AnsweredProblem(Prompt("", "", i), completions, rewards) for i, rewards in enumerate(SETS)]
-    found = set_report(Evaluation(NAMES, problems), num_answers=2, ks=(3,))
-    means = {name: interval and interval.mean for name, interval in found.items()}
+    problems = [
+        AnsweredProblem(Prompt("", "", i), completions, rewards) for i, rewards in enumerate(SETS)
+    ]
+    intervals = set_report(Evaluation(NAMES, problems), num_answers=2, ks=(3,))
+    means = {name: interval and interval.mean for name, interval in intervals.items()}
     assert means == {
         "accuracy/best@1": pytest.approx((1 / 3 + 1) / 2),
         "accuracy/best@2": pytest.approx((2 / 3 + 1) / 2),

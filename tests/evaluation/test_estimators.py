@@ -1,4 +1,4 @@
-"""pass@k and the majority against every subset, and against what they must obey."""
+"""pass@k and the majority against enumeration, and their invariants."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ COUNTS = st.integers(1, 300).flatmap(
 )
 
 
-def test_pass_at_k_is_the_share_of_subsets_that_hold_one_which_passes():
+def test_pass_at_k_equals_enumeration_of_subsets():
     for n in range(1, 9):
         for c, k in itertools.product(range(n + 1), range(1, n + 1)):
             subsets = list(itertools.combinations([True] * c + [False] * (n - c), k))
@@ -24,14 +24,14 @@ def test_pass_at_k_is_the_share_of_subsets_that_hold_one_which_passes():
 
 
 @given(COUNTS)
-def test_pass_at_k_is_the_exact_quotient_of_binomials(counts):
+def test_pass_at_k_equals_exact_binomials(counts):
     n, c, k = counts
     exact = 1 - Fraction(math.comb(n - c, k), math.comb(n, k))
     assert pass_at_k(n, c, k=k) == pytest.approx(float(exact), abs=1e-12)
 
 
 @given(COUNTS)
-def test_pass_at_k_lies_between_the_mean_and_one_and_never_falls(counts):
+def test_pass_at_k_bounds_and_monotonicity(counts):
     n, c, k = counts
     value = pass_at_k(n, c, k=k)
     assert c / n - 1e-12 <= value <= 1.0
@@ -44,32 +44,32 @@ def test_pass_at_k_lies_between_the_mean_and_one_and_never_falls(counts):
     assert pass_at_k(n, c, k=n) == float(c > 0)
 
 
-def test_pass_at_k_survives_numbers_whose_binomials_no_float_holds():
+def test_pass_at_k_does_not_overflow():
     exact = 1 - Fraction(math.comb(9_000, 4_000), math.comb(10_000, 4_000))
     assert pass_at_k(10_000, 1_000, k=4_000) == float(exact)
     assert pass_at_k(10**6, 1, k=10**5) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(4, 2, 5), (4, 2, 0), (4, 5, 2), (4, -1, 2), (0, 0, 1)])
-def test_counts_that_do_not_fit_have_no_pass_at_k(n, c, k):
-    with pytest.raises(ValueError, match="no meaning"):
+def test_pass_at_k_refuses_invalid_counts(n, c, k):
+    with pytest.raises(ValueError, match="is not defined for"):
         pass_at_k(n, c, k=k)
 
 
-def test_the_majority_counts_answers_and_not_verdicts():
-    # Three are wrong, each in its own way; the right answer is the one given twice.
+def test_majority_counts_answers_not_verdicts():
+    # Three different wrong answers; the right answer is given twice.
     assert majority(["7", "8", "9", "4", "4"], [False, False, False, True, True]) == 1.0
     assert majority(["7", "7", "4"], [False, False, True]) == 0.0
 
 
-def test_who_gives_no_answer_does_not_vote():
+def test_completions_without_answer_do_not_vote():
     assert majority([None, None, None, "4"], [False, False, False, True]) == 1.0
     assert majority([None, None], [True, True]) == 0.0
     assert majority([], []) == 0.0
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d", None]), max_size=7), st.randoms())
-def test_the_majority_is_the_mean_over_every_way_to_draw_one_of_the_tied(answers, random):
+def test_tied_answers_count_in_equal_shares(answers, random):
     right = "b"
     passed = [answer == right for answer in answers]
     given_answers = [answer for answer in answers if answer is not None]
@@ -82,5 +82,5 @@ def test_the_majority_is_the_mean_over_every_way_to_draw_one_of_the_tied(answers
     assert again == pytest.approx(expected)
 
 
-def test_equal_answers_that_are_judged_apart_count_in_shares():
+def test_equal_answers_with_different_verdicts():
     assert majority(["4", "4", "4", "5"], [True, False, True, False]) == pytest.approx(2 / 3)

@@ -1,4 +1,4 @@
-"""The evaluation against a hand-made policy whose completions are known."""
+"""Evaluation of a scripted policy with known completions."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ def is_right(completion, reference):
 
 
 def is_short(completion, reference):
-    """Applies to references of one letter alone."""
+    """Applies only to references of one letter."""
     return float(completion.length <= 2) if len(reference) == 1 else None
 
 
@@ -32,7 +32,7 @@ def never(completion, reference):
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-    """Say again what stands before the sign of equality."""
+    """A task: repeat the text before the equals sign."""
 
     name = "copy"
     tokenizer = TOKENIZER
@@ -73,10 +73,10 @@ def evaluated(*, num_prompts, batch_size, first=0):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_means_are_over_problems_and_skip_what_does_not_apply(batch_size):
+def test_means_are_over_problems_and_skip_missing_rewards(batch_size):
     batches, serials = evaluated(num_prompts=3, batch_size=batch_size)
     measured = gather_batches(tuple(Copy().objectives), batches)
-    assert {len(called) for called in serials} == {batch_size}
+    assert {len(call) for call in serials} == {batch_size}
     assert [problem.prompt.reference for problem in measured.problems] == ["a", "b", "ab"]
     assert [[c.text for c in p.completions] for p in measured.problems] == [["a", "bbb"]] * 3
     # "a" is right in one of two completions, "b" and "ab" in none.
@@ -87,7 +87,7 @@ def test_means_are_over_problems_and_skip_what_does_not_apply(batch_size):
     assert all(math.isnan(r) for p in measured.problems for r in p.rewards[:, 2])
 
 
-def test_a_problems_serial_is_its_place_however_many_are_sampled_together():
+def test_serial_is_the_problem_index_for_any_batch_size():
     assert evaluated(num_prompts=4, batch_size=4)[1] == [[0, 1, 2, 3]]
     assert evaluated(num_prompts=4, batch_size=3)[1] == [[0, 1, 2], [3, 3, 3]]
     batches, serials = evaluated(num_prompts=4, batch_size=2, first=2)
@@ -96,6 +96,6 @@ def test_a_problems_serial_is_its_place_however_many_are_sampled_together():
     assert evaluated(num_prompts=4, batch_size=2, first=4) == ([], [])
 
 
-def test_zero_takes_all_problems():
+def test_zero_prompts_means_all():
     assert len(held_out_problems(Copy(), num_prompts=0).prompts) == 4
     assert len(held_out_problems(Copy(), num_prompts=99).prompts) == 4

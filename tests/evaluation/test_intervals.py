@@ -1,4 +1,4 @@
-"""A bootstrap interval that covers what it promises, and the same one every time."""
+"""Coverage, accuracy and determinism of bootstrap intervals."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from dvaojax.evaluation import bootstrap_mean
 
 
-def test_it_covers_the_true_mean_as_often_as_it_says():
+def test_coverage_of_the_true_mean():
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(200):
@@ -16,7 +16,7 @@ def test_it_covers_the_true_mean_as_often_as_it_says():
     assert 175 <= covered <= 200
 
 
-def test_it_matches_the_normal_interval_where_that_is_right():
+def test_matches_the_normal_interval_for_large_samples():
     values = np.random.default_rng(1).normal(3.0, 2.0, size=4000)
     interval = bootstrap_mean(values)
     half = 1.96 * values.std() / np.sqrt(values.size)
@@ -35,6 +35,6 @@ def test_seed_and_constants():
 
 
 @pytest.mark.parametrize("values", [[], [1.0, np.nan]])
-def test_no_mean_of_nothing(values):
+def test_refuses_empty_or_nan_values(values):
     with pytest.raises(ValueError, match="finite values"):
         bootstrap_mean(np.array(values))

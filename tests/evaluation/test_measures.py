@@ -1,4 +1,4 @@
-"""Reports against counts by hand, and intervals that cover what they promise."""
+"""Reports against hand-computed values, and coverage of the intervals."""
 
 import numpy as np
 import pytest
@@ -12,39 +12,39 @@ NAN = float("nan")
 
 
 def answered(index, texts, rewards, *, category="", stopped=True):
-    """A problem whose completions say the texts; `rewards` has a row for each."""
+    """A problem with these completions; `rewards` has one row per completion."""
     completions = [Completion(text, tuple(range(len(text) + 1)), stopped) for text in texts]
     prompt = Prompt(f"problem {index}", None, index, category)
     return AnsweredProblem(prompt, completions, np.array(rewards, np.float32))
 
 
 def vote(completion):
-    """The text; an empty one is no answer."""
+    """The text; an empty text is no answer."""
     return completion.text or None
 
 
 EVALUATION = Evaluation(
     ("right", "style"),
     [
-        # Right twice of four; three answer, two of them rightly.
+        # Two of four are right; three have an answer, two of them the right one.
         answered(0, ["4", "4", "5", ""], [[1, 0.7], [1, 0.2], [0, NAN], [0, 0.7]], category="easy"),
-        # Never right, and not scored twice.
+        # Never right; two completions are not scored.
         answered(1, ["6", "7", "7", "6"], [[0, 0], [NAN, 0], [NAN, 0], [0, 0]], category="hard"),
-        # Not scored at all.
+        # Not scored on the first objective.
         answered(2, ["1"] * 4, [[NAN, 1]] * 4, category="hard", stopped=False),
     ],
 )
 SETTINGS = MeasureSettings(ks=(1, 2, 4), pass_threshold=0.7, votes={"right": vote})
 
 
-def means(found, objective):
-    return {name: i and i.mean for name, i in found.objectives[objective].items()}
+def means(result, objective):
+    return {name: i and i.mean for name, i in result.objectives[objective].items()}
 
 
-def test_every_measure_is_the_mean_over_the_problems_it_is_defined_for():
-    found = report(EVALUATION, SETTINGS)
-    assert found.num_problems == 3
-    assert means(found, "right") == pytest.approx(
+def test_measures_are_means_over_problems_that_define_them():
+    result = report(EVALUATION, SETTINGS)
+    assert result.num_problems == 3
+    assert means(result, "right") == pytest.approx(
         {
             "avg@4": (2 / 4 + 0) / 2,
             "pass@1": (2 / 4 + 0) / 2,
@@ -53,17 +53,17 @@ def test_every_measure_is_the_mean_over_the_problems_it_is_defined_for():
             "maj@4": (1 + 0) / 2,
         }
     )
-    assert found.not_scored == {"right": 6, "style": 1}
-    assert found.length.mean == pytest.approx((7 / 4 + 2 + 2) / 3)
-    assert found.cut_off.mean == pytest.approx(1 / 3)
+    assert result.not_scored == {"right": 6, "style": 1}
+    assert result.length.mean == pytest.approx((7 / 4 + 2 + 2) / 3)
+    assert result.cut_off.mean == pytest.approx(1 / 3)
 
 
-def test_a_reward_equal_to_the_threshold_passes_though_its_float_is_smaller():
+def test_reward_equal_to_threshold_passes_in_float32():
     assert float(np.float32(0.7)) < 0.7
-    found = report(EVALUATION, SETTINGS)
+    result = report(EVALUATION, SETTINGS)
     # Two of the three scored completions of the first problem have 0.7, none of the second, all of
     # the third.
-    assert means(found, "style")["pass@1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert means(result, "style")["pass@1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
     strict = report(EVALUATION, MeasureSettings(ks=(1,), pass_threshold=0.71))
     assert means(strict, "style")["pass@1"] == pytest.approx((0 + 0 + 1) / 3)
 
@@ -73,31 +73,34 @@ def test_only_scored_completions_vote():
     assert measures(rewards, ["4", "5", "5"], SETTINGS)["maj@3"] == 1.0
 
 
-def test_without_a_vote_on_an_objective_there_is_no_majority():
-    assert list(report(EVALUATION, MeasureSettings(ks=(2,))).objectives["right"]) == ["avg@4", "pass@2"]
+def test_no_majority_without_votes():
+    assert list(report(EVALUATION, MeasureSettings(ks=(2,))).objectives["right"]) == [
+        "avg@4",
+        "pass@2",
+    ]
     assert "maj@4" not in report(EVALUATION, SETTINGS).objectives["style"]
 
 
-def test_categories_are_reported_apart_and_in_their_order():
-    found = report_by_category(EVALUATION, SETTINGS)
-    assert list(found) == ["easy", "hard"]
-    for category, some in found.items():
+def test_categories_are_reported_separately_in_order():
+    result = report_by_category(EVALUATION, SETTINGS)
+    assert list(result) == ["easy", "hard"]
+    for category, one in result.items():
         problems = [p for p in EVALUATION.problems if p.prompt.category == category]
-        assert some == report(Evaluation(EVALUATION.names, problems), SETTINGS)
-    assert means(found["hard"], "right")["avg@4"] == 0.0
+        assert one == report(Evaluation(EVALUATION.names, problems), SETTINGS)
+    assert means(result["hard"], "right")["avg@4"] == 0.0
     plain = Evaluation(("right",), [answered(0, ["4"], [[1]])])
     assert report_by_category(plain, SETTINGS) == {}
 
 
-def test_what_nothing_is_known_of_is_null():
+def test_undefined_measures_are_null():
     plain = Evaluation(("right",), [answered(0, ["4"], [[NAN]])])
-    found = report(plain, MeasureSettings(votes={"right": vote})).to_json()
-    assert found["objectives"] == {"right": {"avg@1": None, "pass@1": None, "maj@1": None}}
-    assert found["not_scored"] == {"right": 1}
+    result = report(plain, MeasureSettings(votes={"right": vote})).to_json()
+    assert result["objectives"] == {"right": {"avg@1": None, "pass@1": None, "maj@1": None}}
+    assert result["not_scored"] == {"right": 1}
 
 
-def test_the_interval_of_pass_at_k_covers_its_true_mean_as_often_as_it_says():
-    """Problems of their own difficulty, completions by chance: the interval is over problems."""
+def test_coverage_of_pass_at_k_intervals():
+    """Problems of random difficulty with random completions: the interval is over problems."""
     rng = np.random.default_rng(0)
     ease = rng.beta(0.5, 1.0, size=200_000)
     truth = 1.0 - np.mean((1.0 - ease) ** 4)
@@ -105,8 +108,8 @@ def test_the_interval_of_pass_at_k_covers_its_true_mean_as_often_as_it_says():
     for _ in range(100):
         rewards = (rng.random((80, 8)) < rng.choice(ease, 80)[:, None]).astype(np.float32)
         problems = [answered(i, ["x"] * 8, r[:, None]) for i, r in enumerate(rewards)]
-        found = report(Evaluation(("right",), problems), MeasureSettings(ks=(4,)))
-        interval = found.objectives["right"]["pass@4"]
+        result = report(Evaluation(("right",), problems), MeasureSettings(ks=(4,)))
+        interval = result.objectives["right"]["pass@4"]
         assert interval is not None
         expected = np.mean([pass_at_k(8, int(r.sum()), k=4) for r in rewards])
         assert interval.mean == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""The presets are those of the README, and of the command line's help."""
+"""The README and the help of the command line list the presets."""
 
 import re
 from pathlib import Path
@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from dvaojax import cli
-from dvaojax.evaluation.presets import PRESETS
-
-ROOT = Path(__file__).parents[2]
+from dvaojax.evaluation import presets
 
 
-def test_the_readme_lists_every_preset_as_it_is():
-    readme = (ROOT / "README.md").read_text()
+def test_readme_lists_every_preset():
+    readme = Path(presets.__file__).with_name("README.md").read_text()
     table = re.search(r"^\| preset \|.*?\n\n", readme, re.M | re.S).group(0)
     listed = re.findall(r"^\| `(.*?)` \| (.*) \|$", table, re.M)
     assert {name: tuple(cells.split(" | ")) for name, cells in listed} == {
@@ -21,11 +19,11 @@ def test_the_readme_lists_every_preset_as_it_is():
             str(preset.max_new_tokens or "as in training"),
             preset.source,
         )
-        for name, preset in PRESETS.items()
+        for name, preset in presets.PRESETS.items()
     }
 
 
-def test_the_help_names_every_preset(capsys):
+def test_help_lists_every_preset(capsys):
     with pytest.raises(SystemExit):
         cli.parse(["evaluate", "--help"])
-    assert ", ".join(PRESETS) in " ".join(capsys.readouterr().out.split())
+    assert ", ".join(presets.PRESETS) in " ".join(capsys.readouterr().out.split())

@@ -1,4 +1,4 @@
-"""Fronts and volumes against the definitions, one pair and one cell at a time."""
+"""Pareto fronts and hypervolumes against their definitions."""
 
 import itertools
 
@@ -18,7 +18,7 @@ def dominated_by_definition(points):
 
 
 def volume_by_cells(points, reference):
-    """Sum over the cells of the grid of all coordinates; a cell counts if a point covers it."""
+    """Sum over the cells of the grid of all coordinates that are covered by a point."""
     axes = [sorted({r, *(p[k] for p in points if p[k] > r)}) for k, r in enumerate(reference)]
     total = 0.0
     for corner in itertools.product(*(range(len(axis) - 1) for axis in axes)):
@@ -29,13 +29,15 @@ def volume_by_cells(points, reference):
 
 
 @pytest.mark.parametrize("num_objectives", [1, 2, 3, 4])
-def test_both_agree_with_the_definitions(num_objectives):
+def test_front_and_hypervolume_match_their_definitions(num_objectives):
     rng = np.random.default_rng(num_objectives)
     for case in range(40):
         # Few distinct values, so that ties and duplicates are common.
         points = rng.integers(-3, 4, size=(rng.integers(1, 9), num_objectives)) / 2.0
         front = non_dominated(points)
-        assert front.tolist() == [not lost for lost in dominated_by_definition(points)], case
+        assert front.tolist() == [not dominated for dominated in dominated_by_definition(points)], (
+            case
+        )
         reference = np.full(num_objectives, -1.0)
         expected = volume_by_cells(points.tolist(), reference.tolist())
         np.testing.assert_allclose(hypervolume(points, reference), expected, atol=1e-12)
@@ -48,7 +50,7 @@ def test_larger_is_better():
     assert hypervolume(np.array([[-0.5, 9.0]]), np.zeros(2)) == 0.0
 
 
-def test_nothing_covers_nothing_and_nan_is_refused():
+def test_empty_set_and_nan():
     assert non_dominated(np.zeros((0, 2))).shape == (0,)
     assert hypervolume(np.zeros((0, 2)), np.zeros(2)) == 0.0
     with pytest.raises(ValueError, match="finite"):

@@ -1,4 +1,4 @@
-"""The pictures hold the runs' numbers, and name what they show."""
+"""Content and labels of the plots of runs."""
 
 import json
 
@@ -36,7 +36,7 @@ def make_run(path, *, num_steps=40, objectives=("accuracy", "brevity"), after=(0
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures that are saved, by the name of their file."""
+    """Saved figures by the name of their file."""
     saved = {}
     savefig = Figure.savefig
 
@@ -48,7 +48,7 @@ def figures(monkeypatch):
     return saved
 
 
-def test_a_run_is_drawn_into_its_own_plots(tmp_path, figures):
+def test_plots_of_one_run(tmp_path, figures):
     run = make_run(tmp_path / "trial")
     written = plot_run(run)
     assert [path.stem for path in written] == NAMES
@@ -58,8 +58,8 @@ def test_a_run_is_drawn_into_its_own_plots(tmp_path, figures):
     for name, titles in {
         "objectives": ["accuracy", "brevity"],
         "effective_weights": ["accuracy", "brevity"],
-        "signal": ["agreement of the objectives"],  # no silent groups were measured
-        "completions": ["completion length"],  # and no entropy
+        "signal": ["agreement of the objectives"],  # zero-variance groups are not recorded
+        "completions": ["completion length"],  # entropy is not recorded
     }.items():
         figure = figures[name]
         assert figure.get_suptitle().endswith("· trial")
@@ -70,7 +70,7 @@ def test_a_run_is_drawn_into_its_own_plots(tmp_path, figures):
     np.testing.assert_array_equal(raw.get_ydata(), (np.arange(1, 41) + 1) / 100)
 
 
-def test_several_runs_are_told_apart(tmp_path, figures):
+def test_several_runs_have_different_styles(tmp_path, figures):
     after = {"a": (0.9, 0.3), "b": (0.5, 0.5), "c": (0.3, 0.9), "d": (0.4, 0.4)}
     runs = [make_run(tmp_path / name, after=point) for name, point in after.items()]
     plot_runs(runs, tmp_path / "out")
@@ -80,7 +80,7 @@ def test_several_runs_are_told_apart(tmp_path, figures):
         assert labels[:4] == list(after)
     lines = figures["objectives"].axes[0].lines
     assert len({line.get_color() for line in lines}) == 4
-    # The border of what a, b and c dominate; d is dominated by b.
+    # The front of a, b and c; d is dominated by b.
     front = max(figures["trade_off"].axes[0].lines, key=lambda line: line.get_linestyle() == "--")
     corners = np.stack([front.get_xdata(), front.get_ydata()], axis=1)
     np.testing.assert_allclose(corners[1:-1], [[0.3, 0.9], [0.5, 0.5], [0.9, 0.3]])
@@ -99,27 +99,27 @@ def test_legends_do_not_cover_the_data(tmp_path, figures):
             assert not box.overlaps(ax.get_tightbbox())
 
 
-def test_runs_of_one_name_are_called_by_their_paths(tmp_path, figures):
+def test_runs_with_equal_names_are_named_by_path(tmp_path, figures):
     runs = [make_run(tmp_path / folder / "trial") for folder in ("one", "two")]
     plot_runs(runs, tmp_path / "out")
     labels = [text.get_text() for text in figures["objectives"].legends[0].get_texts()]
     assert labels == [str(run) for run in runs]
 
 
-def test_a_run_that_goes_on_and_one_with_other_objectives(tmp_path, figures):
-    going = make_run(tmp_path / "going", num_steps=1, after=None)
+def test_unfinished_run_and_run_with_other_objectives(tmp_path, figures):
+    unfinished = make_run(tmp_path / "unfinished", num_steps=1, after=None)
     other = make_run(tmp_path / "other", objectives=("rubric",))
-    assert [path.stem for path in plot_run(other)] == NAMES[:-1]  # nothing to trade
-    plot_runs([going, other], tmp_path / "out")
+    assert [path.stem for path in plot_run(other)] == NAMES[:-1]  # one objective: no trade-off
+    plot_runs([unfinished, other], tmp_path / "out")
     assert [ax.get_title() for ax in figures["objectives"].axes] == [
         "accuracy",
         "brevity",
         "rubric",
     ]
-    assert figures["trade_off"].get_suptitle() == "Trade-off · going"
+    assert figures["trade_off"].get_suptitle() == "Trade-off · unfinished"
 
 
-def test_the_objectives_of_the_trade_off_can_be_chosen(tmp_path, figures):
+def test_objectives_of_the_trade_off_can_be_chosen(tmp_path, figures):
     run = make_run(tmp_path / "a", objectives=("accuracy", "brevity", "format"))
     plot_runs([run], tmp_path / "out", objectives=("format", "accuracy"))
     (ax,) = figures["trade_off"].axes
@@ -129,7 +129,7 @@ def test_the_objectives_of_the_trade_off_can_be_chosen(tmp_path, figures):
     assert not (tmp_path / "none").exists()
 
 
-def test_what_is_not_a_run_is_named(tmp_path):
+def test_refuses_directories_that_are_not_runs(tmp_path):
     with pytest.raises(UserError, match=r"nowhere is not a run: it has no metrics\.jsonl"):
         plot_run(tmp_path / "nowhere")
     (tmp_path / "metrics.jsonl").write_text("")
@@ -138,7 +138,7 @@ def test_what_is_not_a_run_is_named(tmp_path):
     assert not (tmp_path / "plots").exists()
 
 
-def test_a_column_that_starts_late_or_pauses_has_gaps(tmp_path):
+def test_missing_values_are_nan(tmp_path):
     rows = [{"step": 1, "a": 1.0}, {"step": 2, "a": None, "b": 2}, {"step": 3, "b": 3}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     history = read_history(tmp_path)
@@ -147,7 +147,7 @@ def test_a_column_that_starts_late_or_pauses_has_gaps(tmp_path):
     np.testing.assert_array_equal(history.columns["b"], [np.nan, 2.0, 3.0])
 
 
-def test_smoothing_averages_the_neighbours_on_both_sides():
+def test_smoothing_is_a_centred_average():
     values = np.random.default_rng(0).normal(size=60)
     values[17] = np.nan
     expected = [np.nanmean(values[max(i - 3, 0) : i + 4]) for i in range(60)]  # 60 / 20 each side

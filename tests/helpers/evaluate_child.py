@@ -1,4 +1,4 @@
-"""`dvaojax evaluate` in a process of its own, that is killed behind some batches.
+"""Runs `dvaojax evaluate` in a child process that kills itself after some batches.
 
 python evaluate_child.py BATCHES ARGUMENTS...
 """
@@ -9,27 +9,30 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from tiny_run import compiled_once
+from tiny_run import compilation_cache
 
 from dvaojax import cli
 from dvaojax.evaluation.directory import EvaluationDirectory
 
 
 def main() -> int:
-    left = int(sys.argv[1])
+    remaining = int(sys.argv[1])
     add = EvaluationDirectory.add
 
-    def mortal(self, batch):
-        nonlocal left
-        if left == 0:
-            # The middle of a batch's lines, as a kill during the writing would leave them.
+    def add_or_die(self, batch):
+        nonlocal remaining
+        if remaining == 0:
+            # Leaves a partial batch, like a kill while it is written.
             add(self, batch)
             os.truncate(self.completions, self.completions.stat().st_size - 100)
             os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
+        remaining -= 1
         add(self, batch)
 
-    with mock.patch.object(EvaluationDirectory, "add", mortal), compiled_once(Path(os.environ["COMPILED"])):
+    with (
+        mock.patch.object(EvaluationDirectory, "add", add_or_die),
+        compilation_cache(Path(os.environ["COMPILED"])),
+    ):
         return cli.main(["evaluate", *sys.argv[2:]])
 
 

@@ -1,10 +1,10 @@
-"""Trains a tiny Qwen3 with Tunix's own learner, in a process whose JAX is as Tunix expects it.
+"""Trains a tiny Qwen3 with Tunix's learner, in a process with Tunix's settings of JAX.
 
     python tunix_child.py METHOD STEPS RESULT.json
 
-A completion is letters. Of it are wanted many `a`, few `b`, and, where the prompt holds a `c`, a
-`c` at its beginning. What is written is what Tunix itself made: the texts and advantages that its
-learner gave to a metric function, and what its logger received. No method is computed here.
+Completions are letters. Rewarded are many `a`, few `b`, and, if the prompt has a `c`, a `c` at the
+beginning. The result contains Tunix's own values: the texts and advantages that its learner passed
+to a metric function, and the scalars that its logger received. No method is computed here.
 """
 
 import json
@@ -111,7 +111,7 @@ def make_cluster(steps):
 
 
 def parameters(cluster):
-    """Copies of what is trained: Tunix gives the arrays away with each step."""
+    """Copies of the trained parameters, because Tunix donates the arrays in each step."""
     state = nnx.state(cluster.actor_trainer.model, nnx.Param)
     return jax.tree.map(np.array, nnx.to_pure_dict(state))
 
@@ -120,7 +120,7 @@ def batches(steps):
     generator = np.random.default_rng(0)
     for _ in range(steps):
         letters = generator.choice(list(LETTERS), (PROMPTS, PROMPT_LENGTH))
-        letters[0, 0] = "c"  # so that every objective applies to some prompt
+        letters[0, 0] = "c"  # every objective applies to at least one prompt
         yield {"prompts": np.array(["".join(row) for row in letters])}
 
 
@@ -138,21 +138,21 @@ def main(method, steps, result):
                 "completions": list(completions),
                 "rewards": np.asarray(rewards).tolist(),
                 "advantages": np.asarray(advantages).tolist(),
-                "grpo_of_tunix": grpo(rewards=np.asarray(rewards), num_generations=GROUP).tolist(),
+                "tunix_grpo": grpo(rewards=np.asarray(rewards), num_generations=GROUP).tolist(),
             }
         )
         return {}
 
     mesh, cluster = make_cluster(steps)
-    jax.monitoring.register_scalar_listener(listen)  # Tunix's logger records everything with JAX
+    jax.monitoring.register_scalar_listener(listen)  # Tunix logs through JAX
     before = parameters(cluster)
     knobs = KNOBS.get(method, {})
     weights = EQUAL if method == "grpo" else WEIGHTS
-    chosen = register(method, weights, count_tokens=len, **knobs)
+    names = register(method, weights, count_tokens=len, **knobs)
     learner = GRPOLearner(
         rl_cluster=cluster,
         reward_fns=[few_b, many_a, begins_with_c],
-        algo_config=GRPOConfig(num_generations=GROUP, beta=0.0, **chosen),
+        algo_config=GRPOConfig(num_generations=GROUP, beta=0.0, **names),
         metric_fns=[note],
     )
     with mesh:

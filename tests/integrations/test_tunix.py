@@ -1,7 +1,7 @@
-"""Aggregators in Tunix: what our reward manager does with rewards, and a training run of Tunix's.
+"""Aggregators in Tunix: the reward manager, and a training run with Tunix's learner.
 
-The run is a slow test and needs `google-tunix`. All others put our reward manager on one that keeps
-what Tunix's documents of its own: the sum without NaN, and every reward function's values.
+The run is a slow test and needs `google-tunix`. The other tests use a stub that behaves like
+Tunix's documented manager: the sum without NaN, and the values of every reward function.
 """
 
 import functools
@@ -32,20 +32,20 @@ COMPLETIONS = ["a" * n for n in range(1, 1 + B * G)]
 
 
 def summing(rewards):
-    """What Tunix's manager makes of the rewards `[B, G, K]` of a batch."""
+    """A stub of Tunix's manager that returns the given rewards `[B, G, K]`."""
     rows = rewards.reshape(-1, K)
 
     def manager(prompts, completions, **columns):
         single = {f"rewards/{name}": (rows[:, k], np.mean) for k, name in enumerate(OBJECTIVES)}
-        columns_seen = {"columns": (sorted(columns), None)}
-        return {"rewards": np.nansum(rows, axis=1), "log_metrics": {**single, **columns_seen}}
+        metrics = {**single, "columns": (sorted(columns), None)}
+        return {"rewards": np.nansum(rows, axis=1), "log_metrics": metrics}
 
     return manager
 
 
 @functools.cache
 def made(method, **knobs):
-    """One aggregator of each kind, so that it is compiled once."""
+    """Creates an aggregator; cached, so that it is compiled once."""
     aggregator = make(method, WEIGHTS, **knobs)
     return aggregator._replace(update=jax.jit(aggregator.update))
 
@@ -57,7 +57,7 @@ def expected_advantages(method, rewards, mask=None):
     return made(method).update(given, mask, (), None, lengths=lengths)[0]
 
 
-def manager_of(rewards, method="dvao", **knobs):
+def make_manager(rewards, method="dvao", **knobs):
     return tunix.VectorRewardManager(
         summing(rewards),
         OBJECTIVES,
@@ -71,7 +71,7 @@ def manager_of(rewards, method="dvao", **knobs):
 
 def advantages(manager, mode="train"):
     rewards = manager(PROMPTS, COMPLETIONS, mode=mode)["rewards"]
-    return tunix.advantages_of(rewards=rewards, num_generations=G).reshape(B, G)
+    return tunix.extract_advantages(rewards=rewards, num_generations=G).reshape(B, G)
 
 
 @pytest.fixture
@@ -80,24 +80,24 @@ def rewards():
 
 
 @pytest.mark.parametrize("method", ["dvao", "reinforce_plus_plus"])
-def test_advantages_are_those_of_the_vectors(method, rewards):
+def test_advantages_are_computed_from_reward_vectors(method, rewards):
     expected = expected_advantages(method, rewards)
-    np.testing.assert_allclose(advantages(manager_of(rewards, method)), expected, atol=1e-6)
+    np.testing.assert_allclose(advantages(make_manager(rewards, method)), expected, atol=1e-6)
 
 
-def test_to_everybody_else_the_rewards_are_tunix_s_sums(rewards):
-    told = manager_of(rewards)(PROMPTS, COMPLETIONS, mode="train", answer=["1"] * B * G)
-    assert told["log_metrics"]["columns"][0] == ["answer", "mode"]
-    sums = told["rewards"]
+def test_rewards_are_the_sums_of_tunix(rewards):
+    result = make_manager(rewards)(PROMPTS, COMPLETIONS, mode="train", answer=["1"] * B * G)
+    assert result["log_metrics"]["columns"][0] == ["answer", "mode"]
+    sums = result["rewards"]
     assert isinstance(sums, np.ndarray)
     np.testing.assert_array_equal(sums, rewards.sum(-1).reshape(-1))
     assert float(np.mean(sums)) == pytest.approx(rewards.sum(-1).mean())
     np.testing.assert_array_equal(jnp.asarray(sums), np.asarray(sums, np.float32))
 
 
-def test_nan_does_not_apply(rewards):
+def test_nan_means_not_applicable(rewards):
     rewards[0, 1, 1] = rewards[2, :, 0] = np.nan
-    manager = manager_of(rewards)
+    manager = make_manager(rewards)
     masked = expected_advantages("dvao", rewards, ~np.isnan(rewards))
     np.testing.assert_allclose(advantages(manager), masked, atol=1e-6)
     logged = manager(PROMPTS, COMPLETIONS, mode="train")["log_metrics"]
@@ -105,62 +105,62 @@ def test_nan_does_not_apply(rewards):
     assert combine(values) == pytest.approx(np.nanmean(rewards[..., 1]))
 
 
-def test_every_objective_is_measured(rewards):
-    logged = manager_of(rewards)(PROMPTS, COMPLETIONS, mode="train")["log_metrics"]
-    seen = jax.jit(diagnostics)(rewards.astype(np.float32), WEIGHTS)
+def test_logs_every_objective(rewards):
+    logged = make_manager(rewards)(PROMPTS, COMPLETIONS, mode="train")["log_metrics"]
+    measured = jax.jit(diagnostics)(rewards.astype(np.float32), WEIGHTS)
     expected = {
-        "agreement": seen.mean_agreement.value,
-        "silent_groups": 0.0,
-        "advantage_mean_square": np.mean(advantages(manager_of(rewards)) ** 2),
+        "agreement": measured.mean_agreement.value,
+        "zero_variance_groups": 0.0,
+        "advantage_mean_square": np.mean(advantages(make_manager(rewards)) ** 2),
     }
     for k, name in enumerate(OBJECTIVES):
-        expected[f"spread/{name}"] = seen.spread.value[k]
-        expected[f"effective_weight/{name}"] = seen.effective_weight.value[k]
+        expected[f"spread/{name}"] = measured.spread.value[k]
+        expected[f"effective_weight/{name}"] = measured.effective_weight.value[k]
     for name, value in expected.items():
         measured, combine = logged[name]
         assert combine([measured]) == pytest.approx(float(value), abs=1e-6), name
 
 
-def test_a_method_remembers_training_and_not_evaluations(rewards):
+def test_state_changes_in_training_only(rewards):
     knobs = {"threshold": (0.9, 0.1), "rate": 5.0}
     aggregator = made("lagrangian", **knobs)
     given = (rewards.astype(np.float32), np.ones(SHAPE, bool))
     first, state = aggregator.update(*given, aggregator.init(K), None)
     second, _ = aggregator.update(*given, state, None)
     assert not np.allclose(first, second, atol=1e-3)
-    manager = manager_of(rewards, "lagrangian", **knobs)
+    manager = make_manager(rewards, "lagrangian", **knobs)
     for mode, expected in (("eval", first), ("eval", first), ("train", first), ("eval", second)):
         np.testing.assert_allclose(advantages(manager, mode), expected, atol=1e-6)
     jax.tree.map(np.testing.assert_allclose, manager.state, state)
 
 
-def test_infinity_and_scattered_groups_are_refused(rewards):
-    with pytest.raises(UserError, match="12 completions are not groups of 4 of one prompt"):
-        manager_of(rewards)(["x", "y", "z"] * G, COMPLETIONS, mode="train")
+def test_refuses_infinite_rewards_and_split_groups(rewards):
+    with pytest.raises(UserError, match="12 completions are not groups of 4 with the same prompt"):
+        make_manager(rewards)(["x", "y", "z"] * G, COMPLETIONS, mode="train")
     rewards[1, 2, 1] = np.inf
-    with pytest.raises(UserError, match="short gave an infinite reward"):
-        advantages(manager_of(rewards))
+    with pytest.raises(UserError, match="short returned an infinite reward"):
+        advantages(make_manager(rewards))
 
 
-def test_rewards_of_another_manager_are_refused(rewards):
-    sums = manager_of(rewards)(PROMPTS, COMPLETIONS, mode="train")["rewards"]
-    for strange in (np.asarray(sums), sums[:G], sums * 2):
-        with pytest.raises(UserError, match="set the reward_manager that register names"):
-            tunix.advantages_of(strange, G)
+def test_refuses_rewards_of_another_manager(rewards):
+    sums = make_manager(rewards)(PROMPTS, COMPLETIONS, mode="train")["rewards"]
+    for other in (np.asarray(sums), sums[:G], sums * 2):
+        with pytest.raises(UserError, match="set the reward_manager returned by register"):
+            tunix.extract_advantages(other, G)
 
 
-def test_reward_functions_need_names_of_their_own():
+def test_reward_functions_need_unique_names():
     def right(prompts, completions):
         return [1.0] * len(completions)
 
-    assert tunix.names_of([right]) == ["right"]
-    with pytest.raises(UserError, match="2 reward functions are called 'right'"):
-        tunix.names_of([right, right])
-    with pytest.raises(UserError, match="without a __name__"):
-        tunix.names_of([functools.partial(right)])
+    assert tunix.objective_names([right]) == ["right"]
+    with pytest.raises(UserError, match="2 reward functions have the name 'right'"):
+        tunix.objective_names([right, right])
+    with pytest.raises(UserError, match="has no __name__"):
+        tunix.objective_names([functools.partial(right)])
 
 
-def test_without_tunix_the_extra_is_named(monkeypatch):
+def test_missing_tunix_names_the_extra(monkeypatch):
     for module in ("tunix", "tunix.rl.function_registry", "tunix.rl.reward_manager"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=r"pip install 'dvaojax\[tunix\]'"):
@@ -169,9 +169,9 @@ def test_without_tunix_the_extra_is_named(monkeypatch):
 
 @pytest.fixture(scope="module", params=["dvao", "grpo", "reinforce_plus_plus", "lagrangian"])
 def run(request, tmp_path_factory):
-    """A run of Tunix's learner, as `tunix_child` wrote it down."""
+    """A run of Tunix's learner, recorded by `tunix_child`."""
     if importlib.util.find_spec("tunix") is None:
-        pytest.skip("google-tunix is not installed: the extra tunix brings it")
+        pytest.skip("google-tunix is not installed; it is in the extra tunix")
     child = Path(__file__).parents[1] / "helpers" / "tunix_child.py"
     result = tmp_path_factory.mktemp("tunix") / "result.json"
     steps = 24 if request.param == "dvao" else 3
@@ -191,7 +191,7 @@ def letters_scored(prompt, completion):
 
 
 @pytest.mark.slow
-def test_tunix_trains_on_our_advantages(run):
+def test_tunix_trains_on_these_advantages(run):
     weights = aggregators.named_weights(run["weights"], run["objectives"])
     assert run["objectives"] == ["few_b", "many_a", "begins_with_c"]
     assert len(run["calls"]) == run["steps"]
@@ -210,13 +210,13 @@ def test_tunix_trains_on_our_advantages(run):
             np.reshape(call["advantages"], (4, 8)), expected, rtol=1e-4, atol=1e-5
         )
         if run["method"] == "grpo":
-            # Tunix adds 1e-4 to a deviation up to 0.1.6, 1e-6 from then on, and we 1e-6 here.
-            np.testing.assert_allclose(call["advantages"], call["grpo_of_tunix"], atol=5e-3)
-    assert max(run["moved"]) > 0.01  # of the parameters, each by its largest change
+            # Tunix adds 1e-4 to the standard deviation up to 0.1.6, then 1e-6, as here.
+            np.testing.assert_allclose(call["advantages"], call["tunix_grpo"], atol=5e-3)
+    assert max(run["moved"]) > 0.01  # largest change of each parameter array
 
 
 @pytest.mark.slow
-def test_the_objectives_are_in_tunix_s_log(run):
+def test_objectives_are_in_the_log_of_tunix(run):
     logged = {}
     for event, value in run["scalars"]:
         logged.setdefault(event, []).append(value)
@@ -228,11 +228,11 @@ def test_the_objectives_are_in_tunix_s_log(run):
             [letters_scored(*pair)[k] for pair in zip(c["prompts"], c["completions"], strict=True)]
             for c in run["calls"]
         ]
-        told = logged[f"rewards/train/{name}"]
-        np.testing.assert_allclose(told, np.nanmean(scored, axis=1), rtol=1e-5)
+        values = logged[f"rewards/train/{name}"]
+        np.testing.assert_allclose(values, np.nanmean(scored, axis=1), rtol=1e-5)
     shares = [logged[f"effective_weight/train/{name}"] for name in run["objectives"]]
     np.testing.assert_allclose(np.sum(shares, axis=0), 1, atol=1e-5)
-    for name in ("agreement", "silent_groups", "advantage_mean_square"):
+    for name in ("agreement", "zero_variance_groups", "advantage_mean_square"):
         values = np.array(logged[f"global/train/{name}"])
         assert len(values) == run["steps"]
         assert (values >= 0).all()
@@ -240,13 +240,13 @@ def test_the_objectives_are_in_tunix_s_log(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["dvao"], indirect=True)
-def test_what_is_wanted_is_learnt(run):
-    wanted = [np.mean([text.count("a") for text in call["completions"]]) for call in run["calls"]]
-    assert np.mean(wanted[-4:]) > 2 * np.mean(wanted[:4])
+def test_rewarded_behaviour_is_learnt(run):
+    counts = [np.mean([text.count("a") for text in call["completions"]]) for call in run["calls"]]
+    assert np.mean(counts[-4:]) > 2 * np.mean(counts[:4])
 
 
 @pytest.mark.slow
-def test_the_version_is_one_that_the_extra_allows(run):
+def test_installed_version_satisfies_the_extra(run):
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     (line,) = project["optional-dependencies"]["tunix"]
     installed = importlib.metadata.version("google-tunix")
