@@ -1,7 +1,7 @@
-"""Strict JAX for every test: eight CPU devices, no silent promotion of ranks or types.
+"""Settings of all tests: eight CPU devices, no implicit promotion of ranks or types.
 
-Compilation is most of what the tests cost, and what they test does not depend on its zeal: XLA goes
-without most of its optimisations, in this process and not in those that tests start.
+Compilation takes most of the tests' time, and the tested facts do not depend on optimisations. So
+XLA runs without most of them, in this process and in the processes that tests start.
 """
 
 import jax
@@ -13,12 +13,18 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.fixture(scope="session")
+def cache_directory(tmp_path_factory):
+    """The compilation cache of this test session; see `tiny_run.compilation_cache`."""
+    return tmp_path_factory.getbasetemp() / "compiled"
+
+
 @pytest.fixture(params=["eager", "jit"])
 def transform(request):
-    """The identity or `jax.jit`: a test that takes it runs both ways."""
+    """The identity and `jax.jit`: a test that takes it runs both ways."""
     return {"eager": lambda function: function, "jit": jax.jit}[request.param]
 
 
 def pytest_collection_modifyitems(items):
-    """The README's tests first: among the slow ones are the longest, which would end alone."""
+    """Runs the README tests first: the longest tests are among them."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")

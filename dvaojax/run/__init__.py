@@ -1,1 +1,1 @@
-"""Everything a run keeps on disk and shows: directory, checkpoints, metrics, display."""
+"""Files and display of a run: directory, checkpoints, metrics, progress."""

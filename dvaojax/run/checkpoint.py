@@ -1,8 +1,8 @@
-"""Checkpoints: any pytree of arrays and a few plain numbers, saved while training goes on.
+"""Checkpoints: a pytree of arrays and a JSON record, saved asynchronously during training.
 
-Orbax does the work and stays behind this file. What it stores is a flat mapping from the path of
-an array to the array, so that a state of named tuples, empty tuples and Nones comes back as it
-was: its structure is the template's, and only the arrays come from the disk.
+This module wraps Orbax. It stores a flat mapping from the path of each array to the array, so that
+named tuples, empty tuples and Nones are restored exactly: the structure of the state is that of the
+template, and only the arrays are read from the disk.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from dvaojax.errors import UserError
 
-State = TypeVar("State")
+Tree = TypeVar("Tree")
 
 _ITEMS = ("arrays", "record")
 
@@ -26,18 +26,18 @@ _ITEMS = ("arrays", "record")
 class Checkpoints:
     """The checkpoints of one run: the newest few, and the best.
 
-    A checkpoint counts once it is complete. A process killed while it saves leaves the earlier
-    ones as they were.
+    A checkpoint exists only once it is complete. A process that is killed while saving leaves the
+    earlier checkpoints unchanged.
     """
 
     def __init__(self, directory: Path, *, keep_latest: int = 2, best_metric: str | None = None):
-        """Opens the directory, which is created where it does not exist.
+        """Opens the directory, which is created if it does not exist.
 
         Args:
-            directory: where the checkpoints are, one directory a step.
-            keep_latest: how many of the newest are kept, at least 1.
-            best_metric: name of the metric whose largest value marks the checkpoint that is kept
-                besides; None keeps no best one.
+            directory: of the checkpoints, one subdirectory per step.
+            keep_latest: number of newest checkpoints to keep, at least 1.
+            best_metric: name of the metric whose largest value marks an additional checkpoint to
+                keep; None keeps no such checkpoint.
 
         Raises:
             UserError: `keep_latest` is below 1.
@@ -46,7 +46,7 @@ class Checkpoints:
             raise UserError(f"keep_latest={keep_latest} must be at least 1")
         keep: list[policies.PreservationPolicy] = [policies.LatestN(keep_latest)]
         if best_metric is not None:
-            # A checkpoint without a metric is one whose deletion was cut short.
+            # A checkpoint without a metric is one whose deletion was interrupted.
             best = policies.BestN(get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False)
             keep.append(best)
         options = ocp.CheckpointManagerOptions(
@@ -58,11 +58,10 @@ class Checkpoints:
 
     @classmethod
     def to_read(cls, directory: Path, *, best_metric: str | None = None) -> Self:
-        """Opens checkpoints to restore from, of a run that may be going on: nothing is saved,
-        deleted or tidied up.
+        """Opens the checkpoints read-only; the run may still be in progress.
 
         Args:
-            directory: where the checkpoints are.
+            directory: of the checkpoints.
             best_metric: the metric they were saved with, for `best_step`.
 
         Raises:
@@ -70,7 +69,7 @@ class Checkpoints:
         """
         if not directory.is_dir():
             raise UserError(f"there is no checkpoint in {directory}")
-        # Orbax's own `read_only` does the same, and complains of it in the log.
+        # Orbax's own `read_only` does the same, but logs warnings.
         options = ocp.CheckpointManagerOptions(
             create=False, best_fn=None if best_metric is None else _merit
         )
@@ -105,15 +104,15 @@ class Checkpoints:
         extra: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Starts saving, and returns once the arrays may be given away or donated.
+        """Starts saving, and returns once the arrays may be donated.
 
-        A step that is already saved is left as it is.
+        A step that is already saved is not saved again.
 
         Args:
             step: steps done; greater than those saved before.
             state: pytree of jax arrays of any sharding, typed random keys included.
-            extra: what is not an array (data position, counters), as JSON.
-            metrics: must hold `best_metric`, if one was named.
+            extra: everything that is not an array (data position, counters), as JSON.
+            metrics: must contain `best_metric`, if there is one.
 
         Raises:
             TypeError: a leaf of the state is not a jax array.
@@ -143,62 +142,62 @@ class Checkpoints:
             metrics=merit,
         )
 
-    def restore(self, template: State, *, step: int | None = None) -> tuple[State, dict[str, Any]]:
-        """A saved state, straight into the template's shardings.
+    def restore(self, template: Tree, *, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
+        """Restores a state directly into the shardings of the template.
 
-        The mesh may be another one than the state was saved from.
+        The mesh may differ from the one the state was saved on.
 
         Args:
             template: the state's pytree with arrays or `jax.ShapeDtypeStruct`s; a leaf without a
-                sharding comes to the default device.
-            step: which checkpoint; None for the newest.
+                sharding is placed on the default device.
+            step: of the checkpoint; None for the newest.
 
         Returns:
-            The state, bit for bit, and the `extra` saved with it.
+            The state, exactly as saved, and the `extra` saved with it.
 
         Raises:
-            UserError: there is no such checkpoint, it cannot be read, or it holds other arrays
-                than the template; the line names the first that differs.
+            UserError: there is no such checkpoint, it cannot be read, or its arrays differ from
+                the template; the message names the first difference.
         """
         step, leaves = self.existing_step(step), _by_path(template)
-        with self._explaining(step) as where:
+        with self._read_errors(step) as name:
             record = self._record(step)
-            _check_arrays(where, record["arrays"], leaves)
-            wanted = ocp.args.StandardRestore(_targets(leaves))
-            arrays = self._manager.restore(step, args=ocp.args.Composite(arrays=wanted))["arrays"]
+            _check_arrays(name, record["arrays"], leaves)
+            item = ocp.args.StandardRestore(_targets(leaves))
+            arrays = self._manager.restore(step, args=ocp.args.Composite(arrays=item))["arrays"]
         return _filled(template, leaves, arrays, record["arrays"]), record["extra"]
 
-    def restore_part(self, template: State, *, step: int | None = None) -> State:
-        """Some arrays of a saved state, such as its parameters alone; the others are not read.
+    def restore_part(self, template: Tree, *, step: int | None = None) -> Tree:
+        """Restores some arrays of a state, such as the parameters; the others are not read.
 
         Args:
-            template: the part, with the keys that lead to it in the whole; otherwise as for
+            template: the part, nested under the same keys as in the state; otherwise as for
                 `restore`.
-            step: which checkpoint; None for the newest.
+            step: of the checkpoint; None for the newest.
 
         Raises:
-            UserError: as `restore`, but for arrays that the template lacks.
+            UserError: as in `restore`, except that the checkpoint may have additional arrays.
         """
         step, leaves = self.existing_step(step), _by_path(template)
-        with self._explaining(step) as where:
+        with self._read_errors(step) as name:
             saved = self._record(step)["arrays"]
-            _check_arrays(where, {path: saved[path] for path in leaves if path in saved}, leaves)
+            _check_arrays(name, {path: saved[path] for path in leaves if path in saved}, leaves)
             targets = _targets(leaves)
-            wanted = ocp.args.PyTreeRestore(
+            item = ocp.args.PyTreeRestore(
                 targets,
                 restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
                 partial_restore=True,
             )
-            # Not by the manager, which reads an item in one way only, and wholly where it saves.
+            # The manager cannot read a part of an item that it may also save.
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-                arrays = reader.restore(self._directory / str(step) / _ITEMS[0], args=wanted)
+                arrays = reader.restore(self._directory / str(step) / _ITEMS[0], args=item)
         return _filled(template, leaves, arrays, saved)
 
     def existing_step(self, step: int | None) -> int:
-        """The step, or the newest one for None, where there is a checkpoint of it.
+        """The step, or the newest step for None, after checking that it was saved.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such checkpoint.
         """
         self.wait()
         steps = sorted(self._manager.all_steps())
@@ -213,11 +212,11 @@ class Checkpoints:
         return step
 
     def wait(self) -> None:
-        """Returns once everything saved so far is complete; raises what went wrong meanwhile."""
+        """Waits until everything saved so far is complete; raises errors of the saving threads."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and ends the threads that save."""
+        """Waits for unfinished saves, and ends the saving threads."""
         self._manager.close()
 
     def __enter__(self) -> Self:
@@ -227,23 +226,23 @@ class Checkpoints:
         self.close()
 
     def _record(self, step: int) -> Mapping[str, Any]:
-        """What is not an array, and what the arrays are."""
+        """The `extra` of a checkpoint, and the descriptions of its arrays."""
         record = ocp.args.Composite(record=ocp.args.JsonRestore())
         return self._manager.restore(step, args=record)["record"]
 
     @contextlib.contextmanager
-    def _explaining(self, step: int) -> Iterator[str]:
-        """Names the checkpoint, and turns what goes wrong in reading it into one line."""
-        where = f"checkpoint {self._directory / str(step)}"
+    def _read_errors(self, step: int) -> Iterator[str]:
+        """Yields the name of the checkpoint, and turns read errors into a UserError of one line."""
+        name = f"checkpoint {self._directory / str(step)}"
         try:
-            yield where
+            yield name
         except UserError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).strip().partition("\n")[0]
             others = [other for other in self._manager.all_steps() if other != step]
             raise UserError(
-                f"{where} cannot be read ({reason[:200]}); other steps saved: {others or 'none'}"
+                f"{name} cannot be read ({reason[:200]}); other steps saved: {others or 'none'}"
             ) from error
 
 
@@ -252,11 +251,11 @@ def _merit(metrics: Mapping[str, float]) -> float:
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree under the paths to them, such as `params/layers/scale`."""
+    """Path -> leaf of a tree; a path looks like `params/layers/scale`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     if len(named) != len(leaves):
-        raise ValueError("two leaves of the state have one path; a key may not contain '/'")
+        raise ValueError("two leaves of the state have the same path: keys must not contain '/'")
     return named
 
 
@@ -265,7 +264,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _unwrap(leaf: jax.Array) -> jax.Array:
-    """The array to store: random keys as the integers they consist of."""
+    """The array to store; random keys are stored as their integer data."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
@@ -277,28 +276,28 @@ def _wrap(array: jax.Array, description: Mapping[str, Any]) -> jax.Array:
 
 
 def _targets(leaves: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """What Orbax is to restore; what has no elements is not stored."""
+    """The arrays that Orbax restores; arrays without elements are not stored."""
     return {path: _target(leaf) for path, leaf in leaves.items() if leaf.size}
 
 
 def _filled(
-    template: State, leaves: Mapping[str, Any], arrays: Mapping[str, Any], saved: Mapping[str, Any]
-) -> State:
-    """The template with the arrays that were read."""
+    template: Tree, leaves: Mapping[str, Any], arrays: Mapping[str, Any], saved: Mapping[str, Any]
+) -> Tree:
+    """The template filled with the arrays that were read."""
     restored = [
-        _wrap(arrays[path], saved[path]) if leaf.size else _nothing(leaf)
+        _wrap(arrays[path], saved[path]) if leaf.size else _empty(leaf)
         for path, leaf in leaves.items()
     ]
     return jax.tree.unflatten(jax.tree.structure(template), restored)
 
 
-def _nothing(leaf: Any) -> jax.Array:
-    """An array without elements, which need not be stored."""
+def _empty(leaf: Any) -> jax.Array:
+    """An array without elements, which is not stored."""
     return jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
 
 
 def _describe(leaf: Any) -> dict[str, Any]:
-    """Shape and type of an array, as JSON; of random keys also how they are drawn."""
+    """Shape and dtype of an array, as JSON; for random keys also their implementation."""
     description = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
     if isinstance(leaf, jax.Array) and _is_key(leaf):
         description["key"] = str(jax.random.key_impl(leaf))
@@ -306,23 +305,23 @@ def _describe(leaf: Any) -> dict[str, Any]:
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-    """What Orbax is to restore: shape, type and sharding of the stored array."""
+    """Shape, dtype and sharding of a stored array, for Orbax."""
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     return jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=sharding)
 
 
-def _check_arrays(where: str, saved: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
-    """Raises a UserError at the first array that the template and the checkpoint do not share."""
+def _check_arrays(name: str, saved: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
+    """Raises a UserError for the first difference between the checkpoint and the template."""
     for path in sorted(saved.keys() | leaves.keys()):
         if path not in saved:
-            raise UserError(f"{where} lacks {path}, which this run's state has")
+            raise UserError(f"{name} lacks {path}, which this run's state has")
         if path not in leaves:
-            raise UserError(f"{where} holds {path}, which this run's state has not")
-        had, wanted = saved[path], _describe(leaves[path])
-        for name in ("shape", "dtype"):
-            if had[name] != wanted[name]:
+            raise UserError(f"{name} holds {path}, which this run's state does not have")
+        actual, expected = saved[path], _describe(leaves[path])
+        for field in ("shape", "dtype"):
+            if actual[field] != expected[field]:
                 raise UserError(
-                    f"{where} holds {path} with {name} {had[name]}; this run's state has "
-                    f"{wanted[name]}"
+                    f"{name} holds {path} with {field} {actual[field]}; this run's state has "
+                    f"{expected[field]}"
                 )

@@ -1,15 +1,15 @@
-"""Where a run keeps what it makes: one directory, never overwritten silently.
+"""The directory of a run, which is never overwritten without `--overwrite`.
 
 runs/NAME/
   config.json     the resolved configuration; versions, devices and command of every start
-  metrics.jsonl   one row a step
-  samples.jsonl   completions with every reward and their advantage
+  metrics.jsonl   one row per step
+  samples.jsonl   completions with their rewards and advantage
   tensorboard/    the same rows for TensorBoard
-  checkpoints/    the newest ones and the best
-  plots/          the pictures made at the end
+  checkpoints/    the newest checkpoints and the best one
+  plots/          plots made at the end
   summary.json    the evaluation before and after
   evaluations/    one directory for each later evaluation of a checkpoint
-  report.html     all of it to look at, written on demand
+  report.html     report of the run, written on demand
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import platform
 import shutil
 import sys
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ from dvaojax.errors import UserError, nearest
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 _DIRECTORIES = (files.TENSORBOARD, files.CHECKPOINTS, files.PLOTS)
 _FILES = (files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY, files.REPORT)
-_LATER = (files.EVALUATIONS, files.WANDB)  # what others add
+_LATER = (files.EVALUATIONS, files.WANDB)  # added by evaluations and wandb
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """The places of one run; made by `create`, `resume` and `overwrite`.
+    """Paths of the files of one run; see `create`, `resume` and `overwrite`.
 
     Attributes:
         path: the directory itself, `runs/NAME`.
@@ -54,7 +54,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> Path:
-        """One row a step, `metrics.jsonl`."""
+        """One row per step, `metrics.jsonl`."""
         return self.path / files.METRICS
 
     @property
@@ -69,7 +69,7 @@ class RunDirectory:
 
     @property
     def evaluations(self) -> Path:
-        """A directory for each later evaluation."""
+        """One directory for each later evaluation."""
         return self.path / files.EVALUATIONS
 
     @property
@@ -79,80 +79,94 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """A directory for each checkpoint."""
+        """One directory for each checkpoint."""
         return self.path / files.CHECKPOINTS
 
     @property
     def plots(self) -> Path:
-        """Pictures of the run."""
+        """Plots of the run."""
         return self.path / files.PLOTS
 
 
 def create(path: Path, config: Any) -> RunDirectory:
-    """A new run directory, with `config.json` in it.
+    """Creates a run directory with `config.json`.
 
     Args:
-        path: where; its parents are created.
+        path: of the directory; its parents are created.
         config: the resolved configuration, a dataclass.
 
     Raises:
-        UserError: something stands there already.
+        UserError: the path exists.
     """
     if path.exists() and not (path.is_dir() and _is_empty(path)):
         raise UserError(f"{path} exists: --resume continues it, --overwrite deletes it first")
     description = {"config": config_to_json(config), "starts": [describe_start()]}
     path.mkdir(parents=True, exist_ok=True)
-    return _furnish(path, description)
+    return _write_directory(path, description)
 
 
-def resume(path: Path, config: Any, *, may_differ: Collection[str] = ()) -> RunDirectory:
-    """The run directory of an earlier start of the same run; this start is added to its record.
+def resume(
+    path: Path,
+    config: Any,
+    *,
+    may_differ: Collection[str] = (),
+    migrate: Callable[[Any], Any] = lambda recorded: recorded,
+) -> RunDirectory:
+    """Opens the directory of an earlier start of the same run, and records this start in it.
 
     Args:
-        path: where.
+        path: of the directory.
         config: the resolved configuration of this start.
-        may_differ: dotted keys whose values may have changed; the new ones are recorded.
+        may_differ: dotted keys whose values may have changed; the new values are recorded.
+        migrate: converts the configuration that an earlier version recorded to this version's form.
 
     Raises:
-        UserError: there is no run, or its configuration was another one; the line names the key.
+        UserError: there is no run, or its configuration was different; the message names the key.
     """
     recorded = _read_description(path)
-    asked = config_to_json(config)
-    before, now = flatten(recorded["config"]), flatten(asked)
+    current = config_to_json(config)
+    before, now = flatten(migrate(recorded["config"])), flatten(current)
     for key in sorted(before.keys() | now.keys()):
         if key not in may_differ and before.get(key) != now.get(key):
             raise UserError(
                 f"{path} was started with {key}={before.get(key)!r}, not {now.get(key)!r}: "
-                "resume with the same settings, or give the run another name"
+                "resume with the same settings, or choose another name"
             )
-    return _furnish(path, {"config": asked, "starts": [*recorded["starts"], describe_start()]})
+    return _write_directory(
+        path, {"config": current, "starts": [*recorded["starts"], describe_start()]}
+    )
 
 
 def overwrite(path: Path, config: Any) -> RunDirectory:
-    """A new run directory in the place of an old one, if there was one.
+    """Creates a run directory, after deleting an existing one.
 
-    Only what a run writes is deleted.
+    A directory is only deleted if a run wrote everything in it.
 
     Raises:
-        UserError: what stands there is not a run, or holds files that no run wrote.
+        UserError: the path is not a run, or contains files that no run wrote.
     """
     if not path.exists() or (path.is_dir() and _is_empty(path)):
         return create(path, config)
     _read_description(path)
-    known = {*_DIRECTORIES, *_FILES, *_LATER, *(files.partial(Path(name)).name for name in _FILES)}
-    strangers = sorted({entry.name for entry in path.iterdir()} - known)
-    if strangers or path.is_symlink():
-        what = f"holds {strangers[0]}, which no run wrote" if strangers else "is a symbolic link"
-        raise UserError(f"{path} {what}: it is not deleted; choose another name")
-    # Moved away in one step, so that an interrupted deletion leaves no half of a run behind.
-    doomed = path.with_name(f".{path.name}.deleted")
-    path.rename(doomed)
-    shutil.rmtree(doomed)
+    known = {
+        *_DIRECTORIES,
+        *_FILES,
+        *_LATER,
+        *(files.partial_path(Path(name)).name for name in _FILES),
+    }
+    unknown = sorted({entry.name for entry in path.iterdir()} - known)
+    if unknown or path.is_symlink():
+        reason = f"contains {unknown[0]}, which no run wrote" if unknown else "is a symbolic link"
+        raise UserError(f"{path} {reason}: it is not deleted; choose another name")
+    # Renamed first, so that an interrupted deletion does not leave an incomplete run.
+    old = path.with_name(f".{path.name}.deleted")
+    path.rename(old)
+    shutil.rmtree(old)
     return create(path, config)
 
 
 def read_config(path: Path) -> Any:
-    """The configuration that a run recorded, as JSON.
+    """The recorded configuration of a run, as JSON.
 
     Raises:
         UserError: there is no run.
@@ -163,7 +177,7 @@ def read_config(path: Path) -> Any:
 def config_to_json(config: Any) -> dict[str, Any]:
     """A configuration as JSON, in the order of its fields.
 
-    A nested dataclass whose class is not the declared one (such as `task: Task`) also names its
+    A nested dataclass whose class is not the declared one (such as `task: Task`) also contains its
     class, as `{"class": "module:Name", ...}`. Infinite and undefined floats become the strings
     "inf", "-inf" and "nan".
 
@@ -171,7 +185,7 @@ def config_to_json(config: Any) -> dict[str, Any]:
         config: a dataclass of numbers, strings, paths, enums, sequences, mappings and dataclasses.
 
     Raises:
-        TypeError: a value is none of these.
+        TypeError: a value has another type.
     """
     hints = typing.get_type_hints(type(config))
     return {
@@ -184,8 +198,8 @@ def config_to_json(config: Any) -> dict[str, Any]:
 def _to_json(value: Any, declared: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         cls = type(value)
-        named = {} if declared is cls else {"class": f"{cls.__module__}:{cls.__qualname__}"}
-        return named | config_to_json(value)
+        class_entry = {} if declared is cls else {"class": f"{cls.__module__}:{cls.__qualname__}"}
+        return class_entry | config_to_json(value)
     if isinstance(value, Mapping):
         return {str(key): _to_json(item, None) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -201,8 +215,8 @@ def _to_json(value: Any, declared: Any) -> Any:
     raise TypeError(f"a configuration cannot hold {value!r} ({type(value).__name__})")
 
 
-def _furnish(path: Path, description: dict[str, Any]) -> RunDirectory:
-    """`config.json` first: a directory that has it is a run, whatever else it lacks."""
+def _write_directory(path: Path, description: dict[str, Any]) -> RunDirectory:
+    """Writes `config.json` first, because a directory with this file counts as a run."""
     files.write_json(path / files.CONFIG, description)
     for name in _DIRECTORIES:
         (path / name).mkdir(exist_ok=True)
@@ -210,7 +224,7 @@ def _furnish(path: Path, description: dict[str, Any]) -> RunDirectory:
 
 
 def describe_start() -> dict[str, Any]:
-    """When, with what, on what and by which command this process started."""
+    """Time, command, versions and devices of this process."""
     devices = jax.devices()
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -240,12 +254,12 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a run: it has no {files.CONFIG}")
     description = files.read_json(path / files.CONFIG)
     if not isinstance(description, dict) or description.keys() != {"config", "starts"}:
-        raise UserError(f"{path} is not a run: its {files.CONFIG} was written by something else")
+        raise UserError(f"{path} is not a run: its {files.CONFIG} was not written by dvaojax")
     return description
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested objects as dotted keys."""
+    """Nested mappings as one mapping with dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {

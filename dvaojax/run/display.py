@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a live table in a terminal, one line a step elsewhere."""
+"""Progress display of a run: a live table in a terminal, one line per step elsewhere."""
 
 import math
 import time
@@ -13,10 +13,10 @@ from rich.text import Text
 
 
 class Display:
-    """The latest step of a run, objective by objective.
+    """Shows the latest step of a run, objective by objective.
 
-    A context manager: the live table appears with the first step and stays, finished, on leaving.
-    Without a terminal nothing is redrawn and every step is one line.
+    A context manager: the live table appears with the first step and remains visible after leaving.
+    Without a terminal nothing is redrawn, and every step is one line.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class Display:
         """Prepares the table.
 
         Args:
-            objectives: `K` names, a row each.
-            weights: `[K]` their weights as configured.
+            objectives: `K` names, one row each.
+            weights: `[K]` configured weights.
             num_steps: steps of the whole run.
-            console: where to show it; standard output by default.
+            console: standard output by default.
         """
         self._weights = dict(zip(objectives, weights, strict=True))
         self._num_steps = num_steps
@@ -53,9 +53,9 @@ class Display:
         """Shows a step.
 
         Args:
-            step: steps done, this one included.
-            metrics: row of the step, named as in `dvaojax.run.metrics`; a missing value is shown as
-                a dash.
+            step: number of the step, from 1.
+            metrics: row of the step, with the names of `dvaojax.run.metrics`; a missing value is
+                shown as a dash.
         """
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}
         for objective in self._weights:
@@ -71,7 +71,7 @@ class Display:
             self._console.print(line, markup=False, soft_wrap=True)
 
     def print(self, line: str) -> None:
-        """Shows a line that stays, above the table."""
+        """Prints a line above the table."""
         self._console.print(line, markup=False, soft_wrap=True)
 
     def _table(self, known: Mapping[str, float]) -> Table:
@@ -93,11 +93,11 @@ class Display:
         return table
 
     def _facts(self, step: int, known: Mapping[str, float]) -> list[str]:
-        """What belongs to the step rather than to one objective; its number comes first."""
+        """Values of the whole step; the first one is its number."""
         return [
             f"step {step}/{self._num_steps}",
             f"agreement {_number(known.get('agreement'), '.2f')}",
-            f"silent groups {_number(known.get('silent_groups'), '.0%')}",
+            f"zero-variance groups {_number(known.get('zero_variance_groups'), '.0%')}",
             *self._unscored(known),
             f"length {_number(known.get('completion_length'), '.1f')} tokens",
             f"{_number(known.get('tokens_per_second'), ',.0f')} tokens/s",
@@ -105,12 +105,12 @@ class Display:
         ]
 
     def _unscored(self, known: Mapping[str, float]) -> list[str]:
-        """How many rewards are missing because their scoring failed; nothing where none is."""
+        """The number of rewards whose scoring failed; empty if there are none."""
         count = sum(known.get(f"unscored/{name}", 0.0) for name in self._weights)
         return [f"{count:.0f} rewards not scored"] if count else []
 
     def _time_left(self, step: int) -> str:
-        """From the mean duration of a step since the first one shown, which may have compiled."""
+        """Time left, from the mean duration of the steps after the first, which may compile."""
         now = time.monotonic()
         if self._first_shown is None:
             self._first_shown = step, now
@@ -134,7 +134,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def _colour(change: float | None) -> str:
-    """Green for a reward that rose and red for one that fell, as shown with three digits."""
+    """Green for an increase and red for a decrease that is visible with three digits."""
     if change is None or abs(change) < 0.0005:
         return ""
     return "green" if change > 0 else "red"

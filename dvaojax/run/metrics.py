@@ -1,50 +1,50 @@
-"""What a run measures, brought to the host once a step and written to every place that keeps it.
+"""Metrics of a run: fetched once per step, and written to every sink.
 
-One row a step, a flat mapping from name to number:
+One row per step, a flat mapping from name to number:
 
 | name                           | meaning, unit                                               |
 |--------------------------------|-------------------------------------------------------------|
-| `reward/<objective>`           | mean reward, as the reward function returns it              |
+| `reward/<objective>`           | mean reward, as returned by the reward function             |
 | `spread/<objective>`           | mean standard deviation within a group, in reward units     |
-| `effective_weight/<objective>` | weight the aggregator gave in effect, mean over groups      |
+| `effective_weight/<objective>` | effective weight in the aggregator, mean over groups        |
 | `agreement`                    | sigma_sum / sum_k w_k sigma_k, mean over groups, in [0, 1]  |
-| `silent_groups`                | share of groups whose completions all scored the same       |
+| `zero_variance_groups`         | share of groups whose completions all have equal rewards    |
 | `advantage_mean_square`        | mean of the squared advantage                               |
-| `shadow/<name>/cosine`         | between a shadow's advantages and those in use              |
-| `shadow/<name>/sign_agreement` | share of completions that both push the same way            |
+| `shadow/<name>/cosine`         | between the advantages of a shadow and those in use         |
+| `shadow/<name>/sign_agreement` | share of completions with advantages of equal sign          |
 | `shadow/<name>/mean_square`    | mean of the shadow's squared advantage                      |
 | `shadow/<name>/effective_weight/<objective>` | of its best linear fit, mean over groups      |
-| `best/<objective>`             | of the answers of a completion, where it holds several      |
-| `answers`, `diversity`         | how many; mean distance between the rewards of two of them  |
-| `entropy`                      | of the next-token distribution, nats a token                |
-| `loss`                         | policy loss with its penalty, per count of its reduction    |
-| `ratio`                        | mean probability ratio to the policy that the loss is       |
-|                                | anchored to: the sampler's, or the step's first             |
-| `approximate_kl`               | from that policy, by k3, nats a token                       |
-| `kl`                           | to the reference policy, nats a token                       |
-| `clip_fraction`                | share of tokens on which the loss's bound acted             |
+| `best/<objective>`             | best answer of a completion that contains several answers   |
+| `answers`, `diversity`         | number of answers; mean distance between two reward vectors |
+| `entropy`                      | of the next-token distribution, nats per token              |
+| `loss`                         | policy loss with its penalty, normalised by its reduction   |
+| `ratio`                        | mean probability ratio to the policy in the denominator:    |
+|                                | the sampler's, or that of the step's first update           |
+| `approximate_kl`               | k3 estimate with respect to that policy, nats per token     |
+| `kl`                           | to the reference policy, nats per token                     |
+| `clip_fraction`                | share of tokens on which the bound of the loss is active    |
 | `importance_weight`            | mean weight between sampler and trainer, see `losses`       |
-| `importance_truncated`         | share of tokens whose weight was truncated                  |
+| `importance_truncated`         | share of tokens with a truncated weight                     |
 | `grad_norm`                    | global norm before clipping                                 |
-| `skipped_updates`              | share of updates skipped, loss or gradient not finite       |
-| `skipped_in_a_row`             | updates skipped last, none that counted after them          |
-| `unscored/<objective>`         | rewards that failed and were masked, of all completions     |
-| `judge/questions`, `judge/failed` | items to be graded, and those without a grade; this and  |
-|                                | what follows of the groups that the first process scored    |
-| `judge/calls`, `judge/cached`  | requests sent, and questions that needed none               |
-| `judge/tokens_in`, `judge/tokens_out` | as the judge's server counts them                    |
+| `skipped_updates`              | share of updates skipped: loss or gradient not finite       |
+| `skipped_in_a_row`             | number of successive skipped updates, up to the latest      |
+| `unscored/<objective>`         | number of rewards that failed and were masked               |
+| `judge/questions`, `judge/failed` | items to grade, and those without a grade; this and the  |
+|                                | following are for the groups scored by the first process    |
+| `judge/calls`, `judge/cached`  | requests sent, and questions answered from the cache        |
+| `judge/tokens_in`, `judge/tokens_out` | as counted by the judge's server                     |
 | `judge/seconds_per_call`       | mean time from a request to its reply                       |
-| `weighted_reward`              | mean rewards times their weights, added; marks the best     |
-| `sampled_tokens`               | tokens of all completions, stop tokens and silent groups    |
-|                                | that gave way to others included                            |
-| `refills`, `refilled_groups`   | times that silent groups gave way, and how many in all      |
-| `completion_length`            | mean tokens of a completion, the stop token included        |
+| `weighted_reward`              | weighted sum of mean rewards; selects the best checkpoint   |
+| `sampled_tokens`               | tokens of all completions, including stop tokens and        |
+|                                | zero-variance groups that were replaced                     |
+| `refills`, `refilled_groups`   | rounds of replacing zero-variance groups; groups replaced   |
+| `completion_length`            | mean tokens per completion, including the stop token        |
 | `truncated`                    | share of completions cut off by the token limit             |
-| `rollout_seconds`, `train_seconds` | the devices' time for the two halves of the step        |
-| `reward_seconds`               | the host's time for scoring; at depth 1 devices work then   |
-| `tokens_per_second`            | sampled tokens over the time since the step before ended    |
-| `mfu`                          | model FLOPs over that time and the devices' peak for        |
-|                                | bfloat16 products, where it is known                        |
+| `rollout_seconds`, `train_seconds` | device time of sampling and of the update               |
+| `reward_seconds`               | host time for scoring; at depth 1 the devices work as well  |
+| `tokens_per_second`            | sampled tokens over the time since the previous step ended  |
+| `mfu`                          | model FLOPs over that time and the peak of the devices for  |
+|                                | bfloat16 matrix products, where it is known                 |
 """
 
 import time
@@ -59,36 +59,36 @@ from tensorboardX.proto import event_pb2, summary_pb2
 
 from dvaojax.numerics import Mean
 
-# Protocol buffers make their classes at import, out of a type checker's sight.
+# Protocol buffers create their classes at import, which type checkers do not see.
 Event: Any = vars(event_pb2)["Event"]
 SessionLog: Any = vars(event_pb2)["SessionLog"]
 Summary: Any = vars(summary_pb2)["Summary"]
 
 
 class Sink(Protocol):
-    """A place that keeps rows; `files.JsonLines`, `TensorBoard` and `wandb_logger.WandB` are."""
+    """Destination of rows, such as `files.JsonLines`, `TensorBoard` and `WandB`."""
 
     def write(self, step: int, values: Mapping[str, float], /) -> None:
-        """Keeps one step's row."""
+        """Writes one row."""
         ...
 
     def truncate_after(self, step: int, /) -> None:
-        """Forgets the rows of later steps, which a resumed run writes again."""
+        """Drops the rows of later steps, which a resumed run writes again."""
         ...
 
     def close(self) -> None:
-        """Writes what is left; nothing comes after it."""
+        """Flushes and closes; nothing can be written afterwards."""
         ...
 
 
-class Sample(NamedTuple):
-    """One completion, as `samples.jsonl` keeps it: `JsonLines.write(step, sample._asdict())`.
+class SampleRecord(NamedTuple):
+    """A completion in `samples.jsonl`, written by `JsonLines.write(step, sample._asdict())`.
 
     Attributes:
-        prompt: what the model was given.
-        completion: what it answered.
+        prompt: text of the prompt.
+        completion: text of the completion.
         rewards: objective -> reward; None where the objective did not apply.
-        advantage: what the completion's tokens were weighted with.
+        advantage: of the completion.
     """
 
     prompt: str
@@ -97,19 +97,19 @@ class Sample(NamedTuple):
     advantage: float
 
 
-class Metrics:
-    """A row to every sink. It is a sink itself, and a context manager that closes them."""
+class MetricsWriter:
+    """Writes rows to several sinks; itself a sink, and a context manager that closes them."""
 
     def __init__(self, sinks: Sequence[Sink]):
         self._sinks = tuple(sinks)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Hands a row to every sink."""
+        """Writes a row to every sink."""
         for sink in self._sinks:
             sink.write(step, values)
 
     def truncate_after(self, step: int) -> None:
-        """Every sink forgets the rows of later steps."""
+        """Drops the rows of later steps in every sink."""
         for sink in self._sinks:
             sink.truncate_after(step)
 
@@ -126,22 +126,22 @@ class Metrics:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard, in one file per opening; a kill loses nothing written.
+    """Scalars for TensorBoard, in a new file per start; a kill loses nothing written.
 
-    TensorBoard cannot be made to forget rows, but it hides them: `truncate_after` writes the mark
-    that it takes for a restart. Infinite and undefined values are left out.
+    Rows cannot be deleted, but hidden: `truncate_after` writes a start event, and TensorBoard then
+    ignores earlier rows of later steps. Infinite and undefined values are left out.
     """
 
     def __init__(self, directory: Path):
-        """Starts a new event file in the directory, which is created where it does not exist."""
+        """Starts a new event file in the directory, which is created if it does not exist."""
         directory.mkdir(parents=True, exist_ok=True)
-        count = len(list(directory.iterdir()))  # TensorBoard reads the files in order of name
+        count = len(list(directory.iterdir()))  # TensorBoard reads files in order of name
         path = directory / f"events.out.tfevents.{int(time.time()):010d}.{count:04d}"
         self._records = RecordWriter(str(path))
         self._add(file_version="brain.Event:2")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Keeps what is finite of a row, a scalar each."""
+        """Writes the finite values of a row, one scalar each."""
         scalars = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in values.items()
@@ -150,11 +150,11 @@ class TensorBoard:
         self._add(step=step, summary=Summary(value=scalars))
 
     def truncate_after(self, step: int) -> None:
-        """Marks a new start: readers leave out the rows of later steps that stand before it."""
+        """Writes a start event: readers ignore preceding rows of later steps."""
         self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Flushes and closes the file."""
         self._records.close()
 
     def _add(self, **fields: Any) -> None:
@@ -165,16 +165,16 @@ class TensorBoard:
 def to_host(
     metrics: Mapping[str, Mean | jax.Array | float], *, objectives: Sequence[str] = ()
 ) -> dict[str, float]:
-    """One step's metrics as plain numbers; the only place where sums are divided by their counts.
+    """A step's metrics as Python floats. Sums are divided by their counts only here.
 
     Args:
-        metrics: name -> a mean in two halves, an array or a number; scalars, or `[K]` with one
-            entry per objective. Values that live on several hosts must be replicated.
+        metrics: name -> a (sum, count) pair, an array or a number; scalars, or `[K]` with one
+            entry per objective. Values on several hosts must be replicated.
         objectives: `K` names; a `[K]` value called `reward` becomes `reward/<objective>`.
 
     Returns:
-        Name -> number, in the order given. Where nothing was counted the mean is NaN (null in
-        `metrics.jsonl`): a zero would claim that something had been measured.
+        Name -> number, in the given order. A mean with a count of 0 is NaN (null in
+        `metrics.jsonl`), because 0 would look like a measured value.
 
     Raises:
         ValueError: a value is neither a scalar nor one number per objective.

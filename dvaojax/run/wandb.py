@@ -1,4 +1,4 @@
-"""Rows to Weights & Biases, for who installed `dvaojax[wandb]`."""
+"""Logging to Weights & Biases; requires `dvaojax[wandb]`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +10,18 @@ from dvaojax.errors import import_extra
 class WandB:
     """A sink that logs to one Weights & Biases run, continued under the same id on a resume.
 
-    Weights & Biases forgets nothing: of steps that a resumed run repeats it keeps the first
-    values, which equal the second ones.
+    Weights & Biases cannot delete rows. For steps that a resumed run repeats it keeps the first
+    values, which equal the repeated ones.
     """
 
     def __init__(self, directory: Path, *, project: str, name: str, config: Mapping[str, Any]):
         """Opens or continues the run.
 
         Args:
-            directory: the run directory; the service's own files go there.
-            project: the project the run is listed under.
+            directory: the run directory, in which wandb stores its own files.
+            project: the run's project.
             name: the run's name and id within the project.
-            config: the resolved configuration, as `config.json` holds it.
+            config: the resolved configuration, as in `config.json`.
 
         Raises:
             UserError: wandb is not installed.
@@ -32,12 +32,12 @@ class WandB:
         )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Logs a row under its step."""
+        """Logs a row."""
         self._run.log(dict(values), step=step)
 
     def truncate_after(self, step: int) -> None:
-        """Nothing to do: repeated steps are ignored by the service."""
+        """Does nothing: the service ignores repeated steps."""
 
     def close(self) -> None:
-        """Ends the run there."""
+        """Finishes the run."""
         self._run.finish()

@@ -1,4 +1,4 @@
-"""Many short runs that are compared: a grid of settings, trained side by side and reported."""
+"""Comparison of many short runs over a grid of settings, with a report."""
 
 from dvaojax.sweep.grid import Cell as Cell
 from dvaojax.sweep.grid import Sweep as Sweep

@@ -1,4 +1,4 @@
-"""A sweep: one configuration under every combination of situation, method, trade-off and seed."""
+"""A sweep: one run for every combination of situation, method, trade-off and seed."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,27 +7,28 @@ from typing import NamedTuple
 from dvaojax.config import Config, overrides, validate
 from dvaojax.errors import UserError, nearest
 
-# `KEY=VALUE` each, as `dvaojax train --set` takes them.
+# Strings `KEY=VALUE`, as in `dvaojax train --set`.
 Settings = Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What is compared with what.
+    """The axes of a comparison.
 
-    Every value of an axis is a label and the settings that it makes; a cell of the grid is one
-    value of each axis, applied to `base` together.
+    Every value of an axis is a label with settings. A cell of the grid takes one value of each
+    axis and applies their settings to `base`.
 
     Attributes:
-        name: of the sweep; it is kept in `sweeps/NAME`.
-        base: what all cells have in common.
-        situations: what the methods are tried on; each has a picture and a table.
-        methods: what is compared; each is a line of the pictures and a row of the tables.
-        trade_offs: what traces each method's front, in order: usually the objectives' weights.
-        seeds: repetitions, which intervals are over.
-        against: the method that the others are held against, seed by seed.
-        only: method -> the one situation that it is tried on; the others are tried on all.
-        expected: situation -> what is said to happen there, kept with the results and above them.
+        name: of the sweep; its results are in `sweeps/NAME`.
+        base: the configuration that all cells share.
+        situations: problems on which the methods are compared; one plot and one table each.
+        methods: the compared methods; one line in the plots and one row in the tables each.
+        trade_offs: settings that trace each method's front, in order: usually the objectives'
+            weights.
+        seeds: repetitions; confidence intervals are over seeds.
+        against: the baseline method; gains are differences to it, seed by seed.
+        only: method -> the only situation in which it is run; other methods are run in all.
+        expected: situation -> the expected result, stored with the results and shown above them.
     """
 
     name: str
@@ -46,12 +47,12 @@ class Sweep:
         return self.base.objectives
 
     def methods_in(self, situation: str) -> list[str]:
-        """The methods that are tried on a situation."""
+        """The methods that are run in a situation."""
         return [name for name in self.methods if self.only.get(name, situation) == situation]
 
 
-class Place(NamedTuple):
-    """Where a cell stands in the grid, by the labels of its values.
+class CellKey(NamedTuple):
+    """Position of a cell in the grid, as the labels of its values.
 
     Attributes:
         situation: of `Sweep.situations`.
@@ -70,18 +71,18 @@ class Cell(NamedTuple):
     """One run of the grid.
 
     Attributes:
-        place: where it stands.
-        config: what is run.
+        key: its position in the grid.
+        config: its configuration.
     """
 
-    place: Place
+    key: CellKey
     config: Config
 
 
-def places(sweep: Sweep) -> list[Place]:
-    """All of the grid; those of one situation and seed, which share a start, follow one another."""
+def cell_keys(sweep: Sweep) -> list[CellKey]:
+    """All cells of the grid; cells of one situation and seed, which share a start, are adjacent."""
     return [
-        Place(situation, seed, method, trade_off)
+        CellKey(situation, seed, method, trade_off)
         for situation in sweep.situations
         for seed in sweep.seeds
         for method in sweep.methods_in(situation)
@@ -89,43 +90,46 @@ def places(sweep: Sweep) -> list[Place]:
     ]
 
 
-def cell_at(sweep: Sweep, place: Place) -> Cell:
-    """The run at a place.
+def cell_at(sweep: Sweep, key: CellKey) -> Cell:
+    """The cell with a key.
 
     Raises:
-        UserError: a setting cannot be made.
+        UserError: a setting cannot be applied.
     """
     settings = [
-        *sweep.situations[place.situation],
-        *sweep.methods[place.method],
-        *sweep.trade_offs[place.trade_off],
-        f"seed={place.seed}",
+        *sweep.situations[key.situation],
+        *sweep.methods[key.method],
+        *sweep.trade_offs[key.trade_off],
+        f"seed={key.seed}",
     ]
-    return Cell(place, overrides.apply(sweep.base, settings))
+    return Cell(key, overrides.apply(sweep.base, settings))
 
 
-def corners(sweep: Sweep) -> list[Place]:
-    """Every method in every situation with the first trade-off and seed, and every other one of
-    these with the first method in the first situation."""
-    first = places(sweep)[0]
+def representative_keys(sweep: Sweep) -> list[CellKey]:
+    """Some cells that together contain every value of every axis.
+
+    These are every method in every situation with the first trade-off and seed, and every
+    trade-off and seed with the first method in the first situation.
+    """
+    first = cell_keys(sweep)[0]
     return [
-        place
-        for place in places(sweep)
-        if (place.trade_off, place.seed) == (first.trade_off, first.seed)
-        or (place.situation, place.method) == (first.situation, first.method)
+        key
+        for key in cell_keys(sweep)
+        if (key.trade_off, key.seed) == (first.trade_off, first.seed)
+        or (key.situation, key.method) == (first.situation, first.method)
     ]
 
 
 def check(sweep: Sweep) -> None:
-    """Holds the parts of a sweep against each other, before anything is written.
+    """Checks that the parts of a sweep are consistent, before anything is written.
 
     Raises:
-        UserError: they do not fit; one line that says where.
+        UserError: they are not; one line that names the part.
     """
     for axis in ("situations", "methods", "trade_offs", "seeds"):
         if not getattr(sweep, axis):
             raise UserError(f"sweep {sweep.name}: {axis} has no value")
-    for what, name, known in _named(sweep):
+    for what, name, known in _references(sweep):
         if name not in known:
             raise UserError(
                 f"sweep {sweep.name}: {what} names {name!r}, the nearest is {nearest(name, known)}"
@@ -133,15 +137,15 @@ def check(sweep: Sweep) -> None:
     for label, settings in sweep.trade_offs.items():
         if any(setting.startswith("aggregator") for setting in settings):
             raise UserError(f"sweep {sweep.name}: trade-off {label} sets the method")
-    for place in corners(sweep):
+    for key in representative_keys(sweep):
         try:
-            _check_cell(sweep, cell_at(sweep, place))
+            _check_cell(sweep, cell_at(sweep, key))
         except UserError as error:
-            raise UserError(f"sweep {sweep.name}, {', '.join(map(str, place))}: {error}") from error
+            raise UserError(f"sweep {sweep.name}, {', '.join(map(str, key))}: {error}") from error
 
 
-def _named(sweep: Sweep) -> list[tuple[str, str, Sequence[str]]]:
-    """What names a value of an axis, and the values there are."""
+def _references(sweep: Sweep) -> list[tuple[str, str, Sequence[str]]]:
+    """Each reference to a value of an axis: its origin, the value, and the values of that axis."""
     situations, methods = list(sweep.situations), list(sweep.methods)
     return [
         ("against", sweep.against, methods),
@@ -155,9 +159,9 @@ def _check_cell(sweep: Sweep, cell: Cell) -> None:
     config = cell.config
     validate(config)
     if config.objectives != sweep.objectives:
-        found, meant = ", ".join(config.objectives), ", ".join(sweep.objectives)
-        raise UserError(f"the objectives are {found}, and {meant} elsewhere")
+        actual, expected = ", ".join(config.objectives), ", ".join(sweep.objectives)
+        raise UserError(f"the objectives are {actual}, but {expected} in the other cells")
     if config.pipeline_depth:
-        raise UserError(f"pipeline_depth={config.pipeline_depth}: a sweep's runs are on-policy")
+        raise UserError(f"pipeline_depth={config.pipeline_depth}: a sweep needs on-policy runs")
     if config.pretrained:
-        raise UserError(f"pretrained={config.pretrained}: a sweep's runs start from a warm start")
+        raise UserError(f"pretrained={config.pretrained}: a sweep starts from random parameters")

@@ -7,35 +7,38 @@ from dvaojax.sweep.grid import Sweep
 from dvaojax.sweep.statistics import Findings
 
 
-def report(sweep: Sweep, found: Findings) -> str:
-    """Everything: what was expected, the hypervolumes at a glance, and each situation in full."""
-    parts = [f"# {sweep.name}", _reading(sweep), summary(sweep, found)]
+def report(sweep: Sweep, results: Findings) -> str:
+    """The whole report: expectations, a summary of the hypervolumes, and a table a situation."""
+    parts = [f"# {sweep.name}", _explanation(sweep), summary(sweep, results)]
     for situation in sweep.situations:
         expected = sweep.expected.get(situation)
         parts += [
             f"## {situation}",
             *([f"Expected: {expected}"] if expected else []),
-            of_situation(sweep, found, situation),
+            situation_table(sweep, results, situation),
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def summary(sweep: Sweep, found: Findings) -> str:
-    """A row a method, a column a situation: mean hypervolume in hundredths, and the verdict."""
+def summary(sweep: Sweep, results: Findings) -> str:
+    """Methods by situations: mean hypervolume in hundredths, and the verdict."""
     rows = [
-        [f"`{method}`", *(_glance(found, situation, method) for situation in sweep.situations)]
+        [
+            f"`{method}`",
+            *(_summary_entry(results, situation, method) for situation in sweep.situations),
+        ]
         for method in sweep.methods
     ]
     return _table(["method", *sweep.situations], rows)
 
 
-def of_situation(sweep: Sweep, found: Findings, situation: str) -> str:
-    """A row a method: volume, gain and means with their intervals, in hundredths."""
+def situation_table(sweep: Sweep, results: Findings, situation: str) -> str:
+    """One row per method: hypervolume, gain and means with their intervals, in hundredths."""
     head = ["method", "seeds", "hypervolume", f"over `{sweep.against}`", *sweep.objectives]
     rows = []
     for method in sweep.methods_in(situation):
-        if (situation, method) in found:
-            finding = found[situation, method]
+        if (situation, method) in results:
+            finding = results[situation, method]
             gain = "" if finding.gain is None else _interval(finding.gain, "+.1f")
             means = map(_interval, finding.means)
             volume = _interval(finding.volume)
@@ -43,7 +46,7 @@ def of_situation(sweep: Sweep, found: Findings, situation: str) -> str:
     return _table(head, rows)
 
 
-def _reading(sweep: Sweep) -> str:
+def _explanation(sweep: Sweep) -> str:
     return (
         f"Hypervolumes of the fronts over {len(sweep.trade_offs)} trade-offs and means over them, "
         "in hundredths, with 95 % bootstrap intervals over the seeds; `+` and `-` where the "
@@ -51,10 +54,10 @@ def _reading(sweep: Sweep) -> str:
     )
 
 
-def _glance(found: Findings, situation: str, method: str) -> str:
-    if (situation, method) not in found:
+def _summary_entry(results: Findings, situation: str, method: str) -> str:
+    if (situation, method) not in results:
         return ""
-    finding = found[situation, method]
+    finding = results[situation, method]
     return f"{100 * finding.volume.mean:.1f} {finding.verdict}".strip()
 
 

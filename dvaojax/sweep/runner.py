@@ -20,8 +20,8 @@ from rich.console import Console
 
 from dvaojax import aggregators
 from dvaojax.config import Config, aggregator_knobs
-from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.directory import digest
+from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.models import Params
 from dvaojax.run import directory as run_directory
 from dvaojax.run.display import Display
@@ -102,9 +102,11 @@ class CellRunner:
         """Parameters after the last step, and the mean rewards of the training completions."""
         collector = make_collector(config, program, scorer)
         # A copy: the state is donated at each step, but other cells need the start again.
-        state = program.begin(jax.tree.map(jax.numpy.copy, params), run_key(config, KeyPurpose.STEPS))
+        copy = jax.tree.map(jax.numpy.copy, params)
+        state = program.begin(copy, run_key(config, KeyPurpose.STEPS))
         weights = aggregators.named_weights(config.weights, config.objectives)
-        state = state._replace(aggregator_state=switch_state(self._methods, _method(config), weights))
+        selected = switch_state(self._methods, _method(config), weights)
+        state = state._replace(aggregator_state=selected)
         reference = params if config.loss.kl_weight > 0.0 else None
         data, means = initial_data_state(config), []
         for _ in range(config.num_steps):
@@ -183,7 +185,7 @@ def _named(names: Sequence[str], values: Iterable[float]) -> Means:
 
 
 def _method(config: Config) -> UnweightedMethod:
-    return UnweightedMethod(config.aggregator, aggregator_knobs(config))
+    return UnweightedMethod(config.aggregator.name, aggregator_knobs(config))
 
 
 def _program_key(config: Config) -> str:
@@ -192,8 +194,10 @@ def _program_key(config: Config) -> str:
     It does not depend on seed, weights, method and rewards.
     """
     described = _json(config)
-    for name in ("name", "seed", "weights", "aggregator", "aggregator_options", "task"):
+    for name in ("name", "seed", "weights", "task"):
         del described[name]
+    for name in ("name", "options"):
+        del described["aggregator"][name]
     tokenizer = config.task.tokenizer
     shapes = [config.task.max_prompt_length, list(config.objectives)]
     described["task"] = [repr(tokenizer), list(tokenizer.stop_tokens), tokenizer.pad_token, *shapes]

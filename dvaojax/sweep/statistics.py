@@ -1,7 +1,8 @@
-"""What the cells of a sweep come to: volumes and means over seeds, with intervals.
+"""Statistics of a sweep: hypervolumes and means over seeds, with confidence intervals.
 
-A method's front in a situation is what its trade-offs reached, one point each. Everything is first
-computed seed by seed; intervals are over seeds, and say how much a mean would move with others.
+A method's front in a situation consists of the mean rewards of its trade-offs, one point each. All
+values are first computed for each seed; intervals are over seeds, and estimate how much a mean
+would change with other seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,15 +12,15 @@ import numpy as np
 
 from dvaojax.evaluation.intervals import Interval, bootstrap_mean
 from dvaojax.evaluation.pareto import hypervolume
-from dvaojax.sweep.grid import Place, Sweep
-from dvaojax.sweep.record import Row
+from dvaojax.sweep.directory import CellRow
+from dvaojax.sweep.grid import CellKey, Sweep
 
 
 class Front(NamedTuple):
-    """What one method reached in one situation, in the seeds where every trade-off was measured.
+    """Front of a method in a situation, for the seeds with results for every trade-off.
 
     Attributes:
-        seeds: which those are.
+        seeds: those seeds.
         points: `[seeds, trade-offs, K]` mean rewards on held-out problems.
     """
 
@@ -28,20 +29,20 @@ class Front(NamedTuple):
 
     @property
     def volumes(self) -> np.ndarray:
-        """`[seeds]`, the hypervolume over rewards of 0: 1 for one policy that earns everything."""
+        """`[seeds]` hypervolumes relative to rewards of 0; 1 for a policy with all rewards 1."""
         origin = np.zeros(self.points.shape[-1])
         return np.array([hypervolume(points, origin) for points in self.points])
 
 
 class Finding(NamedTuple):
-    """A method in a situation, in numbers.
+    """Results of a method in a situation.
 
     Attributes:
-        seeds: how many.
+        seeds: number of seeds.
         volume: hypervolume of the front.
-        gain: hypervolume over that of the method it is held against, of the same seeds; None for
-            that method itself, and where they share no seed.
-        means: `K` mean rewards, over the trade-offs.
+        gain: hypervolume minus that of the baseline `Sweep.against` for the same seeds; None for
+            the baseline itself, and where they have no seed in common.
+        means: `K` mean rewards over the trade-offs.
     """
 
     seeds: int
@@ -51,7 +52,7 @@ class Finding(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`+` or `-` where the gain's interval lies on one side of 0, else nothing."""
+        """`+` or `-` where the interval of the gain excludes 0, else empty."""
         if self.gain is None or self.gain.low <= 0.0 <= self.gain.high:
             return ""
         return "+" if self.gain.low > 0.0 else "-"
@@ -60,25 +61,25 @@ class Finding(NamedTuple):
 Findings = Mapping[tuple[str, str], Finding]
 
 
-def fronts(sweep: Sweep, rows: Mapping[Place, Row]) -> dict[tuple[str, str], Front]:
-    """(situation, method) -> its front, where at least one seed was measured in full."""
-    found = {}
+def fronts(sweep: Sweep, rows: Mapping[CellKey, CellRow]) -> dict[tuple[str, str], Front]:
+    """(situation, method) -> its front, where at least one seed is complete."""
+    result = {}
     for situation in sweep.situations:
         for method in sweep.methods_in(situation):
             points = {}
             for seed in sweep.seeds:
                 cells = [
-                    Place(situation, seed, method, trade_off) for trade_off in sweep.trade_offs
+                    CellKey(situation, seed, method, trade_off) for trade_off in sweep.trade_offs
                 ]
-                if all(place in rows for place in cells):
-                    points[seed] = [_means(sweep, rows[place]) for place in cells]
+                if all(key in rows for key in cells):
+                    points[seed] = [_means(sweep, rows[key]) for key in cells]
             if points:
-                found[situation, method] = Front(tuple(points), np.array(list(points.values())))
-    return found
+                result[situation, method] = Front(tuple(points), np.array(list(points.values())))
+    return result
 
 
-def findings(sweep: Sweep, rows: Mapping[Place, Row]) -> dict[tuple[str, str], Finding]:
-    """(situation, method) -> what it came to."""
+def findings(sweep: Sweep, rows: Mapping[CellKey, CellRow]) -> dict[tuple[str, str], Finding]:
+    """(situation, method) -> its results."""
     measured = fronts(sweep, rows)
     return {
         (situation, method): Finding(
@@ -94,14 +95,14 @@ def findings(sweep: Sweep, rows: Mapping[Place, Row]) -> dict[tuple[str, str], F
 
 
 def _gain(front: Front, other: Front | None) -> Interval | None:
-    """The volume over another front's, seed by seed: what seeds have in common cancels."""
+    """Difference of hypervolumes, paired by seed, so that common effects of a seed cancel."""
     if other is None:
         return None
-    theirs = dict(zip(other.seeds, other.volumes, strict=True))
+    other_volumes = dict(zip(other.seeds, other.volumes, strict=True))
     pairs = zip(front.seeds, front.volumes, strict=True)
-    gains = [volume - theirs[seed] for seed, volume in pairs if seed in theirs]
+    gains = [volume - other_volumes[seed] for seed, volume in pairs if seed in other_volumes]
     return bootstrap_mean(np.array(gains)) if gains else None
 
 
-def _means(sweep: Sweep, row: Row) -> list[float]:
+def _means(sweep: Sweep, row: CellRow) -> list[float]:
     return [row["after"][name] for name in sweep.objectives]

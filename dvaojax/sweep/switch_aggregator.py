@@ -1,6 +1,6 @@
-"""Many aggregators as one: which method counts, and its weights, are data and not program.
+"""Several aggregators as one: the method and its weights are data, not part of the program.
 
-A sweep's runs differ in little else. With this aggregator they share one compiled step.
+With this aggregator the runs of a sweep, which differ in little else, share one compiled step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from dvaojax import aggregators
 from dvaojax.aggregators import Aggregator
 
 
-class Method(NamedTuple):
+class UnweightedMethod(NamedTuple):
     """An aggregator without its weights.
 
     Attributes:
@@ -26,13 +26,13 @@ class Method(NamedTuple):
     knobs: Mapping[str, Any]
 
 
-class Choice(NamedTuple):
-    """The state: what is chosen, and what every method remembers.
+class SwitchState(NamedTuple):
+    """State of a switch aggregator.
 
     Attributes:
-        method: scalar int32, the number of the method in use.
+        method: scalar int32, index of the method in use.
         weights: `[K]` float32.
-        states: of each method; those that are not in use stay as they are.
+        states: of all methods; only that of the method in use is updated.
     """
 
     method: Array
@@ -40,10 +40,11 @@ class Choice(NamedTuple):
     states: tuple[Any, ...]
 
 
-def switchboard(methods: Sequence[Method]) -> Aggregator:
-    """An aggregator that is whichever of the methods its state names.
+def switch_aggregator(methods: Sequence[UnweightedMethod]) -> Aggregator:
+    """An aggregator that applies the method selected in its state.
 
-    `init` chooses the first with equal weights; `choose` makes the state of any other.
+    `init` selects the first method with equal weights; `switch_state` makes the state of any other
+    method.
 
     Args:
         methods: at least one.
@@ -52,12 +53,12 @@ def switchboard(methods: Sequence[Method]) -> Aggregator:
     def update(
         rewards: Array,
         mask: Array | None,
-        state: Choice,
+        state: SwitchState,
         key: Array | None,
         /,
         *,
         lengths: Array | None = None,
-    ) -> tuple[Array, Choice]:
+    ) -> tuple[Array, SwitchState]:
         def with_method(number: int, states: tuple[Any, ...]) -> tuple[Array, tuple[Any, ...]]:
             name, knobs = methods[number]
             aggregator = aggregators.make(name, state.weights, **knobs)
@@ -70,23 +71,25 @@ def switchboard(methods: Sequence[Method]) -> Aggregator:
         advantages, states = lax.switch(state.method, branches, state.states)
         return advantages, state._replace(states=states)
 
-    def init(num_objectives: int, /) -> Choice:
-        return choose(methods, methods[0], jnp.ones(num_objectives, jnp.float32))
+    def init(num_objectives: int, /) -> SwitchState:
+        return switch_state(methods, methods[0], jnp.ones(num_objectives, jnp.float32))
 
     return Aggregator(init, update)
 
 
-def choose(methods: Sequence[Method], chosen: Method, weights: Array) -> Choice:
-    """The state of a switchboard before the first step of a run.
+def switch_state(
+    methods: Sequence[UnweightedMethod], selected: UnweightedMethod, weights: Array
+) -> SwitchState:
+    """The state of a switch aggregator before the first step of a run.
 
     Args:
-        methods: those of the switchboard.
-        chosen: one of them.
+        methods: of the switch aggregator.
+        selected: one of them.
         weights: `[K]`, in the order of the objectives.
     """
-    made = (aggregators.make(name, weights, **knobs) for name, knobs in methods)
-    return Choice(
-        method=jnp.asarray(methods.index(chosen), jnp.int32),
+    each = (aggregators.make(name, weights, **knobs) for name, knobs in methods)
+    return SwitchState(
+        method=jnp.asarray(methods.index(selected), jnp.int32),
         weights=weights,
-        states=tuple(aggregator.init(len(weights)) for aggregator in made),
+        states=tuple(aggregator.init(len(weights)) for aggregator in each),
     )

@@ -1,4 +1,4 @@
-"""The running of an experiment: the compiled program, the experience, the loop."""
+"""The training loop: compiled functions, sampling and scoring, checkpoints, resuming."""
 
 from dvaojax.train.failures import TrainingError as TrainingError
 from dvaojax.train.interrupts import Interrupted as Interrupted

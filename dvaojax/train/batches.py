@@ -1,4 +1,4 @@
-"""The problems of step after step, tokenised ahead and laid onto the devices."""
+"""Batches of prompts, tokenized ahead of time and placed on the devices."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,16 @@ from dvaojax.train import hosts
 from dvaojax.types import Prompt, PromptStream, Task
 
 
-class Batch(NamedTuple):
-    """Problems whose groups are drawn together.
+class PromptBatch(NamedTuple):
+    """Problems whose groups are sampled together.
 
     Attributes:
-        prompts: those of the groups that this process holds, by the groups' indices.
+        prompts: group index -> problem, for the groups on this process's devices.
         tokens: `[B, P]` int32, padding on the right.
         lengths: `[B]` int32.
-        serials: `[B]` int32, each problem's position in the stream; random keys follow from it.
-        rows: `[B]` int, where what is known of each problem stands; all 0 where nothing is kept.
+        serials: `[B]` int32, each problem's position in the stream; random keys are derived from
+            it.
+        rows: `[B]` int, each problem's row in the statistics; all 0 where none are kept.
     """
 
     prompts: dict[int, Prompt]
@@ -31,10 +32,10 @@ class Batch(NamedTuple):
     rows: np.ndarray
 
 
-class Batches:
-    """Positions in the stream -> their problems, which follow from the positions alone.
+class PromptBatches:
+    """Maps positions in the stream to batches, which depend on the positions only.
 
-    A process reads and encodes the problems of the groups that it holds, and no others.
+    A process reads and encodes only the problems of the groups on its own devices.
     """
 
     def __init__(
@@ -47,15 +48,15 @@ class Batches:
         kept: int,
         row_of: Mapping[int, int] | None = None,
     ):
-        """Encodes nothing yet.
+        """Prepares the batches; nothing is encoded yet.
 
         Args:
             task: tokenizer and width of the prompts.
             stream: the order of the problems.
-            sharding: of arrays whose leading axis is the groups'.
+            sharding: of arrays whose leading axis is the groups.
             prompts_per_step: `B`.
-            kept: how many of the latest batches are held, so that asking again costs nothing.
-            row_of: a problem's index to its row, where something is kept of each problem.
+            kept: number of recent batches to cache.
+            row_of: index of a problem -> its row in the statistics, where statistics are kept.
         """
         self._task, self._stream, self._sharding = task, stream, sharding
         self._row_of = row_of
@@ -63,15 +64,15 @@ class Batches:
         self.share = hosts.share(sharding, prompts_per_step)
         self._at = functools.lru_cache(maxsize=kept)(self._encode)
 
-    def from_position(self, first: int) -> Batch:
+    def from_position(self, first: int) -> PromptBatch:
         """The `B` problems from a position on."""
         return self.at(range(first, first + self.prompts_per_step))
 
-    def at(self, positions: Sequence[int]) -> Batch:
+    def at(self, positions: Sequence[int]) -> PromptBatch:
         """The problems at `B` positions."""
         return self._at(tuple(positions))
 
-    def _encode(self, positions: tuple[int, ...]) -> Batch:
+    def _encode(self, positions: tuple[int, ...]) -> PromptBatch:
         count, width, held = len(positions), self._task.max_prompt_length, self.share.held
         prompts = self._stream.take(positions[i] for i in held)
         tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
@@ -79,10 +80,10 @@ class Batches:
         serials = np.array(positions, np.int32)
         arrays = hosts.place((tokens, lengths, serials), self._sharding)
         by_group = dict(zip(held.tolist(), prompts, strict=True))
-        return Batch(by_group, *arrays, rows=self._rows(by_group, count))
+        return PromptBatch(by_group, *arrays, rows=self._rows(by_group, count))
 
     def _rows(self, prompts: Mapping[int, Prompt], count: int) -> np.ndarray:
-        """The same in every process."""
+        """Rows `[B]` of all problems of the batch, equal in every process."""
         if self._row_of is None:
             return np.zeros(count, np.int32)
         scored = self.share.scored

@@ -1,4 +1,4 @@
-"""When the devices began and finished what they were given, without anybody waiting for them."""
+"""Start and end times of work on the devices, measured without blocking the dispatching thread."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,11 +8,11 @@ import jax
 
 
 class Span(NamedTuple):
-    """A stretch of `time.perf_counter`, in seconds.
+    """An interval of `time.perf_counter`, in seconds.
 
     Attributes:
         start: when the devices were free to begin.
-        end: when the result was there.
+        end: when the result was available.
     """
 
     start: float
@@ -20,26 +20,26 @@ class Span(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """From its beginning to its end."""
+        """Duration."""
         return self.end - self.start
 
 
-class DeviceClock:
-    """Times what is dispatched, in the order of its dispatch, which is the order it is run in.
+class DeviceTimer:
+    """Times work in the order of its dispatch, which is the order in which it runs.
 
-    A thread waits for one result after the other; the thread that dispatches never does. Work
-    begins when it was dispatched or, if that is later, when the work before it was done. What is
-    not timed counts towards whatever is timed next.
+    A separate thread waits for one result after the other; the dispatching thread never waits. A
+    span starts when the work was dispatched or, if that is later, when the previous timed work
+    ended. Work that is not timed counts towards the next span.
     """
 
     def __init__(self):
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device-clock")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device-timer")
         self._free = 0.0
 
     def time(self, result: Any) -> Future[Span]:
-        """The span of the work that makes `result`, a pytree of arrays just dispatched.
+        """The span of the work that computes `result`, a pytree of arrays just dispatched.
 
-        The arrays must not be donated before they are there.
+        The arrays must not be donated before they are available.
         """
         return self._thread.submit(self._wait, result, time.perf_counter())
 

@@ -1,4 +1,4 @@
-"""What a run cannot go on from."""
+"""Errors that end a run, and the checks that raise them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,20 +14,20 @@ from dvaojax.types import Experience
 
 
 class TrainingError(RuntimeError):
-    """The run cannot go on: the numbers are not finite, or an invariant was violated."""
+    """The run cannot continue: numbers are not finite, or an invariant was violated."""
 
 
 def stop_if_not_finite(when: str, skipped_in_a_row: int, *, limit: int, rate: str) -> None:
-    """Ends a run whose updates have been skipped for too long.
+    """Raises an error if too many successive updates have been skipped.
 
     Args:
-        when: what has just been done.
-        skipped_in_a_row: updates without a finite loss and gradient, the latest of them last.
-        limit: how many of them a run survives.
-        rate: the setting that the learning rate comes from.
+        when: the step just done, for the message.
+        skipped_in_a_row: updates without a finite loss and gradient, up to the latest one.
+        limit: how many of them are allowed.
+        rate: the setting of the learning rate, for the message.
 
     Raises:
-        TrainingError: there were more than that.
+        TrainingError: there were more than `limit`.
     """
     if skipped_in_a_row > limit:
         raise TrainingError(
@@ -37,18 +37,20 @@ def stop_if_not_finite(when: str, skipped_in_a_row: int, *, limit: int, rate: st
 
 
 def invariant_check(config: Config) -> Callable[[int, Experience, Array], None]:
-    """Holds a step's advantages against the propositions of their method, if that is asked for.
+    """Checks a step's advantages against the invariants of their method, if configured.
 
     Returns:
-        `check(step, experience, advantages)`, which raises a TrainingError that names them.
+        `check(step, experience, advantages)`, which raises a TrainingError that names the violated
+        invariant.
     """
-    if not config.check_invariants:
+    if not config.aggregator.check_invariants:
         return lambda step, experience, advantages: None
+    name = config.aggregator.name
     weights = aggregators.named_weights(config.weights, config.objectives)
-    examine = partial(invariants.check, config.aggregator, **aggregator_knobs(config))
-    # What `chex.chexify` does, compiled once and without its warning at the end of every process.
+    examine = partial(invariants.check, name, **aggregator_knobs(config))
+    # Equivalent to `chex.chexify`, but compiled once and without its warning at exit.
     checked = jax.jit(checkify.checkify(examine))
-    with_lengths = aggregators.needs_lengths(aggregators.METHODS[config.aggregator])
+    with_lengths = aggregators.needs_lengths(aggregators.find(name))
 
     def check(step: int, experience: Experience, advantages: Array) -> None:
         rewards, mask = experience.rewards, experience.reward_mask
@@ -57,6 +59,6 @@ def invariant_check(config: Config) -> Callable[[int, Experience, Array], None]:
             violation, _ = checked(rewards, weights, advantages, mask=mask, lengths=lengths)
             violation.throw()
         except ValueError as error:
-            raise TrainingError(f"step {step}, {config.aggregator}: {error}") from error
+            raise TrainingError(f"step {step}, {name}: {error}") from error
 
     return check

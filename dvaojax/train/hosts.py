@@ -1,10 +1,9 @@
-"""Several processes that run one program, usually one on each host of a machine.
+"""Exchange between the processes of one run, usually one process per host.
 
 Every process executes the same calls on the same global arrays, in the same order, and holds only
-the parts of them that lie on its own devices. Whatever they must agree on is exchanged in one
-place a step, by `gather`; nothing else is decided by one of them alone. Where a process is told
-apart from the others, it is by JAX's own index, which orders their devices too, and by nothing that
-a scheduler calls a rank.
+the shards on its own devices. Everything the processes must agree on is exchanged by `gather`; no
+process decides anything else alone. Processes are identified by JAX's own process index, which
+also orders their devices, never by the rank of a scheduler.
 """
 
 from collections.abc import Callable
@@ -18,16 +17,16 @@ from jax.sharding import Sharding
 
 from dvaojax.train.failures import TrainingError
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
 class Share(NamedTuple):
-    """Which of a step's groups are this process's affair.
+    """The groups of a step that this process handles.
 
     Attributes:
-        held: `[H]` int, indices of the groups that lie on its devices, ascending.
-        scored: `[S]` int, those of them whose completions it scores; every group has one process
-            that does.
+        held: `[H]` int, indices of the groups on its devices, ascending.
+        scored: `[S]` int, those of them whose completions it scores; every group is scored by
+            exactly one process.
     """
 
     held: np.ndarray
@@ -35,9 +34,9 @@ class Share(NamedTuple):
 
 
 def share(sharding: Sharding, num_groups: int) -> Share:
-    """This process's part of arrays whose leading axis is split as `sharding` says.
+    """This process's part of arrays whose leading axis is split by `sharding`.
 
-    Where several processes hold a group, that of the lowest index scores it.
+    A group that several processes hold is scored by the one with the lowest index.
     """
     holder = np.full(num_groups, jax.process_count())
     held = np.zeros(num_groups, bool)
@@ -49,46 +48,46 @@ def share(sharding: Sharding, num_groups: int) -> Share:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and shows what belongs to the whole run."""
+    """Whether this is the process that writes files and output for the whole run."""
     return jax.process_index() == 0
 
 
 def place(tree: Any, sharding: Sharding) -> Any:
-    """Arrays of the host as global ones; of each, a process reads what lies on its devices."""
+    """Host arrays as global arrays; a process reads only the parts for its own devices."""
 
-    def lay(array: np.ndarray) -> Array:
+    def to_devices(array: np.ndarray) -> Array:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return jax.tree.map(lay, tree)
+    return jax.tree.map(to_devices, tree)
 
 
 def rows(tree: Any, indices: np.ndarray) -> Any:
-    """Rows of global arrays that lie on this process's devices, as arrays of the host."""
+    """Rows of global arrays that are on this process's devices, as host arrays."""
 
-    def take(array: Array) -> np.ndarray:
-        taken = np.zeros((len(indices), *array.shape[1:]), array.dtype)
-        place_of = {int(index): place for place, index in enumerate(indices)}
+    def to_host(array: Array) -> np.ndarray:
+        result = np.zeros((len(indices), *array.shape[1:]), array.dtype)
+        position = {int(index): i for i, index in enumerate(indices)}
         for shard in array.addressable_shards:
             first = shard.index[0].start or 0
             for row, values in enumerate(np.asarray(shard.data), start=first):
-                if row in place_of:
-                    taken[place_of[row]] = values
-        return taken
+                if row in position:
+                    result[position[row]] = values
+        return result
 
-    return jax.tree.map(take, tree)
+    return jax.tree.map(to_host, tree)
 
 
 def whole(tree: Any) -> Any:
-    """Global arrays as arrays of the host, all of them in every process."""
+    """Global arrays as host arrays, complete in every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def gather(tree: Any) -> Any:
-    """Arrays of the host, those of every process stacked in the order of their indices.
+    """The host arrays of all processes, stacked in the order of the process indices.
 
-    All processes have to come here, and to the same calls in the same order.
+    A collective: all processes must make the same calls in the same order.
     """
     if jax.process_count() == 1:
         return jax.tree.map(lambda a: np.asarray(a)[None], tree)
@@ -96,12 +95,12 @@ def gather(tree: Any) -> Any:
 
 
 def assemble(tree: Any, indices: np.ndarray, count: int) -> Any:
-    """Arrays whose rows the processes have between them, whole in every one.
+    """Complete host arrays from rows that are distributed over the processes.
 
     Args:
-        tree: arrays of the host, one row for each index.
-        indices: `[R]` int, which rows they are; every row belongs to exactly one process.
-        count: rows in all.
+        tree: host arrays, one row for each index.
+        indices: `[R]` int, the positions of the rows; every row belongs to exactly one process.
+        count: total number of rows.
     """
 
     def spread(array: np.ndarray) -> np.ndarray:
@@ -109,21 +108,21 @@ def assemble(tree: Any, indices: np.ndarray, count: int) -> Any:
         placed[indices] = array
         return placed
 
-    # One process has a number where the others have zero.
+    # For each row, all processes but one contribute zeros.
     gathered = gather(jax.tree.map(spread, tree))
     return jax.tree.map(lambda a: a.sum(axis=0, dtype=a.dtype), gathered)
 
 
-def together(what: str, work: Callable[[], Result]) -> Result:
-    """What the work returns, once it has succeeded in every process.
+def together(what: str, work: Callable[[], T]) -> T:
+    """Runs `work` in every process, and returns its result once all of them have succeeded.
 
     Args:
-        what: is done, for an error.
-        work: need not do the same in all of them.
+        what: name of the work, for an error.
+        work: may do different things in different processes.
 
     Raises:
-        Exception: whatever the work raised here.
-        TrainingError: it failed in another process, which says why.
+        Exception: the exception that `work` raised in this process.
+        TrainingError: it failed in another process, whose output gives the reason.
     """
     result, failure = None, None
     try:
@@ -134,5 +133,5 @@ def together(what: str, work: Callable[[], Result]) -> Result:
     if failure is not None:
         raise failure
     if failed.size:
-        raise TrainingError(f"{what} failed in process {failed[0]}; its own output says why")
+        raise TrainingError(f"{what} failed in process {failed[0]}; see the output of that process")
     return result  # pyright: ignore[reportReturnType]

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM ask the loop to stop after its step; a second one stops at once.
+"""Ctrl-C and SIGTERM stop the loop after its current step; a second signal stops it at once.
 
-Of several processes all stop after the same step, whichever of them was asked: once a step they
-tell each other.
+With several processes all of them stop after the same step, even if only one received the signal:
+they exchange it once per step.
 """
 
 import signal
@@ -18,10 +18,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, has finished its step and was saved.
+    """The run received a signal, finished its step and was saved.
 
     Attributes:
-        signal_number: which signal asked.
+        signal_number: the signal.
     """
 
     def __init__(self, signal_number: int, message: str):
@@ -30,9 +30,9 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """While entered, remembers the first signal that asks to stop.
+    """Context manager that records the first SIGINT or SIGTERM.
 
-    Outside the main thread, where Python delivers no signals, it changes nothing.
+    It does nothing outside the main thread, where Python delivers no signals.
     """
 
     def __init__(self):
@@ -42,11 +42,11 @@ class Interrupts:
 
     @property
     def received(self) -> int | None:
-        """The signal's number; None while nobody asked, or not all processes know of it yet."""
+        """The signal's number; None before a signal, or before all processes know about it."""
         return self._received if jax.process_count() == 1 else self._agreed
 
     def agree(self) -> None:
-        """Tells the other processes, and hears what they received; all have to come here."""
+        """Exchanges received signals between the processes; a collective."""
         received = hosts.gather(np.int32(self._received or 0))
         self._agreed = int(received.max()) or None
 
@@ -61,7 +61,7 @@ class Interrupts:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._received = number
-        self._restore()  # the next one is not held back
+        self._restore()  # a second signal has its usual effect
 
     def _restore(self) -> None:
         while self._before:

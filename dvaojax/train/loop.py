@@ -1,17 +1,18 @@
-"""The loop: sample, score, learn, write down; start anew, resume, stop when asked.
+"""The training loop: sample, score, update, log; start, resume and stop a run.
 
-The host dispatches and the devices follow; it waits for completions, which it must score, and for
-nothing else. One step of the run is, in this order,
+The host dispatches work and the devices execute it in order. The host waits for completions, which
+it must score, and for nothing else. One step of the run is, in this order:
 
-1. dispatch the sampling of the step `pipeline_depth` ahead, with the parameters as they are;
-2. encode the problems that are sampled after it;
+1. dispatch the sampling of the step `pipeline_depth` ahead, with the current parameters;
+2. encode the problems that are sampled next;
 3. wait for this step's completions, which were sampled `pipeline_depth` steps ago, and score them;
 4. dispatch this step's update;
-5. write down the step before it.
+5. log the previous step.
 
-At depth 0 the devices have nothing to do while completions are scored. At depth 1 they run the
-update before and the sampling ahead, and a step learns from completions of the parameters before
-the last update; the sampler's log-probabilities stand in its ratio.
+At depth 0 the devices are idle while completions are scored. At depth 1 they run the previous
+update and the sampling of the next step in the meantime. A step then learns from completions that
+were sampled with the parameters before the last update; its probability ratio is relative to the
+sampler's log-probabilities.
 """
 
 import dataclasses
@@ -32,30 +33,38 @@ from dvaojax.evaluation.answer_sets import set_report
 from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.measures import averages
 from dvaojax.evaluation.plots import plot_run
-from dvaojax.models.attention import backend as choice
-from dvaojax.models.attention.splash import Plan
+from dvaojax.models.attention import backend
+from dvaojax.models.attention.splash import SplashLayout
+from dvaojax.run.rows import read_rows
 from dvaojax.train import hosts
-from dvaojax.train.allocation_state import Reading, make_allocation, nothing_known, row_of
-from dvaojax.train.batches import Batches
-from dvaojax.train.collect import Collector, Draw
-from dvaojax.train.device_timer import DeviceClock, Span
+from dvaojax.train.allocation_state import (
+    DataState,
+    initial_data_state,
+    make_allocation,
+    statistics_rows,
+)
+from dvaojax.train.batches import PromptBatches
+from dvaojax.train.collect import Collector, StepRollout
+from dvaojax.train.device_timer import DeviceTimer, Span
 from dvaojax.train.interrupts import Interrupted, Interrupts
-from dvaojax.train.journal import Journal, Step
+from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program
-from dvaojax.train.session import MERIT, Progress, Session, Start, open_session, run_key
+from dvaojax.train.progress import TrainingProgress
+from dvaojax.train.session import BEST_METRIC, Session, Start, open_session
 from dvaojax.train.sft import warm_up
+from dvaojax.train.step_log import DispatchedStep, StepLog
 from dvaojax.types import Scorer, TaskWithAnswerSets, TaskWithNotes
 
-# Before the first step there is no reward to tell a good checkpoint by.
-_NO_MERIT = {MERIT: -math.inf}
+# Before the first step there is no reward to rank the checkpoint by.
+_NO_METRIC_YET = {BEST_METRIC: -math.inf}
 
 
 def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create") -> dict[str, Any]:
-    """Runs an experiment from its warm start, or from its last checkpoint, to its report.
+    """Runs an experiment from its warm start or its last checkpoint to the final evaluation.
 
     Args:
         config: what to run.
-        runs: where the run's directory stands, as `runs/NAME`.
+        runs: parent of the run's directory, `runs/NAME`.
         start: "create" refuses an existing directory, "resume" continues it bit for bit,
             "overwrite" deletes it first.
 
@@ -64,57 +73,57 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
 
     Raises:
         UserError: the configuration or the directory do not fit; nothing was written.
-        TrainingError: the run cannot go on.
-        Interrupted: it was asked to stop, and was saved.
+        TrainingError: the run cannot continue.
+        Interrupted: a signal stopped the run, which was saved.
         RewardError: a reward function failed, and `rewards.on_error` is "raise".
     """
     started = time.perf_counter()
     with (
         open_session(config, runs, start) as session,
         Interrupts() as interrupts,
-        DeviceClock() as clock,
+        DeviceTimer() as timer,
     ):
-        for note in (_attention(session), *_task_notes(config)):
+        for note in (_attention_note(session), *_task_notes(config)):
             session.display.print(note)
-        collector = make_collector(config, session.program, session.suite)
+        collector = make_collector(config, session.program, session.scorer)
         progress = session.restore() if start == "resume" else None
         earlier = 0.0 if progress is None else progress.seconds
         progress = _begin(session, collector, started) if progress is None else progress
-        with Journal(session) as journal:
-            learn = _learner(session, collector, clock, journal, interrupts)
+        with StepLog(session) as log:
+            run_step = _step_function(session, collector, timer, log, interrupts)
             while progress.step < config.num_steps and interrupts.received is None:
-                progress = learn(progress)
+                progress = run_step(progress)
                 seconds = earlier + time.perf_counter() - started
                 progress = dataclasses.replace(progress, seconds=seconds)
                 is_last = progress.step == config.num_steps
                 if is_last or progress.step % config.checkpoints.every == 0:
-                    session.save(progress, journal.flush())
+                    session.save(progress, log.flush())
             if interrupts.received is not None and progress.step < config.num_steps:
-                session.save(progress, journal.flush() or _NO_MERIT)
+                session.save(progress, log.flush() or _NO_METRIC_YET)
                 session.checkpoints.wait()
                 raise _interrupted(session, progress, interrupts.received)
         return _finish(session, progress, earlier + time.perf_counter() - started)
 
 
 def _task_notes(config: Config) -> Sequence[str]:
-    """What the task has to tell, such as prompts it left out."""
+    """Notes of the task, such as the number of prompts it left out."""
     if not isinstance(config.task, TaskWithNotes):
         return ()
     return [note for split in ("train", "test") for note in config.task.notes(split)]
 
 
-def _attention(session: Session) -> str:
-    """How the update attends where completions are in full."""
+def _attention_note(session: Session) -> str:
+    """Describes the attention of the update for completions of full length."""
     config = session.config
     prompt, longest = config.task.max_prompt_length, max(config.max_new_tokens - 1, 1)
     row = prompt + config.largest_group * longest
-    plan = Plan(row=row, prompt=prompt, longest=longest, packed=False)
+    layout = SplashLayout(row=row, prompt=prompt, longest=longest, packed=False)
     platform = session.program.mesh.devices.flat[0].platform
-    return choice.description(config.model, platform, plan)
+    return backend.describe(config.model, platform, layout)
 
 
-def _interrupted(session: Session, progress: Progress, number: int) -> Interrupted:
-    """What a person is told who stopped a run."""
+def _interrupted(session: Session, progress: TrainingProgress, number: int) -> Interrupted:
+    """The exception of a run that was stopped by a signal."""
     return Interrupted(
         number,
         f"stopped after step {progress.step} of {session.config.num_steps} by "
@@ -123,104 +132,106 @@ def _interrupted(session: Session, progress: Progress, number: int) -> Interrupt
     )
 
 
-def make_collector(config: Config, program: Program, suite: Scorer) -> Collector:
-    """Samples and scores the groups of any step of a run."""
-    batches = Batches(
+def make_collector(config: Config, program: Program, scorer: Scorer) -> Collector:
+    """The collector of a run, which samples and scores the groups of any step."""
+    batches = PromptBatches(
         config.task,
         training_stream(config.task, seed=config.seed),
         program.by_group,
         prompts_per_step=config.prompts_per_step,
-        # From the step that is scored to the one encoded ahead, and what it is refilled with.
+        # The steps from the one being scored to the one encoded ahead, and the refills.
         kept=config.pipeline_depth + 2 + config.allocation.refills,
-        row_of=row_of(config),
+        row_of=statistics_rows(config),
     )
     return Collector(
         batches=batches,
         tokenizer=config.task.tokenizer,
-        suite=suite,
+        scorer=scorer,
         sampler=program.sample,
         allocation=make_allocation(config),
         refills=config.allocation.refills,
-        key=run_key(config, 2),
+        key=run_key(config, KeyPurpose.COMPLETIONS),
     )
 
 
-def _begin(session: Session, collector: Collector, started: float) -> Progress:
-    """Parameters, warm start, the evaluation that later ones are compared with, and what the
-    first steps learn from."""
+def _begin(session: Session, collector: Collector, started: float) -> TrainingProgress:
+    """Initializes a run: parameters, warm start, first evaluation and the first rollouts."""
     config, program = session.config, session.program
-    params = warm_up(config, program, session.begin(), session.display)
-    before = _found(config, session.evaluate(params))
-    session.display.print("before  " + _in_words(before))
+    params = warm_up(config, program, session.initial_params(), session.display)
+    before = _evaluation_summary(config, session.evaluate(params))
+    session.display.print("before  " + _format_intervals(before))
     reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
-    state = program.begin(params, session.key(1))
-    reading, in_flight = Reading(0, nothing_known(config)), []
+    state = program.begin(params, session.key(KeyPurpose.STEPS))
+    data, in_flight = initial_data_state(config), []
     for _ in range(config.pipeline_depth):
-        draw, reading = collector.draw(state.learner.params, reading)
-        in_flight.append(draw)
-    progress = Progress(
+        rollout, data = collector.start_rollout(state.learner.params, data)
+        in_flight.append(rollout)
+    progress = TrainingProgress(
         state=state,
         reference=reference,
-        reading=reading,
+        data=data,
         in_flight=tuple(in_flight),
         step=0,
         before=before,
         seconds=time.perf_counter() - started,
     )
-    session.save(progress, _NO_MERIT)
+    session.save(progress, _NO_METRIC_YET)
     return progress
 
 
-def _learner(
+def _step_function(
     session: Session,
     collector: Collector,
-    clock: DeviceClock,
-    journal: Journal,
+    timer: DeviceTimer,
+    log: StepLog,
     interrupts: Interrupts,
-) -> Callable[[Progress], Progress]:
-    """One step of the run, from progress to progress."""
+) -> Callable[[TrainingProgress], TrainingProgress]:
+    """A function that runs one step of the run."""
     config, program = session.config, session.program
     depth, last = config.pipeline_depth, config.num_steps
     sampling: dict[int, Future[Span]] = {}
 
-    def ahead(progress: Progress, step: int) -> tuple[Draw, Reading]:
-        """The completions of a later step, or, behind the last, anything of their shape."""
+    def start_rollout(progress: TrainingProgress, step: int) -> tuple[StepRollout, DataState]:
+        """The completions of a later step; past the last step, a dummy of equal shape."""
         if step > last:
-            return progress.in_flight[-1], progress.reading
-        draw, reading = collector.draw(progress.state.learner.params, progress.reading)
-        sampling[step] = clock.time(draw.rollout)
-        if step < last:  # unless this step is refilled, which reads on
-            collector.batches.from_position(reading.position)
-        return draw, reading
+            return progress.in_flight[-1], progress.data
+        rollout, data = collector.start_rollout(progress.state.learner.params, progress.data)
+        sampling[step] = timer.time(rollout.rollout)
+        if step < last:  # not the batch of the next step if this step is refilled
+            collector.batches.from_position(data.position)
+        return rollout, data
 
-    def learn(progress: Progress) -> Progress:
+    def run_step(progress: TrainingProgress) -> TrainingProgress:
         step = progress.step + 1
-        # The train step is donated the parameters that this dispatch reads: devices keep order.
-        draw, reading = ahead(progress, step + depth)
-        draw, *in_flight = *progress.in_flight, draw
-        collected, reading = collector.collect(progress.state.learner.params, draw, reading)
+        # This dispatch reads parameters that are later donated to the train step. That is safe:
+        # devices execute in the order of dispatch.
+        ahead, data = start_rollout(progress, step + depth)
+        current, *in_flight = *progress.in_flight, ahead
+        collected, data = collector.collect(progress.state.learner.params, current, data)
         interrupts.agree()
         state, metrics, advantages = program.step(
             progress.state, collected.experience, progress.reference
         )
-        training = clock.time((metrics, advantages))
-        journal.add(Step(step, collected, metrics, advantages, sampling.pop(step, None), training))
+        training = timer.time((metrics, advantages))
+        log.add(
+            DispatchedStep(step, collected, metrics, advantages, sampling.pop(step, None), training)
+        )
         return dataclasses.replace(
-            progress, state=state, reading=reading, in_flight=tuple(in_flight), step=step
+            progress, state=state, data=data, in_flight=tuple(in_flight), step=step
         )
 
-    return learn
+    return run_step
 
 
-def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, Any]:
-    """The evaluation after the last step, the summary and the pictures."""
+def _finish(session: Session, progress: TrainingProgress, seconds: float) -> dict[str, Any]:
+    """Evaluates after the last step, and writes the summary and the plots."""
     config = session.config
     evaluating = time.perf_counter()
     evaluation = session.evaluate(progress.state.learner.params)
-    after = _found(config, evaluation)
+    after = _evaluation_summary(config, evaluation)
     summary = {
         "name": config.name,
-        "aggregator": config.aggregator,
+        "aggregator": config.aggregator.name,
         "objectives": list(config.objectives),
         "weights": dict(config.weights),
         "seed": config.seed,
@@ -232,44 +243,47 @@ def _finish(session: Session, progress: Progress, seconds: float) -> dict[str, A
     }
     if hosts.is_first():
         summary["unscored"] = _unscored(session)
-    pictures = []
-    if hosts.is_first():  # the pictures read the summary, and the summary tells how long they took
+    plots = []
+    if hosts.is_first():  # the plots read the summary; afterwards it gets the final wall time
         files.write_json(session.directory.summary, summary)
-        pictures = plot_run(session.directory.path)
+        plots = plot_run(session.directory.path)
     summary["wall_seconds"] = seconds + time.perf_counter() - evaluating
     if hosts.is_first():
         files.write_json(session.directory.summary, summary)
-    session.display.print("before  " + _in_words(progress.before))
-    session.display.print("after   " + _in_words(after))
+    session.display.print("before  " + _format_intervals(progress.before))
+    session.display.print("after   " + _format_intervals(after))
     missing = [f"{name} {n}" for name, n in summary.get("unscored", {}).items() if n]
     if missing:
-        session.display.print("rewards that were not scored in training: " + ", ".join(missing))
+        session.display.print("rewards that could not be scored in training: " + ", ".join(missing))
     session.display.print(
         f"{summary['wall_seconds']:.0f} s; {session.directory.summary} and "
-        f"{len(pictures)} pictures in {session.directory.plots}"
+        f"{len(plots)} plots in {session.directory.plots}"
     )
     return summary
 
 
-def _found(config: Config, evaluation: Evaluation) -> dict[str, dict[str, float] | None]:
-    """What an evaluation says in the summary, of sets of answers too where there are any."""
-    found = averages(evaluation)
+def _evaluation_summary(
+    config: Config, evaluation: Evaluation
+) -> dict[str, dict[str, float] | None]:
+    """An evaluation as in `summary.json`, with the measures of answer sets if the task has any."""
+    summary = averages(evaluation)
     if isinstance(config.task, TaskWithAnswerSets):
-        of_sets = set_report(evaluation, num_answers=config.task.num_answers)
-        found |= {name: i and i._asdict() for name, i in of_sets.items()}
-    return found
+        set_intervals = set_report(evaluation, num_answers=config.task.num_answers)
+        summary |= {name: i and i._asdict() for name, i in set_intervals.items()}
+    return summary
 
 
 def _unscored(session: Session) -> dict[str, int]:
-    """Objective -> rewards in the run's steps, earlier starts included, whose scoring failed."""
-    rows = files.read_json_lines(session.directory.metrics)
+    """Objective -> number of rewards whose scoring failed, over all starts of the run."""
+    rows = read_rows(session.directory.metrics)
     return {
         name: int(sum(row.get(f"unscored/{name}", 0) for row in rows))
         for name in session.config.objectives
     }
 
 
-def _in_words(summary: Mapping[str, Any]) -> str:
+def _format_intervals(summary: Mapping[str, Any]) -> str:
+    """Means with their confidence intervals, in one line."""
     return "  ".join(
         f"{name} -" if i is None else f"{name} {i['mean']:.3f} [{i['low']:.3f}, {i['high']:.3f}]"
         for name, i in summary.items()

@@ -1,4 +1,4 @@
-"""How much of the devices' arithmetic a step's model products took."""
+"""Model FLOPs utilisation: the model FLOPs of a step, and the peak of the devices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,16 +10,20 @@ from dvaojax.models.flops import Lengths
 
 
 def step_flops(config: Config, lengths: Lengths) -> int:
-    """Model FLOPs of a step: sampling, passes over the experience, and a reference's look at it."""
+    """Model FLOPs of a step: sampling, training, and extra forward passes over the experience.
+
+    An extra forward pass computes the log-probabilities of the reference policy or, for importance
+    weights, those of the policy before the update.
+    """
     model = config.model
     sampling = flops.prefill_flops(model, lengths) + flops.decode_flops(model, lengths)
     learning = config.learning.epochs * flops.train_flops(model, lengths)
-    looks = sum((config.loss.kl_weight > 0.0, config.loss.importance_cap > 0.0))
-    return sampling + learning + looks * flops.forward_flops(model, lengths)
+    extra_passes = sum((config.loss.kl_weight > 0.0, config.loss.importance_cap > 0.0))
+    return sampling + learning + extra_passes * flops.forward_flops(model, lengths)
 
 
 def peak_flops(devices: Sequence[Any]) -> float | None:
-    """FLOP/s of all the devices together; None where the peak of their kind is not known."""
+    """Total peak FLOP/s of the devices; None where the peak of a device kind is not known."""
     peaks = [peak_of(device.device_kind) for device in devices]
     known = [peak.flops_per_second for peak in peaks if peak is not None]
     return sum(known) if known and len(known) == len(peaks) else None

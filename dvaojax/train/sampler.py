@@ -17,14 +17,14 @@ from dvaojax.types import Rollout
 
 
 class Sampler(Protocol):
-    """Groups of completions of some prompts.
+    """Samples groups of completions.
 
     Args:
-        params: the policy's.
+        params: of the policy.
         prompt_tokens: `[B, P]`.
         prompt_lengths: `[B]`.
-        key: random, of the run.
-        serials: `[B]`, a number that is each prompt's own.
+        key: the run's random key for completions.
+        serials: `[B]`, a unique number for each prompt; random keys are derived from it.
         sizes: `[B]`, completions of each group, at most the sampler's `G`; None for full groups.
     """
 
@@ -41,12 +41,12 @@ class Sampler(Protocol):
 
 
 def make_sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh) -> Sampler:
-    """A jitted sampler, which brings the weights to where it wants them, once, and samples.
+    """A jitted sampler, which first moves the weights to its own layout, once per call.
 
     Args:
-        config: model, tokens and layout.
-        sampling: how a token is drawn.
-        group_size: `G`; groups of fewer completions are drawn by the same program.
+        config: model, tokens and mesh.
+        sampling: distribution of a token.
+        group_size: `G`; smaller groups are sampled by the same program.
         mesh: the devices.
     """
     tokenizer = config.task.tokenizer
@@ -63,8 +63,8 @@ def make_sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh
     ) -> Rollout:
         limits = None
         if sizes is not None:
-            is_drawn = jnp.arange(group_size)[None] < sharding.constrain(sizes, "group")[:, None]
-            limits = jnp.where(is_drawn, config.max_new_tokens, 0)
+            is_sampled = jnp.arange(group_size)[None] < sharding.constrain(sizes, "group")[:, None]
+            limits = jnp.where(is_sampled, config.max_new_tokens, 0)
         return rollout(
             sampler_params(params, config.model),
             sharding.constrain(prompt_tokens, "group"),
@@ -83,17 +83,17 @@ def make_sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh
 
 
 def sampler_params(params: Params, config: models.ModelConfig) -> Params:
-    """The parameters as the sampler reads them: in the compute dtype, and laid out by its rules.
+    """The parameters in the sampler's layout: in the compute dtype, and sharded by its rules.
 
-    Inside the sampler's own program, so that what is gathered is gathered once, before the first
-    token, in the smaller dtype, and is freed with the last one. Norm scales keep their dtype, in
-    which they are used; where dtype and layout agree already, nothing is moved or copied.
+    This runs inside the sampler's program, so parameters are gathered once per call, before the
+    first token, in the smaller dtype, and are freed after the last token. Norm scales keep their
+    dtype, in which they are used. Where dtype and sharding already match, nothing is copied.
     """
 
-    def lay(path: tuple[Any, ...], leaf: Array) -> Array:
+    def to_layout(path: tuple[Any, ...], leaf: Array) -> Array:
         axes = models.logical_axes(path, leaf)
         if any(axes):
             leaf = leaf.astype(config.compute_dtype)
         return sharding.constrain(leaf, *axes)
 
-    return jax.tree.map_with_path(lay, params)
+    return jax.tree.map_with_path(to_layout, params)

@@ -1,4 +1,4 @@
-"""The supervised start: demonstrations of the task until the policy can be taught by rewards."""
+"""Supervised warm start: trains on demonstrations of the task before the first RL step."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ from dvaojax.types import Prompt, TaskWithDemonstrations
 
 
 def warm_up(config: Config, program: Program, params: Params, display: Display) -> Params:
-    """Parameters after the warm start; the same as before where none is configured.
+    """Parameters after the warm start; unchanged where none is configured.
 
     Raises:
-        TrainingError: loss or gradient stayed without finite values.
+        TrainingError: loss or gradient was not finite in too many updates in a row.
     """
     settings = config.warm_start
     if settings.num_steps == 0:
@@ -43,7 +43,7 @@ def warm_up(config: Config, program: Program, params: Params, display: Display) 
 
 
 def check_demonstrations(config: Config) -> None:
-    """Draws and encodes what the warm start will learn from, before anything is written.
+    """Encodes all demonstrations of the warm start, before anything is written.
 
     Raises:
         UserError: a demonstration or its prompt is longer than its limit.
@@ -53,7 +53,7 @@ def check_demonstrations(config: Config) -> None:
 
 
 def demonstrations(config: Config) -> Iterator[tuple[list[Prompt], list[str]]]:
-    """The batches of the warm start, the same at every call."""
+    """Batches of prompts and demonstrations for the warm start, equal at every call."""
     settings, task = config.warm_start, config.task
     if settings.num_steps == 0:
         return
@@ -69,8 +69,10 @@ def demonstrations(config: Config) -> Iterator[tuple[list[Prompt], list[str]]]:
 def _encode(
     config: Config, prompts: Sequence[Prompt], texts: Sequence[str]
 ) -> tuple[np.ndarray, ...]:
-    """Prompts and their completions as the arrays of `Demonstrations`, the stop token behind each
-    completion."""
+    """Prompts and completions as the arrays of `Demonstrations`.
+
+    A stop token is appended to each completion.
+    """
     task, tokenizer, width = config.task, config.task.tokenizer, config.max_new_tokens
     prompt_tokens, prompt_lengths = encode_prompts(tokenizer, prompts, width=task.max_prompt_length)
     rows = [[*tokenizer.encode(text), tokenizer.stop_tokens[0]] for text in texts]

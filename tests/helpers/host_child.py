@@ -1,4 +1,4 @@
-"""One of several processes, each with its share of eight CPU devices.
+"""Child process that is one of several, each with its share of eight CPU devices.
 
 python host_child.py PORT PROCESSES INDEX exchange
 python host_child.py PORT PROCESSES INDEX run RUNS START [--signal-at STEP]
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import digits_run
 import jax
-import miniature
 import numpy as np
 from run_child import INTERRUPTED
 
@@ -21,8 +21,8 @@ from dvaojax import sharding
 from dvaojax.rewards import RewardError, RewardSuite
 from dvaojax.train import Interrupted, TrainingError, hosts, loop, train
 from dvaojax.train.interrupts import Interrupts
-from dvaojax.train.journal import Journal
-from dvaojax.train.scoring import SharedSuite, score_groups
+from dvaojax.train.scoring import SharedScorer, score_groups
+from dvaojax.train.step_log import StepLog
 from dvaojax.types import Completion, Prompt
 
 
@@ -44,12 +44,12 @@ def main() -> int:
 
 
 def exchange() -> int:
-    """Prints, as JSON, what this process holds and what it learns from the other."""
+    """Prints the results of all exchanges with the other process, as JSON."""
     mesh = sharding.make_mesh(sharding.MeshConfig(data=4, tensor=2))
     spread = sharding.make_mesh(sharding.MeshConfig(data=1, tensor=8))
     by_group = sharding.named(mesh, "group")
     me = jax.process_index()
-    told = {
+    result = {
         "shares": [
             [part.tolist() for part in hosts.share(sharding.named(m, "group"), 8)]
             for m in (mesh, spread)
@@ -57,11 +57,11 @@ def exchange() -> int:
     }
     share = hosts.share(by_group, 8)
     ours = np.full((8, 3), -1, np.int32)
-    ours[share.held] = share.held[:, None]  # what a process does not hold it need not know
+    ours[share.held] = share.held[:, None]  # only the rows on its own devices matter
     placed = hosts.place(ours, by_group)
-    told["rows"] = hosts.rows(placed, share.scored).tolist()
-    told["whole"] = hosts.whole(placed).tolist()
-    told["gathered"] = hosts.gather(np.int32(10 + me)).tolist()
+    result["rows"] = hosts.rows(placed, share.scored).tolist()
+    result["whole"] = hosts.whole(placed).tolist()
+    result["gathered"] = hosts.gather(np.int32(10 + me)).tolist()
 
     def failing():
         if me == 1:
@@ -71,22 +71,22 @@ def exchange() -> int:
         try:
             attempt()
         except (RewardError, TrainingError) as error:
-            told.setdefault("failures", []).append(f"{type(error).__name__}: {error}")
-    told["rewards"] = score(share, failing=None)
+            result.setdefault("failures", []).append(f"{type(error).__name__}: {error}")
+    result["rewards"] = score(share, failing=None)
     with Interrupts() as interrupts:
-        told["asked"] = []
+        result["signals"] = []
         for step in (1, 2, 3):
             if step == 2 and me == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
             before = interrupts.received
             interrupts.agree()
-            told["asked"].append([before, interrupts.received])
-    print(json.dumps(told))
+            result["signals"].append([before, interrupts.received])
+    print(json.dumps(result))
     return 0
 
 
 def score(share: hosts.Share, *, failing: int | None) -> list:
-    """The rewards of eight groups of one, each the length of its completion; ragged on purpose."""
+    """Rewards of eight groups of one: the length of the completion, or none."""
 
     def length(completion, reference):
         if failing == 1 and reference == 7:
@@ -99,27 +99,27 @@ def score(share: hosts.Share, *, failing: int | None) -> list:
 
     suite = RewardSuite({"length": length})
     scores = score_groups(suite, *groups(share.scored), groups=share.scored, shape=(8, 1))
-    again = SharedSuite(suite).score(*groups(range(8)))
+    again = SharedScorer(suite).score(*groups(range(8)))
     np.testing.assert_array_equal(again.rewards, scores.rewards)
     np.testing.assert_array_equal(again.mask, scores.mask)
     return np.where(scores.mask, scores.rewards, -1.0).ravel().tolist()
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """A training run; the last process gets a signal of which the others know nothing."""
-    add = Journal.add
+    """A training run in which only the last process receives a signal."""
+    add = StepLog.add
 
-    def watched(self, step):
+    def add_then_signal(self, step):
         add(self, step)
         if step.number == arguments.signal_at and jax.process_index() == jax.process_count() - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with (
-        mock.patch.object(Journal, "add", watched),
+        mock.patch.object(StepLog, "add", add_then_signal),
         mock.patch.object(loop, "plot_run", return_value=[]),
     ):
         try:
-            train(miniature.SPREAD, arguments.runs, start=arguments.start)
+            train(digits_run.SPREAD, arguments.runs, start=arguments.start)
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             return INTERRUPTED

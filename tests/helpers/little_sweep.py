@@ -1,4 +1,4 @@
-"""A sweep of two situations, three methods, two trade-offs and two seeds over a tiny run."""
+"""A sweep of two situations, three methods, two trade-offs and two seeds, with tiny runs."""
 
 import dataclasses
 
@@ -14,10 +14,10 @@ from dvaojax.types import Prompt
 
 @dataclasses.dataclass(frozen=True)
 class Signs:
-    """Three objectives that vary from the first step on: how much is digits, pluses, and length.
+    """A task whose objectives are the shares of digits and pluses, and brevity.
 
     Attributes:
-        long: tokens that earn nothing for brevity.
+        long: number of tokens with a brevity of 0.
     """
 
     long: int = 8
@@ -91,7 +91,7 @@ SWEEP = Sweep(
 
 
 def changed(**changes) -> Sweep:
-    """The sweep with some of its parts replaced."""
+    """The sweep with some fields replaced."""
     return dataclasses.replace(SWEEP, **changes)
 
 

@@ -1,6 +1,6 @@
-"""A run in a process of its own, that can be made to die or to wait for a signal at a step.
+"""Child process with a training run that kills itself or waits for a signal at a given step.
 
-At a step is: when it was dispatched, and the row of the step before is written.
+That is after the step was dispatched and the row of the previous step was written.
 
 python run_child.py RUNS CONFIG START [--die-at STEP CHECKPOINT | --wait-at STEP]
 """
@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from unittest import mock
 
-import miniature
+import digits_run
 
 from dvaojax.train import Interrupted, loop, session, train
-from dvaojax.train.journal import Journal
+from dvaojax.train.step_log import StepLog
 
 INTERRUPTED = 75
 
@@ -29,10 +29,10 @@ def main() -> int:
     parser.add_argument("--die-at", type=int, nargs=2, metavar=("STEP", "CHECKPOINT"))
     parser.add_argument("--wait-at", type=int)
     arguments = parser.parse_args()
-    config = getattr(miniature, arguments.config)
-    add = Journal.add
+    config = getattr(digits_run, arguments.config)
+    add = StepLog.add
 
-    def watched(self, step):
+    def add_then_stop(self, step):
         add(self, step)
         if arguments.die_at and step.number == arguments.die_at[0]:
             wait_for(self._session.directory.checkpoints / str(arguments.die_at[1]))
@@ -41,10 +41,10 @@ def main() -> int:
             (arguments.runs / "waiting").touch()
             wait_for(arguments.runs / "signalled")
 
-    patches = [mock.patch.object(Journal, "add", watched)]
+    patches = [mock.patch.object(StepLog, "add", add_then_stop)]
     patches += [mock.patch.object(loop, "plot_run", return_value=[])]
     if arguments.config != "PLAIN":
-        patches += [mock.patch.object(session, "make_aggregator", miniature.remembering)]
+        patches += [mock.patch.object(session, "make_aggregator", digits_run.noisy_running_mean)]
     for patch in patches:
         patch.start()
     try:
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def wait_for(path: Path) -> None:
-    """Returns once the path exists."""
+    """Waits until the path exists."""
     deadline = time.monotonic() + 60
     while not path.exists():
         if time.monotonic() > deadline:

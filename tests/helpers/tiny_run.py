@@ -1,13 +1,18 @@
-"""The main job in miniature, for tests that open the doors: seconds instead of minutes."""
+"""Settings of a tiny run of the main job, and a compilation cache that tests share."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
-# Every part of the main job but the warm start; eight groups lie on eight devices.
+import dvaojax
+
+HELPERS = Path(__file__).parent
+
+# All parts of the main job except the warm start. Eight groups fit eight devices.
 TINY = [
     "num_steps=2",
     "prompts_per_step=8",
@@ -29,21 +34,37 @@ TINY = [
 
 
 @contextlib.contextmanager
-def compiled_once(directory: Path) -> Iterator[None]:
-    """Compiles in a hurry, and keeps what is compiled in a directory for the next tiny run."""
+def compilation_cache(directory: Path) -> Iterator[None]:
+    """Compiles with few optimisations, and caches compiled programs in a directory."""
     settings = {
         "jax_compilation_cache_dir": str(directory),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
-        "jax_disable_most_optimizations": True,  # in processes of their own too
+        "jax_disable_most_optimizations": True,  # child processes have not loaded conftest.py
     }
     before = {name: jax.config.values[name] for name in settings}
     try:
         for name, value in settings.items():
             jax.config.update(name, value)
-        compilation_cache.reset_cache()  # a cache that was looked for in vain is looked for again
+        jax_cache.reset_cache()  # JAX opens its cache only once
         yield
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
-        compilation_cache.reset_cache()
+        jax_cache.reset_cache()
+
+
+def child_environment(directory: Path) -> dict[str, str]:
+    """The environment of a child process on the CPU with the same compilation cache.
+
+    The child can import `dvaojax` and the modules of `tests/helpers`.
+    """
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{Path(dvaojax.__file__).parents[1]}{os.pathsep}{HELPERS}",
+        "JAX_COMPILATION_CACHE_DIR": str(directory),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PLATFORMS": "cpu",
+    }

@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit, whatever is in them and whatever happens meanwhile."""
+"""Checkpoints are restored bit for bit, on other meshes and after kills."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from dvaojax.errors import UserError
 from dvaojax.run.checkpoint import Checkpoints
 
 
-class State(NamedTuple):
+class SavedState(NamedTuple):
     params: dict
     optimizer: optax.OptState
     aggregator: tuple
@@ -39,19 +39,19 @@ def make_state(seed=0):
     }
     floats = {name: params[name] for name in ("dense", "small")}
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3)).init(floats)
-    return State(params, optimizer, (), keys[2:], None)
+    return SavedState(params, optimizer, (), keys[2:], None)
 
 
 def bits(tree):
-    """Every leaf as bytes with its shape and type, random keys included."""
+    """Every leaf as bytes with its shape and dtype, including random keys."""
 
-    def of(leaf):
+    def leaf_bits(leaf):
         data = (
             jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
         )
         return np.asarray(data).tobytes(), leaf.shape, str(leaf.dtype)
 
-    return [of(leaf) for leaf in jax.tree.leaves(tree)]
+    return [leaf_bits(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def template(tree):
@@ -64,11 +64,11 @@ def mesh(*shape):
     return Mesh(np.array(jax.devices()[: np.prod(shape)]).reshape(shape), ("data", "fsdp"))
 
 
-def test_everything_comes_back_bit_for_bit(tmp_path):
+def test_restores_every_array_and_record_bit_for_bit(tmp_path):
     state, extra = make_state(), {"position": {"epoch": 2, "index": 17}, "skipped": 0, "x": 0.1}
     with Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints.save(3, state, extra=extra)
-    with Checkpoints(tmp_path / "c") as checkpoints:  # another process would do the same
+    with Checkpoints(tmp_path / "c") as checkpoints:  # as another process would
         assert checkpoints.latest_step == 3
         restored, same = checkpoints.restore(template(state))
         again, _ = checkpoints.restore(state, step=3)
@@ -79,7 +79,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     np.testing.assert_array_equal(jax.random.bits(restored.key[0]), jax.random.bits(state.key[0]))
 
 
-def test_arrays_come_back_into_the_templates_shardings_on_another_mesh(tmp_path):
+def test_restores_into_the_shardings_of_the_template_on_another_mesh(tmp_path):
     narrow, wide = mesh(2, 1), mesh(2, 4)
     array, keys = (
         jax.random.normal(jax.random.key(1), (8, 4)),
@@ -93,21 +93,21 @@ def test_arrays_come_back_into_the_templates_shardings_on_another_mesh(tmp_path)
         "matrix": NamedSharding(wide, P("fsdp", "data")),
         "keys": NamedSharding(wide, P(("data", "fsdp"))),
     }
-    wanted = jax.tree.map(
+    target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         state,
         shardings,
     )
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, extra={})
-        restored, _ = checkpoints.restore(wanted)
+        restored, _ = checkpoints.restore(target)
     assert bits(restored) == bits(state)
     for name, sharding in shardings.items():
         assert restored[name].sharding.is_equivalent_to(sharding, restored[name].ndim)
     assert {shard.data.shape for shard in restored["matrix"].addressable_shards} == {(2, 2)}
 
 
-def test_donating_right_after_saving_does_not_reach_the_checkpoint(tmp_path):
+def test_donation_after_save_does_not_change_the_checkpoint(tmp_path):
     spread = NamedSharding(mesh(2, 4), P(("data", "fsdp")))
     step = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0.5 - 1.0, tree), donate_argnums=0)
     state = {
@@ -122,13 +122,13 @@ def test_donating_right_after_saving_does_not_reach_the_checkpoint(tmp_path):
         for number in range(3):
             expected[number] = bits(jax.tree.map(jnp.copy, state))
             checkpoints.save(number, state, extra={})
-            for _ in range(3):  # over the very buffers that are being written
+            for _ in range(3):  # reuses the buffers that are being written
                 state = step(state)
         for number in range(3):
             assert bits(checkpoints.restore(template(state), step=number)[0]) == expected[number]
 
 
-def test_the_newest_and_the_best_are_kept(tmp_path):
+def test_keeps_the_newest_and_the_best(tmp_path):
     rewards = {1: 0.1, 2: 0.9, 3: 0.2, 4: float("nan"), 5: 0.4, 6: 0.3}
     with Checkpoints(tmp_path, keep_latest=2, best_metric="reward") as checkpoints:
         for step, reward in list(rewards.items())[:4]:
@@ -150,7 +150,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
             checkpoints.save(7, state, extra={})
 
 
-def test_saving_a_step_again_changes_nothing(tmp_path):
+def test_ignores_a_step_that_is_already_saved(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, {"x": jnp.zeros(2)}, extra={})
         checkpoints.save(1, {"x": jnp.zeros(2)}, extra={})
@@ -173,7 +173,7 @@ checkpoints.wait()
 
 
 @pytest.mark.parametrize("delay", slow_but([0.05], [0.0, 0.05, 0.15]))
-def test_a_process_killed_while_saving_leaves_a_checkpoint_to_resume_from(tmp_path, delay):
+def test_kill_while_saving_leaves_a_complete_checkpoint(tmp_path, delay):
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -189,18 +189,20 @@ def test_a_process_killed_while_saving_leaves_a_checkpoint_to_resume_from(tmp_pa
     empty = {"x": jnp.zeros(15_000_000)}
     with Checkpoints(tmp_path, keep_latest=1) as checkpoints:
         restored, extra = checkpoints.restore(empty)
-        # Later kills may come after the save was complete: then the second one counts, whole.
+        # A later kill may come after the second save was complete.
         assert extra["step"] == 1 if delay == 0.0 else extra["step"] in (1, 2)
         assert extra["step"] == checkpoints.latest_step
         expected = jax.random.normal(jax.random.key(extra["step"]), (15_000_000,))
         np.testing.assert_array_equal(restored["x"], expected)
-        checkpoints.save(3, empty, extra={"step": 3})  # the half one is not in the way
+        checkpoints.save(
+            3, empty, extra={"step": 3}
+        )  # the incomplete checkpoint does not interfere
     with Checkpoints(tmp_path, keep_latest=1) as checkpoints:
         assert checkpoints.latest_step == 3
         assert bits(checkpoints.restore(empty)[0]) == bits(empty)
 
 
-def test_what_does_not_fit_is_named(tmp_path):
+def test_names_the_array_that_differs_from_the_template(tmp_path):
     state = {"layer": {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}}
     with Checkpoints(tmp_path / "empty") as checkpoints:
         assert checkpoints.latest_step is None
@@ -218,7 +220,9 @@ def test_what_does_not_fit_is_named(tmp_path):
             "lacks layer/c, which this run's state has": {
                 "layer": {**state["layer"], "c": jnp.ones(1)}
             },
-            "holds layer/b, which this run's state has not": {"layer": {"w": state["layer"]["w"]}},
+            "holds layer/b, which this run's state does not have": {
+                "layer": {"w": state["layer"]["w"]}
+            },
         }
         for message, other in wrong.items():
             with pytest.raises(UserError, match=message):
@@ -228,7 +232,7 @@ def test_what_does_not_fit_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("item", ["arrays", "record"])
-def test_a_damaged_checkpoint_is_named_and_the_others_too(tmp_path, item):
+def test_names_a_damaged_checkpoint_and_the_other_steps(tmp_path, item):
     state = {"x": jnp.arange(1000.0)}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, extra={})
@@ -239,13 +243,13 @@ def test_a_damaged_checkpoint_is_named_and_the_others_too(tmp_path, item):
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(
             UserError, match=r"2 cannot be read .*; other steps saved: \[1\]"
-        ) as refusal:
+        ) as error:
             checkpoints.restore(state)
-        assert "\n" not in str(refusal.value)
+        assert "\n" not in str(error.value)
         assert bits(checkpoints.restore(state, step=1)[0]) == bits(state)
 
 
-def test_checkpoints_of_a_run_that_goes_on_are_read_without_touching_them(tmp_path):
+def test_reading_does_not_change_the_directory_of_an_active_run(tmp_path):
     with Checkpoints(tmp_path, best_metric="merit") as writer:
         for step in (1, 2):
             metrics = {"merit": -float(step)}
@@ -262,13 +266,13 @@ def test_checkpoints_of_a_run_that_goes_on_are_read_without_touching_them(tmp_pa
     assert state["x"].tolist() == [0.0, 1.0, 2.0]
 
 
-def test_there_is_nothing_to_read_where_nothing_is(tmp_path):
+def test_reading_a_missing_directory_is_an_error(tmp_path):
     with pytest.raises(UserError, match="there is no checkpoint"):
         Checkpoints.to_read(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_part_is_read_without_the_rest(tmp_path):
+def test_restores_a_part_of_the_state(tmp_path):
     state = make_state()
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, {"state": state}, extra={})

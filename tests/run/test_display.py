@@ -1,4 +1,4 @@
-"""What a person sees: a table in a terminal, lines elsewhere."""
+"""Display of a run: a table in a terminal, lines elsewhere."""
 
 import io
 import math
@@ -16,14 +16,14 @@ ROW = {
     "spread/brevity": 0.125,
     "effective_weight/accuracy": 1.5,
     "agreement": 0.8,
-    "silent_groups": 0.25,
+    "zero_variance_groups": 0.25,
     "completion_length": 17.25,
     "tokens_per_second": 12345.6,
 }
 
 
 def show(*, terminal, rows=(ROW,), width=100):
-    """What the display writes for these rows, one a second."""
+    """Output of the display for some rows."""
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=width, color_system=None)
     with Display(["accuracy", "brevity"], [1.0, 0.5], 10, console) as shown:
@@ -39,46 +39,47 @@ def clock(monkeypatch):
     monkeypatch.setattr(display.time, "monotonic", lambda: float(next(ticks)))
 
 
-def test_one_plain_line_a_step_without_a_terminal(clock):
+def test_prints_one_line_per_step_without_a_terminal(clock):
     better = ROW | {"reward/accuracy": 0.9}
     lines = show(terminal=False, rows=[ROW, better, better], width=40).splitlines()
     assert lines == [
         "run runs/a [resumed]",
-        "step 1/10 · accuracy 0.500 · brevity 0.750 · agreement 0.80 · silent groups 25% · "
+        "step 1/10 · accuracy 0.500 · brevity 0.750 · agreement 0.80 · zero-variance groups 25% · "
         "length 17.2 tokens · 12,346 tokens/s · — left",
-        # 30 seconds a step: 8 steps are 4 minutes, 7 are 3 and a half.
-        "step 2/10 · accuracy 0.900 · brevity 0.750 · agreement 0.80 · silent groups 25% · "
+        # At 30 seconds per step, 8 steps take 4 minutes and 7 steps 3.5.
+        "step 2/10 · accuracy 0.900 · brevity 0.750 · agreement 0.80 · zero-variance groups 25% · "
         "length 17.2 tokens · 12,346 tokens/s · 4:00 left",
-        "step 3/10 · accuracy 0.900 · brevity 0.750 · agreement 0.80 · silent groups 25% · "
+        "step 3/10 · accuracy 0.900 · brevity 0.750 · agreement 0.80 · zero-variance groups 25% · "
         "length 17.2 tokens · 12,346 tokens/s · 3:30 left",
     ]
 
 
-def test_a_row_for_every_objective_in_a_terminal(clock):
-    shown = show(terminal=True, rows=[ROW, ROW | {"reward/accuracy": 0.9, "reward/brevity": 0.7}])
+def test_shows_one_table_row_per_objective_in_a_terminal(clock):
+    better = ROW | {"reward/accuracy": 0.9, "reward/brevity": 0.7}
+    shown = show(terminal=True, rows=[ROW, better], width=120)
     assert "run runs/a [resumed]" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.split()}
     assert rows["accuracy"] == ["0.900", "+0.400", "0.250", "1", "1.500"]
     assert rows["brevity"] == ["0.700", "-0.050", "0.125", "0.5", "—"]
-    footer = "step 2/10 · agreement 0.80 · silent groups 25% · length 17.2 tokens"
+    footer = "step 2/10 · agreement 0.80 · zero-variance groups 25% · length 17.2 tokens"
     assert f"{footer} · 12,346 tokens/s · 4:00 left" in shown
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_what_was_not_measured_is_a_dash(terminal):
+def test_shows_missing_values_as_a_dash(terminal):
     shown = show(terminal=terminal, rows=[{}, {"reward/accuracy": math.nan, "agreement": math.inf}])
     assert "agreement —" in shown
     assert "nan" not in shown
     assert "inf" not in shown
 
 
-def test_a_reward_first_seen_late_counts_from_there(clock):
+def test_reward_change_starts_at_the_first_value(clock):
     rows = [{}, {"reward/accuracy": 0.25}, {"reward/accuracy": 0.5}]
     accuracy = [line.split() for line in show(terminal=True, rows=rows).splitlines()]
     assert [line for line in accuracy if "accuracy" in line][-1][1:3] == ["0.500", "+0.250"]
 
 
-def test_durations_read_like_a_clock(clock):
+def test_formats_durations_as_hours_minutes_seconds(clock):
     text = show(terminal=False, rows=[{}] * 10).splitlines()
     assert text[-1].endswith("0:00 left")
     long = Display(["a"], [1.0], 1000, Console(file=io.StringIO()))

@@ -1,4 +1,4 @@
-"""One row a step, divided once, and the same in every place that keeps it."""
+"""Metrics: means are divided once, and every sink gets the same rows."""
 
 import math
 import struct
@@ -15,12 +15,12 @@ from jax.sharding import PartitionSpec as P
 from dvaojax import files
 from dvaojax.errors import UserError
 from dvaojax.numerics import Mean
-from dvaojax.run.metrics import Event, Metrics, Sample, SessionLog, TensorBoard, to_host
+from dvaojax.run.metrics import Event, MetricsWriter, SampleRecord, SessionLog, TensorBoard, to_host
 from dvaojax.run.wandb import WandB
 
 
 def read_events(directory):
-    """TensorBoard's own reading: records in order of file name, restarts purge later steps."""
+    """Reads events like TensorBoard: files in order of name, start events purge later steps."""
     kept = []
     for path in sorted(directory.iterdir()):
         data, at = path.read_bytes(), 0
@@ -34,7 +34,7 @@ def read_events(directory):
     return kept
 
 
-def test_sums_are_divided_once_by_their_counts():
+def test_divides_sums_by_counts_in_float64():
     metrics = {
         "reward": Mean(jnp.array([1.0, 9.0, 0.0]), jnp.array([3.0, 4.0, 0.0])),
         "agreement": Mean(jnp.array(1.0), jnp.array(3.0)),
@@ -45,7 +45,7 @@ def test_sums_are_divided_once_by_their_counts():
         "rollout_seconds": 0.1,
     }
     row = to_host(metrics, objectives=["accuracy", "brevity", "format"])
-    assert math.isnan(row.pop("reward/format"))  # nothing was scored: not a reward of 0
+    assert math.isnan(row.pop("reward/format"))  # nothing was scored, which is not a reward of 0
     assert math.isnan(row.pop("kl"))
     assert row == {
         "reward/accuracy": 1 / 3,  # in float64, not in float32
@@ -61,7 +61,7 @@ def test_sums_are_divided_once_by_their_counts():
     assert {type(value) for value in row.values()} == {float}
 
 
-def test_halves_added_up_in_any_order_give_one_row():
+def test_sums_of_partial_sums_give_the_same_row():
     values = jnp.arange(12.0) ** 2
     whole = to_host({"x": Mean(values.sum(), jnp.array(12.0))})
     for pieces in (2, 3, 4):
@@ -70,21 +70,21 @@ def test_halves_added_up_in_any_order_give_one_row():
         assert to_host({"x": Mean(total, jnp.array(12.0))}) == whole
 
 
-def test_replicated_values_of_a_mesh_are_read():
+def test_reads_replicated_values():
     mesh = Mesh(np.array(jax.devices()), ("data",))
     value = jax.device_put(jnp.array([1.0, 2.0]), NamedSharding(mesh, P()))
     assert to_host({"reward": value}, objectives=["a", "b"]) == {"reward/a": 1.0, "reward/b": 2.0}
 
 
-def test_a_shape_that_is_no_metric_is_refused():
+def test_rejects_a_vector_of_wrong_length():
     with pytest.raises(ValueError, match=r"'reward' has shape \(2,\); expected a scalar or \(3,\)"):
         to_host({"reward": jnp.ones(2)}, objectives=["a", "b", "c"])
 
 
-def test_every_sink_gets_every_row_and_forgets_the_same_steps(tmp_path):
+def test_all_sinks_get_all_rows_and_drop_the_same_steps(tmp_path):
     def run(first, last):
         sinks = [files.JsonLines(tmp_path / "m.jsonl"), TensorBoard(tmp_path / "tb")]
-        with Metrics(sinks) as metrics:
+        with MetricsWriter(sinks) as metrics:
             metrics.truncate_after(first - 1)
             for step in range(first, last + 1):
                 metrics.write(step, {"reward/a": step / 4, "kl": math.nan})
@@ -96,16 +96,16 @@ def test_every_sink_gets_every_row_and_forgets_the_same_steps(tmp_path):
     assert read_events(tmp_path / "tb") == [(s, "reward/a", s / 4) for s in range(1, 7)]
 
 
-def test_tensorboard_has_a_row_as_soon_as_it_is_written(tmp_path):
+def test_tensorboard_rows_are_flushed_immediately(tmp_path):
     board = TensorBoard(tmp_path)
     board.write(1, {"x": 2.0})
     assert read_events(tmp_path) == [(1, "x", 2.0)]
     board.close()
 
 
-def test_a_sample_keeps_every_reward_by_name(tmp_path):
+def test_sample_record_has_every_reward_by_name(tmp_path):
     lines = files.JsonLines(tmp_path / "s.jsonl")
-    sample = Sample("1+1=", "2", {"accuracy": 1.0, "rubric": None}, -0.5)
+    sample = SampleRecord("1+1=", "2", {"accuracy": 1.0, "rubric": None}, -0.5)
     lines.write(3, sample._asdict())
     lines.close()
     assert files.read_json_lines(tmp_path / "s.jsonl") == [
@@ -119,7 +119,7 @@ def test_a_sample_keeps_every_reward_by_name(tmp_path):
     ]
 
 
-def test_weights_and_biases_is_an_extra(tmp_path, monkeypatch):
+def test_wandb_is_an_optional_dependency(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     with pytest.raises(
         UserError, match=r"^wandb is not installed: pip install 'dvaojax\[wandb\]'$"
@@ -127,7 +127,7 @@ def test_weights_and_biases_is_an_extra(tmp_path, monkeypatch):
         WandB(tmp_path, project="p", name="n", config={})
 
 
-def test_weights_and_biases_gets_the_rows(tmp_path, monkeypatch):
+def test_wandb_gets_the_rows(tmp_path, monkeypatch):
     calls = []
 
     class Run:
@@ -142,7 +142,7 @@ def test_weights_and_biases_gets_the_rows(tmp_path, monkeypatch):
         return Run()
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-    with Metrics([WandB(tmp_path, project="p", name="n", config={"seed": 0})]) as metrics:
+    with MetricsWriter([WandB(tmp_path, project="p", name="n", config={"seed": 0})]) as metrics:
         metrics.truncate_after(0)
         metrics.write(1, {"x": 0.5})
     assert calls[0]["id"] == "n"

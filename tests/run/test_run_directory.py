@@ -1,4 +1,4 @@
-"""A run directory is made once, continued on request, and deleted only if it is one."""
+"""Run directories: created once, resumed on request, deleted only if they are runs."""
 
 import dataclasses
 import enum
@@ -48,7 +48,7 @@ class Config:
     data: Path | None = Path("data/x")
 
 
-def test_a_configuration_becomes_json_in_the_order_of_its_fields():
+def test_config_to_json_keeps_the_order_of_fields():
     expected = {
         "name": "trial",
         "num_steps": 6,
@@ -65,7 +65,7 @@ def test_a_configuration_becomes_json_in_the_order_of_its_fields():
         run_directory.config_to_json(Config(task=object()))  # type: ignore[arg-type]
 
 
-def test_a_new_run_says_what_it_is_made_of(tmp_path):
+def test_new_run_records_config_versions_and_devices(tmp_path):
     run = run_directory.create(tmp_path / "runs" / "a", Config())
     recorded = json.loads(run.config.read_text())
     assert recorded["config"] == run_directory.config_to_json(Config())
@@ -83,12 +83,12 @@ def test_a_new_run_says_what_it_is_made_of(tmp_path):
     assert (run.metrics.name, run.samples.name) == ("metrics.jsonl", "samples.jsonl")
 
 
-def test_an_existing_run_is_never_overwritten_silently(tmp_path):
+def test_create_refuses_an_existing_path(tmp_path):
     run = run_directory.create(tmp_path / "a", Config())
-    run.metrics.write_text("precious")
+    run.metrics.write_text("content")
     with pytest.raises(UserError, match=r"a exists: --resume continues it, --overwrite deletes it"):
         run_directory.create(tmp_path / "a", Config())
-    assert run.metrics.read_text() == "precious"
+    assert run.metrics.read_text() == "content"
     (tmp_path / "empty").mkdir()
     run_directory.create(tmp_path / "empty", Config())
     (tmp_path / "file").write_text("")
@@ -96,17 +96,17 @@ def test_an_existing_run_is_never_overwritten_silently(tmp_path):
         run_directory.create(tmp_path / "file", Config())
 
 
-def test_resuming_continues_with_the_same_settings(tmp_path):
+def test_resume_keeps_files_and_records_the_start(tmp_path):
     run = run_directory.create(tmp_path / "a", Config())
-    run.metrics.write_text("precious")
+    run.metrics.write_text("content")
     run.plots.rmdir()
     assert run_directory.resume(tmp_path / "a", Config()) == run
-    assert run.metrics.read_text() == "precious"
+    assert run.metrics.read_text() == "content"
     assert run.plots.is_dir()
     assert len(json.loads(run.config.read_text())["starts"]) == 2
 
 
-def test_resuming_with_other_settings_names_the_first(tmp_path):
+def test_resume_names_the_first_changed_setting(tmp_path):
     run_directory.create(tmp_path / "a", Config())
     faster = Config(optimizer=Optimizer(learning_rate=0.1), num_steps=9)
     with pytest.raises(UserError, match=r"started with num_steps=6, not 9"):
@@ -117,7 +117,7 @@ def test_resuming_with_other_settings_names_the_first(tmp_path):
     assert json.loads(run.config.read_text())["config"]["num_steps"] == 9
 
 
-def test_nothing_to_resume_names_the_nearest_run(tmp_path):
+def test_resume_of_a_missing_run_names_the_nearest_one(tmp_path):
     with pytest.raises(UserError, match=r"there is no run .*/none/a$"):
         run_directory.resume(tmp_path / "none" / "a", Config())
     run_directory.create(tmp_path / "arithmetic", Config())
@@ -128,7 +128,7 @@ def test_nothing_to_resume_names_the_nearest_run(tmp_path):
         run_directory.resume(tmp_path / "other", Config())
 
 
-def test_overwriting_starts_afresh(tmp_path):
+def test_overwrite_deletes_the_old_run(tmp_path):
     run = run_directory.create(tmp_path / "a", Config())
     run.metrics.write_text("old")
     (run.checkpoints / "3").mkdir()
@@ -142,18 +142,18 @@ def test_overwriting_starts_afresh(tmp_path):
     run_directory.overwrite(tmp_path / "new", Config())
 
 
-def test_what_is_not_a_run_is_never_deleted(tmp_path):
+def test_overwrite_refuses_other_files(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.tex").write_text("years")
     with pytest.raises(UserError, match="home is not a run"):
         run_directory.overwrite(home, Config())
     (home / "config.json").write_text('{"other": "program"}')
-    with pytest.raises(UserError, match=r"config\.json was written by something else"):
+    with pytest.raises(UserError, match=r"config\.json was not written by dvaojax"):
         run_directory.overwrite(home, Config())
     run = run_directory.create(tmp_path / "a", Config())
     (run.path / "notes.md").write_text("thoughts")
-    with pytest.raises(UserError, match=r"holds notes\.md, which no run wrote"):
+    with pytest.raises(UserError, match=r"contains notes\.md, which no run wrote"):
         run_directory.overwrite(run.path, Config())
     link = tmp_path / "link"
     link.symlink_to(run_directory.create(tmp_path / "b", Config()).path)

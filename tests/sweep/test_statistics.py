@@ -1,4 +1,4 @@
-"""Volumes, gains and means against hand-made cells; tables and pictures of the same."""
+"""Hypervolumes, gains and means of artificial results; tables and plots of them."""
 
 import io
 import itertools
@@ -9,33 +9,33 @@ from little_sweep import changed
 from rich.console import Console
 
 from dvaojax.sweep import figures
-from dvaojax.sweep.grid import places
-from dvaojax.sweep.progress import Progress
+from dvaojax.sweep.display import SweepDisplay
+from dvaojax.sweep.grid import cell_keys
 from dvaojax.sweep.report import report
 from dvaojax.sweep.statistics import findings, fronts
 
 SEEDED = changed(seeds=range(6))
 
 
-def row(place, after):
+def row(key, after):
     before = dict.fromkeys(("digits", "pluses", "brevity"), 0.25)
     after = dict(zip(before, after, strict=True))
-    return {**place._asdict(), "step": 2, "before": before, "after": after}
+    return {**key._asdict(), "step": 2, "before": before, "after": after}
 
 
-def earned(place):
-    """Two corners of a front for each method; GDPO's reaches further, by its seed's luck."""
-    reach = 0.5 + 0.01 * place.seed + (0.2 if place.method == "gdpo" else 0.0)
-    if place.trade_off == "digits":
+def rewards(key):
+    """Two points of a front for each method; they depend on the seed, and GDPO's are better."""
+    reach = 0.5 + 0.01 * key.seed + (0.2 if key.method == "gdpo" else 0.0)
+    if key.trade_off == "digits":
         return (reach, 0.4, 1.0)
     return (0.3, reach, 1.0)
 
 
-ROWS = {place: row(place, earned(place)) for place in places(SEEDED)}
+ROWS = {key: row(key, rewards(key)) for key in cell_keys(SEEDED)}
 
 
-def inclusion(points):
-    """The volume under a few points by inclusion and exclusion."""
+def inclusion_exclusion(points):
+    """The hypervolume of a few points by inclusion and exclusion."""
     total = 0.0
     for size in range(1, len(points) + 1):
         for some in itertools.combinations(points, size):
@@ -43,38 +43,40 @@ def inclusion(points):
     return total
 
 
-def test_volumes_are_those_of_each_seed_s_trade_offs():
+def test_hypervolumes_are_computed_per_seed_over_trade_offs():
     front = fronts(SEEDED, ROWS)["short", "gdpo"]
     assert front.seeds == tuple(range(6))
     expected = [
-        inclusion([earned(p) for p in places(SEEDED) if p[:3] == ("short", seed, "gdpo")])
+        inclusion_exclusion(
+            [rewards(k) for k in cell_keys(SEEDED) if k[:3] == ("short", seed, "gdpo")]
+        )
         for seed in front.seeds
     ]
     np.testing.assert_allclose(front.volumes, expected)
 
 
-def test_a_gain_is_taken_seed_by_seed():
-    found = findings(SEEDED, ROWS)
-    dvao, gdpo = found["short", "dvao"], found["short", "gdpo"]
+def test_gains_are_paired_by_seed():
+    results = findings(SEEDED, ROWS)
+    dvao, gdpo = results["short", "dvao"], results["short", "gdpo"]
     assert gdpo.gain.mean == pytest.approx(gdpo.volume.mean - dvao.volume.mean)
-    # The luck of a seed is in both volumes and in no gain.
+    # The effect of a seed is in both hypervolumes and cancels in the gain.
     assert gdpo.gain.high - gdpo.gain.low < 0.2 * (gdpo.volume.high - gdpo.volume.low)
     assert (dvao.gain, dvao.verdict, gdpo.verdict) == (None, "", "+")
-    assert found["long", "annealed"].verdict == ""
-    # Half of it from each trade-off; the mean seed is 2.5.
+    assert results["long", "annealed"].verdict == ""
+    # The mean over both trade-offs; the mean seed is 2.5.
     assert dvao.means[0].mean == pytest.approx((0.3 + 0.525) / 2)
 
 
-def test_a_seed_counts_only_where_every_trade_off_was_measured():
-    missing = next(p for p in ROWS if p[1:] == (3, "gdpo", "even"))
-    some = {place: row for place, row in ROWS.items() if place != missing}
+def test_seeds_with_a_missing_trade_off_are_left_out():
+    missing = next(k for k in ROWS if k[1:] == (3, "gdpo", "even"))
+    some = {key: row for key, row in ROWS.items() if key != missing}
     assert fronts(SEEDED, some)[missing.situation, "gdpo"].seeds == (0, 1, 2, 4, 5)
     assert findings(SEEDED, some)[missing.situation, "gdpo"].seeds == 5
-    none = {place: row for place, row in ROWS.items() if place.method != "dvao"}
+    none = {key: row for key, row in ROWS.items() if key.method != "dvao"}
     assert findings(SEEDED, none)["short", "gdpo"].gain is None
 
 
-def test_the_report_says_what_was_expected_and_what_came():
+def test_report_has_expectations_and_results():
     text = report(SEEDED, findings(SEEDED, ROWS))
     assert "Expected: nothing." in text
     volume = 100 * findings(SEEDED, ROWS)["long", "gdpo"].volume.mean
@@ -86,22 +88,22 @@ def test_the_report_says_what_was_expected_and_what_came():
     assert report(SEEDED, {}).count("---") > 0
 
 
-def test_there_is_a_picture_of_each_situation(tmp_path):
+def test_draws_a_figure_of_each_situation(tmp_path):
     written = figures.draw(SEEDED, ROWS, findings(SEEDED, ROWS), tmp_path)
     assert [path.name for path in written] == ["short.png", "long.png"]
     assert all(path.stat().st_size > 10_000 for path in written)
 
 
 def shown(rows, *, terminal):
-    """What a person sees once these cells are measured."""
+    """Output of the display when these cells are finished."""
     console = Console(force_terminal=terminal, width=100, file=io.StringIO())
-    with Progress(SEEDED, console) as progress:
-        progress.update({})
-        progress.update(rows)
+    with SweepDisplay(SEEDED, console) as display:
+        display.update({})
+        display.update(rows)
     return console.file.getvalue()
 
 
-def test_progress_counts_the_cells_of_each_method():
+def test_display_counts_the_cells_of_each_method():
     some = dict(itertools.islice(ROWS.items(), 7))
     words = shown(some, terminal=True).split()
     last = len(words) - words[::-1].index("dvao") - 1

@@ -1,4 +1,4 @@
-"""A switchboard does what the method it is set to does, and is compiled once for all of them."""
+"""The switch aggregator equals the selected method, and is compiled once for all methods."""
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from dvaojax import aggregators
-from dvaojax.sweep.switch_aggregator import Method, choose, switchboard
+from dvaojax.sweep.switch_aggregator import UnweightedMethod, switch_aggregator, switch_state
 
-# Without and with memory, with lengths, with knobs per objective, and one that draws.
+# Stateless and stateful, with lengths, with knobs per objective, and one that uses the key.
 METHODS = [
-    Method("dvao", {}),
-    Method("dvao_denoised", {"noise": (0.0, 0.3, 0.0)}),
-    Method("rvpo_annealed", {"num_steps": 3}),
-    Method("dvao_shrunk_running", {"decay": 0.5}),
-    Method("gdpo_token_weighted", {}),
-    Method("vpo", {"answers": 1}),
+    UnweightedMethod("dvao", {}),
+    UnweightedMethod("dvao_denoised", {"noise": (0.0, 0.3, 0.0)}),
+    UnweightedMethod("rvpo_annealed", {"num_steps": 3}),
+    UnweightedMethod("dvao_shrunk_running", {"decay": 0.5}),
+    UnweightedMethod("gdpo_token_weighted", {}),
+    UnweightedMethod("vpo", {"answers": 1}),
 ]
 WEIGHTS = jnp.array([0.5, 0.2, 0.3], jnp.float32)
 STEPS = 3
@@ -31,39 +31,39 @@ def batch(step):
 
 @pytest.fixture(scope="module")
 def update():
-    """The compiled update, and how often it was traced."""
-    board, traces = switchboard(METHODS), []
+    """The compiled update, and a list with one entry per trace."""
+    aggregator, traces = switch_aggregator(METHODS), []
 
     @jax.jit
     def update(rewards, mask, state, key, lengths):
         traces.append(None)
-        return board.update(rewards, mask, state, key, lengths=lengths)
+        return aggregator.update(rewards, mask, state, key, lengths=lengths)
 
     return update, traces
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_it_is_the_method_it_is_set_to(update, method):
+def test_equals_the_selected_method(update, method):
     alone = aggregators.make(method.name, WEIGHTS, **method.knobs)
-    by_itself, state = alone.init(3), choose(METHODS, method, WEIGHTS)
+    expected_state, state = alone.init(3), switch_state(METHODS, method, WEIGHTS)
     for step in range(STEPS):
         rewards, mask, key, lengths = batch(step)
-        expected, by_itself = alone.update(rewards, mask, by_itself, key, lengths=lengths)
-        found, state = update[0](rewards, mask, state, key, lengths)
-        np.testing.assert_allclose(found, expected, atol=2e-6)
+        expected, expected_state = alone.update(rewards, mask, expected_state, key, lengths=lengths)
+        actual, state = update[0](rewards, mask, state, key, lengths)
+        np.testing.assert_allclose(actual, expected, atol=2e-6)
         assert np.abs(expected).max() > 0.1
     assert len(update[1]) == 1
 
 
-def test_what_is_not_in_use_remembers_nothing(update):
-    start = choose(METHODS, METHODS[0], WEIGHTS)
+def test_states_of_other_methods_do_not_change(update):
+    start = switch_state(METHODS, METHODS[0], WEIGHTS)
     rewards, mask, key, lengths = batch(0)
     _, after = update[0](rewards, mask, start, key, lengths)
     jax.tree.map(np.testing.assert_array_equal, after, start)
 
 
-def test_it_begins_as_the_first_method_with_equal_weights():
-    board = switchboard(METHODS)
+def test_init_selects_the_first_method_with_equal_weights():
+    aggregator = switch_aggregator(METHODS)
     rewards, mask, key, lengths = batch(1)
-    found, _ = board.update(rewards, mask, board.init(3), key, lengths=lengths)
-    np.testing.assert_allclose(found, aggregators.dvao(rewards, jnp.ones(3), mask=mask), atol=1e-6)
+    actual, _ = aggregator.update(rewards, mask, aggregator.init(3), key, lengths=lengths)
+    np.testing.assert_allclose(actual, aggregators.dvao(rewards, jnp.ones(3), mask=mask), atol=1e-6)

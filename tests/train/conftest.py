@@ -1,10 +1,10 @@
-"""Tests that run programs compile in a hurry, and what they compile they share."""
+"""All training runs of these tests share one compilation cache."""
 
 import pytest
-from tiny_run import compiled_once
+from tiny_run import compilation_cache
 
 
 @pytest.fixture(autouse=True, scope="package")
-def _compiled_once(tmp_path_factory):
-    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
+def _compilation_cache(cache_directory):
+    with compilation_cache(cache_directory):
         yield

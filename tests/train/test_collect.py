@@ -3,7 +3,7 @@
 from unittest import mock
 
 import jax
-import miniature
+import digits_run
 import numpy as np
 import pytest
 
@@ -11,8 +11,8 @@ from dvaojax import sharding
 from dvaojax.allocation import initial_statistics
 from dvaojax.data.stream import ShuffledPrompts
 from dvaojax.rewards import RewardSuite
-from dvaojax.train.allocation_state import Reading, Uniform
-from dvaojax.train.batches import Batches
+from dvaojax.train.allocation_state import DataState, Uniform
+from dvaojax.train.batches import PromptBatches
 from dvaojax.train.collect import Collector
 from dvaojax.types import Rollout
 
@@ -23,7 +23,7 @@ CALLS = []
 def sampler(params, tokens, lengths, key, serials, sizes):
     """A sampler that writes the texts above, whatever it is asked."""
     CALLS.append((params, jax.device_get((tokens, lengths, serials, sizes)), key))
-    encode = miniature.Digits.tokenizer.encode
+    encode = digits_run.Digits.tokenizer.encode
     rows = [[[*encode(text), 1] for text in group] for group in TEXTS]
     width = 16
     tokens = np.array([[row + [0] * (width - len(row)) for row in g] for g in rows], np.int32)
@@ -36,10 +36,10 @@ def sampler(params, tokens, lengths, key, serials, sizes):
 @pytest.fixture
 def collected():
     CALLS.clear()
-    task, mesh = miniature.Digits(), sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:2])
+    task, mesh = digits_run.Digits(), sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:2])
     stream, by_group = ShuffledPrompts(task.prompts("train"), seed=4), sharding.named(mesh, "group")
     collector = Collector(
-        batches=Batches(task, stream, by_group, prompts_per_step=2, kept=2),
+        batches=PromptBatches(task, stream, by_group, prompts_per_step=2, kept=2),
         tokenizer=task.tokenizer,
         suite=RewardSuite(task.objectives),
         sampler=sampler,
@@ -47,14 +47,14 @@ def collected():
         refills=0,
         key=jax.random.key(8),
     )
-    draw, reading = collector.draw("the parameters", Reading(6, initial_statistics(0, 3)))
+    draw, reading = collector.start_rollout("the parameters", DataState(6, initial_statistics(0, 3)))
     collected, reading = collector.collect("the parameters", draw, reading)
     assert reading.position == 8
     return collected
 
 
 def test_the_problems_of_the_step_are_asked_with_serials_of_their_own(collected):
-    stream = ShuffledPrompts(miniature.Digits().prompts("train"), seed=4)
+    stream = ShuffledPrompts(digits_run.Digits().prompts("train"), seed=4)
     assert collected.prompts == stream.take([6, 7])
     params, (tokens, lengths, serials, sizes), key = CALLS[0]
     assert params == "the parameters"
@@ -62,7 +62,7 @@ def test_the_problems_of_the_step_are_asked_with_serials_of_their_own(collected)
     assert sizes.tolist() == [4, 4]
     assert key == jax.random.key(8)
     texts = [p.text for p in collected.prompts]
-    assert [miniature.Digits.tokenizer.decode(row) for row in tokens] == texts
+    assert [digits_run.Digits.tokenizer.decode(row) for row in tokens] == texts
     assert lengths.tolist() == [len(text) for text in texts]
 
 
@@ -116,7 +116,7 @@ def test_what_is_measured_on_the_way(collected):
 
 
 def test_a_batch_follows_from_its_positions_and_is_encoded_once():
-    task, encoded = miniature.Digits(), []
+    task, encoded = digits_run.Digits(), []
 
     class Counting:
         pad_token = task.tokenizer.pad_token
@@ -128,7 +128,7 @@ def test_a_batch_follows_from_its_positions_and_is_encoded_once():
     counting = mock.Mock(wraps=task, tokenizer=Counting(), max_prompt_length=4)
     stream = ShuffledPrompts(task.prompts("train"), seed=4)
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    batches = Batches(counting, stream, where, prompts_per_step=2, kept=2)
+    batches = PromptBatches(counting, stream, where, prompts_per_step=2, kept=2)
     ahead = batches.from_position(6)
     assert batches.from_position(4).serials.tolist() == [4, 5]
     assert batches.at([6, 7]) is ahead

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import jax
-import miniature
+import digits_run
 import numpy as np
 import pytest
 from run_child import INTERRUPTED
@@ -19,7 +19,7 @@ from dvaojax.config import make_aggregator
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import hosts
 from dvaojax.train.program import make_program
-from dvaojax.train.session import checkpoint_shapes
+from dvaojax.train.progress import checkpoint_shapes
 
 HERE = Path(__file__).parents[1] / "helpers"
 
@@ -120,16 +120,16 @@ def rows(runs):
 
 def final(runs):
     """Parameters and optimiser of the last checkpoint, read by this process of eight devices."""
-    program = make_program(miniature.SPREAD, make_aggregator(miniature.SPREAD))
+    program = make_program(digits_run.SPREAD, make_aggregator(digits_run.SPREAD))
     with Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS) as checkpoints:
-        saved, extra = checkpoints.restore(checkpoint_shapes(miniature.SPREAD, program))
-    assert extra["step"] == miniature.SPREAD.num_steps
+        saved, extra = checkpoints.restore(checkpoint_shapes(digits_run.SPREAD, program))
+    assert extra["step"] == digits_run.SPREAD.num_steps
     return jax.device_get(saved["state"].learner)
 
 
 @pytest.mark.slow
 def test_two_processes_of_four_devices_train_as_one_of_eight(environment, tmp_path):
-    """Reading, scoring, logging, saving, a signal to one of them, and resuming; one step ahead.
+    """DataState, scoring, logging, saving, a signal to one of them, and resuming; one step ahead.
 
     Sums are taken in another order over a network: float32, 1e-5.
     """

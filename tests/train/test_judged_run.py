@@ -6,8 +6,8 @@ import threading
 
 import pytest
 from judge_server import Act, JudgeServer, asked, honest, say
-from miniature import quick_programs
-from rated import ITEMS, OBJECTIVES, rated
+from digits_run import quick_programs
+from rubric_run import ITEMS, OBJECTIVES, rubric_config
 
 from dvaojax import cli, files
 from dvaojax.errors import UserError
@@ -26,7 +26,7 @@ FAULTS = (
     say(None),
     say("I think so."),
 )
-EXPERIMENT = "from rated import rated\ndef get_config():\n    return rated({url!r})\n"
+EXPERIMENT = "from rubric_run import rubric_config\ndef get_config():\n    return rubric_config({url!r})\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -121,7 +121,7 @@ def test_a_judge_that_dies_stops_the_run_which_another_one_resumes(tmp_path):
         return honest(request)
 
     with JudgeServer(dying) as server:
-        config = rated(server.url, steps=8, attempts=2, max_failed_batches=2, timeout_seconds=10.0)
+        config = rubric_config(server.url, steps=8, attempts=2, max_failed_batches=2, timeout_seconds=10.0)
         with pytest.raises(RewardError, match=r"none of \d+ questions, in 2 batches in a row"):
             train(config, tmp_path)
     done = rows(tmp_path)
@@ -152,7 +152,7 @@ def test_a_judge_that_never_was_stops_the_command_in_one_line(tmp_path, capsys):
 
 def test_a_damaged_cache_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "replies").write_bytes(b"damaged" * 1000)
-    config = rated("http://127.0.0.1:9/v1", cache=str(tmp_path / "replies"))
+    config = rubric_config("http://127.0.0.1:9/v1", cache=str(tmp_path / "replies"))
     with pytest.raises(UserError, match=r"judge\.cache="):
         train(config, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
@@ -161,8 +161,8 @@ def test_a_damaged_cache_is_refused_before_anything_is_written(tmp_path):
 @pytest.mark.slow
 def test_a_cache_answers_a_run_that_is_repeated(tmp_path):
     with JudgeServer(lambda n, r: honest(r)) as server:
-        first = train(rated(server.url, steps=2, cache=str(tmp_path / "replies")), tmp_path / "a")
+        first = train(rubric_config(server.url, steps=2, cache=str(tmp_path / "replies")), tmp_path / "a")
         calls = len(server.requests)
-        again = train(rated(server.url, steps=2, cache=str(tmp_path / "replies")), tmp_path / "b")
+        again = train(rubric_config(server.url, steps=2, cache=str(tmp_path / "replies")), tmp_path / "b")
         assert len(server.requests) == calls
     assert again["after"] == first["after"]

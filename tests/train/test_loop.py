@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from miniature import Digits, make_mesh_of, miniature, quick_programs
+from digits_run import Digits, digits_config, make_mesh_of, quick_programs
 from slowness import slow_but
 
 from dvaojax import aggregators, files
@@ -25,13 +25,13 @@ from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.metrics import Sample
 from dvaojax.train import Interrupted, TrainingError, loop, train
 from dvaojax.train.collect import Collector
-from dvaojax.train.journal import Journal
+from dvaojax.train.step_log import StepLog
 from dvaojax.train.program import make_program
-from dvaojax.train.session import checkpoint_shapes
+from dvaojax.train.progress import checkpoint_shapes
 from dvaojax.train.sft import warm_up
 
 # Evaluation truncates, which training may not; a reference, and a checkpoint every step.
-CONFIG = miniature(
+CONFIG = digits_config(
     num_steps=2,
     samples_per_step=3,
     shadows=("gdpo", "rvpo:sharpness=2.0:ddof=0"),
@@ -40,7 +40,7 @@ CONFIG = miniature(
     checkpoints={"every": 1, "keep_latest": 5},
     evaluation={"samples": 2, "sampling": Sampling(top_p=0.9)},
 )
-QUICK = miniature(num_steps=2, warm_start={"num_steps": 0}, checkpoints={"every": 1})
+QUICK = digits_config(num_steps=2, warm_start={"num_steps": 0}, checkpoints={"every": 1})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,7 +85,7 @@ def test_a_run_leaves_every_file_complete(finished):
     }
     recorded = files.read_json(path / files.CONFIG)
     assert recorded["config"]["loss"]["kl_weight"] == 0.1
-    assert recorded["config"]["task"]["class"] == "miniature:Digits"
+    assert recorded["config"]["task"]["class"] == "digits_run:Digits"
     assert recorded["starts"][0]["versions"].keys() >= {"jax", "flax", "optax"}
     assert sorted(p.name for p in (path / files.CHECKPOINTS).iterdir()) == ["0", "1", "2"]
     assert list((path / files.PLOTS).glob("*.png"))
@@ -124,7 +124,7 @@ def test_every_step_has_a_row_with_every_metric_of_the_design(finished):
         for objective in CONFIG.objectives
     }
     others = (
-        "agreement silent_groups advantage_mean_square entropy kl clip_fraction grad_norm "
+        "agreement zero_variance_groups advantage_mean_square entropy kl clip_fraction grad_norm "
         "completion_length truncated rollout_seconds reward_seconds train_seconds "
         "tokens_per_second loss ratio skipped_updates skipped_in_a_row weighted_reward"
     )
@@ -249,14 +249,14 @@ def test_a_signal_before_the_first_step_stops_there(no_pictures, tmp_path):
 
 
 def test_a_signal_in_the_last_step_lets_the_run_end(no_pictures, tmp_path):
-    add = Journal.add
+    add = StepLog.add
 
     def interrupted(self, step):
         if step.number == 2:
             os.kill(os.getpid(), signal.SIGINT)
         add(self, step)
 
-    with mock.patch.object(Journal, "add", interrupted):
+    with mock.patch.object(StepLog, "add", interrupted):
         assert train(QUICK, tmp_path)["steps"] == 2
 
 
@@ -370,13 +370,13 @@ class StuckProgram:
 
 
 def test_a_warm_start_that_stays_infinite_stops_too():
-    config = miniature(warm_start={"num_steps": 60, "batch_size": 2})
+    config = digits_config(warm_start={"num_steps": 60, "batch_size": 2})
     with pytest.raises(TrainingError, match=r"^warm start 51: .*smaller warm_start.learning_rate"):
         warm_up(config, StuckProgram(), {}, mock.Mock())
 
 
 def test_a_demonstration_that_does_not_fit_is_refused_by_the_setting_it_breaks():
-    config = miniature(max_new_tokens=1, warm_start={"num_steps": 1})
+    config = digits_config(max_new_tokens=1, warm_start={"num_steps": 1})
     with pytest.raises(UserError, match="max_new_tokens=1"):
         warm_up(config, StuckProgram(), {}, mock.Mock())
 
@@ -398,14 +398,14 @@ class Unsendable(Digits):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (miniature(aggregator="dvoa"), "did you mean 'dvao'"),
-        (miniature(sampling={"top_k": 3}), "^sampling: "),
-        (miniature(mesh={"data": 3}), "^mesh replica=1 x data=3"),
+        (digits_config(aggregator="dvoa"), "did you mean 'dvao'"),
+        (digits_config(sampling={"top_k": 3}), "^sampling: "),
+        (digits_config(mesh={"data": 3}), "^mesh replica=1 x data=3"),
         (
-            miniature(task=Unsendable(), weights={"digits": 1.0}, rewards={"workers": 1}),
+            digits_config(task=Unsendable(), weights={"digits": 1.0}, rewards={"workers": 1}),
             "^rewards.workers=1: ",
         ),
-        (miniature(wandb_project="somewhere"), r"dvaojax\[wandb\]"),
+        (digits_config(wandb_project="somewhere"), r"dvaojax\[wandb\]"),
     ],
 )
 def test_bad_settings_are_answered_in_one_line_and_nothing_is_written(tmp_path, config, message):

@@ -4,9 +4,9 @@ import dataclasses
 import json
 import math
 
-import miniature
+import digits_run
 import pytest
-from tiny_run import compiled_once
+from tiny_run import compilation_cache
 
 from dvaojax.train import train
 
@@ -14,13 +14,13 @@ from dvaojax.train import train
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """One device; what the runs have in common, which is all but the update, is compiled once."""
-    with compiled_once(tmp_path_factory.mktemp("compiled")), miniature.quick_programs():
+    with compilation_cache(tmp_path_factory.mktemp("compiled")), digits_run.quick_programs():
         yield
 
 
 def run(tmp_path, name):
     """The rows of a run of three steps of two passes, in two pieces each."""
-    config = dataclasses.replace(miniature.AHEAD, num_steps=3)
+    config = dataclasses.replace(digits_run.AHEAD, num_steps=3)
     loss = dataclasses.replace(config.loss, name=name)
     train(dataclasses.replace(config, loss=loss), tmp_path)
     path = tmp_path / config.name / "metrics.jsonl"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
-import miniature
+import digits_run
 import numpy as np
 import pytest
 
@@ -16,12 +16,12 @@ from dvaojax.numerics import Mean
 from dvaojax.rewards import RewardError
 from dvaojax.rewards.suite import Scores
 from dvaojax.train import TrainingError, loop
-from dvaojax.train.allocation_state import Reading
-from dvaojax.train.device_timer import DeviceClock
+from dvaojax.train.allocation_state import DataState
+from dvaojax.train.device_timer import DeviceTimer
 from dvaojax.train.interrupts import Interrupts
 from dvaojax.train.step_log import StepLog
 from dvaojax.train.mfu import peak_flops, step_flops
-from dvaojax.train.session import Progress
+from dvaojax.train.progress import TrainingProgress
 from dvaojax.types import Rollout
 
 GROUPS, LENGTH = (2, 4), 8
@@ -46,7 +46,7 @@ class Stage:
         self.experiences, self.skipped = [], skipped
         self.busy, self.reward_seconds = busy, reward_seconds
         self.config = dataclasses.replace(
-            miniature.CONFIG, pipeline_depth=depth, num_steps=steps, max_skipped_in_a_row=0
+            digits_run.CONFIG, pipeline_depth=depth, num_steps=steps, max_skipped_in_a_row=0
         )
         self.program = SimpleNamespace(
             by_group=jax.sharding.SingleDeviceSharding(jax.devices()[0]),
@@ -98,12 +98,12 @@ class Stage:
         collector = loop.make_collector(self.config, self.program, self.suite)
         state = SimpleState(Learner(jnp.zeros((), jnp.int32), (), (), ()))
         depth = self.config.pipeline_depth
-        reading, in_flight = Reading(0, initial_statistics(0, 3)), []
+        reading, in_flight = DataState(0, initial_statistics(0, 3)), []
         for _ in range(depth):
-            draw, reading = collector.draw(state.learner.params, reading)
+            draw, reading = collector.start_rollout(state.learner.params, reading)
             in_flight.append(draw)
-        progress = Progress(state, None, reading, tuple(in_flight), 0, {}, 0.0)
-        with DeviceClock() as clock, journal_class(self) as journal:
+        progress = TrainingProgress(state, None, reading, tuple(in_flight), 0, {}, 0.0)
+        with DeviceTimer() as clock, journal_class(self) as journal:
             add, journal.add = journal.add, lambda step: (self.steps.append(step), add(step))
             learn = loop._learner(self, collector, clock, journal, Interrupts())
             while progress.step < self.config.num_steps:
@@ -268,7 +268,7 @@ def test_slow_rewards_cost_less_than_a_tenth_of_a_step_one_step_behind(slow_rewa
 
 def test_a_clock_counts_from_when_the_device_was_free():
     x = burn(jnp.zeros((), jnp.int32)).block_until_ready()
-    with DeviceClock() as clock:
+    with DeviceTimer() as clock:
         y = burn(x)
         first = clock.time(y)
         second = clock.time(burn(y))
@@ -282,13 +282,13 @@ def test_model_flops_count_what_a_step_does():
     stage = Stage(depth=0, steps=1)
     stage.run()
     lengths = stage.steps[0].collected.lengths
-    plain = step_flops(miniature.miniature(loss={"kl_weight": 0.0}), lengths)
-    twice = step_flops(miniature.miniature(learning={"epochs": 2}), lengths)
-    with_reference = step_flops(miniature.miniature(loss={"kl_weight": 0.1}), lengths)
+    plain = step_flops(digits_run.digits_config(loss={"kl_weight": 0.0}), lengths)
+    twice = step_flops(digits_run.digits_config(learning={"epochs": 2}), lengths)
+    with_reference = step_flops(digits_run.digits_config(loss={"kl_weight": 0.1}), lengths)
     # Forward F and backward 2F are learning's three; sampling is about one more.
     assert plain < with_reference < twice < 2 * plain
     assert 3 * (with_reference - plain) == twice - plain
-    assert step_flops(miniature.miniature(loss={"importance_cap": 2.0}), lengths) == with_reference
+    assert step_flops(digits_run.digits_config(loss={"importance_cap": 2.0}), lengths) == with_reference
     assert peak_flops(jax.devices()) is None
     known = SimpleNamespace(device_kind="TPU v5 lite")
     assert peak_flops([known] * 4) == 4 * 197e12

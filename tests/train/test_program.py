@@ -8,7 +8,7 @@ import re
 import chex
 import jax
 import jax.numpy as jnp
-import miniature
+import digits_run
 import numpy as np
 import optax
 import pytest
@@ -23,7 +23,7 @@ from dvaojax.types import Experience
 
 PROMPTS, GROUP, LENGTH = 8, 4, 8
 GREEDY = Sampling(temperature=0.0)
-CONFIG = miniature.miniature(
+CONFIG = digits_run.digits_config(
     prompts_per_step=PROMPTS,
     aggregator="gdpo",  # whose last step looks at the whole batch
     shadows=("dvao",),
@@ -256,7 +256,7 @@ def test_an_evaluation_draws_as_it_was_told_not_as_training_does(single, params)
 
 
 def changed(**changes):
-    return miniature.miniature(**{"prompts_per_step": PROMPTS, **changes})
+    return digits_run.digits_config(**{"prompts_per_step": PROMPTS, **changes})
 
 
 @pytest.mark.parametrize(

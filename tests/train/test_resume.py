@@ -11,7 +11,7 @@ from unittest import mock
 
 import chex
 import jax
-import miniature
+import digits_run
 import numpy as np
 import pytest
 from run_child import INTERRUPTED
@@ -21,14 +21,14 @@ from dvaojax import aggregators, files
 from dvaojax.config import make_aggregator
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import loop, train
-from dvaojax.train.journal import Journal
+from dvaojax.train.step_log import StepLog
 from dvaojax.train.program import make_program
-from dvaojax.train.session import checkpoint_shapes
+from dvaojax.train.progress import checkpoint_shapes
 
 HERE = Path(__file__).parents[1] / "helpers"
 
 
-EXACT = [("EPOCHS", miniature.EPOCHS), ("AHEAD", miniature.AHEAD)]
+EXACT = [("EPOCHS", digits_run.EPOCHS), ("AHEAD", digits_run.AHEAD)]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def rows(runs, *, durations=False):
 
 def saved(config, aggregator, runs):
     """The last checkpoint: parameters, optimiser, aggregator, keys, reference; and its record."""
-    with miniature.make_mesh_of(1):
+    with digits_run.make_mesh_of(1):
         shapes = checkpoint_shapes(config, make_program(config, aggregator))
     checkpoints = Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS)
     arrays, extra = checkpoints.restore(shapes)
@@ -136,7 +136,7 @@ def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
     run(environment, killed, name, "create", "--die-at", 5, 3, code=-signal.SIGKILL)
     assert [row["step"] for row in rows(killed)] == [1, 2, 3, 4]
     run(environment, killed, name, "resume")
-    aggregator = miniature.remembering(config)
+    aggregator = digits_run.remembering(config)
     assert_same_run(config, aggregator, at_once, killed)
 
     arrays, _ = saved(config, aggregator, killed)
@@ -166,22 +166,22 @@ class Killed(BaseException):
 def test_an_aggregator_with_memory_goes_on_where_it_was(tmp_path, name):
     """Three steps, an end without warning in step 5, and three more are six at once."""
     at_once, killed = tmp_path / "at_once", tmp_path / "killed"
-    config = miniature.miniature(
+    config = digits_run.digits_config(
         aggregator=name,
         aggregator_options=STATEFUL[name],
         warm_start={"num_steps": 0},
         checkpoints={"every": 3},
     )
-    add = Journal.add
+    add = StepLog.add
 
     def watched(journal, step):
         add(journal, step)
         if step.number == 5:
             raise Killed
 
-    with miniature.quick_programs(), mock.patch.object(loop, "plot_run", return_value=[]):
+    with digits_run.quick_programs(), mock.patch.object(loop, "plot_run", return_value=[]):
         train(config, at_once)
-        with mock.patch.object(Journal, "add", watched), pytest.raises(Killed):
+        with mock.patch.object(StepLog, "add", watched), pytest.raises(Killed):
             train(config, killed)
         assert [row["step"] for row in rows(killed)] == [1, 2, 3, 4]
         train(config, killed, start="resume")
@@ -211,8 +211,8 @@ def test_signals_finish_the_step_save_say_how_to_resume_and_change_nothing(envir
         assert [row["step"] for row in rows(stopped)] == list(range(1, step + 1))
     run(environment, stopped, "PLAIN", "resume", "--die-at", 6, 4, code=-signal.SIGKILL)
     run(environment, stopped, "PLAIN", "resume")
-    aggregator = make_aggregator(miniature.PLAIN)
-    assert_same_run(miniature.PLAIN, aggregator, at_once, stopped)
+    aggregator = make_aggregator(digits_run.PLAIN)
+    assert_same_run(digits_run.PLAIN, aggregator, at_once, stopped)
 
     # Trap 46: were the first completions after a resume those of other weights than the restored
     # ones, their ratio would not be 1.

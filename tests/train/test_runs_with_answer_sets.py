@@ -5,7 +5,7 @@ from unittest import mock
 import chex
 import jax
 import pytest
-from miniature import make_mesh_of, miniature, quick_programs
+from digits_run import digits_config, make_mesh_of, quick_programs
 
 from dvaojax import files
 from dvaojax.config import make_aggregator, validate
@@ -13,12 +13,12 @@ from dvaojax.errors import UserError
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.tasks.arithmetic_sets import ArithmeticSets
 from dvaojax.train import loop, train
-from dvaojax.train.journal import Journal
+from dvaojax.train.step_log import StepLog
 from dvaojax.train.program import make_program
-from dvaojax.train.session import checkpoint_shapes
+from dvaojax.train.progress import checkpoint_shapes
 
 TASK = ArithmeticSets(num_train=16, num_test=4, num_answers=2)
-CONFIG = miniature(
+CONFIG = digits_config(
     task=TASK,
     weights=dict.fromkeys(TASK.objectives, 1.0),
     aggregator="vpo",
@@ -72,11 +72,11 @@ def test_the_summary_has_best_at_k_and_diversity_before_and_after(finished):
 
 def test_answers_that_do_not_divide_the_objectives_are_refused_in_one_line():
     with pytest.raises(UserError, match=r"^aggregator=vpo: answers=3 does not divide the 4 obj"):
-        validate(miniature(**{**vars(CONFIG), "aggregator_options": ("answers=3",)}))
+        validate(digits_config(**{**vars(CONFIG), "aggregator_options": ("answers=3",)}))
 
 
 # Rewards that vary from the first step on; three objectives of one answer.
-DRAWING = miniature(
+DRAWING = digits_config(
     aggregator="vpo",
     aggregator_options=("draws=2",),
     shadows=("vpo:draws=2", "dvao"),
@@ -104,14 +104,14 @@ def test_trade_offs_are_drawn_again_as_they_would_have_been(tmp_path):
     """Stopped in step 4, resumed from the checkpoint of step 2: bit for bit the run at once."""
     at_once, broken = tmp_path / "at_once", tmp_path / "broken"
     train(DRAWING, at_once)
-    add = Journal.add
+    add = StepLog.add
 
     def stopped(self, step):
         if step.number == 4:
             raise Stop
         add(self, step)
 
-    with mock.patch.object(Journal, "add", stopped), pytest.raises(Stop):
+    with mock.patch.object(StepLog, "add", stopped), pytest.raises(Stop):
         train(DRAWING, broken)
     assert [row["step"] for row in rows(broken)] == [1, 2, 3]
     train(DRAWING, broken, start="resume")

@@ -5,10 +5,10 @@ from unittest import mock
 
 import chex
 import jax
-import miniature
+import digits_run
 import numpy as np
 import pytest
-from miniature import Digits, make_mesh_of, quick_programs
+from digits_run import Digits, make_mesh_of, quick_programs
 
 from dvaojax import files
 from dvaojax.config import make_aggregator
@@ -16,10 +16,10 @@ from dvaojax.rewards import RewardSuite
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import loop, train
 from dvaojax.train.collect import Collector
-from dvaojax.train.journal import Journal
+from dvaojax.train.step_log import StepLog
 from dvaojax.train.program import make_program
 from dvaojax.train.scoring import score_groups
-from dvaojax.train.session import checkpoint_shapes
+from dvaojax.train.progress import checkpoint_shapes
 from dvaojax.types import Completion, Prompt
 
 G, CAP, STEPS = 4, 6, 5
@@ -50,7 +50,7 @@ class Binary(Digits):
 
 
 def binary(**allocation):
-    return miniature.miniature(
+    return digits_run.digits_config(
         task=Binary(),
         weights={"low": 1.0, "short": 0.5},
         num_steps=STEPS,
@@ -82,7 +82,7 @@ class Seen:
 def run(config, runs, **how):
     """A run with what was seen of it."""
     seen = Seen()
-    add, sample = Journal.add, Collector._sample
+    add, sample = StepLog.add, Collector._sample
 
     def watched(self, step):
         seen.collected.append(jax.device_get(step.collected))
@@ -94,7 +94,7 @@ def run(config, runs, **how):
         return sample(self, params, batch, sizes)
 
     with (
-        mock.patch.object(Journal, "add", watched),
+        mock.patch.object(StepLog, "add", watched),
         mock.patch.object(Collector, "_sample", asked),
     ):
         train(config, runs, **how)
@@ -206,7 +206,7 @@ def test_silent_groups_give_their_places_to_the_next_problems_and_no_problem_is_
         assert row["refilled_groups"] == refilled
         replaced += refilled
         if row["refills"] < 2:
-            assert row["silent_groups"] == 0
+            assert row["zero_variance_groups"] == 0
     assert next(asked, None) is None
     assert replaced > 0
     assert {row["refills"] for row in rows(runs)} <= {0, 1, 2}
@@ -237,14 +237,14 @@ def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, depth):
     if depth:
         whole = tmp_path / "whole"
         run(config, whole)
-    add = Journal.add
+    add = StepLog.add
 
     def die(self, step):
         add(self, step)
         if step.number == 4:
             raise Killed
 
-    with mock.patch.object(Journal, "add", die), pytest.raises(Killed):
+    with mock.patch.object(StepLog, "add", die), pytest.raises(Killed):
         train(config, tmp_path)
     assert len(rows(tmp_path)) == 3
     train(config, tmp_path, start="resume")

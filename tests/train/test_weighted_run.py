@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-import miniature
+import digits_run
 import pytest
 
 from dvaojax.train import train
@@ -11,9 +11,9 @@ from dvaojax.train import train
 
 @pytest.mark.slow
 def test_the_first_completions_weigh_one_and_later_ones_at_most_the_cap(tmp_path):
-    config = dataclasses.replace(miniature.AHEAD, num_steps=3)
+    config = dataclasses.replace(digits_run.AHEAD, num_steps=3)
     loss = dataclasses.replace(config.loss, importance_cap=1.01)
-    with miniature.make_mesh_of(1):
+    with digits_run.make_mesh_of(1):
         train(dataclasses.replace(config, loss=loss), tmp_path)
     text = (tmp_path / config.name / "metrics.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]

@@ -1,9 +1,9 @@
-"""A task in miniature whose objectives are read off rubrics by a judge, and one that is not."""
+"""Settings of a short run with rubric objectives graded by a judge, and one other objective."""
 
 import dataclasses
 from functools import partial
 
-from miniature import CONFIG
+from digits_run import CONFIG
 
 from dvaojax.rewards.judge import Judge, JudgeConfig
 from dvaojax.rewards.length import within_budget
@@ -22,11 +22,11 @@ ITEMS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Rated:
-    """Digits and signs, of which a judge likes some.
+class GradedDigits:
+    """A task whose completions a judge grades by the characters that they contain.
 
     Attributes:
-        judge: who is asked.
+        judge: settings of the judge.
     """
 
     judge: JudgeConfig = JudgeConfig()
@@ -51,13 +51,13 @@ class Rated:
         return [Prompt(f"{i}", Rubric((("user", f"{i}"),), ITEMS), i) for i in numbers]
 
 
-def rated(url, *, steps=4, **judge):
-    """A run of the task with a judge that is not waited for long."""
-    quick = {"first_wait_seconds": 0.01, "timeout_seconds": 0.5, "attempts": 3, "concurrency": 16}
+def rubric_config(url, *, steps=4, **judge):
+    """A run of the task with short time limits for the judge."""
+    limits = {"first_wait_seconds": 0.01, "timeout_seconds": 0.5, "attempts": 3, "concurrency": 16}
     return dataclasses.replace(
         CONFIG,
         name="rated",
-        task=Rated(JudgeConfig(url=url, **{**quick, **judge})),
+        task=GradedDigits(JudgeConfig(url=url, **{**limits, **judge})),
         weights={"brevity": 0.5, **dict.fromkeys(OBJECTIVES, 1.0)},
         num_steps=steps,
         warm_start=dataclasses.replace(CONFIG.warm_start, num_steps=0),

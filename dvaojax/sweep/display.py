@@ -1,4 +1,4 @@
-"""What a sweep shows while it goes on: a live table in a terminal, a line a cell elsewhere."""
+"""Progress display of a sweep: a live table in a terminal, one line per cell elsewhere."""
 
 import time
 from collections import Counter
@@ -11,14 +11,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dvaojax.sweep.grid import Place, Sweep, places
-from dvaojax.sweep.record import Row
+from dvaojax.sweep.directory import CellRow
+from dvaojax.sweep.grid import CellKey, Sweep, cell_keys
 
 
-class Progress:
-    """Measured cells of each method in each situation, the latest of them, and the time left.
+class SweepDisplay:
+    """Shows the number of finished cells by method and situation, the latest one and the time left.
 
-    A context manager, like `display.Display`.
+    A context manager, like `dvaojax.run.display.Display`.
     """
 
     def __init__(self, sweep: Sweep, console: Console | None = None):
@@ -26,8 +26,8 @@ class Progress:
         self._sweep = sweep
         self._console = console or Console(highlight=False)
         self._live = Live(console=self._console, auto_refresh=False)
-        self._grid = places(sweep)
-        self._begun: tuple[int, float] | None = None
+        self._grid = cell_keys(sweep)
+        self._first_update: tuple[int, float] | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -37,21 +37,21 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
-    def update(self, rows: Mapping[Place, Row]) -> None:
-        """Shows what was measured so far."""
-        done = [place for place in self._grid if place in rows]
+    def update(self, rows: Mapping[CellKey, CellRow]) -> None:
+        """Shows the cells finished so far."""
+        done = [key for key in self._grid if key in rows]
         facts = f"{len(done)} of {len(self._grid)} cells · {self._time_left(len(done))} left"
         latest = next(reversed(list(rows.values())), None)
-        lines = [facts] if latest is None else [facts, self._in_words(latest)]
+        lines = [facts] if latest is None else [facts, self._describe(latest)]
         if self._live.is_started:
             texts = [Text(line, style="dim") for line in lines]
             self._live.update(Group(self._table(done), *texts), refresh=True)
         else:
             self._console.print(" · ".join(lines), markup=False, soft_wrap=True)
 
-    def _table(self, done: list[Place]) -> Table:
-        count = Counter((place.situation, place.method) for place in done)
-        total = Counter((place.situation, place.method) for place in self._grid)
+    def _table(self, done: list[CellKey]) -> Table:
+        count = Counter((key.situation, key.method) for key in done)
+        total = Counter((key.situation, key.method) for key in self._grid)
         table = Table(header_style="bold", box=box.SIMPLE_HEAD)
         table.add_column("method")
         for situation in self._sweep.situations:
@@ -63,20 +63,20 @@ class Progress:
             )
         return table
 
-    def _in_words(self, row: Row) -> str:
-        where = ", ".join(str(row[name]) for name in Place._fields)
-        moved = ", ".join(
+    def _describe(self, row: CellRow) -> str:
+        where = ", ".join(str(row[name]) for name in CellKey._fields)
+        changes = ", ".join(
             f"{name} {row['before'][name]:.2f} to {row['after'][name]:.2f}"
             for name in self._sweep.objectives
         )
-        return f"{where}: {moved}"
+        return f"{where}: {changes}"
 
     def _time_left(self, done: int) -> str:
-        """From the pace of this start."""
+        """Time left, from the mean duration of a cell since this start."""
         now = time.monotonic()
-        if self._begun is None:
-            self._begun = done, now
-        first, then = self._begun
+        if self._first_update is None:
+            self._first_update = done, now
+        first, then = self._first_update
         if done == first:
             return "—"
         seconds = round((now - then) / (done - first) * (len(self._grid) - done))

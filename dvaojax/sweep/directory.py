@@ -1,11 +1,11 @@
-"""A sweep on disk: one line a cell, written when it is measured, so that a killed one goes on.
+"""The directory of a sweep: one line per finished cell, so that a killed sweep can continue.
 
 DIRECTORY/
-  sweep.json      what is compared, and every start: commit, command, versions, devices
-  cells.jsonl     what every cell came to
-  cells-I.jsonl   the same of process I, while it is at work
+  sweep.json      the sweep, and every start: commit, command, versions, devices
+  cells.jsonl     results of the finished cells
+  cells-I.jsonl   results of process I, while it is running
   report.md       tables
-  SITUATION.png   a picture of each situation
+  SITUATION.png   a plot of each situation
 """
 
 import json
@@ -17,20 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from dvaojax import files
+from dvaojax.config import migrate, migrate_settings
 from dvaojax.errors import UserError
 from dvaojax.run import directory as run_directory
-from dvaojax.sweep.grid import Place, Sweep, places
+from dvaojax.sweep.grid import CellKey, Sweep, cell_keys
 
 DESCRIPTION = "sweep.json"
 CELLS = "cells.jsonl"
 _PART = "cells-{}.jsonl"
 _AXES = ("situations", "methods", "trade_offs")
 
-# What a cell came to: its place, `step`, and the fields of `runner.Outcome`.
-Row = Mapping[str, Any]
+# The result of a cell: the fields of its `CellKey`, `step`, and the fields of `CellOutcome`.
+CellRow = Mapping[str, Any]
 
 
-class Record:
+class SweepDirectory:
     """The directory of a sweep.
 
     Attributes:
@@ -41,43 +42,44 @@ class Record:
         self.path = path
 
     def claim(self, sweep: Sweep) -> None:
-        """Notes a start in the directory, which is created where it does not exist.
+        """Records a start in the directory, which is created if it does not exist.
 
-        A sweep may go on with further values on its axes; what both starts have must be alike.
+        A sweep may continue with additional values on its axes; values that both starts have must
+        have the same settings.
 
         Raises:
-            UserError: another sweep stands there, or something else.
+            UserError: the directory holds another sweep, or other files.
         """
-        place, now, starts = self.path / DESCRIPTION, describe(sweep), []
-        if place.is_file():
-            before = files.read_json(place)
+        path, now, starts = self.path / DESCRIPTION, describe(sweep), []
+        if path.is_file():
+            before = files.read_json(path)
             _compare(self.path, before["sweep"], json.loads(json.dumps(now)))
             starts = before["starts"]
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path} exists and is not a sweep: it has no {DESCRIPTION}")
         self.path.mkdir(parents=True, exist_ok=True)
-        files.write_json(place, {"sweep": now, "starts": [*starts, _describe_start()]})
+        files.write_json(path, {"sweep": now, "starts": [*starts, _describe_start()]})
 
-    def rows(self) -> dict[Place, Row]:
-        """What was measured so far, by whichever process."""
+    def rows(self) -> dict[CellKey, CellRow]:
+        """The results of all finished cells, from all processes."""
         paths = [path for path in (self.path / CELLS, *self._parts()) if path.is_file()]
-        return {_place(row): row for path in paths for row in files.read_json_lines(path)}
+        return {_key(row): row for path in paths for row in files.read_json_lines(path)}
 
     def part(self, number: int) -> files.JsonLines:
-        """Where process `number` writes what it measures."""
+        """The file to which process `number` writes its results."""
         return files.JsonLines(self.path / _PART.format(number))
 
     def gather(self, sweep: Sweep) -> None:
-        """Brings all lines into one file, in the order of the grid, when no process is at work."""
+        """Merges all results into one file, in the order of the grid; no process may be running."""
         parts, rows = self._parts(), self.rows()
-        known = [place for place in places(sweep) if place in rows]
-        others = [place for place in rows if place not in set(known)]
+        known = [key for key in cell_keys(sweep) if key in rows]
+        others = [key for key in rows if key not in set(known)]
         whole = self.path / CELLS
-        gathering = files.partial(whole)
+        gathering = files.partial_path(whole)
         gathering.unlink(missing_ok=True)
         lines = files.JsonLines(gathering)
-        for place in (*known, *others):
-            lines.write(rows[place]["step"], {k: v for k, v in rows[place].items() if k != "step"})
+        for key in (*known, *others):
+            lines.write(rows[key]["step"], {k: v for k, v in rows[key].items() if k != "step"})
         lines.close()
         gathering.replace(whole)
         for part in parts:
@@ -101,34 +103,35 @@ def describe(sweep: Sweep) -> dict[str, Any]:
 
 
 def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuses a sweep in which something that was there before is another now."""
-    bases = [run_directory.flatten(described["base"], "base") for described in (before, now)]
+    """Raises a UserError if a setting of the sweep has changed since the start `before`."""
+    bases = [run_directory.flatten(migrate(one["base"]), "base") for one in (before, now)]
     pairs = [(key, bases[0].get(key), bases[1].get(key)) for key in sorted({*bases[0], *bases[1]})]
     for axis in _AXES:
         for label in before[axis].keys() & now[axis].keys():
-            pairs.append((f"{axis}.{label}", before[axis][label], now[axis][label]))
+            was, is_now = (migrate_settings(one[axis][label]) for one in (before, now))
+            pairs.append((f"{axis}.{label}", was, is_now))
     for key, was, is_now in pairs:
         if was != is_now:
             raise UserError(
                 f"{path} holds another sweep: {key} was {was!r} and is {is_now!r}; "
-                "name another --out"
+                "choose another --out"
             )
 
 
-def _place(row: Row) -> Place:
-    return Place(*(row[name] for name in Place._fields))
+def _key(row: CellRow) -> CellKey:
+    return CellKey(*(row[name] for name in CellKey._fields))
 
 
 def _describe_start() -> dict[str, Any]:
-    """Like a run's, with the commit and a command that holds no machine's paths."""
+    """Like the start of a run, with the commit, and with a command without local paths."""
     start = run_directory.describe_start()
     del start["argv"]
     return {"commit": _commit(), "command": shlex.join(["dvaojax", *sys.argv[1:]]), **start}
 
 
 def _commit() -> str:
-    """Of the source that runs; empty where that is no checkout."""
-    asked = [
+    """The commit of the running source; empty if it is not a git checkout."""
+    command = [
         "git",
         "-C",
         str(Path(__file__).parent),
@@ -138,6 +141,6 @@ def _commit() -> str:
         "--abbrev=12",
     ]
     try:
-        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     except OSError:
         return ""

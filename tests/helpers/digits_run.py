@@ -1,4 +1,4 @@
-"""A run that takes seconds: a task of its own, a model of one layer, two groups of four."""
+"""Settings of a run that takes seconds: a small task, a model of one layer, two groups of four."""
 
 import contextlib
 import dataclasses
@@ -25,20 +25,20 @@ from dvaojax.types import Prompt
 
 
 def digits(completion, reference):
-    """Share of the characters that are digits: varies from the first step on."""
+    """Share of the characters that are digits; varies for random policies."""
     del reference
     return sum(c.isdigit() for c in completion.text) / max(len(completion.text), 1)
 
 
 def largest(completion, reference):
-    """The largest digit's distance from the reference; does not apply where there is none."""
-    found = [int(c) for c in completion.text if c.isdigit()]
-    return -abs(max(found) - int(reference)) / 9 if found else None
+    """Minus the distance of the largest digit from the reference; does not apply without digits."""
+    numbers = [int(c) for c in completion.text if c.isdigit()]
+    return -abs(max(numbers) - int(reference)) / 9 if numbers else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """A task in one file, as a researcher would add it: write the digit after this one."""
+    """A task as a user would add it: write the digit after the given one."""
 
     num_train: int = 5  # does not divide by the prompts of a step
 
@@ -63,7 +63,7 @@ class Digits:
 
 
 class DigitsByGrain(Digits):
-    """The same problems in Grain's order, as prepared sets have it."""
+    """The same problems in Grain's order, as for prepared data sets."""
 
     def stream(self, split, seed):
         return GrainStream(self.prompts(split), seed)
@@ -89,27 +89,27 @@ CONFIG = Config(
 )
 
 
-def miniature(**changes):
-    """The run with some settings changed; those of a section as a dict."""
+def digits_config(**changes):
+    """The configuration with some settings changed; those of a section as a dict."""
     for name, value in changes.items():
         if isinstance(value, dict) and name != "weights":
             changes[name] = dataclasses.replace(getattr(CONFIG, name), **value)
     return dataclasses.replace(CONFIG, **changes)
 
 
-# Several updates a step, a penalty, and an aggregator that remembers and draws.
-EPOCHS = miniature(
+# Several updates per step, and a penalty. Tests use it with `noisy_running_mean`.
+EPOCHS = digits_config(
     learning={"epochs": 2, "mini_batches": 2},
     loss={"kl_weight": 0.1},
     checkpoints={"every": 3},
 )
-PLAIN = miniature(checkpoints={"every": 4})
-# One step off-policy, in Grain's order.
+PLAIN = digits_config(checkpoints={"every": 4})
+# One step off-policy, with problems in Grain's order.
 AHEAD = dataclasses.replace(EPOCHS, pipeline_depth=1, task=DigitsByGrain())
 
-# Eight groups on eight devices, of one process or of several.
+# Eight groups on eight devices, which belong to one process or to several.
 SPREAD = dataclasses.replace(
-    miniature(
+    digits_config(
         prompts_per_step=8,
         mesh={"fsdp": 2},
         warm_start={"num_steps": 2, "batch_size": 8},
@@ -121,8 +121,8 @@ SPREAD = dataclasses.replace(
 )
 
 
-def remembering(config):
-    """Running means of the rewards as a baseline, and noise: state and key both matter."""
+def noisy_running_mean(config):
+    """An aggregator that depends on its state and its key: running-mean baselines and noise."""
     weights = jnp.asarray([config.weights[name] for name in config.objectives])[None, None]
 
     def init(num_objectives):
@@ -130,8 +130,8 @@ def remembering(config):
 
     def update(rewards, mask, state, key, /, *, lengths=None):
         del lengths
-        seen = jnp.sum(jnp.where(mask, rewards, 0.0), axis=(0, 1)) / mask[..., 0].size
-        means = 0.9 * state["means"] + 0.1 * seen
+        current = jnp.sum(jnp.where(mask, rewards, 0.0), axis=(0, 1)) / mask[..., 0].size
+        means = 0.9 * state["means"] + 0.1 * current
         centred = jnp.where(mask, rewards - means[None, None], 0.0)
         advantages = jnp.sum(centred * weights, axis=-1)
         noise = 0.1 * jax.random.normal(key, advantages.shape)
@@ -141,7 +141,7 @@ def remembering(config):
 
 
 def make_mesh_of(count):
-    """`sharding.make_mesh` on the first devices alone."""
+    """Patches `sharding.make_mesh` to use only the first devices."""
     make_mesh = sharding.make_mesh
 
     def make(config, devices=None):
@@ -150,8 +150,8 @@ def make_mesh_of(count):
     return mock.patch.object(sharding, "make_mesh", make)
 
 
-def pair_logprobs(params, experience, *, model, temperature):
-    """`policy_logprobs` of the embedding alone: a policy whose step compiles in a second."""
+def bigram_logprobs(params, experience, *, model, temperature):
+    """`policy_logprobs` of a bigram model on the embedding, which compiles in a second."""
     tokens = experience.completion_tokens
     before = jnp.concatenate([jnp.zeros_like(tokens[..., :1]), tokens[..., :-1]], axis=-1)
     embedding = params["embedding"]
@@ -163,19 +163,19 @@ def pair_logprobs(params, experience, *, model, temperature):
 
 @contextlib.contextmanager
 def quick_programs() -> Iterator[None]:
-    """Runs on one device that learn with `pair_logprobs` and compile each sampler but once."""
-    make, made = program.make_sampler, {}
+    """Patches runs to use one device, `bigram_logprobs`, and only one sampler per configuration."""
+    make_sampler, samplers = program.make_sampler, {}
 
     def sampler(config, sampling, group_size, mesh):
         key = (config.model, config.max_new_tokens, config.task, sampling, group_size)
-        if key not in made:
-            made[key] = make(config, sampling, group_size, mesh)
-        return made[key]
+        if key not in samplers:
+            samplers[key] = make_sampler(config, sampling, group_size, mesh)
+        return samplers[key]
 
     with (
         make_mesh_of(1),
         mock.patch.object(program, "make_sampler", sampler),
-        mock.patch.object(policy_loss, "policy_logprobs", pair_logprobs),
-        mock.patch.object(program, "policy_logprobs", pair_logprobs),
+        mock.patch.object(policy_loss, "policy_logprobs", bigram_logprobs),
+        mock.patch.object(program, "policy_logprobs", bigram_logprobs),
     ):
         yield

@@ -1,0 +1,109 @@
+"""Progress of a training run, and its form in a checkpoint."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+import jax
+from jax.sharding import Mesh
+
+from dvaojax import sharding
+from dvaojax.config import Config
+from dvaojax.learning.train_step import TrainState
+from dvaojax.models import Params
+from dvaojax.train import hosts
+from dvaojax.train.allocation_state import DataState, initial_data_state
+from dvaojax.train.collect import StepRollout
+from dvaojax.train.program import Program
+from dvaojax.types import Rollout
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingProgress:
+    """Everything that changes during a run; all of it is in every checkpoint.
+
+    Attributes:
+        state: parameters, optimizer, aggregator and random key.
+        reference: parameters of the reference policy; None where none is used.
+        data: position in the prompt stream, and statistics of the problems.
+        in_flight: the completions of the next `pipeline_depth` steps, sampled with the parameters
+            of as many steps ago. They are saved instead of being sampled again: a batch of tokens
+            is smaller than the parameters that sampled it.
+        step: steps done.
+        before: the evaluation before the first step, as in `summary.json`.
+        seconds: wall time of the run so far, including earlier starts.
+    """
+
+    state: TrainState
+    reference: Params | None
+    data: DataState
+    in_flight: tuple[StepRollout, ...]
+    step: int
+    before: Mapping[str, Any]
+    seconds: float
+
+    def to_arrays(self, mesh: Mesh) -> dict[str, Any]:
+        """The arrays to save, with the structure of `checkpoint_shapes`."""
+        return {
+            "state": self.state,
+            "reference": self.reference,
+            "statistics": hosts.place(self.data.statistics, sharding.named(mesh)),
+            "in_flight": tuple(step.rollout for step in self.in_flight),
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything else to save, as JSON."""
+        return {
+            "step": self.step,
+            "before": self.before,
+            "seconds": self.seconds,
+            "position": self.data.position,
+            "in_flight": [step.first for step in self.in_flight],
+        }
+
+    @classmethod
+    def from_checkpoint(cls, arrays: Mapping[str, Any], record: Mapping[str, Any]) -> Self:
+        """The inverse of `to_arrays` and `to_record`."""
+        return cls(
+            state=arrays["state"],
+            reference=arrays["reference"],
+            data=DataState(record["position"], hosts.whole(arrays["statistics"])),
+            in_flight=tuple(map(StepRollout, record["in_flight"], arrays["in_flight"])),
+            step=record["step"],
+            before=record["before"],
+            seconds=record["seconds"],
+        )
+
+
+def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
+    """The arrays of the run's checkpoints, as shapes with shardings."""
+    shapes = program.state_shapes
+    reference = shapes.learner.params if config.loss.kl_weight > 0.0 else None
+    in_flight = (_rollout_shapes(config, program),) * config.pipeline_depth
+    replicated = sharding.named(program.mesh)
+    statistics = jax.tree.map(
+        lambda table: jax.ShapeDtypeStruct(table.shape, table.dtype, sharding=replicated),
+        initial_data_state(config).statistics,
+    )
+    return {
+        "state": shapes,
+        "reference": reference,
+        "statistics": statistics,
+        "in_flight": in_flight,
+    }
+
+
+def _rollout_shapes(config: Config, program: Program) -> Rollout:
+    """The completions of one step, as shapes with shardings."""
+    groups = (config.prompts_per_step, config.largest_group)
+
+    def array(shape: tuple[int, ...], dtype: str) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=program.by_group)
+
+    tokens = (*groups, config.max_new_tokens)
+    return Rollout(
+        array(tokens, "int32"),
+        array(tokens, "bool"),
+        array(tokens, "float32"),
+        array(groups, "bool"),
+    )
