@@ -1,8 +1,8 @@
-"""One HTML file that shows what runs did: configuration, curves, evaluations, completions, timing.
+"""One HTML file about runs: configuration, curves, evaluations, completions, timing.
 
-The file stands alone: style, script and data are in it, and no request leaves it. Pictures are SVG,
-drawn here; the script adds values under the pointer and the search through completions, and a page
-without scripts still shows everything but those.
+The file is self-contained: it includes style, script and data, and makes no network request.
+Figures are SVG, drawn here. The script adds values at the pointer and the search for completions;
+without scripts the page still shows everything else.
 """
 
 from dvaojax.report.writing import write_report as write_report

@@ -1,4 +1,4 @@
-"""The frame of a picture in SVG: where a value lies, and the lines and numbers around it."""
+"""The axes of an SVG figure: coordinates of values, grid lines and labels."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,19 +10,19 @@ from dvaojax.report.numbers import label, ticks
 
 WIDTH, HEIGHT = 360, 198
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 22
-NUMBERS = 16  # how far below the edge numbers stand
-TITLE = 15  # what the name of the axis below takes
+TICK_OFFSET = 16  # of the labels below the lower edge
+TITLE_HEIGHT = 15  # of the title of the x axis
 
 
 class Frame(NamedTuple):
-    """The part of a picture that values are drawn in.
+    """The plotting area of a figure.
 
     Attributes:
-        x_ticks: round numbers that are marked below.
-        y_ticks: those on the left; the first and the last are the lower and the upper edge.
-        x_ends: what the left and the right edge stand for.
-        height: of the picture, its margins included.
-        margin: below, for numbers and the name of the axis.
+        x_ticks: values labelled on the x axis.
+        y_ticks: values labelled on the y axis; the first and the last are its limits.
+        x_ends: limits of the x axis.
+        height: of the figure, including its margins.
+        margin: below the plotting area, for the labels and the title of the x axis.
     """
 
     x_ticks: Sequence[float]
@@ -33,37 +33,37 @@ class Frame(NamedTuple):
 
     @property
     def y_ends(self) -> tuple[float, float]:
-        """What the lower and the upper edge stand for."""
+        """Limits of the y axis."""
         return self.y_ticks[0], self.y_ticks[-1]
 
     @property
     def bottom(self) -> float:
-        """Where the lower edge is drawn."""
+        """y coordinate of the lower edge."""
         return self.height - self.margin
 
     def x(self, value: float) -> float:
-        """Where a value is drawn, from the left."""
+        """x coordinate of a value."""
         low, high = self.x_ends
         return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        """Where a value is drawn, from the top."""
+        """y coordinate of a value, from the top."""
         low, high = self.y_ends
         return self.bottom - (value - low) / (high - low) * (self.bottom - TOP)
 
 
-def look(run: int) -> str:
-    """How a run is drawn, as classes of style, by its place in the report.
+def run_style(run: int) -> str:
+    """CSS classes of a run, given its index in the report.
 
-    Seven colours and six patterns of dashes: forty-two runs differ, and neighbours in both.
+    Seven colours and six dash patterns distinguish 42 runs; consecutive runs differ in both.
     """
     return f"run run-{run % 7} dash-{run % 6}"
 
 
 def limits(values: Iterable[np.ndarray]) -> tuple[float, float]:
-    """From the least to the largest of all values, of any shape; 0 belongs to it if it is near.
+    """Minimum and maximum of all values, of any shape; extended to 0 if 0 is near.
 
-    A mean reward from 0.2 to 0.9 is drawn from 0, one from 0.8 to 0.9 is not.
+    For example, an axis for values from 0.2 to 0.9 begins at 0, one for 0.8 to 0.9 at 0.8.
     """
     every = np.concatenate([v[np.isfinite(v)] for v in values])
     low, high = float(every.min()), float(every.max())
@@ -74,53 +74,55 @@ def limits(values: Iterable[np.ndarray]) -> tuple[float, float]:
     return low, high
 
 
-def shared(of_each: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The limits of all in the place of each's own, so that pictures side by side can be compared.
+def shared(limits: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Common limits for several figures, so that they can be compared.
 
-    Unless that would squash one of them to less than a fifth of its height: then each keeps its
-    own.
+    If the values of one of them would cover less than a fifth of the axis, each figure keeps its
+    own limits.
     """
-    low, high = min(low for low, _ in of_each), max(high for _, high in of_each)
-    least = 0.2 * (high - low)
-    if all(b - a >= least or a == b for a, b in of_each):
-        return [(low, high)] * len(of_each)
-    return list(of_each)
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    minimum = 0.2 * (high - low)
+    if all(b - a >= minimum or a == b for a, b in limits):
+        return [(low, high)] * len(limits)
+    return list(limits)
 
 
 def over_steps(first: int, last: int, values: tuple[float, float]) -> Frame:
-    """A frame for curves over the steps `first` to `last`, with values between two limits."""
+    """A frame for curves over the steps `first` to `last`, with the given limits of the values."""
     if first == last:
         first, last = first - 1, last + 1
-    whole = [t for t in ticks(first, last) if first <= t <= last and t == round(t)]
-    return Frame(whole, ticks(*values), (first, last))
+    x_ticks = [t for t in ticks(first, last) if first <= t <= last and t == round(t)]
+    return Frame(x_ticks, ticks(*values), (first, last))
 
 
 def x_axis(frame: Frame, title: str | None = None) -> Markup:
-    """The numbers below, and under them what they are."""
-    step, level = _distance(frame.x_ticks), frame.bottom + NUMBERS
-    numbers = [
-        element("text", label(tick, step), x=f"{frame.x(tick):.1f}", y=level, class_="tick x")
+    """Labels of the x axis, and its title."""
+    step, y = _distance(frame.x_ticks), frame.bottom + TICK_OFFSET
+    labels = [
+        element("text", label(tick, step), x=f"{frame.x(tick):.1f}", y=y, class_="tick x")
         for tick in frame.x_ticks
     ]
-    name = (
-        element("text", title, x=WIDTH - RIGHT, y=level + TITLE, class_="axis") if title else None
+    title_text = (
+        element("text", title, x=WIDTH - RIGHT, y=y + TITLE_HEIGHT, class_="axis")
+        if title
+        else None
     )
-    return join([*numbers, name])
+    return join([*labels, title_text])
 
 
 def y_axis(frame: Frame) -> Markup:
-    """The numbers on the left, and a faint line across from each."""
+    """Labels of the y axis, and horizontal grid lines."""
     step = _distance(frame.y_ticks)
-    drawn = []
+    parts = []
     for tick in frame.y_ticks:
         y = f"{frame.y(tick):.1f}"
-        drawn.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
-        drawn.append(element("text", label(tick, step), x=LEFT - 6, y=y, class_="tick y"))
-    return join(drawn)
+        parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
+        parts.append(element("text", label(tick, step), x=LEFT - 6, y=y, class_="tick y"))
+    return join(parts)
 
 
 def x_grid(frame: Frame) -> Markup:
-    """A faint line up from every number below."""
+    """Vertical grid lines."""
     return join(
         [
             element("line", x1=x, x2=x, y1=TOP, y2=frame.bottom, class_="grid")
@@ -129,20 +131,20 @@ def x_grid(frame: Frame) -> Markup:
     )
 
 
-def picture(frame: Frame, *drawn: Markup | None, title: str, about: str) -> Markup:
-    """The whole SVG.
+def picture(frame: Frame, *parts: Markup | None, title: str, about: str) -> Markup:
+    """The SVG element of a figure.
 
     Args:
-        frame: whose height it has.
-        drawn: what is in it; None is left out.
-        title: its name, for who cannot see it.
-        about: what it shows, in words, for the same.
+        frame: the plotting area.
+        parts: content; None is skipped.
+        title: name of the figure, for screen readers.
+        about: content of the figure in words, for screen readers.
     """
     return element(
         "svg",
         element("title", title),
         element("desc", about),
-        *drawn,
+        *parts,
         viewBox=f"0 0 {WIDTH} {frame.height}",
         role="img",
         aria_label=f"{title}. {about}",

@@ -1,10 +1,10 @@
-"""What sections are made of: headings, tables, runs by their colour, lines for what is missing."""
+"""Elements of sections: headings, tables, names of runs, notes about missing parts."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dvaojax.report import axes
-from dvaojax.report.contents import Contents
+from dvaojax.report.contents import RunContents
 from dvaojax.report.markup import Markup, element, join
 
 
@@ -12,8 +12,8 @@ class Section(NamedTuple):
     """A part of the page that can be linked to.
 
     Attributes:
-        name: what links to it say.
-        markup: all of it, its heading included.
+        name: its anchor, and the text of links to it.
+        markup: the section with its heading.
     """
 
     name: str
@@ -24,39 +24,39 @@ def section(name: str, title: str, about: str, *blocks: Markup | None) -> Sectio
     """One section of the page.
 
     Args:
-        name: what links to it say.
+        name: its anchor, and the text of links to it.
         title: its heading.
-        about: what is to be seen and how it is meant; may be empty.
-        blocks: the rest; None is left out.
+        about: an explanation; may be empty.
+        blocks: its content; None is skipped.
     """
-    said = element("p", about, class_="about") if about else None
-    return Section(name, element("section", element("h2", title), said, *blocks, id=name))
+    explanation = element("p", about, class_="about") if about else None
+    return Section(name, element("section", element("h2", title), explanation, *blocks, id=name))
 
 
 def gap(text: str) -> Markup:
-    """The line that stands where something is missing."""
+    """A note in the place of a missing part."""
     return element("p", text, class_="gap")
 
 
-def gaps(runs: Sequence[Contents], part: str) -> Markup:
-    """A line for each run that lacks a part; of several runs each is named."""
-    lines = [(place, run, run.gaps[part]) for place, run in enumerate(runs) if part in run.gaps]
+def gaps(runs: Sequence[RunContents], part: str) -> Markup:
+    """A note for each run without a part; with several runs, the notes name the run."""
+    lines = [(index, run, run.gaps[part]) for index, run in enumerate(runs) if part in run.gaps]
     return join(
         gap(text)
         if len(runs) == 1
-        else element("p", run_name(place, run), ": ", text, class_="gap")
-        for place, run, text in lines
+        else element("p", run_name(index, run), ": ", text, class_="gap")
+        for index, run, text in lines
     )
 
 
-def run_name(place: int, run: Contents) -> Markup:
-    """A run with the line that stands for it in every picture."""
+def run_name(index: int, run: RunContents) -> Markup:
+    """A run's name after a sample of its line in the figures."""
     line = element(
         "svg",
         element("path", d="M1 5H23", class_="smooth"),
         viewBox="0 0 24 10",
         aria_hidden="true",
-        class_=f"key {axes.look(place)}",
+        class_=f"key {axes.run_style(index)}",
     )
     return element("span", line, element("bdi", run.name), class_="name")
 
@@ -64,28 +64,28 @@ def run_name(place: int, run: Contents) -> Markup:
 def table(
     head: Iterable[str], rows: Iterable[Iterable[str]], *, kind: str = "numbers", name: str
 ) -> Markup:
-    """A table that scrolls sideways where the page is too narrow for it.
+    """A table, which scrolls horizontally on narrow screens.
 
     Args:
-        head: of every column.
-        rows: cells; the first is the row's own head.
-        kind: "numbers" are aligned to the right, "words" to the left.
-        name: of what it is a table, for who cannot see it.
+        head: headings of the columns.
+        rows: cells; the first of each row is its heading.
+        kind: "numbers" are aligned right, "words" left.
+        name: for screen readers.
     """
     body = []
     for first, *others in rows:
         cells = [element("td", cell) for cell in others]
         body.append(element("tr", element("th", first, scope="row"), *cells))
     top = element("tr", *(element("th", text, scope="col") for text in head))
-    whole = element("table", element("thead", top), element("tbody", join(body)), class_=kind)
-    return element("div", whole, class_="wide", tabindex=0, role="region", aria_label=name)
+    content = element("table", element("thead", top), element("tbody", join(body)), class_=kind)
+    return element("div", content, class_="wide", tabindex=0, role="region", aria_label=name)
 
 
 def folded(title: str | Markup, *blocks: Markup | None) -> Markup:
-    """Blocks behind a line that opens them."""
+    """Blocks that are hidden until the reader opens them."""
     return element("details", element("summary", title), *blocks)
 
 
-def figures(drawn: Iterable[Markup]) -> Markup:
-    """Pictures beside and below each other, as the width allows."""
-    return element("div", join(drawn), class_="figures")
+def figures(items: Iterable[Markup]) -> Markup:
+    """Figures in a grid."""
+    return element("div", join(items), class_="figures")

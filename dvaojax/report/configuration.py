@@ -1,4 +1,4 @@
-"""What runs were asked to do: where they differ, and all of it."""
+"""Section with the configuration: settings that differ, then all settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,37 +6,41 @@ from typing import Any
 
 from dvaojax.config import Config
 from dvaojax.report.blocks import Section, folded, run_name, section, table
-from dvaojax.report.contents import Contents
+from dvaojax.report.contents import RunContents
 from dvaojax.report.markup import Markup, element
 from dvaojax.report.numbers import NOTHING
 from dvaojax.run import directory as run_directory
 
 
-def configuration(runs: Sequence[Contents]) -> Section:
-    """The settings that differ, then every setting of every run.
+def configuration(runs: Sequence[RunContents]) -> Section:
+    """The settings that differ, then all settings of all runs.
 
-    Of several runs those that differ are told first; of one run, what it sets otherwise than
-    `dvaojax train` alone does.
+    For several runs, the settings that differ between them; for a single run, those that differ
+    from the defaults of `dvaojax train`.
     """
     settings = [_flat(run.config) for run in runs]
-    every = list(dict.fromkeys(key for of in settings for key in of))
-    names = [run_name(place, run) for place, run in enumerate(runs)]
+    keys = list(dict.fromkeys(key for config in settings for key in config))
+    names = [run_name(index, run) for index, run in enumerate(runs)]
     if len(runs) > 1:
-        differ = [key for key in every if len({of.get(key) for of in settings}) > 1]
-        first = _differences(differ, names, settings, nothing="These runs have the same settings.")
+        differ = [key for key in keys if len({config.get(key) for config in settings}) > 1]
+        first = _differences(
+            differ, names, settings, otherwise="These runs have the same settings."
+        )
     else:
-        plain = _flat(run_directory.config_to_json(Config()))
-        differ = [key for key in every if settings[0][key] != plain.get(key)]
+        defaults = _flat(run_directory.config_to_json(Config()))
+        differ = [key for key in keys if settings[0][key] != defaults.get(key)]
         first = _differences(
             differ,
-            [*names, "by default"],
-            [*settings, plain],
-            nothing="Every setting is as in dvaojax train without options.",
+            [*names, "default"],
+            [*settings, defaults],
+            otherwise="All settings are the defaults of dvaojax train.",
         )
-    rows = [[element("code", key), *(_value(of.get(key)) for of in settings)] for key in every]
-    whole = table(["setting", *names], rows, kind="words settings", name="all settings")
+    rows = [
+        [element("code", key), *(_value(config.get(key)) for config in settings)] for key in keys
+    ]
+    complete = table(["setting", *names], rows, kind="words settings", name="all settings")
     title = "Configuration: differences" if len(runs) > 1 else "Configuration"
-    return section("configuration", title, "", first, folded(f"all {len(every)} settings", whole))
+    return section("configuration", title, "", first, folded(f"all {len(keys)} settings", complete))
 
 
 def _differences(
@@ -44,11 +48,13 @@ def _differences(
     names: Sequence[str],
     settings: Sequence[Mapping[str, str]],
     *,
-    nothing: str,
+    otherwise: str,
 ) -> Markup:
     if not keys:
-        return element("p", nothing)
-    rows = [[element("code", key), *(_value(of.get(key)) for of in settings)] for key in keys]
+        return element("p", otherwise)
+    rows = [
+        [element("code", key), *(_value(config.get(key)) for config in settings)] for key in keys
+    ]
     return table(["setting", *names], rows, kind="words settings", name="settings that differ")
 
 
@@ -57,7 +63,7 @@ def _value(text: str | None) -> Markup | str:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted keys; what is no object is written as JSON, text without quotes."""
+    """Nested settings as dotted keys with JSON values; text has no quotes."""
     if isinstance(value, Mapping) and value:
         return {
             key: leaf

@@ -1,4 +1,4 @@
-"""What a run directory holds, and one line for each thing that it does not."""
+"""Reads a run directory; parts that are missing or broken become one-line notes."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -8,22 +8,23 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from dvaojax import files
+from dvaojax.config import migrate
 from dvaojax.errors import UserError
+from dvaojax.evaluation.directory import SETTINGS
 from dvaojax.evaluation.history import History, read_history
 from dvaojax.evaluation.intervals import Interval
-from dvaojax.evaluation.directory import SETTINGS
 from dvaojax.run import directory as run_directory
 
 T = TypeVar("T")
 
 
-class Later(NamedTuple):
+class LaterEvaluation(NamedTuple):
     """An evaluation of a checkpoint, made after the run by `dvaojax evaluate`.
 
     Attributes:
         name: of its directory.
-        settings: what was evaluated, as `settings.json` has it.
-        summary: what it came to; empty where it is not finished.
+        settings: content of `settings.json`.
+        summary: content of `summary.json`; empty if the evaluation is not finished.
     """
 
     name: str
@@ -32,19 +33,19 @@ class Later(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Contents:
-    """A run as it is read for a report.
+class RunContents:
+    """A run, read for a report.
 
     Attributes:
         path: its directory.
-        name: what to call it, the last part of its path.
+        name: the last part of its path.
         config: the resolved configuration, as JSON.
-        starts: each start's time, command, versions and devices.
-        history: what it measured; None where no step was.
-        summary: the content of `summary.json`; empty where there is none.
-        samples: the lines of `samples.jsonl`.
+        starts: time, command, versions and devices of each start.
+        history: its metrics; None before the first step.
+        summary: content of `summary.json`; empty if there is none.
+        samples: lines of `samples.jsonl`.
         later: evaluations of its checkpoints.
-        gaps: part ("history", "summary", "samples", "later") -> why it is not there, in one line.
+        gaps: part ("history", "summary", "samples", "later") -> why it is missing, in one line.
     """
 
     path: Path
@@ -54,46 +55,47 @@ class Contents:
     history: History | None
     summary: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]]
-    later: Sequence[Later]
+    later: Sequence[LaterEvaluation]
     gaps: Mapping[str, str]
 
     @property
     def steps_done(self) -> int:
-        """Steps that were measured."""
+        """Number of finished steps."""
         return 0 if self.history is None else int(self.history.steps[-1])
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """Their names, as they were measured; before the first step, as they are weighted."""
+        """Names of the objectives: those measured, or before the first step those with weights."""
         if self.history is not None:
             return self.history.objectives
         return tuple(self.config.get("weights") or ())
 
     def column(self, name: str) -> np.ndarray | None:
-        """`[S]` the values of a metric; None where none is a number."""
+        """`[S]` the values of a metric; None if none is finite."""
         values = None if self.history is None else self.history.columns.get(name)
         return None if values is None or not np.isfinite(values).any() else values
 
     def evaluated(self, when: str) -> dict[str, Interval | None]:
-        """What the evaluation "before" or "after" training found; empty where there was none."""
-        return {name: interval(found) for name, found in (self.summary.get(when) or {}).items()}
+        """Means of the evaluation "before" or "after" training; empty if there was none."""
+        means = self.summary.get(when) or {}
+        return {name: interval_from_json(mean) for name, mean in means.items()}
 
 
-def interval(found: Mapping[str, float] | None) -> Interval | None:
-    """A mean with its interval from JSON; None where nothing was scored."""
-    return None if found is None else Interval(*(found[end] for end in Interval._fields))
+def interval_from_json(mean: Mapping[str, float] | None) -> Interval | None:
+    """A mean with its interval, from JSON; None if nothing was scored."""
+    return None if mean is None else Interval(*(mean[field] for field in Interval._fields))
 
 
-def read_runs(paths: Sequence[Path]) -> list[Contents]:
-    """All runs of a report; runs of one name are called by their paths.
+def read_runs(paths: Sequence[Path]) -> list[RunContents]:
+    """Reads all runs of a report; runs of the same name are renamed to their paths.
 
     Raises:
-        UserError: a directory is not a run, or one is named twice.
+        UserError: a directory is not a run, or is given twice.
     """
-    places = [path.resolve() for path in paths]
+    resolved = [path.resolve() for path in paths]
     for i, path in enumerate(paths):
-        if places[i] in places[:i]:
-            raise UserError(f"{path} is named twice")
+        if resolved[i] in resolved[:i]:
+            raise UserError(f"{path} is given twice")
     runs = [read_run(path) for path in paths]
     names = [run.name for run in runs]
     return [
@@ -102,23 +104,23 @@ def read_runs(paths: Sequence[Path]) -> list[Contents]:
     ]
 
 
-def read_run(path: Path) -> Contents:
-    """One run, finished or not; what is missing or damaged becomes a gap.
+def read_run(path: Path) -> RunContents:
+    """Reads one run, finished or not; parts that are missing or broken become gaps.
 
     Raises:
-        UserError: there is no run.
+        UserError: the directory is not a run.
     """
-    config = run_directory.read_config(path)
+    config = migrate(run_directory.read_config(path))
     gaps: dict[str, str] = {}
 
-    def read(part: str, how: Callable[[Path], T], otherwise: T) -> T:
+    def read(part: str, reader: Callable[[Path], T], default: T) -> T:
         try:
-            return how(path)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:  # UserErrors among them
+            return reader(path)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # includes UserError
             gaps[part] = " ".join(str(error).split()) or type(error).__name__
-            return otherwise
+            return default
 
-    return Contents(
+    return RunContents(
         path=path,
         name=path.resolve().name,
         config=config,
@@ -134,37 +136,41 @@ def read_run(path: Path) -> Contents:
 def _history(path: Path) -> History | None:
     metrics = path / files.METRICS
     if not metrics.is_file() or not metrics.stat().st_size:
-        raise UserError("No step has been measured yet.")
+        raise UserError("No step is finished yet.")
     return read_history(path)
 
 
 def _summary(path: Path) -> Mapping[str, Any]:
     if not (path / files.SUMMARY).is_file():
         raise UserError(
-            f"There is no {files.SUMMARY}: the run goes on, or was stopped before its last step."
+            f"There is no {files.SUMMARY}: the run is in progress or was stopped early."
         )
     summary = files.read_json(path / files.SUMMARY)
     if not isinstance(summary, dict):
-        raise UserError(f"{path / files.SUMMARY} was written by something else.")
+        raise UserError(f"{path / files.SUMMARY} is not a summary of a run.")
     return summary
 
 
 def _samples(path: Path) -> Sequence[Mapping[str, Any]]:
     rows = files.read_json_lines(path / files.SAMPLES) if (path / files.SAMPLES).is_file() else []
     if not rows:
-        raise UserError(f"No completion was kept: {files.SAMPLES} is missing or empty.")
+        raise UserError(f"No completions were kept: {files.SAMPLES} is missing or empty.")
     return rows
 
 
-def _later(path: Path) -> Sequence[Later]:
+def _later(path: Path) -> Sequence[LaterEvaluation]:
     if not (path / files.EVALUATIONS).is_dir():
         return []
-    places = sorted(p for p in (path / files.EVALUATIONS).iterdir() if (p / SETTINGS).is_file())
+    directories = sorted(
+        child for child in (path / files.EVALUATIONS).iterdir() if (child / SETTINGS).is_file()
+    )
     return [
-        Later(
-            place.name,
-            files.read_json(place / SETTINGS),
-            files.read_json(place / files.SUMMARY) if (place / files.SUMMARY).is_file() else {},
+        LaterEvaluation(
+            directory.name,
+            files.read_json(directory / SETTINGS),
+            files.read_json(directory / files.SUMMARY)
+            if (directory / files.SUMMARY).is_file()
+            else {},
         )
-        for place in places
+        for directory in directories
     ]

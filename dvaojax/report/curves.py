@@ -1,4 +1,4 @@
-"""Curves over the steps: one metric, one line a run, every value faint under its moving average."""
+"""Curves over the steps: one metric per figure, one line per run with its moving average."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from dvaojax.report.axes import Frame
 from dvaojax.report.markup import Markup, element, join
 from dvaojax.report.numbers import number, spaced
 
-POINTS = 600  # of a curve; a screen has no more to tell them apart
-ROWS = 12  # of the table under it
+POINTS = 600  # per curve; a screen does not resolve more
+ROWS = 12  # of the table below the figure
 
 
 class Curve(NamedTuple):
-    """What one run measured of one metric.
+    """One metric of one run.
 
     Attributes:
-        run: the run's place in the report.
-        name: the run's.
+        run: index of the run in the report.
+        name: of the run.
         steps: `[S]`.
-        values: `[S]`, NaN where nothing was measured.
+        values: `[S]`, NaN where the metric was not measured.
     """
 
     run: int
@@ -36,10 +36,10 @@ class Chart(NamedTuple):
     """One metric of every run that measured it.
 
     Attributes:
-        title: what it is.
-        unit: in what.
+        title: its name.
+        unit: its unit.
         curves: at least one, each with at least one value.
-        limits: the least and the largest value to be shown.
+        limits: of the y axis.
     """
 
     title: str
@@ -48,32 +48,32 @@ class Chart(NamedTuple):
     limits: tuple[float, float]
 
 
-class Drawn(NamedTuple):
+class DrawnChart(NamedTuple):
     """A chart on the page.
 
     Attributes:
         markup: the figure.
-        data: what the page's script reads values from when a reader points at a step.
+        data: steps and values for the page's script, which shows the values at the pointer.
     """
 
     markup: Markup
     data: dict[str, Any]
 
 
-def draw(chart: Chart, place: int, steps: tuple[int, int]) -> Drawn:
-    """The chart as a figure with its numbers in a table.
+def draw(chart: Chart, index: int, steps: tuple[int, int]) -> DrawnChart:
+    """The chart as a figure with a table of its values.
 
     Args:
-        chart: what to draw.
-        place: among all charts of the page.
-        steps: the first and the last of the page, the same for all charts.
+        chart: the metric.
+        index: of the chart on the page.
+        steps: the first and the last step, the same for all charts of the page.
     """
     frame = axes.over_steps(*steps, chart.limits)
     svg = axes.picture(
         frame,
         axes.y_axis(frame),
         axes.x_axis(frame),
-        element("text", "step", x=axes.LEFT - 6, y=frame.bottom + axes.NUMBERS, class_="axis"),
+        element("text", "step", x=axes.LEFT - 6, y=frame.bottom + axes.TICK_OFFSET, class_="axis"),
         *(_line(frame, curve) for curve in chart.curves),
         title=chart.title,
         about=" ".join(_in_words(curve) for curve in chart.curves),
@@ -88,13 +88,13 @@ def draw(chart: Chart, place: int, steps: tuple[int, int]) -> Drawn:
             class_="plot",
             tabindex=0,
             role="group",
-            aria_label=f"{chart.title}: arrow keys read its values",
-            data_chart=place,
+            aria_label=f"{chart.title}: use the arrow keys to read values",
+            data_chart=index,
         ),
         _table(chart),
         class_="chart",
     )
-    return Drawn(figure, _data(frame, chart))
+    return DrawnChart(figure, _data(frame, chart))
 
 
 def _line(frame: Frame, curve: Curve) -> Markup:
@@ -106,47 +106,47 @@ def _line(frame: Frame, curve: Curve) -> Markup:
         "g",
         element("path", d=path(x[kept], y[kept]), class_="each"),
         element("path", d=path(x[shown], average[shown]), class_="smooth"),
-        class_=axes.look(curve.run),
+        class_=axes.run_style(curve.run),
     )
 
 
 def path(x: np.ndarray, y: np.ndarray) -> str:
-    """Points `x[N]`, `y[N]` joined by lines, as SVG writes them; NaN is a gap, and a point alone
-    stays a dot."""
+    """SVG path through the points `x[N]`, `y[N]`; NaN is a gap, and an isolated point is a dot."""
     pieces = []
-    for there, group in itertools.groupby(
+    for is_finite, group in itertools.groupby(
         zip(x, y, strict=True), lambda p: bool(np.isfinite(p[1]))
     ):
-        if there:
+        if is_finite:
             points = [f"{a:.1f} {b:.1f}" for a, b in group]
             pieces.append("M" + "L".join(points if len(points) > 1 else points * 2))
     return "".join(pieces)
 
 
 def _spikes(values: np.ndarray) -> np.ndarray:
-    """Places to keep so that thinning hides no extreme: the least and the largest of every bin."""
+    """Indices that keep the extremes when a curve is thinned: minimum and maximum of each bin."""
     if len(values) <= POINTS:
         return np.arange(len(values))
     kept = {0, len(values) - 1}
-    for places in np.array_split(np.arange(len(values)), POINTS // 2):
-        there = places[np.isfinite(values[places])]
-        if there.size:
-            kept |= {int(there[values[there].argmin()]), int(there[values[there].argmax()])}
+    for indices in np.array_split(np.arange(len(values)), POINTS // 2):
+        finite = indices[np.isfinite(values[indices])]
+        if finite.size:
+            kept |= {int(finite[values[finite].argmin()]), int(finite[values[finite].argmax()])}
     return np.array(sorted(kept))
 
 
 def _in_words(curve: Curve) -> str:
-    there = np.flatnonzero(np.isfinite(curve.values))
+    finite = np.flatnonzero(np.isfinite(curve.values))
     first, last = (
-        f"{number(float(curve.values[i]))} at step {curve.steps[i]}" for i in (there[0], there[-1])
+        f"{number(float(curve.values[i]))} at step {curve.steps[i]}"
+        for i in (finite[0], finite[-1])
     )
-    return f"{curve.name}: {first}." if len(there) == 1 else f"{curve.name}: {first}, {last}."
+    return f"{curve.name}: {first}." if len(finite) == 1 else f"{curve.name}: {first}, {last}."
 
 
 def _table(chart: Chart) -> Markup:
-    """The values at some steps, for who would rather read; closed at first."""
-    every = sorted({int(step) for curve in chart.curves for step in curve.steps})
-    steps = [every[i] for i in spaced(len(every), at_most=ROWS)]
+    """The values at some steps as a table, which is closed initially."""
+    all_steps = sorted({int(step) for curve in chart.curves for step in curve.steps})
+    steps = [all_steps[i] for i in spaced(len(all_steps), at_most=ROWS)]
     by_step = [dict(zip(c.steps.tolist(), c.values.tolist(), strict=True)) for c in chart.curves]
     head = [element("th", text, scope="col") for text in ("step", *(c.name for c in chart.curves))]
     rows = [
@@ -157,12 +157,12 @@ def _table(chart: Chart) -> Markup:
         )
         for step in steps
     ]
-    some = (
-        f"numbers at {len(steps)} of {len(every)} steps" if len(steps) < len(every) else "numbers"
-    )
+    title = "values"
+    if len(steps) < len(all_steps):
+        title += f" at {len(steps)} of {len(all_steps)} steps"
     return element(
         "details",
-        element("summary", some, element("span", f" of {chart.title}", class_="unseen")),
+        element("summary", title, element("span", f" of {chart.title}", class_="unseen")),
         element(
             "div",
             element(
@@ -177,7 +177,7 @@ def _table(chart: Chart) -> Markup:
 
 
 def _data(frame: Frame, chart: Chart) -> dict[str, Any]:
-    """Places and values for the script; thinned like the curves."""
+    """Coordinates and values for the script, thinned like the curves."""
     return {
         "plot": [axes.LEFT, axes.TOP, axes.WIDTH - axes.RIGHT, frame.bottom],
         "x": list(frame.x_ends),

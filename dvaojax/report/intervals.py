@@ -1,4 +1,4 @@
-"""Means with their intervals, before and after: one row a run, the axis below."""
+"""Figure of means with intervals before and after training: one row per run."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,18 +11,18 @@ from dvaojax.report.axes import Frame
 from dvaojax.report.markup import Markup, element, join
 from dvaojax.report.numbers import ticks
 
-_ROW = 30  # the height of a run
-_APART = 6  # between its two marks
+_ROW_HEIGHT = 30
+_MARK_OFFSET = 6  # of a run's two marks from the middle of its row
 
 
-class Row(NamedTuple):
+class IntervalRow(NamedTuple):
     """One run's evaluations of one objective.
 
     Attributes:
-        run: its place in the report.
-        name: the run's.
-        before: of training; None where it was not measured.
-        after: the same.
+        run: index of the run in the report.
+        name: of the run.
+        before: evaluation before training; None if the objective was not measured.
+        after: evaluation after training; None if the objective was not measured.
     """
 
     run: int
@@ -31,23 +31,23 @@ class Row(NamedTuple):
     after: Interval | None
 
 
-def draw(title: str, unit: str, rows: Sequence[Row], limits: tuple[float, float]) -> Markup:
+def draw(title: str, unit: str, rows: Sequence[IntervalRow], limits: tuple[float, float]) -> Markup:
     """The figure of one objective.
 
     Args:
         title: the objective.
-        unit: what its axis is.
-        rows: at least one interval among them.
+        unit: of the axis.
+        rows: the runs, with at least one interval.
         limits: of the axis, see `limits`.
     """
     marks = ticks(*limits)
-    height = axes.TOP + _ROW * len(rows) + axes.BOTTOM
+    height = axes.TOP + _ROW_HEIGHT * len(rows) + axes.BOTTOM
     frame = Frame(marks, (0.0, 1.0), (marks[0], marks[-1]), height)
     svg = axes.picture(
         frame,
         axes.x_grid(frame),
         axes.x_axis(frame),
-        *(_row(frame, row, axes.TOP + _ROW * (i + 0.5)) for i, row in enumerate(rows)),
+        *(_row(frame, row, axes.TOP + _ROW_HEIGHT * (i + 0.5)) for i, row in enumerate(rows)),
         title=f"{title}, before and after",
         about=" ".join(f"{row.name}: {_words(row)}." for row in rows),
     )
@@ -59,8 +59,8 @@ def draw(title: str, unit: str, rows: Sequence[Row], limits: tuple[float, float]
     )
 
 
-def limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """What an axis must show for all intervals of the rows."""
+def limits(rows: Sequence[IntervalRow]) -> tuple[float, float]:
+    """Limits of an axis for all intervals of the rows."""
     every = [i for row in rows for i in (row.before, row.after) if i is not None]
     return axes.limits([np.array(every)])
 
@@ -76,36 +76,38 @@ def _mark(frame: Frame, interval: Interval, y: float, kind: str, name: str) -> M
     """A point on a horizontal interval.
 
     Args:
-        frame: where it is drawn.
-        interval: what it shows.
-        y: how far down.
+        frame: the plotting area.
+        interval: the mean with its interval.
+        y: y coordinate.
         kind: "before" or "after".
         name: of the run.
     """
     low, mean, high = (f"{frame.x(x):.1f}" for x in (interval.low, interval.mean, interval.high))
-    level = f"{y:.1f}"
+    y_text = f"{y:.1f}"
     return element(
         "g",
         element("title", f"{name} {kind}: {in_words(interval)}"),
-        element("line", x1=low, x2=high, y1=level, y2=level, class_="whisker"),
-        element("circle", cx=mean, cy=level, r=4.5, class_=kind),
+        element("line", x1=low, x2=high, y1=y_text, y2=y_text, class_="whisker"),
+        element("circle", cx=mean, cy=y_text, r=4.5, class_=kind),
     )
 
 
-def _row(frame: Frame, row: Row, y: float) -> Markup:
-    drawn = []
+def _row(frame: Frame, row: IntervalRow, y: float) -> Markup:
+    parts = []
     if row.before is not None and row.after is not None:
         x1, x2 = f"{frame.x(row.before.mean):.1f}", f"{frame.x(row.after.mean):.1f}"
-        line = element("line", x1=x1, y1=y - _APART, x2=x2, y2=y + _APART, class_="change")
-        drawn.append(line)
+        line = element(
+            "line", x1=x1, y1=y - _MARK_OFFSET, x2=x2, y2=y + _MARK_OFFSET, class_="change"
+        )
+        parts.append(line)
     if row.before is not None:
-        drawn.append(_mark(frame, row.before, y - _APART, "before", row.name))
+        parts.append(_mark(frame, row.before, y - _MARK_OFFSET, "before", row.name))
     if row.after is not None:
-        drawn.append(_mark(frame, row.after, y + _APART, "after", row.name))
-    return element("g", join(drawn), class_=axes.look(row.run))
+        parts.append(_mark(frame, row.after, y + _MARK_OFFSET, "after", row.name))
+    return element("g", join(parts), class_=axes.run_style(row.run))
 
 
-def _words(row: Row) -> str:
+def _words(row: IntervalRow) -> str:
     return f"before {in_words(row.before)}, after {in_words(row.after)}"
 
 

@@ -1,4 +1,4 @@
-"""All that was measured of every step: a picture a metric, one line for what stood still."""
+"""Sections with all metrics: one figure per metric, and a line for those that are constant."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ import numpy as np
 
 from dvaojax.report import axes, curves
 from dvaojax.report.blocks import Section, figures, gaps, section
-from dvaojax.report.contents import Contents
+from dvaojax.report.contents import RunContents
 from dvaojax.report.curves import Chart, Curve
 from dvaojax.report.markup import Markup, element
 from dvaojax.report.numbers import number
 
 
 class _Group(NamedTuple):
-    """Metrics that are looked at together.
+    """Metrics that are shown together.
 
     Attributes:
         name: of the section, in links.
         title: its heading.
-        about: what is to be seen, and how it is meant.
+        about: an explanation.
         metrics: (pattern of names in `metrics.jsonl`, unit), in order.
     """
 
@@ -34,9 +34,9 @@ _GROUPS = (
     _Group(
         "objectives",
         "Objectives over the steps",
-        "Mean reward of the completions of each training step, as the reward function returns it. "
-        "Here and below the thin line is every step, the bold one a moving average over about a "
-        "tenth of the run's own steps.",
+        "Mean reward of the completions of each training step, as returned by the reward function. "
+        "Here and below, thin lines show every step, and bold lines a moving average over about a "
+        "tenth of the run's steps.",
         (
             ("reward/*", "mean reward"),
             ("best/*", "best of the answers"),
@@ -46,19 +46,19 @@ _GROUPS = (
     _Group(
         "weights",
         "Effective weights",
-        "The weight that the method gave each objective in effect, mean over the groups of a step.",
+        "The effective weight that the method gave each objective, mean over the groups of a step.",
         (("effective_weight/*", "effective weight"),),
     ),
     _Group(
         "agreement",
-        "Agreement, and what groups teach",
-        "Agreement is the deviation of the weighted sum over the weighted sum of the deviations: 1 "
-        "where all objectives of a group rise and fall together, 0 where they cancel. In a silent "
-        "group all completions score the same, and nothing is learned from it. Spread is the mean "
-        "deviation within a group.",
+        "Agreement and zero-variance groups",
+        "Agreement is the standard deviation of the weighted sum of the rewards, divided by the "
+        "weighted sum of their standard deviations: 1 if all objectives of a group rise and fall "
+        "together, 0 if they cancel. In a zero-variance group all completions have equal rewards, "
+        "and there is no learning signal. Spread is the mean standard deviation within a group.",
         (
             ("agreement", "combined / separate spread"),
-            ("silent_groups", "share of groups"),
+            ("zero_variance_groups", "share of groups"),
             ("advantage_mean_square", "mean square"),
             ("spread/*", "spread, in reward units"),
         ),
@@ -66,8 +66,9 @@ _GROUPS = (
     _Group(
         "shadows",
         "Other methods on the same rewards",
-        "Methods that were evaluated beside the one in use and had no bearing on the run: how "
-        "alike their advantages are to those in use, and the weights of their best linear fit.",
+        "Methods that were computed for comparison only, without effect on the run: the similarity "
+        "of their advantages to those of the method in use, and the weights of their best linear "
+        "fit.",
         (
             ("shadow/*/cosine", "cosine"),
             ("shadow/*/sign_agreement", "share of equal signs"),
@@ -82,8 +83,8 @@ _GROUPS = (
         (
             ("completion_length", "tokens"),
             ("truncated", "share cut off"),
-            ("entropy", "nats a token"),
-            ("answers", "answers a completion"),
+            ("entropy", "nats per token"),
+            ("answers", "answers per completion"),
             ("diversity", "distance between rewards"),
         ),
     ),
@@ -92,10 +93,10 @@ _GROUPS = (
         "Learning",
         "",
         (
-            ("loss", "per count of its reduction"),
+            ("loss", "mean"),
             ("grad_norm", "before clipping"),
-            ("approximate_kl", "nats a token"),
-            ("kl", "to the reference, nats a token"),
+            ("approximate_kl", "nats per token"),
+            ("kl", "to the reference, nats per token"),
             ("ratio", "mean"),
             ("clip_fraction", "share of tokens"),
             ("importance_*", ""),
@@ -114,92 +115,92 @@ _GROUPS = (
             ("refill*", "count"),
         ),
     ),
-    _Group("others", "Everything else that was measured", "", (("*", ""),)),
+    _Group("others", "Other metrics", "", (("*", ""),)),
 )
 
-# Drawn even where it stood still.
+# Drawn even if constant.
 _ALWAYS = ("reward/*", "effective_weight/*", "agreement")
 
 
-class Measured(NamedTuple):
+class MetricSections(NamedTuple):
     """The sections of all metrics.
 
     Attributes:
         sections: in order.
-        charts: what the script reads of each picture, by its number.
+        charts: data of each chart for the script, by the chart's index.
     """
 
     sections: Sequence[Section]
     charts: Sequence[Any]
 
 
-def measured(runs: Sequence[Contents]) -> Measured:
-    """Every metric of every run, each in the first group that knows its name."""
-    seen = [run.history for run in runs if run.history is not None]
-    if not seen:
+def measured(runs: Sequence[RunContents]) -> MetricSections:
+    """All metrics of all runs, each in the first group with a matching pattern."""
+    histories = [run.history for run in runs if run.history is not None]
+    if not histories:
         empty = section("objectives", "Curves", "", gaps(runs, "history"))
-        return Measured([empty], [])
-    left = dict.fromkeys(name for history in seen for name in history.columns)
-    steps = int(min(h.steps[0] for h in seen)), int(max(h.steps[-1] for h in seen))
+        return MetricSections([empty], [])
+    remaining = dict.fromkeys(name for history in histories for name in history.columns)
+    steps = int(min(h.steps[0] for h in histories)), int(max(h.steps[-1] for h in histories))
     sections: list[Section] = []
     charts: list[Any] = []
     for group in _GROUPS:
         drawn, constant = [], []
         for pattern, unit in group.metrics:
-            names = fnmatch.filter(left, pattern)
-            moving, still = _told_apart(runs, names, unit)
-            constant += still
-            for chart in moving if pattern == "*" else _comparable(moving):
+            names = fnmatch.filter(remaining, pattern)
+            varying, notes = _charts(runs, names, unit)
+            constant += notes
+            for chart in varying if pattern == "*" else _with_shared_limits(varying):
                 figure = curves.draw(chart, len(charts), steps)
                 drawn.append(figure.markup)
                 charts.append(figure.data)
             for name in names:
-                del left[name]
+                del remaining[name]
         if drawn or constant:
-            blocks = (figures(drawn) if drawn else None, _still(constant))
-            notes = gaps(runs, "history") if group.name == "objectives" else None
-            sections.append(section(group.name, group.title, group.about, *blocks, notes))
-    return Measured(sections, charts)
+            blocks = (figures(drawn) if drawn else None, _constant_metrics(constant))
+            missing = gaps(runs, "history") if group.name == "objectives" else None
+            sections.append(section(group.name, group.title, group.about, *blocks, missing))
+    return MetricSections(sections, charts)
 
 
-def _told_apart(
-    runs: Sequence[Contents], names: Sequence[str], unit: str
+def _charts(
+    runs: Sequence[RunContents], names: Sequence[str], unit: str
 ) -> tuple[list[Chart], list[str]]:
-    """The metrics that moved, and in words those that stood still."""
-    moving, still = [], []
+    """Charts of the metrics that vary, and notes on those that are constant."""
+    varying, constant = [], []
     for name in names:
-        of_runs = [
-            Curve(place, run.name, run.history.steps, values)
-            for place, run in enumerate(runs)
+        run_curves = [
+            Curve(index, run.name, run.history.steps, values)
+            for index, run in enumerate(runs)
             if run.history is not None and (values := run.column(name)) is not None
         ]
-        if not of_runs:
-            still.append(f"{name} (never measured)")
-        elif (value := _constant(of_runs)) is not None and not _is_drawn_always(name):
-            still.append(f"{name} {number(value)}")
+        if not run_curves:
+            constant.append(f"{name} (not measured)")
+        elif (value := _constant(run_curves)) is not None and not _is_drawn_always(name):
+            constant.append(f"{name} {number(value)}")
         else:
-            limits = axes.limits([curve.values for curve in of_runs])
-            moving.append(Chart(_title(name), unit, of_runs, limits))
-    return moving, still
+            limits = axes.limits([curve.values for curve in run_curves])
+            varying.append(Chart(_title(name), unit, run_curves, limits))
+    return varying, constant
 
 
-def _comparable(charts: Sequence[Chart]) -> list[Chart]:
-    """With one axis for all of them, where they can share it."""
+def _with_shared_limits(charts: Sequence[Chart]) -> list[Chart]:
+    """The charts with common limits if possible."""
     if not charts:
         return []
     limits = axes.shared([chart.limits for chart in charts])
     return [chart._replace(limits=ends) for chart, ends in zip(charts, limits, strict=True)]
 
 
-def _still(constant: Sequence[str]) -> Markup | None:
+def _constant_metrics(constant: Sequence[str]) -> Markup | None:
     if not constant:
         return None
-    return element("p", f"The same in every step: {', '.join(constant)}.", class_="still")
+    return element("p", f"Constant: {', '.join(constant)}.", class_="constant")
 
 
-def _constant(of_runs: Sequence[Curve]) -> float | None:
-    """The one value that all runs had in all steps; None where there were several."""
-    every = np.concatenate([curve.values for curve in of_runs])
+def _constant(run_curves: Sequence[Curve]) -> float | None:
+    """The value that all runs had in all steps; None if there are several."""
+    every = np.concatenate([curve.values for curve in run_curves])
     every = every[np.isfinite(every)]
     return float(every[0]) if (every == every[0]).all() else None
 
@@ -209,12 +210,12 @@ def _is_drawn_always(name: str) -> bool:
 
 
 def _title(name: str) -> str:
-    """Of whom the metric is, where it is beside the title what of it: `accuracy`, `gdpo`."""
+    """The name without the prefix that the heading or the unit repeats: `accuracy`, `gdpo`."""
     prefix, _, rest = name.partition("/")
     if prefix == "shadow":
-        shadow, _, what = rest.partition("/")
-        weighted = what.partition("/")[2]  # the objective of an effective weight
-        return f"{shadow} · {weighted}" if weighted else shadow
+        shadow, _, quantity = rest.partition("/")
+        objective = quantity.partition("/")[2]  # of an effective weight
+        return f"{shadow} · {objective}" if objective else shadow
     if prefix in ("reward", "best", "effective_weight", "spread"):
         return rest
     return name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Numbers as a report writes them, and the round numbers that axes are marked with."""
+"""Formatting of numbers, and round numbers for the ticks of axes."""
 
 import math
 
@@ -8,7 +8,7 @@ NOTHING = "—"
 
 
 def number(value: float | None) -> str:
-    """Four digits, or all of a large one: `0.9863`, `12,345`, `5.96e-14`."""
+    """Four digits, or all digits of a large number: `0.9863`, `12,345`, `5.96e-14`."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if value == 0.0:
@@ -40,20 +40,20 @@ def size(count: int) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers at even distances, from the last one up to `low` to the first from `high` on.
+    """Equidistant round numbers that cover the range from `low` to `high`.
 
-    Of the distances 1, 2, 2.5 and 5 times a power of ten, the one that leaves little of the axis
-    empty and cuts it into about four parts.
+    The distance is 1, 2, 2.5 or 5 times a power of ten, chosen to leave little of the axis empty
+    and to divide it into about four parts.
 
     Args:
-        low: the least value to be shown.
+        low: the smallest value to be shown.
         high: the largest; at least `low`.
     """
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value: it is shown from 0
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # a single value is shown from 0
         low, high = min(low, 0.0), max(high, 0.0) or float(low == 0.0)
     power = 10.0 ** math.floor(math.log10(high - low))
     steps = [power * m for m in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5)]
-    # What is a rounding error beyond a mark does not need another.
+    # A value beyond a tick by a rounding error does not need another tick.
     ends = [(math.floor(low / s + 1e-4), math.ceil(high / s - 1e-4), s) for s in steps]
 
     def cost(first: int, last: int, step: float) -> float:
@@ -64,7 +64,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def label(tick: float, step: float) -> str:
-    """A tick's number, with the decimals that tell it from the next.
+    """The label of a tick, with enough decimals to distinguish it from the next.
 
     Args:
         tick: its value.
@@ -79,7 +79,7 @@ def label(tick: float, step: float) -> str:
 
 
 def spaced(count: int, *, at_most: int) -> np.ndarray:
-    """Places `[N]` among `count` things, both ends among them, evenly spaced where not all fit."""
+    """Indices `[N]` below `count`: all, or at most `at_most` evenly spaced ones with both ends."""
     if count <= at_most:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, at_most).round().astype(int))

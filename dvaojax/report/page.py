@@ -1,7 +1,7 @@
-"""The whole page: sections, data, style and script in one file that asks nothing of anybody.
+"""The page: sections, data, style and script in one file without network requests.
 
-Its content security policy lets this one script and this one style run, by their hashes, and no
-request leave: what a completion holds could not change that even if it were not escaped.
+The content security policy allows only this script and this style, by their hashes, and no
+requests. Text in completions could not change that even if it were not escaped.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 import dvaojax
 from dvaojax.report.blocks import Section, run_name
 from dvaojax.report.configuration import configuration
-from dvaojax.report.contents import Contents
+from dvaojax.report.contents import RunContents
 from dvaojax.report.environment import environment
 from dvaojax.report.evaluations import before_and_after, later, trade_offs
 from dvaojax.report.markup import Markup, element, join
@@ -26,16 +26,16 @@ from dvaojax.report.samples import COMPLETIONS, choose
 from dvaojax.report.search import samples
 from dvaojax.report.timing import timing
 
-# What a report is known by, near its beginning.
+# Identifies a file as a report; near its beginning.
 SIGN = '<meta name="generator" content="dvaojax report">'
 
 
-def page(runs: Sequence[Contents], *, now: datetime.datetime) -> str:
+def page(runs: Sequence[RunContents], *, now: datetime.datetime) -> str:
     """The report of one or several runs, as HTML.
 
     Args:
         runs: at least one.
-        now: when it is made.
+        now: time of writing, shown in the header.
     """
     objectives = list(dict.fromkeys(name for run in runs for name in run.objectives))
     kept = [choose(run, i, at_most=COMPLETIONS // len(runs)) for i, run in enumerate(runs)]
@@ -43,7 +43,7 @@ def page(runs: Sequence[Contents], *, now: datetime.datetime) -> str:
     settings = configuration(runs)
     every = [
         overview(runs, objectives),
-        settings if len(runs) > 1 else None,  # how they differ, before what came of it
+        settings if len(runs) > 1 else None,  # differences before results
         before_and_after(runs),
         trade_offs(runs, objectives),
         *curves.sections,
@@ -59,7 +59,7 @@ def page(runs: Sequence[Contents], *, now: datetime.datetime) -> str:
     data = {
         "runs": [run.name for run in runs],
         "charts": curves.charts,
-        "samples": [group for of in kept for group in of.groups],
+        "samples": [group for selection in kept for group in selection.groups],
     }
     return string.Template(_asset("page.html")).substitute(
         sign=SIGN,
@@ -76,14 +76,14 @@ def page(runs: Sequence[Contents], *, now: datetime.datetime) -> str:
 
 
 def _header(names: str, now: datetime.datetime) -> Markup:
-    made = f"dvaojax {dvaojax.__version__} report, {now:%Y-%m-%d %H:%M} UTC"
+    note = f"dvaojax {dvaojax.__version__} report, {now:%Y-%m-%d %H:%M} UTC"
     return element(
-        "header", element("p", made, class_="made"), element("h1", element("bdi", names))
+        "header", element("p", note, class_="made"), element("h1", element("bdi", names))
     )
 
 
-def _contents(runs: Sequence[Contents], sections: Sequence[Section]) -> Markup:
-    """Links that stay in sight; of several runs also which line is whose."""
+def _contents(runs: Sequence[RunContents], sections: Sequence[Section]) -> Markup:
+    """Links to the sections, always visible; with several runs also a legend."""
     links = [
         element("li", element("a", section.name, href=f"#{section.name}")) for section in sections
     ]
@@ -101,10 +101,10 @@ def _asset(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What a content security policy knows a script or a style by."""
+    """The hash of a script or a style for the content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _json(data: Any) -> str:
-    """JSON in ASCII that holds no end of an element."""
+    """ASCII JSON that cannot close the script element."""
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,24 +1,24 @@
-"""Completions for the page's script to search: some of many, none of them endless."""
+"""Completions for the page's search: limited in number and in length."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dvaojax.report.contents import Contents
+from dvaojax.report.contents import RunContents
 from dvaojax.report.markup import visible
 from dvaojax.report.numbers import spaced
 
 COMPLETIONS = 2000  # of all runs together
-CHARACTERS = 4000  # of a prompt, and of a completion
+CHARACTERS = 4000  # of each prompt and completion
 
 
-class Kept(NamedTuple):
+class SampleSelection(NamedTuple):
     """The completions of one run that are on the page.
 
     Attributes:
-        groups: `{"run", "step", "prompt", "completions"}` each, in the order of the steps; a
-            completion is `[text, rewards, advantage]`.
-        total: completions that the run kept.
-        unreadable: lines of its file that are no completion.
+        groups: `{"run", "step", "prompt", "completions"}` each, ordered by step; a completion is
+            `[text, rewards, advantage]`.
+        total: number of completions that the run kept.
+        unreadable: number of lines of its file that are not completions.
     """
 
     groups: Sequence[Mapping[str, Any]]
@@ -27,43 +27,43 @@ class Kept(NamedTuple):
 
     @property
     def shown(self) -> int:
-        """How many are on the page."""
+        """Number of completions on the page."""
         return sum(len(group["completions"]) for group in self.groups)
 
 
-def choose(run: Contents, place: int, *, at_most: int) -> Kept:
-    """Whole steps, evenly spaced where not all of them fit, the first and the last among them.
+def choose(run: RunContents, index: int, *, at_most: int) -> SampleSelection:
+    """Selects whole steps, evenly spaced if not all fit, including the first and the last.
 
     Args:
-        run: whose completions.
-        place: the run's in the report.
-        at_most: completions, more or less: no step is cut.
+        run: the run.
+        index: of the run in the report.
+        at_most: approximate limit on the number of completions; groups are not split.
     """
     rows = [row for row in run.samples if _is_sample(row)]
     groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["step"], row["prompt"]), []).append(row)
-    every = list(groups.items())
-    largest = max((len(group) for _, group in every), default=1)
-    chosen = spaced(len(every), at_most=max(2, at_most // largest))
-    return Kept(
-        groups=[_group(place, *every[i]) for i in chosen],
+    ordered = list(groups.items())
+    largest = max((len(group) for _, group in ordered), default=1)
+    chosen = spaced(len(ordered), at_most=max(2, at_most // largest))
+    return SampleSelection(
+        groups=[_group(index, *ordered[i]) for i in chosen],
         total=len(rows),
         unreadable=len(run.samples) - len(rows),
     )
 
 
 def cut(text: str) -> str:
-    """The text with unseen characters shown, and what is too long of it replaced by a note."""
+    """The text with invisible characters made visible; a note replaces the rest of a long text."""
     if len(text) <= CHARACTERS:
         return visible(text)
     return visible(text[:CHARACTERS]) + f" […] ({len(text) - CHARACTERS:,} more characters)"
 
 
-def _group(place: int, key: tuple[int, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _group(index: int, key: tuple[int, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     step, prompt = key
     return {
-        "run": place,
+        "run": index,
         "step": step,
         "prompt": cut(prompt),
         "completions": [

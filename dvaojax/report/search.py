@@ -1,12 +1,12 @@
-"""The completions that a run kept, to be searched by the page's script."""
+"""Section with the completions that runs kept, and a search for them."""
 
 from collections.abc import Iterable, Sequence
 
 from dvaojax import files
 from dvaojax.report.blocks import Section, gap, gaps, run_name, section
-from dvaojax.report.contents import Contents
+from dvaojax.report.contents import RunContents
 from dvaojax.report.markup import Markup, element, join
-from dvaojax.report.samples import CHARACTERS, Kept
+from dvaojax.report.samples import CHARACTERS, SampleSelection
 
 _ORDERS = (
     ("last", "last steps first"),
@@ -16,29 +16,35 @@ _ORDERS = (
 )
 
 
-def samples(runs: Sequence[Contents], kept: Sequence[Kept], objectives: Sequence[str]) -> Section:
-    """The form, and the place that the script puts completions into.
+def samples(
+    runs: Sequence[RunContents], kept: Sequence[SampleSelection], objectives: Sequence[str]
+) -> Section:
+    """The search form, and an empty element that the script fills with completions.
 
     Args:
         runs: of the report.
         kept: their completions.
-        objectives: whose rewards can be asked for.
+        objectives: those of the reward filter.
     """
     title = "Sampled completions"
-    if not any(of.shown for of in kept):
+    if not any(selection.shown for selection in kept):
         return section("samples", title, "", gaps(runs, "samples"))
     about = (
-        "The first completions of the first group of each step, with every reward and the "
-        "advantage that their tokens were weighted with."
+        "The first completions of the first group of each step, with all rewards and the advantage "
+        "of their tokens."
     )
     names = dict.fromkeys(
-        name for of in kept for group in of.groups for _, r, _ in group["completions"] for name in r
+        name
+        for selection in kept
+        for group in selection.groups
+        for _, rewards, _ in group["completions"]
+        for name in rewards
     )
     measures = [*dict.fromkeys([*(o for o in objectives if o in names), *names]), "advantage"]
     form = element(
         "div",
-        _field("text", element("input", type="search", id="words", placeholder="any text")),
-        _field("run", _choice("of-run", _runs(runs))) if len(runs) > 1 else None,
+        _field("text", element("input", type="search", id="query", placeholder="any text")),
+        _field("run", _choice("run-filter", _runs(runs))) if len(runs) > 1 else None,
         _field("reward", _choice("measure", [(name, name) for name in measures])),
         _field("at least", element("input", type="number", step="any", id="least")),
         _field("at most", element("input", type="number", step="any", id="most")),
@@ -53,30 +59,32 @@ def samples(runs: Sequence[Contents], kept: Sequence[Kept], objectives: Sequence
         about,
         form,
         element("p", "", id="count", role="status"),
-        element("div", "", id="found"),
+        element("div", "", id="results"),
         element("button", "Show more", id="more", type="button", hidden=True),
-        element("noscript", gap(f"Scripts are off; the completions are in {files.SAMPLES}.")),
-        join(line for place, of in enumerate(kept) for line in _notes(place, runs, of)),
+        element("noscript", gap(f"Scripts are disabled; the completions are in {files.SAMPLES}.")),
+        join(
+            line for index, selection in enumerate(kept) for line in _notes(index, runs, selection)
+        ),
         gaps(runs, "samples"),
     )
 
 
-def _notes(place: int, runs: Sequence[Contents], kept: Kept) -> Iterable[Markup]:
-    """What of the run's file is not on the page."""
-    path = runs[place].path / files.SAMPLES
+def _notes(index: int, runs: Sequence[RunContents], kept: SampleSelection) -> Iterable[Markup]:
+    """Notes on completions of the run's file that are not on the page."""
+    path = runs[index].path / files.SAMPLES
     if kept.shown < kept.total:
         text = f"{kept.shown:,} of {kept.total:,} completions, evenly over the steps; all: {path}"
-        yield element("p", run_name(place, runs[place]), ": ", text, class_="gap")
+        yield element("p", run_name(index, runs[index]), ": ", text, class_="gap")
     if kept.unreadable:
-        text = f"{kept.unreadable:,} lines of {path} are no completions, and left out"
-        yield element("p", run_name(place, runs[place]), ": ", text, class_="gap")
+        text = f"{kept.unreadable:,} lines of {path} are not completions and were skipped"
+        yield element("p", run_name(index, runs[index]), ": ", text, class_="gap")
     if any("[…]" in c[0] for group in kept.groups for c in group["completions"]):
-        text = f"What is longer than {CHARACTERS:,} characters is cut; whole: {path}"
-        yield element("p", run_name(place, runs[place]), ": ", text, class_="gap")
+        text = f"Texts are cut after {CHARACTERS:,} characters; complete: {path}"
+        yield element("p", run_name(index, runs[index]), ": ", text, class_="gap")
 
 
-def _runs(runs: Sequence[Contents]) -> list[tuple[str, str]]:
-    return [("", "all"), *((str(place), run.name) for place, run in enumerate(runs))]
+def _runs(runs: Sequence[RunContents]) -> list[tuple[str, str]]:
+    return [("", "all"), *((str(index), run.name) for index, run in enumerate(runs))]
 
 
 def _field(label: str, control: Markup) -> Markup:
@@ -84,5 +92,5 @@ def _field(label: str, control: Markup) -> Markup:
 
 
 def _choice(name: str, options: Iterable[tuple[str, str]]) -> Markup:
-    chosen = [element("option", text, value=value) for value, text in options]
-    return element("select", join(chosen), id=name)
+    items = [element("option", text, value=value) for value, text in options]
+    return element("select", join(items), id=name)

@@ -1,4 +1,4 @@
-"""Two objectives against each other: where each run came from, where it arrived, and the front."""
+"""Figure of two objectives: each run before and after training, and the Pareto front."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,10 +22,10 @@ class Journey(NamedTuple):
     """One run in the plane of two objectives.
 
     Attributes:
-        run: its place in the report.
-        name: the run's.
-        before: its evaluation of both before training; None where there was none.
-        after: the same after it.
+        run: index of the run in the report.
+        name: of the run.
+        before: evaluation of both objectives before training; None if there was none.
+        after: evaluation of both objectives after training; None if there was none.
         trail: `[2, S]` the mean rewards of its steps.
     """
 
@@ -37,17 +37,19 @@ class Journey(NamedTuple):
 
 
 def draw(x: str, y: str, journeys: Sequence[Journey]) -> Markup:
-    """The figure of the objectives `x` and `y`; larger is better on both.
+    """The figure of the objectives `x` and `y`; larger values are better.
 
     Args:
-        x: the objective to the right.
-        y: the objective upwards.
-        journeys: of the runs that know both; something was measured among them.
+        x: objective on the x axis.
+        y: objective on the y axis.
+        journeys: runs with both objectives; at least one has measurements.
     """
     shown = [_thin(journey) for journey in journeys]
-    of_both = axes.shared([axes.limits(_values(shown, axis)) for axis in (0, 1)])
-    x_ticks, y_ticks = (ticks(*limits) for limits in of_both)
-    frame = Frame(x_ticks, y_ticks, (x_ticks[0], x_ticks[-1]), _HEIGHT, axes.BOTTOM + axes.TITLE)
+    both_limits = axes.shared([axes.limits(_values(shown, axis)) for axis in (0, 1)])
+    x_ticks, y_ticks = (ticks(*limits) for limits in both_limits)
+    frame = Frame(
+        x_ticks, y_ticks, (x_ticks[0], x_ticks[-1]), _HEIGHT, axes.BOTTOM + axes.TITLE_HEIGHT
+    )
     svg = axes.picture(
         frame,
         axes.x_grid(frame),
@@ -75,11 +77,11 @@ def _values(journeys: Sequence[Journey], axis: int) -> list[np.ndarray]:
 def _journey(frame: Frame, journey: Journey) -> Markup:
     x = np.array([frame.x(value) for value in journey.trail[0]])
     y = np.array([frame.y(value) for value in journey.trail[1]])
-    drawn = [element("path", d=path(x, np.where(np.isfinite(x), y, np.nan)), class_="trail")]
+    parts = [element("path", d=path(x, np.where(np.isfinite(x), y, np.nan)), class_="trail")]
     for kind, ends in (("before", journey.before), ("after", journey.after)):
         if ends is not None:
-            drawn.append(_cross(frame, ends, f"{journey.name} {kind}", kind))
-    return element("g", join(drawn), class_=axes.look(journey.run))
+            parts.append(_cross(frame, ends, f"{journey.name} {kind}", kind))
+    return element("g", join(parts), class_=axes.run_style(journey.run))
 
 
 def _cross(frame: Frame, ends: tuple[Interval, Interval], title: str, kind: str) -> Markup:
@@ -100,11 +102,11 @@ def _cross(frame: Frame, ends: tuple[Interval, Interval], title: str, kind: str)
 
 
 def _front(frame: Frame, journeys: Sequence[Journey]) -> Markup | None:
-    """The border of what the evaluations after training dominate."""
-    arrivals = np.array([[i.mean for i in j.after] for j in journeys if j.after is not None])
-    if len(arrivals) < 2:
+    """The Pareto front of the evaluations after training; None for fewer than two."""
+    points = np.array([[i.mean for i in j.after] for j in journeys if j.after is not None])
+    if len(points) < 2:
         return None
-    front = arrivals[non_dominated(arrivals)]
+    front = points[non_dominated(points)]
     front = front[np.argsort(front[:, 0])]
     d = f"M{axes.LEFT} {frame.y(front[0, 1]):.1f}"
     d += "".join(f"H{frame.x(x):.1f}V{frame.y(y):.1f}" for x, y in _corners(front, frame))
@@ -112,7 +114,7 @@ def _front(frame: Frame, journeys: Sequence[Journey]) -> Markup | None:
 
 
 def _corners(front: np.ndarray, frame: Frame) -> list[tuple[float, float]]:
-    """To each point of the front, and from there down to the next one's height."""
+    """Corners of the front: each point, and the height of the next one."""
     below = [*front[1:, 1].tolist(), frame.y_ends[0]]
     return list(zip(front[:, 0].tolist(), below, strict=True))
 

@@ -1,4 +1,4 @@
-"""Where a report is written, and what it does not overwrite."""
+"""Writes a report; existing files are replaced only if they are reports."""
 
 import datetime
 from collections.abc import Sequence
@@ -12,27 +12,28 @@ from dvaojax.report.page import SIGN, page
 
 Replaceable = Literal["reports", "anything"]
 
-_NEAR_THE_BEGINNING = 1024  # bytes
+_SEARCHED_BYTES = 1024  # at the beginning of a file
 
 
 def write_report(
     runs: Sequence[Path], output: Path | None = None, *, replaces: Replaceable = "reports"
 ) -> Path:
-    """Writes the report of one or several runs, whole or not at all.
+    """Writes the report of one or several runs, atomically.
 
     Args:
-        runs: run directories, finished or not, at least one; what a run lacks is told in its place.
-        output: the file; by default `RUN/report.html` of one run, `report.html` of several.
-        replaces: what may stand there already: earlier reports, or any file.
+        runs: run directories, at least one, finished or not; the report notes missing parts.
+        output: the file; by default `RUN/report.html` for one run, `report.html` for several.
+        replaces: which existing files may be replaced: earlier reports, or any file.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        UserError: a directory is not a run, or the file cannot be written, or is not a report.
+        UserError: a directory is not a run, the file cannot be written, or it exists and is not a
+            report.
     """
-    alone = runs[0] / files.REPORT if len(runs) == 1 else Path(files.REPORT)
-    file = alone if output is None else output
+    default = runs[0] / files.REPORT if len(runs) == 1 else Path(files.REPORT)
+    file = default if output is None else output
     contents = read_runs(runs)
     _check(file, replaces)
     text = page(contents, now=datetime.datetime.now(datetime.UTC))
@@ -44,15 +45,17 @@ def write_report(
 
 
 def _check(file: Path, replaces: Replaceable) -> None:
-    """Whether a report may stand there."""
+    """Checks that the report may be written there."""
     if not file.parent.is_dir():
         raise UserError(f"{file}: there is no folder {file.parent}")
     if file.is_dir():
         raise UserError(f"{file} is a folder; name a file")
     if replaces == "reports" and file.exists() and not _is_report(file):
-        raise UserError(f"{file} is not a report: --overwrite replaces it, --output names another")
+        raise UserError(
+            f"{file} is not a report: replace it with --overwrite, or choose another --output"
+        )
 
 
 def _is_report(file: Path) -> bool:
     with file.open("rb") as opened:
-        return SIGN.encode() in opened.read(_NEAR_THE_BEGINNING)
+        return SIGN.encode() in opened.read(_SEARCHED_BYTES)

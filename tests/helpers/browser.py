@@ -1,7 +1,7 @@
-"""A headless browser on a pipe: it opens one page and tells what the page asked for and did wrong.
+"""A headless browser that opens a page and records its requests and errors.
 
-The Chrome DevTools protocol as it is spoken through two pipes: JSON with a zero byte behind each
-message. Nothing listens on a port, and nothing but the standard library is needed.
+Uses the Chrome DevTools protocol over two pipes: JSON messages, each followed by a zero byte. No
+port is opened, and only the standard library is needed.
 """
 
 import contextlib
@@ -31,15 +31,15 @@ _QUIET = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
-_SECONDS = 60.0  # until an answer comes, on a machine with other things to do
+_TIMEOUT_SECONDS = 60.0  # for an answer, on a busy machine
 
 
 class Page:
     """One page of the browser.
 
     Attributes:
-        requests: addresses that were asked for.
-        errors: what went wrong: exceptions, refused scripts and styles, failed requests.
+        requests: requested addresses.
+        errors: exceptions, blocked scripts and styles, failed requests.
     """
 
     def __init__(self, to_browser: int, from_browser: int):
@@ -56,7 +56,7 @@ class Page:
             self._call(f"{domain}.enable")
 
     def open(self, file: Path, *, width: int = 1280, dark: bool = False) -> None:
-        """Opens a file in a window of some width, for eyes that like it light or dark."""
+        """Opens a file in a window of a given width, with a light or dark colour scheme."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -107,26 +107,26 @@ class Page:
                 return answer["result"]
 
     def _read(self) -> dict[str, Any]:
-        """The next message; what it tells of the page is kept."""
-        until = time.monotonic() + _SECONDS
+        """Reads the next message, and records requests and errors."""
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while b"\0" not in self._unread:
-            left = until - time.monotonic()
+            left = deadline - time.monotonic()
             assert select.select([self._from], [], [], max(left, 0.0))[0], "no answer"
             self._unread += os.read(self._from, 1 << 20)
         line, _, self._unread = self._unread.partition(b"\0")
         message = json.loads(line)
-        about = message.get("params", {})
+        parameters = message.get("params", {})
         match message.get("method"):
             case "Network.requestWillBeSent":
-                self.requests.append(about["request"]["url"])
+                self.requests.append(parameters["request"]["url"])
             case "Network.loadingFailed":
-                self.errors.append(about["errorText"])
+                self.errors.append(parameters["errorText"])
             case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(about["exceptionDetails"]))
+                self.errors.append(json.dumps(parameters["exceptionDetails"]))
             case "Log.entryAdded":
-                self.errors.append(about["entry"]["text"])
+                self.errors.append(parameters["entry"]["text"])
             case "Runtime.consoleAPICalled":
-                self.errors.append(json.dumps(about["args"]))
+                self.errors.append(json.dumps(parameters["args"]))
             case "Page.loadEventFired":
                 self._loaded = True
         return message
@@ -134,11 +134,11 @@ class Page:
 
 @contextlib.contextmanager
 def browser(directory: Path) -> Iterator[Page]:
-    """A page of a browser that keeps all its own files in a directory."""
+    """A page of a browser whose own files are kept in a directory."""
     assert BROWSER is not None
     read_here, write_there = os.pipe()
     read_there, write_here = os.pipe()
-    # It reads from 3 and writes to 4, which may be the numbers of the pipes themselves.
+    # The browser reads from 3 and writes to 4, which may be the descriptors of the pipes.
     reader, writer = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read_there, write_there))
     with (directory / "browser.log").open("wb") as log:
         child = os.posix_spawn(

@@ -1,4 +1,4 @@
-"""Run directories for reports, written as runs write them, and a page as a reader gets it."""
+"""Run directories in the format of real runs, and a parser of report pages."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from dvaojax import files
 from dvaojax.config import Config
 from dvaojax.run import directory as run_directory
 
-# What a completion may hold that a page must survive.
+# Texts of completions that must not break a page.
 HOSTILE = (
     "</script><script>window.hacked = 1</script>",
     "</title></style><!-- ]]> <img src=x onerror='window.hacked = 1'> &amp; &lt;",
@@ -29,7 +29,7 @@ def make_run(
     finished: bool = True,
     **settings: Any,
 ) -> Path:
-    """A run directory with everything in it, or one that was stopped."""
+    """A complete run directory, or that of an interrupted run."""
     weights = dict.fromkeys(objectives, 1.0)
     config = dataclasses.replace(Config(name=path.name, weights=weights), **settings)
     run_directory.create(path, config)
@@ -38,7 +38,7 @@ def make_run(
         metrics.write(step, row(step, objectives))
     metrics.close()
     lines = files.JsonLines(path / files.SAMPLES)
-    for sample in samples_of(steps, objectives) if samples is None else samples:
+    for sample in make_samples(steps, objectives) if samples is None else samples:
         lines.write(sample.pop("step"), sample)
     lines.close()
     if finished:
@@ -53,17 +53,17 @@ def make_run(
 
 def row(step: int, objectives: tuple[str, ...]) -> dict[str, float]:
     """A step's metrics."""
-    found = {"agreement": 0.5 + step % 3 / 10, "entropy": float("nan"), "kl": 0.0}
+    metrics = {"agreement": 0.5 + step % 3 / 10, "entropy": float("nan"), "kl": 0.0}
     for k, name in enumerate(objectives):
-        found[f"reward/{name}"] = (step + k) / 100
-        found[f"effective_weight/{name}"] = 1.0 / (step + k)
-    found["shadow/gdpo/cosine"] = 1.0 - step / 1000
-    found |= {"rollout_seconds": 0.1, "train_seconds": 0.2, "reward_seconds": 0.01}
-    return found | {"sampled_tokens": 1000.0 + step, "tokens_per_second": 2000.0 + step}
+        metrics[f"reward/{name}"] = (step + k) / 100
+        metrics[f"effective_weight/{name}"] = 1.0 / (step + k)
+    metrics["shadow/gdpo/cosine"] = 1.0 - step / 1000
+    metrics |= {"rollout_seconds": 0.1, "train_seconds": 0.2, "reward_seconds": 0.01}
+    return metrics | {"sampled_tokens": 1000.0 + step, "tokens_per_second": 2000.0 + step}
 
 
-def samples_of(steps: int, objectives: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Two completions of one problem a step; the second was not scored on the last objective."""
+def make_samples(steps: int, objectives: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Two completions per step; the second was not scored on the last objective."""
     return [
         {
             "step": step,
@@ -86,11 +86,11 @@ def interval(mean: float) -> dict[str, float]:
 
 
 class Read(HTMLParser):
-    """A page, taken apart.
+    """A parsed page.
 
     Attributes:
         elements: (tag, attributes) in order.
-        texts: (tag that it stands in, text).
+        texts: (tag of the enclosing element, text).
     """
 
     def __init__(self, page: str):
@@ -107,16 +107,16 @@ class Read(HTMLParser):
             self._inside.append(tag)
 
     def handle_endtag(self, tag):
-        assert self._inside.pop() == tag, f"</{tag}> ends nothing"
+        assert self._inside.pop() == tag, f"unmatched </{tag}>"
 
     def handle_data(self, data):
         self.texts.append((self._inside[-1], data))
 
     def inside(self, tag: str) -> list[str]:
-        """The texts that stand directly in an element of a kind."""
-        return [text for where, text in self.texts if where == tag]
+        """The texts directly inside elements of a kind."""
+        return [text for outer, text in self.texts if outer == tag]
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the script is given."""
+        """The data of the script."""
         return json.loads(self.inside("script")[0])

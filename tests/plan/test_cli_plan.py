@@ -46,7 +46,7 @@ def error_line(capsys, arguments):
         ("--topology v5p:4x4x4 --model qwen3-9b", "unknown model 'qwen3-9b': the nearest is"),
         ("--topology v5p:4x4x4", "plan needs --model or --experiment"),
         ("--topology v5p:4x4x4 --model tiny --set model.width=0", "model.width=0 must be positive"),
-        ("--topology v5p:4x4x4 --model tiny --set modle.width=8", "unknown key modle.width"),
+        ("--topology v5p:4x4x4 --model tiny --set modle.width=8", "unknown key 'modle.width'"),
         ("--model tiny", "--topology"),
         ("--topology v5p:4x4x4 --model tiny --set num_steps=0", "num_steps=0 must be at least 1"),
         ("--topology v5p:4x4x4 --model tiny --prompts 6 --set learning.micro_batches=4", "divide"),

@@ -1,4 +1,4 @@
-"""Axes are marked with round numbers, at even distances, that say what they stand for."""
+"""Ticks are equidistant round numbers with exact labels; formatting of numbers."""
 
 import math
 
@@ -14,7 +14,7 @@ ends = st.floats(-1e9, 1e9).filter(lambda x: x == 0.0 or abs(x) > 1e-9)
 
 
 @given(ends, ends)
-def test_ticks_are_round_and_hold_the_values_between_them(a, b):
+def test_ticks_are_round_and_cover_the_values(a, b):
     low, high = min(a, b), max(a, b)
     marks = ticks(low, high)
     slack = 1e-8 * max(abs(low), abs(high)) + 1e-3 * (marks[1] - marks[0])
@@ -30,32 +30,32 @@ def test_ticks_are_round_and_hold_the_values_between_them(a, b):
 @pytest.mark.parametrize(
     ("low", "high"), [(0, 1), (0.2, 0.9), (-3, 3), (0.0231, 0.0249), (0, 12345), (7, 7), (0, 0)]
 )
-def test_labels_say_what_ticks_are(low, high):
+def test_labels_equal_ticks(low, high):
     marks = ticks(low, high)
-    told = [float(label(mark, marks[1] - marks[0]).replace(",", "")) for mark in marks]
-    np.testing.assert_allclose(told, marks, atol=1e-12)
+    labelled = [float(label(mark, marks[1] - marks[0]).replace(",", "")) for mark in marks]
+    np.testing.assert_allclose(labelled, marks, atol=1e-12)
 
 
-def test_zero_belongs_to_what_is_near_it():
+def test_limits_include_zero_if_it_is_near():
     assert axes.limits([np.array([0.2, np.nan]), np.array([0.9])]) == (0.0, 0.9)
     assert axes.limits([np.array([0.8, 0.9])]) == (0.8, 0.9)
     assert axes.limits([np.array([-0.9, -0.2])]) == (-0.9, 0.0)
 
 
-def test_pictures_share_an_axis_unless_that_squashes_one():
+def test_figures_share_limits_unless_one_would_be_too_flat():
     assert axes.shared([(0.0, 1.0), (0.5, 1.0), (1.0, 1.0)]) == [(0.0, 1.0)] * 3
-    apart = [(0.0, 1.0), (0.0, 1000.0)]
-    assert axes.shared(apart) == apart
+    different = [(0.0, 1.0), (0.0, 1000.0)]
+    assert axes.shared(different) == different
 
 
-def test_places_are_spaced_evenly_and_hold_both_ends():
+def test_spaced_indices_are_even_and_include_both_ends():
     assert spaced(5, at_most=9).tolist() == [0, 1, 2, 3, 4]
-    some = spaced(1000, at_most=12)
-    assert (len(some), some[0], some[-1]) == (12, 0, 999)
-    assert set(np.diff(some)) <= {90, 91}
+    chosen = spaced(1000, at_most=12)
+    assert (len(chosen), chosen[0], chosen[-1]) == (12, 0, 999)
+    assert set(np.diff(chosen)) <= {90, 91}
 
 
-def test_numbers_as_people_write_them():
+def test_formatting_of_numbers():
     written = [number(x) for x in (0.986328, 12345.6, 5.96e-14, 0.0, -0.25, None, math.nan)]
     assert written == ["0.9863", "12,346", "5.96e-14", "0", "-0.25", "—", "—"]
     assert [duration(x) for x in (0.446, 48.2, 171.4, 11100, None)] == [

@@ -1,4 +1,4 @@
-"""Text stays text, whatever it is."""
+"""Text is escaped, and invisible characters are made visible."""
 
 import pytest
 from hypothesis import given
@@ -9,27 +9,27 @@ from dvaojax.report.markup import Markup, element, visible
 
 
 @given(st.text())
-def test_a_reader_of_the_html_gets_the_text_back(text):
+def test_parsed_html_contains_the_text(text):
     read = Read(element("p", text, title=text, class_="a"))
     assert read.elements == [("p", {"title": visible(text), "class": "a"})]
     assert "".join(read.inside("p")) == visible(text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_makes_no_element(text):
+def test_hostile_text_adds_no_element(text):
     read = Read(element("div", element("p", text), element("bdi", text)))
     assert [tag for tag, _ in read.elements] == ["div", "p", "bdi"]
-    visible(text).encode()  # no half of a character is left
+    visible(text).encode()  # no lone surrogate is left
 
 
-def test_unseen_characters_are_shown_and_seen_ones_are_left():
+def test_only_invisible_characters_are_replaced():
     assert visible("a\x00\x1b\r\x7f") == "a␀␛␍␡"
     assert visible("x\u202ey\ud800\x85") == "x⟨U+202E⟩y⟨U+D800⟩⟨U+0085⟩"
-    seen = "tab\t, line\n, שלום, مرحبا, 👩\u200d🔬, ∑ w_k"
-    assert visible(seen) == seen
+    readable = "tab\t, line\n, שלום, مرحبا, 👩\u200d🔬, ∑ w_k"
+    assert visible(readable) == readable
 
 
-def test_attributes_are_spelt_as_html_spells_them():
-    made = element("input", aria_label="a", for_="b", hidden=True, disabled=False, size=None)
-    assert made == '<input aria-label="a" for="b" hidden>'
+def test_attribute_names_and_values():
+    markup = element("input", aria_label="a", for_="b", hidden=True, disabled=False, size=None)
+    assert markup == '<input aria-label="a" for="b" hidden>'
     assert element("p", None, Markup("<i></i>"), "<") == "<p><i></i>&lt;</p>"

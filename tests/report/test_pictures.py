@@ -1,4 +1,4 @@
-"""Pictures are read back: a place on paper is a value, by the numbers beside the axis."""
+"""Figures are read back: coordinates are converted to values with the labels of the axes."""
 
 import re
 from xml.etree import ElementTree
@@ -10,19 +10,19 @@ from dvaojax.evaluation.history import smooth
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.report import curves, intervals, trade_off
 from dvaojax.report.curves import Chart, Curve
-from dvaojax.report.intervals import Row
+from dvaojax.report.intervals import IntervalRow
 from dvaojax.report.trade_off import Journey
 
-PAPER = 0.11  # what rounding to a tenth of a unit may move a point
+ROUNDING = 0.11  # of coordinates, which have one decimal
 
 
 def scale(svg, kind):
-    """From places to values, by the labels of an axis: a straight line through them."""
+    """Function from coordinates to values, a linear fit to the axis labels, and its tolerance."""
     labels = svg.findall(f".//text[@class='tick {kind}']")
-    places = [float(text.get(kind)) for text in labels]
+    coordinates = [float(text.get(kind)) for text in labels]
     values = [float((text.text or "").replace(",", "")) for text in labels]
-    slope, start = np.polyfit(places, values, 1)
-    return lambda place: slope * np.asarray(place, float) + start, abs(slope) * PAPER
+    slope, start = np.polyfit(coordinates, values, 1)
+    return lambda coordinate: slope * np.asarray(coordinate, float) + start, abs(slope) * ROUNDING
 
 
 def points(path):
@@ -36,13 +36,13 @@ def line(run, values, *, steps=None, name="a"):
     return Curve(run, name, np.arange(1, len(values) + 1) if steps is None else steps, values)
 
 
-def drawn(*of_runs, steps=None, limits=(0.0, 1.0)):
-    chart = Chart("accuracy", "mean reward", of_runs, limits)
-    last = max(int(c.steps[-1]) for c in of_runs)
+def drawn(*lines, steps=None, limits=(0.0, 1.0)):
+    chart = Chart("accuracy", "mean reward", lines, limits)
+    last = max(int(c.steps[-1]) for c in lines)
     return curves.draw(chart, 0, steps or (1, last))
 
 
-def test_curves_are_where_the_values_are():
+def test_curves_show_the_values():
     values = np.random.default_rng(0).random(60)
     figure = ElementTree.fromstring(drawn(line(0, values)).markup)
     (to_x, x_slack), (to_y, y_slack) = scale(figure, "x"), scale(figure, "y")
@@ -52,7 +52,7 @@ def test_curves_are_where_the_values_are():
         np.testing.assert_allclose(to_y(piece[:, 1]), expected, atol=y_slack)
 
 
-def test_what_was_not_measured_is_a_gap_and_a_value_alone_a_dot():
+def test_missing_values_are_gaps_and_isolated_values_are_dots():
     values = [0.1, 0.2, np.nan, 0.4, np.nan, np.nan, 0.7, 0.8]
     each = ElementTree.fromstring(drawn(line(0, values)).markup).find(".//path[@class='each']")
     assert [len(piece) for piece in points(each)] == [2, 2, 2]
@@ -67,55 +67,55 @@ def test_a_single_step_is_a_dot_in_the_middle():
     np.testing.assert_allclose(to_x(piece[:, 0]), 1.0, atol=slack)
 
 
-def test_thinning_hides_no_spike():
+def test_thinning_keeps_spikes():
     values = np.full(20_000, 0.5)
     values[[3, 7_777, 19_998]] = [1.0, 0.0, 0.9]
-    made = drawn(line(0, values))
-    figure = ElementTree.fromstring(made.markup)
+    chart = drawn(line(0, values))
+    figure = ElementTree.fromstring(chart.markup)
     (piece,) = points(figure.find(".//path[@class='each']"))
     to_y, slack = scale(figure, "y")
     assert len(piece) <= 2 * curves.POINTS
     for spike in (1.0, 0.0, 0.9):
         assert np.abs(to_y(piece[:, 1]) - spike).min() < slack
-    assert len(made.markup) < 60_000
+    assert len(chart.markup) < 60_000
 
 
-def test_runs_are_told_apart_and_said_in_words():
+def test_runs_have_different_styles_and_a_description():
     figure = drawn(line(0, [0.25, 0.5]), line(8, [0.75], steps=np.array([2]), name="b")).markup
     read = ElementTree.fromstring(figure)
     assert [g.get("class") for g in read.iter("g")] == ["run run-0 dash-0", "run run-1 dash-2"]
-    words = "a: 0.25 at step 1, 0.5 at step 2. b: 0.75 at step 2."
-    assert read.find(".//svg").get("aria-label") == f"accuracy. {words}"
-    assert read.find(".//svg/desc").text == words
+    description = "a: 0.25 at step 1, 0.5 at step 2. b: 0.75 at step 2."
+    assert read.find(".//svg").get("aria-label") == f"accuracy. {description}"
+    assert read.find(".//svg/desc").text == description
     cells = [[cell.text for cell in row] for row in read.iter("tr")]
     assert cells == [["step", "a", "b"], ["1", "0.25", "—"], ["2", "0.5", "0.75"]]
 
 
-def test_the_script_is_given_the_values_and_the_frame():
-    made = drawn(line(0, [0.123456789, np.nan, 1.0]))
-    left, top, right, bottom = made.data["plot"]
-    figure = ElementTree.fromstring(made.markup)
+def test_script_data_has_values_and_frame():
+    chart = drawn(line(0, [0.123456789, np.nan, 1.0]))
+    left, top, right, bottom = chart.data["plot"]
+    figure = ElementTree.fromstring(chart.markup)
     (to_x, x_slack), (to_y, y_slack) = scale(figure, "x"), scale(figure, "y")
-    np.testing.assert_allclose(to_x([left, right]), made.data["x"], atol=x_slack)
-    np.testing.assert_allclose(to_y([bottom, top]), made.data["y"], atol=y_slack)
-    (curve,) = made.data["curves"]
+    np.testing.assert_allclose(to_x([left, right]), chart.data["x"], atol=x_slack)
+    np.testing.assert_allclose(to_y([bottom, top]), chart.data["y"], atol=y_slack)
+    (curve,) = chart.data["curves"]
     assert curve["steps"] == [1, 2, 3]
     assert curve["values"] == [0.12346, None, 1.0]
 
 
 @pytest.mark.parametrize("missing", ["before", "after"])
-def test_intervals_are_where_they_say(missing):
+def test_marks_show_the_intervals(missing):
     before, after = Interval(0.4, 0.35, 0.45), Interval(0.9, 0.85, 0.93)
-    row = Row(3, "a", before, after)._replace(**{missing: None})
-    rows = [Row(0, "b", before, after), row]
+    row = IntervalRow(3, "a", before, after)._replace(**{missing: None})
+    rows = [IntervalRow(0, "b", before, after), row]
     figure = ElementTree.fromstring(intervals.draw("accuracy", "mean", rows, (0.0, 1.0)))
     to_x, slack = scale(figure, "x")
-    found = {}
+    marks = {}
     for run in figure.findall(".//svg/g"):
         for mark in run.findall("g"):
             whisker, circle = mark.find("line"), mark.find("circle")
             ends = [to_x(float(whisker.get(end))) for end in ("x1", "x2")]
-            found[run.get("class").split()[1], circle.get("class")] = [
+            marks[run.get("class").split()[1], circle.get("class")] = [
                 to_x(float(circle.get("cx"))),
                 *ends,
             ]
@@ -126,12 +126,12 @@ def test_intervals_are_where_they_say(missing):
         ("run-3", "after"): after,
     }
     del expected["run-3", missing]
-    assert found.keys() == expected.keys()
+    assert marks.keys() == expected.keys()
     for key, interval in expected.items():
-        np.testing.assert_allclose(found[key], interval, atol=slack)
+        np.testing.assert_allclose(marks[key], interval, atol=slack)
 
 
-def test_the_front_is_the_border_of_what_is_dominated():
+def test_front_bounds_the_dominated_region():
     ends = {"a": (0.9, 0.3), "b": (0.5, 0.5), "c": (0.3, 0.9), "d": (0.4, 0.4)}
     journeys = [
         Journey(i, name, None, (Interval(x, x, x), Interval(y, y, y)), np.zeros((2, 0)))
@@ -151,7 +151,7 @@ def test_the_front_is_the_border_of_what_is_dominated():
     np.testing.assert_allclose(heights[:-1], [0.5, 0.3], atol=y_slack)
 
 
-def test_the_trail_follows_the_steps():
+def test_trail_shows_the_smoothed_steps():
     trail = np.stack([np.linspace(0.0, 1.0, 30), np.linspace(1.0, 0.5, 30)])
     figure = ElementTree.fromstring(
         trade_off.draw("accuracy", "brevity", [Journey(0, "a", None, None, trail)])
@@ -160,4 +160,4 @@ def test_the_trail_follows_the_steps():
     (to_x, x_slack), (to_y, y_slack) = scale(figure, "x"), scale(figure, "y")
     np.testing.assert_allclose(to_x(piece[:, 0]), smooth(trail[0]), atol=x_slack)
     np.testing.assert_allclose(to_y(piece[:, 1]), smooth(trail[1]), atol=y_slack)
-    assert figure.find(".//path[@class='front']") is None  # nothing has arrived
+    assert figure.find(".//path[@class='front']") is None  # no evaluation after training

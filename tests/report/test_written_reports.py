@@ -1,4 +1,4 @@
-"""Reports hold what run directories hold, say what they lack, and overwrite nothing else."""
+"""Reports contain the data of runs, note missing parts, and replace only other reports."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ import pytest
 from reported_runs import HOSTILE, Read, make_run
 
 from dvaojax import cli, files
-from dvaojax.config import Config
+from dvaojax.config import AggregatorConfig, Config
 from dvaojax.errors import UserError
 from dvaojax.report import samples, write_report
 from dvaojax.report.markup import visible
@@ -23,9 +23,9 @@ def run(tmp_path):
     return make_run(tmp_path / "trial")
 
 
-def read(*runs, **where):
-    """The report of some runs, as a reader gets it."""
-    return Read(write_report(list(runs), **where).read_text())
+def read(*runs, **options):
+    """Writes the report of some runs, and parses it."""
+    return Read(write_report(list(runs), **options).read_text())
 
 
 def text_of(page):
@@ -36,7 +36,7 @@ def sections(page):
     return [attributes["id"] for tag, attributes in page.elements if tag == "section"]
 
 
-def test_every_section_is_there_and_linked_to(run):
+def test_all_sections_are_present_and_linked(run):
     page = read(run)
     assert sections(page) == [
         *("overview", "evaluation", "trade-off", "objectives", "weights", "agreement", "shadows"),
@@ -54,15 +54,15 @@ def test_every_metric_is_on_the_page(run):
         *("accuracy", "brevity"),  # effective weights
         *("agreement", "gdpo", "tokens per second", "sampled tokens"),
     ]
-    still = [text for _, text in page.texts if text.startswith("The same in every step: ")]
-    assert still == [
-        "The same in every step: entropy (never measured).",
-        "The same in every step: kl 0.",
-        "The same in every step: rollout_seconds 0.1, train_seconds 0.2, reward_seconds 0.01.",
+    constant = [text for _, text in page.texts if text.startswith("Constant: ")]
+    assert constant == [
+        "Constant: entropy (not measured).",
+        "Constant: kl 0.",
+        "Constant: rollout_seconds 0.1, train_seconds 0.2, reward_seconds 0.01.",
     ]
 
 
-def test_numbers_are_those_of_the_files(run):
+def test_numbers_match_the_files(run):
     page = read(run)
     rows = files.read_json_lines(run / "metrics.jsonl")
     by_steps = [
@@ -79,7 +79,7 @@ def test_numbers_are_those_of_the_files(run):
     assert "2 min 51 s" in text
 
 
-def test_samples_are_those_of_the_file(run):
+def test_samples_match_the_file(run):
     groups = read(run).data["samples"]
     rows = [
         {"step": g["step"], "prompt": g["prompt"], "completion": c, "rewards": r, "advantage": a}
@@ -89,16 +89,22 @@ def test_samples_are_those_of_the_file(run):
     assert rows == files.read_json_lines(run / "samples.jsonl")
 
 
-def test_hostile_text_is_data_and_nothing_else(tmp_path):
+def test_hostile_text_is_data_only(tmp_path):
     rows = [
         {"step": 1, "prompt": text, "completion": text, "rewards": {"a": 1.0}, "advantage": 0.0}
         for text in HOSTILE
         if "\ud83d" not in text
     ]
-    half = {"step": 1, "prompt": "p", "completion": "\ud83d", "rewards": {"a": 1}, "advantage": 0}
+    lone_surrogate = {
+        "step": 1,
+        "prompt": "p",
+        "completion": "\ud83d",
+        "rewards": {"a": 1},
+        "advantage": 0,
+    }
     run = make_run(tmp_path / "<b>&amp; </script>"[:5], samples=rows, objectives=("<i>a", "b'\""))
     with (run / "samples.jsonl").open("a") as file:
-        file.write(json.dumps(half) + "\n")
+        file.write(json.dumps(lone_surrogate) + "\n")
     page = read(run)
     kept = [c[0] for group in page.data["samples"] for c in group["completions"]]
     assert kept == [visible(text) for text in HOSTILE if "\ud83d" not in text] + ["⟨U+D83D⟩"]
@@ -111,14 +117,16 @@ def test_hostile_text_is_data_and_nothing_else(tmp_path):
     assert "<i>a" in text_of(page)
 
 
-def test_the_page_asks_nothing_of_anybody(run):
+def test_page_is_self_contained(run):
     html = write_report([run]).read_text()
     page = Read(html)
     addresses = [a for _, attributes in page.elements for a in attributes if a in ("src", "srcset")]
     assert addresses == []
     links = {attributes["href"] for _, attributes in page.elements if "href" in attributes}
     assert all(link.startswith(("#", "data:")) for link in links)
-    assert set(re.findall(r"https?://[^\s\"']+", html)) == {"http://www.w3.org/2000/svg"}  # a name
+    assert set(re.findall(r"https?://[^\s\"']+", html)) == {
+        "http://www.w3.org/2000/svg"
+    }  # a namespace
     assert not re.search(r"url\(|@import", html)
     (policy,) = [
         a["content"] for _, a in page.elements if "Security" in (a.get("http-equiv") or "")
@@ -131,36 +139,41 @@ def test_the_page_asks_nothing_of_anybody(run):
         assert f"{kind}-src 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none';")
     styled = [tag for tag, attributes in page.elements if "style" in attributes]
-    handled = [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
-    assert styled == handled == []
+    handlers = [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
+    assert styled == handlers == []
 
 
-def test_runs_are_compared_by_what_differs(tmp_path):
+def test_differing_settings_come_first(tmp_path):
     runs = [
         make_run(tmp_path / "one"),
-        make_run(tmp_path / "two", aggregator="gdpo", seed=3, objectives=("accuracy", "rubric")),
+        make_run(
+            tmp_path / "two",
+            aggregator=AggregatorConfig("gdpo"),
+            seed=3,
+            objectives=("accuracy", "rubric"),
+        ),
     ]
     page = read(*runs, output=tmp_path / "both.html")
     assert sections(page)[:3] == ["overview", "configuration", "evaluation"]
     html = (tmp_path / "both.html").read_text()
     first = html[html.index('id="configuration"') :].partition("<details>")[0]
     keys = re.findall(r'<th scope="row"><code>(.*?)</code>', first)
-    assert set(keys) == {"name", "seed", "aggregator", "weights.brevity", "weights.rubric"}
+    assert set(keys) == {"name", "seed", "aggregator.name", "weights.brevity", "weights.rubric"}
     assert len(page.data["runs"]) == 2
-    of_accuracy = next(c for c in page.data["charts"] if len(c["curves"]) == 2)
-    assert [curve["run"] for curve in of_accuracy["curves"]] == [0, 1]
+    accuracy = next(c for c in page.data["charts"] if len(c["curves"]) == 2)
+    assert [curve["run"] for curve in accuracy["curves"]] == [0, 1]
     assert {group["run"] for group in page.data["samples"]} == {0, 1}
 
 
-def test_runs_of_one_name_are_called_by_their_paths(tmp_path):
+def test_runs_of_equal_name_are_named_by_their_paths(tmp_path):
     runs = [make_run(tmp_path / folder / "trial") for folder in ("one", "two")]
     assert read(*runs, output=tmp_path / "both.html").data["runs"] == [str(run) for run in runs]
-    with pytest.raises(UserError, match="trial is named twice"):
+    with pytest.raises(UserError, match="trial is given twice"):
         write_report([runs[0], runs[0]], tmp_path / "twice.html")
 
 
 def gaps(page):
-    """The lines that stand where something is missing."""
+    """The notes about missing parts."""
     paragraphs, html = [], page
     for part in html.split('class="gap">')[1:]:
         paragraphs.append(re.sub(r"<[^>]*>", "", part.partition("</p>")[0]).strip())
@@ -170,45 +183,44 @@ def gaps(page):
 @pytest.mark.parametrize(
     ("lost", "line"),
     [
-        ("summary.json", "There is no summary.json: the run goes on, or was stopped before"),
-        ("samples.jsonl", "No completion was kept: samples.jsonl is missing or empty"),
-        ("metrics.jsonl", "No step has been measured yet"),
+        ("summary.json", "There is no summary.json: the run is in progress or was stopped"),
+        ("samples.jsonl", "No completions were kept: samples.jsonl is missing or empty"),
+        ("metrics.jsonl", "No step is finished yet"),
     ],
 )
-@pytest.mark.parametrize("how", ["gone", "empty", "broken"])
-def test_what_a_run_lacks_is_said_in_its_place(run, lost, line, how):
-    if how == "gone":
+@pytest.mark.parametrize("damage", ["deleted", "empty", "broken"])
+def test_missing_parts_are_noted(run, lost, line, damage):
+    if damage == "deleted":
         (run / lost).unlink()
     else:
-        (run / lost).write_text("" if how == "empty" else "{]\n")
+        (run / lost).write_text("" if damage == "empty" else "{]\n")
     html = write_report([run]).read_text()
-    if how == "broken" or (how == "empty" and lost == "summary.json"):
+    if damage == "broken" or (damage == "empty" and lost == "summary.json"):
         line = rf"{lost}(:1)? is not"
-    found = gaps(html)
-    assert any(re.search(line, gap) for gap in found), found
+    notes = gaps(html)
+    assert any(re.search(line, note) for note in notes), notes
     assert len(sections(Read(html))) >= 6
 
 
-def test_a_run_that_was_killed_is_shown_as_far_as_it_came(tmp_path):
+def test_killed_run_is_shown_up_to_its_last_complete_line(tmp_path):
     run = make_run(tmp_path / "killed", steps=7, finished=False)
     for name in ("metrics.jsonl", "samples.jsonl"):
         with (run / name).open("a") as file:
-            file.write('{"step": 8, "reward')  # the line it was writing
+            file.write('{"step": 8, "reward')  # an incomplete line
     page = read(run)
-    assert "7 of 120, no end yet" in text_of(page)
+    assert "7 of 120, unfinished" in text_of(page)
     assert "~ 0.07" in text_of(page)
     assert len(page.data["samples"]) == 7
 
 
-def test_a_run_before_its_first_step_and_one_that_has_come_further(tmp_path):
+def test_run_before_its_first_step(tmp_path):
     run_directory.create(tmp_path / "new", Config())
-    alone = text_of(read(tmp_path / "new"))
-    assert "0 of 120, no end yet" in alone
+    assert "0 of 120, unfinished" in text_of(read(tmp_path / "new"))
     both = read(tmp_path / "new", make_run(tmp_path / "old"), output=tmp_path / "both.html")
     assert {curve["run"] for chart in both.data["charts"] for curve in chart["curves"]} == {1}
 
 
-def test_lines_that_are_no_completions_are_left_out_and_counted(run):
+def test_invalid_lines_are_skipped_and_counted(run):
     with (run / "samples.jsonl").open("a") as file:
         file.write('{"step": 41, "prompt": "p"}\n{"step": 42, "prompt": 1, "completion": ""}\n')
     html = write_report([run]).read_text()
@@ -216,17 +228,17 @@ def test_lines_that_are_no_completions_are_left_out_and_counted(run):
     assert len(Read(html).data["samples"]) == 40
 
 
-def test_endless_completions_are_cut_with_a_note(tmp_path):
+def test_long_completions_are_cut_with_a_note(tmp_path):
     long = {"prompt": "p" * 5, "completion": "x" * 3_000_000, "rewards": {"a": 1.0}}
     run = make_run(tmp_path / "long", samples=[{"step": 1, **long, "advantage": 0.0}])
     html = write_report([run]).read_text()
     assert len(html) < 400_000
     ((text, _, _),) = Read(html).data["samples"][0]["completions"]
     assert text == "x" * samples.CHARACTERS + " […] (2,996,000 more characters)"
-    assert any("is cut; whole:" in gap for gap in gaps(html))
+    assert any("complete:" in gap for gap in gaps(html))
 
 
-def test_of_many_completions_whole_steps_are_kept_evenly(tmp_path):
+def test_many_completions_are_thinned_by_whole_steps(tmp_path):
     run = make_run(tmp_path / "many", steps=3000)
     html = write_report([run]).read_text()
     groups = Read(html).data["samples"]
@@ -239,10 +251,10 @@ def test_of_many_completions_whole_steps_are_kept_evenly(tmp_path):
 
 
 def test_later_evaluations_are_shown(run):
-    place = run / "evaluations" / "arithmetic-step-40"
-    place.mkdir(parents=True)
+    directory = run / "evaluations" / "arithmetic-step-40"
+    directory.mkdir(parents=True)
     interval = {"mean": 0.625, "low": 0.5, "high": 0.75}
-    found = {
+    results = {
         "objectives": {"accuracy": {"avg@4": interval, "pass@1": None}},
         "not_scored": {"accuracy": 3},
         "length": interval,
@@ -250,10 +262,10 @@ def test_later_evaluations_are_shown(run):
         "problems": 16,
     }
     settings = {"policy": {"step": 40}, "evaluation": {"sampling": {"temperature": 0.6}}}
-    files.write_json(place / "settings.json", settings)
-    assert "It is not finished" in text_of(read(run))
-    summary = {"samples": 4, "pass_threshold": 1.0, "categories": {"easy": found}, **found}
-    files.write_json(place / "summary.json", summary)
+    files.write_json(directory / "settings.json", settings)
+    assert "Not finished" in text_of(read(run))
+    summary = {"samples": 4, "pass_threshold": 1.0, "categories": {"easy": results}, **results}
+    files.write_json(directory / "summary.json", summary)
     text = text_of(read(run))
     assert "arithmetic-step-40" in text
     assert "Checkpoint of step 40; 16 problems, 4 completions each at temperature 0.6" in text
@@ -261,22 +273,22 @@ def test_later_evaluations_are_shown(run):
     assert "easy: 16 problems" in text
 
 
-def test_a_report_replaces_a_report_and_nothing_else(run, tmp_path):
-    place = tmp_path / "here.html"
-    assert write_report([run], place) == place
-    before = place.stat().st_ino
-    write_report([run], place)
-    assert place.stat().st_ino != before  # moved there whole, not written over
-    place.write_text("<html>my notes</html>")
-    with pytest.raises(UserError, match=r"here\.html is not a report: --overwrite"):
-        write_report([run], place)
-    assert place.read_text() == "<html>my notes</html>"
-    write_report([run], place, replaces="anything")
-    assert "dvaojax report" in place.read_text()
+def test_report_replaces_only_reports(run, tmp_path):
+    file = tmp_path / "here.html"
+    assert write_report([run], file) == file
+    before = file.stat().st_ino
+    write_report([run], file)
+    assert file.stat().st_ino != before  # a complete new file was moved there
+    file.write_text("<html>my notes</html>")
+    with pytest.raises(UserError, match=r"here\.html is not a report: replace it with --overwrite"):
+        write_report([run], file)
+    assert file.read_text() == "<html>my notes</html>"
+    write_report([run], file, replaces="anything")
+    assert "dvaojax report" in file.read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"trial", "here.html"}
 
 
-def test_where_it_cannot_be_written_is_said(run, tmp_path, monkeypatch):
+def test_unwritable_files_are_reported(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="there is no folder"):
         write_report([run], tmp_path / "nowhere" / "a.html")
     with pytest.raises(UserError, match="trial is a folder"):
@@ -292,13 +304,13 @@ def test_where_it_cannot_be_written_is_said(run, tmp_path, monkeypatch):
     assert (run / "report.html").read_text() == old
 
 
-def test_a_run_with_a_report_can_be_made_anew(run):
+def test_run_with_a_report_can_be_overwritten(run):
     write_report([run])
     run_directory.overwrite(run, Config())
     assert not (run / "report.html").exists()
 
 
-def test_the_door(run, tmp_path, capsys, monkeypatch):
+def test_command_line(run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", "trial"]) == 0
     assert capsys.readouterr().out == "trial/report.html\n"

@@ -1,7 +1,7 @@
 
 "use strict";
-// The page's data, and two things to do with it: read values off the curves, search completions.
-// Text from runs is only ever put in as text, never as HTML.
+// Shows the values of curves at the pointer, and searches completions.
+// Text from runs is inserted only as text, never as HTML.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
@@ -12,14 +12,14 @@ function make(tag, className, ...children) {
   return node;
 }
 
-// As `report/numbers.py` writes them.
+// The same format as in `report/numbers.py`.
 function number(value) {
   if (value === null || value === undefined) return "—";
   if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en");
   return String(Number(value.toPrecision(4)));
 }
 
-// ---- Values under the pointer, or under the arrow keys -------------------------------------
+// ---- Values at the pointer, or selected with the arrow keys -------------------------------------
 
 function set(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -31,14 +31,14 @@ function draw(tag, attributes) {
   return node;
 }
 
-// Where a run measured a step, or, where a long run is thinned, its nearest; -1 where it did not.
+// Index of a step in a run, or of the nearest kept step if a long run is thinned; -1 if there is none.
 function measuredAt(steps, step) {
   let best = 0;
   for (let i = 1; i < steps.length; i++) {
     if (Math.abs(steps[i] - step) < Math.abs(steps[best] - step)) best = i;
   }
-  const apart = (steps[steps.length - 1] - steps[0]) / steps.length;
-  return Math.abs(steps[best] - step) <= apart ? best : -1;
+  const spacing = (steps[steps.length - 1] - steps[0]) / steps.length;
+  return Math.abs(steps[best] - step) <= spacing ? best : -1;
 }
 
 function readable(plot) {
@@ -63,23 +63,23 @@ function readable(plot) {
     set(line, { x1: x, x2: x, visibility: "visible" });
     tip.replaceChildren(make("div", "", `step ${steps[at].toLocaleString("en")}`));
     chart.curves.forEach((curve, i) => {
-      const place = measuredAt(curve.steps, steps[at]);
-      const value = place < 0 ? null : curve.values[place];
+      const index = measuredAt(curve.steps, steps[at]);
+      const value = index < 0 ? null : curve.values[index];
       if (value === null) {
         set(dots[i], { visibility: "hidden" });
       } else {
         set(dots[i], { cx: x, cy: down(value), visibility: "visible" });
       }
-      if (place < 0) return;
+      if (index < 0) return;
       const name = chart.curves.length > 1 ? curve.name : "";
-      const said = make("b", "", number(value));
-      tip.append(make("div", `run run-${curve.run % 7}`, make("i"), make("bdi", "", name), said));
+      const text = make("b", "", number(value));
+      tip.append(make("div", `run run-${curve.run % 7}`, make("i"), make("bdi", "", name), text));
     });
     tip.hidden = false;
     const pixel = (x * svg.clientWidth) / svg.viewBox.baseVal.width;
-    const room = plot.clientWidth - tip.offsetWidth;
-    const beside = pixel + 10 > room ? pixel - tip.offsetWidth - 10 : pixel + 10;
-    tip.style.left = `${Math.max(0, Math.min(room, beside))}px`;
+    const limit = plot.clientWidth - tip.offsetWidth;
+    const offset = pixel + 10 > limit ? pixel - tip.offsetWidth - 10 : pixel + 10;
+    tip.style.left = `${Math.max(0, Math.min(limit, offset))}px`;
   }
 
   function hide() {
@@ -120,11 +120,11 @@ document.querySelectorAll("[data-chart]").forEach(readable);
 
 // ---- Completions ----------------------------------------------------------------------------
 
-const AT_ONCE = 10; // groups
+const PAGE_SIZE = 10; // groups
 
 function searchable() {
-  const [words, ofRun, measure, least, most, order, found, count, more] = [
-    "words", "of-run", "measure", "least", "most", "order", "found", "count", "more",
+  const [query, runFilter, measure, least, most, order, results, count, more] = [
+    "query", "run-filter", "measure", "least", "most", "order", "results", "count", "more",
   ].map((id) => document.getElementById(id));
   let groups = [];
   let shown = 0;
@@ -132,42 +132,42 @@ function searchable() {
   const value = ([, rewards, advantage], name) =>
     name === "advantage" ? advantage : Object.hasOwn(rewards, name) ? rewards[name] : null;
 
-  // The groups with the completions that are asked for, in the order that is asked for.
+  // Selects the groups with matching completions, and sorts them.
   function search() {
-    const text = words.value.toLowerCase();
-    const asked = measure.value;
+    const text = query.value.toLowerCase();
+    const name = measure.value;
     const low = least.value === "" ? -Infinity : Number(least.value);
     const high = most.value === "" ? Infinity : Number(most.value);
     const limited = least.value !== "" || most.value !== "";
 
-    function wanted(group, completion) {
-      const number = value(completion, asked);
-      if (limited && (number === null || number < low || number > high)) return false;
+    function matches(group, completion) {
+      const reward = value(completion, name);
+      if (limited && (reward === null || reward < low || reward > high)) return false;
       return (
         completion[0].toLowerCase().includes(text) || group.prompt.toLowerCase().includes(text)
       );
     }
 
     groups = data.samples
-      .filter((group) => !ofRun || ofRun.value === "" || group.run === Number(ofRun.value))
+      .filter((group) => !runFilter || runFilter.value === "" || group.run === Number(runFilter.value))
       .map((group) => ({
         ...group,
-        completions: group.completions.filter((completion) => wanted(group, completion)),
+        completions: group.completions.filter((completion) => matches(group, completion)),
       }))
       .filter((group) => group.completions.length > 0);
     if (order.value === "last") groups.sort((a, b) => b.step - a.step);
     if (order.value === "first") groups.sort((a, b) => a.step - b.step);
-    if (order.value === "high" || order.value === "low") groups = byValue(asked, order.value);
+    if (order.value === "high" || order.value === "low") groups = byValue(name, order.value);
     const total = groups.reduce((sum, group) => sum + group.completions.length, 0);
     const all = data.samples.reduce((sum, group) => sum + group.completions.length, 0);
-    const says = (n) => n.toLocaleString("en");
-    count.textContent = `${says(total)} of ${says(all)} completions`;
-    found.replaceChildren();
+    const format = (n) => n.toLocaleString("en");
+    count.textContent = `${format(total)} of ${format(all)} completions`;
+    results.replaceChildren();
     shown = 0;
     showMore();
   }
 
-  // Every completion by itself, the extremes of one reward first; what was not scored comes last.
+  // Sorts single completions by one reward; those that were not scored come last.
   function byValue(name, direction) {
     const sign = direction === "high" ? -1 : 1;
     return groups
@@ -180,8 +180,8 @@ function searchable() {
   }
 
   function showMore() {
-    found.append(...groups.slice(shown, shown + AT_ONCE).map(drawGroup));
-    shown += AT_ONCE;
+    results.append(...groups.slice(shown, shown + PAGE_SIZE).map(drawGroup));
+    shown += PAGE_SIZE;
     more.hidden = shown >= groups.length;
   }
 
@@ -192,18 +192,18 @@ function searchable() {
       head.prepend(make("span", "step", dot, make("bdi", "", data.runs[group.run])));
     }
     head.append(drawText(group.prompt));
-    const alike = new Map(); // a group that has learned its lesson answers the same again and again
+    const counts = new Map(); // late in training, many completions of a group are identical
     for (const completion of group.completions) {
       const key = JSON.stringify(completion);
-      alike.set(key, (alike.get(key) ?? 0) + 1);
+      counts.set(key, (counts.get(key) ?? 0) + 1);
     }
-    const drawn = [...alike].map(([key, times]) => drawCompletion(JSON.parse(key), times));
+    const drawn = [...counts].map(([key, times]) => drawCompletion(JSON.parse(key), times));
     return make("article", "group", head, ...drawn);
   }
 
   function drawCompletion([text, rewards, advantage], times) {
     const list = make("dl", "rewards");
-    if (times > 1) list.append(pair("written", `${times} times`, "none"));
+    if (times > 1) list.append(pair("count", `${times}`, "none"));
     for (const [name, reward] of Object.entries(rewards)) {
       const scored = reward !== null;
       list.append(pair(name, scored ? number(reward) : "not scored", scored ? "" : "none"));
@@ -217,27 +217,27 @@ function searchable() {
     return make("div", "", make("dt", "", name), make("dd", className, text));
   }
 
-  // The text with what was searched for marked.
+  // The text with all matches of the query highlighted.
   function drawText(text) {
-    const asked = words.value.toLowerCase();
+    const wanted = query.value.toLowerCase();
     const node = make("p", text === "" ? "text empty" : "text");
     if (text === "") node.append("(empty)");
     let from = 0;
     const lower = text.toLowerCase();
-    while (asked && lower.length === text.length && lower.indexOf(asked, from) >= 0) {
-      const start = lower.indexOf(asked, from);
-      node.append(text.slice(from, start), make("mark", "", text.slice(start, start + asked.length)));
-      from = start + asked.length;
+    while (wanted && lower.length === text.length && lower.indexOf(wanted, from) >= 0) {
+      const start = lower.indexOf(wanted, from);
+      node.append(text.slice(from, start), make("mark", "", text.slice(start, start + wanted.length)));
+      from = start + wanted.length;
     }
     node.append(text.slice(from));
     return node;
   }
 
-  for (const control of [words, ofRun, measure, least, most, order]) {
+  for (const control of [query, runFilter, measure, least, most, order]) {
     if (control) control.addEventListener("input", search);
   }
   more.addEventListener("click", showMore);
   search();
 }
 
-if (document.getElementById("found")) searchable();
+if (document.getElementById("results")) searchable();
