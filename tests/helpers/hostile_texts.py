@@ -1,4 +1,4 @@
-"""Texts that a policy may write and a naive checker stumbles over, for blocks of `[` and `]`."""
+"""Texts that a policy may write and that break naive checkers of blocks of `[` and `]`."""
 
 from dvaojax.types import Completion
 

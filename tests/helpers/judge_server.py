@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that speaks the chat-completions protocol, well or badly."""
+"""A real local HTTP server with the chat-completions protocol, correct or faulty."""
 
 import dataclasses
 import json
@@ -15,15 +15,15 @@ TOKENS_IN, TOKENS_OUT = 100, 7
 
 @dataclasses.dataclass(frozen=True)
 class Act:
-    """What the server does with one request.
+    """The server's reaction to one request.
 
     Attributes:
         body: of the response.
         status: of the response.
-        headers: besides the length.
-        delay: seconds before it.
-        pace: seconds between two bytes of it; 0 sends it in one.
-        sent: how many bytes arrive before the connection breaks; None for all of them.
+        headers: in addition to the length.
+        delay: seconds before the response.
+        pace: seconds between two bytes of the body; 0 sends it at once.
+        sent: number of bytes sent before the connection breaks; None for all of them.
     """
 
     body: bytes = b""
@@ -35,7 +35,7 @@ class Act:
 
 
 def say(text: Any, **how: Any) -> Act:
-    """A response as the protocol has it."""
+    """A response in the format of the protocol."""
     message = {"role": "assistant", "content": text}
     usage = {"prompt_tokens": TOKENS_IN, "completion_tokens": TOKENS_OUT}
     body = {"choices": [{"index": 0, "message": message}], "usage": usage}
@@ -43,12 +43,12 @@ def say(text: Any, **how: Any) -> Act:
 
 
 def grade(met: Any, **how: Any) -> Act:
-    """A grade as the judge is asked for it."""
-    return say(json.dumps({"explanation": "Seen.", "criteria_met": met}), **how)
+    """A grade in the requested format."""
+    return say(json.dumps({"explanation": "Checked.", "criteria_met": met}), **how)
 
 
 def asked(request: dict) -> tuple[str, str]:
-    """The answer that is to be graded, and the criterion."""
+    """The graded answer and the criterion of a request."""
     (message,) = request["messages"]
     conversation = re.search(r"^\[\n.*?^\]$", message["content"], re.DOTALL | re.MULTILINE)
     criterion = re.search(r"^\[[+-][\d.]+\] (.*)$", message["content"], re.MULTILINE)
@@ -64,22 +64,22 @@ def honest(request: dict) -> Act:
 
 
 class JudgeServer:
-    """Serves until left; a context manager.
+    """A context manager that serves until its exit.
 
     Attributes:
-        port: that it listens on.
+        port: on which it listens.
         url: for a client's configuration.
-        requests: the bodies that came in, in their order.
+        requests: the received bodies in order.
         headers: their headers.
-        most_at_once: the most requests that were under way together.
+        most_at_once: maximum number of concurrent requests.
     """
 
     def __init__(self, act: Callable[[int, dict], Act], *, port: int = 0):
-        """Listens, but does not answer yet.
+        """Starts to listen; requests are answered from entering the context on.
 
         Args:
-            act: what to do with a request, given its number from 0 and its body.
-            port: to listen on; 0 takes a free one.
+            act: reaction to a request, given its number from 0 and its body.
+            port: to listen on; 0 chooses a free one.
         """
         self.requests: list[dict] = []
         self.headers: list[Mapping[str, str]] = []
@@ -124,7 +124,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Says nothing of clients that gave up."""
+        """Ignores clients that disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):

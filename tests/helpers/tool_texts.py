@@ -1,4 +1,4 @@
-"""Answers that call tools, and the real gold answers that stand beside the checkout."""
+"""Answers that call tools, and the real gold answers of the shared data."""
 
 import json
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ THOUGHT = "<think> t </think>\n"
 
 
 def answered(text: str) -> Completion:
-    """A completion that came to its end."""
+    """A completion that ended with a stop token."""
     return Completion(text, token_ids=(0,), stopped=True)
 
 
 def block(calls: Sequence[Any]) -> str:
-    """Calls in a `<tool_call>` block, one a line."""
+    """Calls in a `<tool_call>` block, one per line."""
     return "\n".join(["<tool_call>", *map(json.dumps, calls), "</tool_call>"])
 
 
 def call(name: str, **parameters: Any) -> dict[str, Any]:
-    """One call, as ToolRL writes it."""
+    """One call in ToolRL's format."""
     return {"name": name, "parameters": parameters}
 
 
 def gold_texts() -> dict[str, str]:
-    """Name -> gold answer, of every ToolRL row that is here."""
+    """Name -> gold answer, for every available ToolRL row."""
     lines = shared("toolrl", "rlla_4k_test.jsonl").read_text().splitlines()
     test = [json.loads(line)["reward_model"]["ground_truth"] for line in lines]
     tuning = [row["output"] for row in json.loads(shared("toolrl", "rlla_sft.json").read_text())]
@@ -38,7 +38,7 @@ def gold_texts() -> dict[str, str]:
 
 
 def lines_of(*parts: str) -> list[Any]:
-    """The objects of a file with one JSON object a line."""
+    """The objects of a file with one JSON object per line."""
     return [json.loads(line) for line in shared(*parts).read_text().splitlines()]
 
 
@@ -63,9 +63,9 @@ HOSTILE = {
     "a number too long": "9" * 100_000,
     "a backslash": "\\",
 }
-"""What a policy may write and a parser stumbles over."""
+"""Texts that a policy may write and that break naive parsers."""
 
-PLACES = {
+CONTEXTS = {
     "alone": "{}",
     "in a block": THOUGHT + "<tool_call>\n{}\n</tool_call>",
     "as parameters": THOUGHT + '<tool_call>\n{{"name": "f", "parameters": {}}}\n</tool_call>',
@@ -73,7 +73,7 @@ PLACES = {
 }
 
 HOSTILE_ANSWERS = {
-    f"{name}, {where}": place.format(text)
+    f"{name}, {where}": context.format(text)
     for name, text in HOSTILE.items()
-    for where, place in PLACES.items()
+    for where, context in CONTEXTS.items()
 }

@@ -15,12 +15,12 @@ TAGS = {"opening": "<answer>", "closing": "</answer>"}
 @given(st.text(alphabet="[]1 a\n", max_size=30))
 @example("[[1] 2]")
 @example("[1]2]")
-def test_blocks_are_what_a_regular_expression_finds(text):
-    found = re.findall(r"\[([^\[\]]*)\]", text)
-    assert blocks(text, **MARKERS) == found
-    assert last_block(text, **MARKERS) == (found[-1] if found else None)
+def test_blocks_match_a_regular_expression(text):
+    expected = re.findall(r"\[([^\[\]]*)\]", text)
+    assert blocks(text, **MARKERS) == expected
+    assert last_block(text, **MARKERS) == (expected[-1] if expected else None)
     tagged = text.replace("[", "<answer>").replace("]", "</answer>")
-    assert blocks(tagged, **TAGS) == found
+    assert blocks(tagged, **TAGS) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_equal_answers(answer, reference):
         ("4 2", 42),
         ("--7", 7),
         ("- 7", -7),
-        # Neighbours above 2**53, which a float cannot tell apart.
+        # Neighbouring integers above 2**53, which floats cannot distinguish.
         ("105263157894736848", "105263157894736842"),
         (str(2**53 + 1), 2**53),
         ("0x2a", 42),
@@ -70,7 +70,7 @@ def test_different_answers(answer, reference):
     assert exact_answer(completion(f"[{answer}]"), reference, **MARKERS) == 0.0
 
 
-def test_the_last_complete_block_is_the_answer():
+def test_last_complete_block_is_the_answer():
     assert exact_answer(completion("[1] no, [2]"), 2, **MARKERS) == 1.0
     assert exact_answer(completion("[1] no, [2]"), 1, **MARKERS) == 0.0
     assert exact_answer(completion("[1] no, [2"), 1, **MARKERS) == 1.0
@@ -79,7 +79,7 @@ def test_the_last_complete_block_is_the_answer():
 
 
 @pytest.mark.parametrize("reference", [25.0, None, True, ["25"]])
-def test_a_reference_that_is_neither_text_nor_an_integer_is_refused(reference):
+def test_rejects_reference_that_is_neither_text_nor_integer(reference):
     with pytest.raises(TypeError, match="a reference is text or an integer"):
         exact_answer(completion("[25]"), reference, **MARKERS)
 
@@ -94,11 +94,11 @@ def test_one_block_at_the_end(text):
     "text",
     ["42", "[42] ", "[42]\n", "[42].", "[1][42]", "[[42]", "[42]]", "[[42]]", "]42[", "[42", "42]"],
 )
-def test_anything_else_is_badly_formed(text):
+def test_malformed_blocks(text):
     assert single_block_at_end(completion(text), 42, **MARKERS) == 0.0
 
 
-def test_marker_texts_of_several_characters():
+def test_markers_of_several_characters():
     text = "<think>7 </think><answer>42</answer>"
     assert single_block_at_end(completion(text), 42, **TAGS) == 1.0
     assert exact_answer(completion(text), 42, **TAGS) == 1.0
@@ -106,17 +106,17 @@ def test_marker_texts_of_several_characters():
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
-def test_hostile_text_earns_nothing_and_costs_little(name):
+def test_hostile_text_gets_zero_quickly(name):
     answer = completion(TEXTS[name])
     is_block_at_end = re.fullmatch(r"[^\[\]]*\[[^\[\]]*\]", TEXTS[name]) is not None
     start = time.perf_counter()
     assert exact_answer(answer, 42, **MARKERS) == 0.0
-    # A block that holds nonsense is well formed; all other texts are not.
+    # A block with invalid content is well formed; all other texts are not.
     assert single_block_at_end(answer, 42, **MARKERS) == float(is_block_at_end)
     assert time.perf_counter() - start < 1.0
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("", "]"), ("[", ""), ("$", "$")])
-def test_markers_that_mark_nothing_are_refused(opening, closing):
+def test_rejects_empty_or_equal_markers(opening, closing):
     with pytest.raises(ValueError, match="two different markers"):
         blocks("$1$", opening=opening, closing=closing)

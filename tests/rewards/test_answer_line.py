@@ -1,4 +1,4 @@
-"""DAPO's answer line."""
+"""DAPO's answer line reward, published and lenient."""
 
 import json
 import time
@@ -18,13 +18,13 @@ def edge_cases():
     return [json.loads(line) for line in lines]
 
 
-def test_the_published_cases():
+def test_published_cases():
     for row in edge_cases():
         assert dapo_answer(row["response"]) == row["pred"], row["note"]
         assert answer_line_dapo(completion(row["response"]), row["gold"]) == row["score"]
 
 
-def test_the_recommended_reward_pays_wherever_the_last_answer_has_the_golds_value():
+def test_lenient_reward_compares_the_last_answer_by_value():
     for row in edge_cases():
         right = row["note"] != "last label wins"
         reward = answer_line_lenient(completion(row["response"]), row["gold"])
@@ -45,18 +45,18 @@ def test_the_recommended_reward_pays_wherever_the_last_answer_has_the_golds_valu
         ("Answer:\n34", "34"),
     ],
 )
-def test_verls_normal_form(text, answer):
+def test_normal_form_of_verl(text, answer):
     assert dapo_answer(text) == answer
 
 
 @given(st.integers(-(10**30), 10**30))
-def test_every_integer_is_its_own_answer(number):
+def test_integers_match_only_themselves(number):
     for reward in (answer_line_dapo, answer_line_lenient):
         assert reward(completion(f"thus\nAnswer: ${number}$"), str(number)) == 1.0
         assert reward(completion(f"thus\nAnswer: ${number + 1}$"), str(number)) == -1.0
 
 
-def test_thoughts_are_no_answer():
+def test_answer_line_in_thoughts_is_ignored():
     text = "<think>Answer: 34</think> I do not know."
     assert answer_line_lenient(completion(text), "34") == -1.0
     assert answer_line_dapo(completion(text), "34</think>Idonotknow.") == 1.0
@@ -70,7 +70,7 @@ def test_thoughts_are_no_answer():
         *("Answer: " + "$" * 100_000, "Answer: " + "{" * 10_000, "Answer: 9^{9^{9^9}}"),
     ],
 )
-def test_hostile_text_earns_nothing(reward, text):
+def test_hostile_text_gets_no_reward(reward, text):
     began = time.process_time()
     assert reward(completion(text), "34") == -1.0
     assert time.process_time() - began < 1.0

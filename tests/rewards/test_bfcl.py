@@ -23,45 +23,45 @@ SETS = (
     "live_parallel_multiple",
     "live_multiple_first200",
 )
-# Their answers list a parameter that the function does not have.
+# Their answers contain a parameter that the function does not have.
 UNSOLVABLE_AS_LISTED = {"parallel_multiple_12", "parallel_multiple_26"}
 PARTS = (bfcl.names, bfcl.complete, bfcl.types, bfcl.values)
-DECODERS = (bfcl.python_calls, bfcl.native_calls, bfcl.toolrl_calls)
+PARSERS = (bfcl.python_calls, bfcl.native_calls, bfcl.toolrl_calls)
 
 
 @pytest.fixture(scope="module")
 def problems():
-    """Row -> problem, of every set that has answers."""
-    found = {}
+    """Row -> problem, for every set with answers."""
+    problems = {}
     for name in SETS:
         rows = lines_of("bfcl", f"BFCL_v4_{name}.json")
         answers = lines_of("bfcl", "possible_answer", f"BFCL_v4_{name}.json")
         for row, answer in zip(rows, answers, strict=True):
             assert row["id"] == answer["id"]
-            found[row["id"]] = FunctionProblem(name, row["function"], answer["ground_truth"])
-    return found
+            problems[row["id"]] = FunctionProblem(name, row["function"], answer["ground_truth"])
+    return problems
 
 
 def in_python(calls):
-    """The calls as a Python list, as models without native tools write them."""
+    """The calls as a Python list, the format of models without native tools."""
     arguments = ({name: f"{value!r}" for name, value in call.arguments.items()} for call in calls)
     texts = (", ".join(f"{name}={value}" for name, value in each.items()) for each in arguments)
     return f"[{', '.join(f'{c.name}({text})' for c, text in zip(calls, texts, strict=True))}]"
 
 
 def in_blocks(calls):
-    """The calls in one `<tool_call>` block each, as Qwen writes them."""
+    """The calls in one `<tool_call>` block each, Qwen's format."""
     texts = (json.dumps({"name": call.name, "arguments": call.arguments}) for call in calls)
     return "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in texts)
 
 
 def in_one_block(calls):
-    """The calls in one block, as ToolRL writes them."""
+    """The calls in one block, ToolRL's format."""
     texts = (json.dumps({"name": call.name, "parameters": call.arguments}) for call in calls)
     return "\n".join(["<tool_call>", *texts, "</tool_call>"])
 
 
-SPELLINGS = dict(zip(DECODERS, (in_python, in_blocks, in_one_block), strict=True))
+FORMATS = dict(zip(PARSERS, (in_python, in_blocks, in_one_block), strict=True))
 
 
 def listed_answer(problem):
@@ -74,7 +74,7 @@ def listed_answer(problem):
 
 
 def _first_of_each(options):
-    """Parameter or key -> its first value that is not "leave it out"."""
+    """Parameter or key -> its first value other than "", which means omission."""
     given = {
         key: [choice for choice in choices if choice != ""] for key, choices in options.items()
     }
@@ -90,27 +90,27 @@ def _given(option):
     return option
 
 
-def test_the_checker_finds_what_the_leaderboard_finds(problems):
+def test_checker_agrees_with_the_leaderboard(problems):
     vectors = lines_of("edge_cases", "bfcl.jsonl")
     assert len(vectors) >= 34
-    # The set `live_simple` is not here; its two vectors are of problems that cannot be solved.
-    here = [vector for vector in vectors if vector["row"] in problems]
-    assert {vector["file"] for vector in vectors if vector not in here} <= {"live_simple"}
-    for vector in here:
+    # The set `live_simple` is not available; its two vectors are of problems without a solution.
+    available = [vector for vector in vectors if vector["row"] in problems]
+    assert {vector["file"] for vector in vectors if vector not in available} <= {"live_simple"}
+    for vector in available:
         calls = [FunctionCall(*item) for call in vector["calls"] for item in call.items()]
         assert bfcl.fault(calls, problems[vector["row"]]) == (vector["error_type"] or "")
-        for decode, spelling in SPELLINGS.items():
-            completion = answered(spelling(calls))
+        for decode, formatter in FORMATS.items():
+            completion = answered(formatter(calls))
             paid = bfcl.ast_match(completion, problems[vector["row"]], decode=decode)
             assert paid == float(vector["valid"]), vector["id"]
 
 
-@pytest.mark.parametrize("decode", DECODERS)
-def test_every_listed_answer_earns_the_most(problems, decode):
+@pytest.mark.parametrize("decode", PARSERS)
+def test_every_listed_answer_is_correct(problems, decode):
     assert len(problems) >= 1_240
     for row, problem in problems.items():
         completion = answered(
-            f"<think> <tool_call> [ </think>{SPELLINGS[decode](listed_answer(problem))}"
+            f"<think> <tool_call> [ </think>{FORMATS[decode](listed_answer(problem))}"
         )
         most = float(row not in UNSOLVABLE_AS_LISTED)
         assert bfcl.ast_match(completion, problem, decode=decode) == most, row
@@ -119,10 +119,10 @@ def test_every_listed_answer_earns_the_most(problems, decode):
             assert part(completion, problem, decode=decode) >= most, row
 
 
-@pytest.mark.parametrize("decode", DECODERS)
-def test_irrelevance_pays_for_calling_nothing_and_relevance_for_calling(decode):
+@pytest.mark.parametrize("decode", PARSERS)
+def test_irrelevance_requires_no_call_and_relevance_a_call(decode):
     rows = lines_of("bfcl", "BFCL_v4_irrelevance.json")
-    call = answered(SPELLINGS[decode]([FunctionCall("f", {"x": 1})]))
+    call = answered(FORMATS[decode]([FunctionCall("f", {"x": 1})]))
     for row in rows:
         problem = FunctionProblem("irrelevance", row["function"])
         assert bfcl.ast_match(answered("I cannot do that."), problem, decode=decode) == 1.0
@@ -154,11 +154,11 @@ def test_irrelevance_pays_for_calling_nothing_and_relevance_for_calling(decode):
             {"x": 14, "y": 0.01, "z": -1.0, "w": "ab"},
         ),
         ("[f(x='\\d')]", {"x": "\\d"}),
-        # Any sign makes a number negative, in the leaderboard's code as well.
+        # Any unary operator negates a number, as in the leaderboard's code.
         ("[f(x=+1, y=not 2)]", {"x": -1, "y": -2}),
     ],
 )
-def test_a_python_list_of_calls(text, arguments):
+def test_parses_python_list_of_calls(text, arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert bfcl.python_calls(text) == [("f", arguments)]
@@ -185,7 +185,7 @@ def test_a_python_list_of_calls(text, arguments):
         "[f(x={[]: 1})]",
     ],
 )
-def test_what_is_no_python_list_of_calls(text):
+def test_rejects_other_python_text(text):
     assert bfcl.python_calls(text) is None
 
 
@@ -195,7 +195,7 @@ def test_arguments_are_never_evaluated(tmp_path):
     assert not mark.exists()
 
 
-def test_threads_may_read_calls_side_by_side():
+def test_parsing_is_thread_safe():
     text = "[f(x='\\d')]"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -206,12 +206,12 @@ def test_threads_may_read_calls_side_by_side():
         assert warnings.filters == filters
 
 
-def test_rewards_travel_to_worker_processes():
+def test_rewards_can_be_pickled():
     problem = FunctionProblem("simple", FUNCTIONS, [{"f": OPTIONS}])
     reward = partial(bfcl.ast_match, decode=bfcl.python_calls)
     completion = answered("[f(n=1, l=[1, 2])]")
-    travelled = pickle.loads(pickle.dumps((reward, completion, problem)))
-    assert travelled[0](*travelled[1:]) == reward(completion, problem) == 1.0
+    copied, *arguments = pickle.loads(pickle.dumps((reward, completion, problem)))
+    assert copied(*arguments) == reward(completion, problem) == 1.0
 
 
 BLOCK = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
@@ -231,11 +231,11 @@ BLOCK = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
         ("<tool_call>\n[1]\n</tool_call>", None),
     ],
 )
-def test_native_tool_calls(text, calls):
+def test_parses_native_tool_calls(text, calls):
     assert bfcl.native_calls(text) == calls
 
 
-def test_the_last_block_is_read_as_toolrl_evaluates_it():
+def test_toolrl_parser_reads_the_last_block():
     lines = [
         "no JSON",
         '{"name": "f", "parameters": {"x": 1}}',
@@ -287,7 +287,7 @@ answers = st.builds(
     st.lists(answers, min_size=1, max_size=3),
     st.sampled_from(["parallel", "multiple"]),
 )
-def test_the_parts_are_all_right_where_some_pairing_is(calls, wanted, category):
+def test_all_parts_are_correct_exactly_if_some_pairing_is(calls, wanted, category):
     wanted = wanted if category == "parallel" else wanted[:1]
     problem = FunctionProblem(category, FUNCTIONS, wanted)
     decode = lambda text: calls  # noqa: E731
@@ -319,7 +319,7 @@ def test_the_parts_are_all_right_where_some_pairing_is(calls, wanted, category):
         ({"n": 1, "l": [1, 2], "z": 0}, (1, 1, 0, 0)),
     ],
 )
-def test_each_part_has_its_own_fault(arguments, parts):
+def test_each_part_detects_its_own_fault(arguments, parts):
     problem = FunctionProblem("simple", FUNCTIONS, [{"f": OPTIONS}])
     for name, right in (("f", parts), ("g", (0, 0, 0, 0))):
         completion = answered(in_blocks([FunctionCall(name, arguments)]))
@@ -327,9 +327,9 @@ def test_each_part_has_its_own_fault(arguments, parts):
         assert paid == right
 
 
-@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("decode", PARSERS)
 @pytest.mark.parametrize("text", HOSTILE_ANSWERS.values(), ids=HOSTILE_ANSWERS)
-def test_hostile_answers_earn_nothing_in_little_time(text, decode):
+def test_hostile_answers_get_zero_quickly(text, decode):
     start = time.process_time()
     calls = decode(text)
     for category, wanted in (("simple", 1), ("parallel", 2)):
@@ -346,9 +346,9 @@ fragments = st.lists(st.sampled_from(PIECES + JSON) | st.text(max_size=3), max_s
 
 @settings(deadline=None)
 @given(fragments.map("".join))
-def test_no_answer_makes_a_reward_raise(text):
+def test_arbitrary_answers_never_raise(text):
     problem = FunctionProblem("simple", FUNCTIONS, [{"f": OPTIONS}])
-    for decode in DECODERS:
+    for decode in PARSERS:
         assert bfcl.ast_match(answered(text), problem, decode=decode) == 0.0
         for part in PARTS:
             assert part(answered(text), problem, decode=decode) in (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Formats with thoughts, beside the regular expressions that the published code matches."""
+"""Format rewards, compared with the regular expressions of the published code."""
 
 import re
 import time
@@ -26,7 +26,7 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 
 @given(TEXTS)
-def test_trls_format_is_its_regular_expression(text):
+def test_trl_format_equals_its_regular_expression(text):
     pattern = r"^<think>(?!.*<think>)(.*?)</think>.*$"
     matched = re.match(pattern, text, re.DOTALL | re.MULTILINE)
     assert think_format_trl(completion(text), None) == float(matched is not None)
@@ -40,7 +40,7 @@ def test_trls_format_is_its_regular_expression(text):
         ),
     )
 )
-def test_open_r1s_format_is_its_regular_expression(text):
+def test_open_r1_format_equals_its_regular_expression(text):
     pattern = r"^<think>\n.*?\n</think>\n<answer>\n.*?\n</answer>$"
     matched = re.match(pattern, text, re.DOTALL | re.MULTILINE)
     assert think_answer_format_open_r1(completion(text), None) == float(matched is not None)
@@ -74,12 +74,12 @@ def test_one_thought_and_then_an_answer(text, reward):
         ("a", 0.0),
     ],
 )
-def test_open_r1_pays_a_quarter_for_each_tag(text, reward):
+def test_open_r1_tag_count_gives_a_quarter_per_tag(text, reward):
     assert tag_count_open_r1(completion(text), None) == reward
 
 
 @pytest.mark.parametrize("reward", FORMATS)
-def test_a_prompt_that_has_opened_the_thought_costs_nothing(reward):
+def test_opening_tag_in_the_prompt_counts(reward):
     whole = "<think>\nt\n</think>\n<answer>\na\n</answer>"
     rest = completion(whole.removeprefix("<think>\n"))
     assert reward(completion(whole), None) == 1.0
@@ -101,12 +101,12 @@ HOSTILE = [
 
 @pytest.mark.parametrize("reward", FORMATS)
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_earns_nothing(reward, text):
+def test_hostile_text_gets_no_reward(reward, text):
     assert reward(completion(text), None) == 0.0
 
 
 @pytest.mark.parametrize("reward", FORMATS)
-def test_no_text_takes_long(reward):
+def test_hostile_text_is_processed_quickly(reward):
     for text in (*HOSTILE, "<think>\n" + "\n</think>\n<answer>\n" * 5_000):
         began = time.process_time()
         reward(completion(text), None)

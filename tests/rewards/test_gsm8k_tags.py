@@ -1,4 +1,4 @@
-"""GDPO's three rewards, published and recommended."""
+"""GDPO's three rewards for GSM8K, published and recommended."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def rewards(functions, answer, gold):
     return tuple(function(answer, gold) for function in functions)
 
 
-def test_the_published_cases():
+def test_published_cases():
     rows = shared("edge_cases", "gdpo_gsm8k.jsonl").read_text().splitlines()
     for row in map(json.loads, rows):
         paid = rewards(PUBLISHED, completion(row["response"]), row["gold"])
@@ -47,7 +47,7 @@ def golds():
     return [row["answer"].partition("####")[2].strip() for row in rows]
 
 
-def test_the_published_rewards_conflict_where_a_gold_is_no_string_of_digits(golds):
+def test_published_rewards_conflict_if_the_gold_is_not_only_digits(golds):
     conflicts = [gold for gold in golds if rewards(PUBLISHED, written(gold), gold)[1] == 0.0]
     assert sum("," in gold for gold in conflicts) == 79 + 14
     assert sum(gold.startswith("-") for gold in conflicts) == 3 + 2
@@ -58,14 +58,14 @@ def test_the_published_rewards_conflict_where_a_gold_is_no_string_of_digits(gold
         assert rewards(PUBLISHED, written(digits), gold) == (0.0, 1.0, 1.0)
 
 
-def test_the_recommended_rewards_are_all_earned_by_every_gold(golds):
+def test_every_gold_gets_all_recommended_rewards(golds):
     for gold in golds:
         assert rewards(RECOMMENDED, written(gold), gold) == (1.0, 1.0, 1.0)
         assert tagged_correct(written(gold.replace(",", "")), gold) == 1.0
 
 
 @pytest.mark.parametrize("answer", ["²", "\N{FULLWIDTH DIGIT THREE}", "٣", "18.0", "", "1,08", "x"])
-def test_what_is_no_integer_is_none_and_wrong(answer):
+def test_non_integers_are_wrong(answer):
     assert rewards(RECOMMENDED, written(answer), "3")[:2] == (0.0, 0.0)
 
 
@@ -80,14 +80,14 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 
 @given(st.one_of(TEXTS, TEXTS.map(lambda text: f"<think></think>\n<answer>{text}</answer>")))
-def test_the_published_format_is_its_regular_expression(text):
+def test_published_format_equals_its_regular_expression(text):
     matched = re.search(r"^<think>.*?</think>\n<answer>.*?</answer>$", text, re.DOTALL)
     once = text.count("<answer>") == text.count("</answer>") == 1
     assert tagged_format_gdpo(completion(text), "7") == float(matched is not None and once)
 
 
 @pytest.mark.parametrize("reward", [tagged_format, tagged_format_gdpo])
-def test_a_prompt_that_has_opened_the_thought_costs_nothing(reward):
+def test_opening_tag_in_the_prompt_counts(reward):
     rest = completion("t</think>\n<answer>7</answer>")
     assert reward(rest, "7") == 0.0
     assert reward(rest, "7", opened="<think>") == 1.0
@@ -98,5 +98,5 @@ def test_a_prompt_that_has_opened_the_thought_costs_nothing(reward):
     "text",
     ["", "\ud800", "\x00", "a" * 100_000, "<answer>" * 12_000, "</answer>" * 11_000, "{" * 10_000],
 )
-def test_hostile_text_earns_nothing(reward, text):
+def test_hostile_text_gets_no_reward(reward, text):
     assert reward(completion(text), "7") == 0.0

@@ -10,13 +10,13 @@ from tool_texts import HOSTILE, answered, lines_of
 from dvaojax import errors
 from dvaojax.errors import UserError
 from dvaojax.rewards import RewardSuite
-from dvaojax.rewards import instructions as room
+from dvaojax.rewards import instructions as ifeval
 from dvaojax.rewards.instructions import CHECKS, Instruction, format_checks
 from dvaojax.rewards.instructions.instruction import LANGUAGE_KINDS
 from dvaojax.rewards.instructions.language import detected_language
 from dvaojax.types import Prompt
 
-RULES = (room.strictly, room.loosely, room.ifeval_strictly, room.ifeval_loosely)
+RULES = (ifeval.strictly, ifeval.loosely, ifeval.ifeval_strictly, ifeval.ifeval_loosely)
 
 SENTENCES = {
     "ar": "هذا نص قصير باللغة العربية عن الطقس في المدينة اليوم.",
@@ -46,11 +46,11 @@ SENTENCES = {
 
 
 def some(count, relation):
-    """A number of things that is "less than" or "at least" a count."""
+    """A number that is "less than" or "at least" a count."""
     return count - 1 if relation == "less than" else count
 
 
-def paragraphs_of_which_one_begins_so(num_paragraphs, nth_paragraph, first_word):
+def paragraphs_with_first_word(num_paragraphs, nth_paragraph, first_word):
     paragraphs = ["Text."] * num_paragraphs
     paragraphs[nth_paragraph - 1] = f'"{first_word.upper()}, and on.'
     return "\n\n".join(paragraphs)
@@ -83,7 +83,7 @@ WITNESSES = {
         letter.upper() * some(let_frequency, let_relation) + "."
     ),
     "language:response_language": lambda language: SENTENCES[language],
-    "length_constraints:nth_paragraph_first_word": paragraphs_of_which_one_begins_so,
+    "length_constraints:nth_paragraph_first_word": paragraphs_with_first_word,
     "length_constraints:number_paragraphs": lambda num_paragraphs: "\n***\n".join(
         ["Text."] * num_paragraphs
     ),
@@ -97,31 +97,31 @@ WITNESSES = {
     "startend:end_checker": lambda end_phrase: f"Text. {end_phrase.upper()}\n",
     "startend:quotation": lambda: ' "Text." ',
 }
-"""Kind -> an answer that follows it, from its arguments."""
+"""Kind -> function from its arguments to an answer that follows it."""
 
 
 @pytest.fixture(scope="module")
 def rows():
     return [
-        room.instructions(row["instruction_id_list"], row["kwargs"])
+        ifeval.instructions(row["instruction_id_list"], row["kwargs"])
         for row in lines_of("ifeval", "input_data.jsonl")
     ]
 
 
-def test_every_instruction_of_ifeval_can_be_followed(rows):
+def test_every_ifeval_instruction_can_be_followed(rows):
     assert sum(map(len, rows)) == 834
     assert {each.kind for row in rows for each in row} == set(CHECKS)
     for row in rows:
         for number, each in enumerate(row):
             completion = answered(WITNESSES[each.kind](**each.arguments))
             for rule in RULES:
-                assert room.followed(completion, row, number=number, rule=rule) == 1.0, each
+                assert ifeval.followed(completion, row, number=number, rule=rule) == 1.0, each
 
 
 def test_three_objectives_cover_every_prompt_of_ifeval(rows):
     applies = [
         [
-            room.followed(answered(""), row, number=n, rule=room.strictly) is not None
+            ifeval.followed(answered(""), row, number=n, rule=ifeval.strictly) is not None
             for n in range(4)
         ]
         for row in rows
@@ -134,19 +134,19 @@ COMMAS = Instruction("punctuation:no_comma")
 JSON = Instruction("detectable_format:json_format")
 
 
-def test_all_and_the_share_of_the_instructions():
+def test_all_followed_and_share_followed():
     both = (TITLE, COMMAS)
     expected = {"<<A>>": (1, 1), "<<A,>>": (0, 0.5), "A": (0, 0.5), ",": (0, 0), "": (0, 0)}
     for text, (whole, share) in expected.items():
         for rule in RULES:
-            assert room.all_followed(answered(text), both, rule=rule) == whole
-            assert room.share_followed(answered(text), both, rule=rule) == share
-    assert room.share_followed(answered("A"), (), rule=room.strictly) is None
+            assert ifeval.all_followed(answered(text), both, rule=rule) == whole
+            assert ifeval.share_followed(answered(text), both, rule=rule) == share
+    assert ifeval.share_followed(answered("A"), (), rule=ifeval.strictly) is None
 
 
-def test_a_suite_masks_the_instructions_that_a_prompt_does_not_have():
+def test_suite_masks_missing_instructions():
     objectives = {
-        f"instruction {number + 1}": partial(room.followed, number=number, rule=room.strictly)
+        f"instruction {number + 1}": partial(ifeval.followed, number=number, rule=ifeval.strictly)
         for number in range(3)
     }
     prompts = [Prompt("", (TITLE,), 0), Prompt("", (COMMAS, TITLE), 1)]
@@ -256,18 +256,18 @@ def test_a_suite_masks_the_instructions_that_a_prompt_does_not_have():
         ("startend:quotation", {}, ['"a"', '""'], ['"', '"a".']),
     ],
 )
-def test_what_follows_an_instruction(kind, arguments, followed, not_followed):
+def test_strict_checks(kind, arguments, followed, not_followed):
     for text in followed:
-        assert room.strictly(text, Instruction(kind, arguments)), text
+        assert ifeval.strictly(text, Instruction(kind, arguments)), text
     for text in not_followed:
-        assert not room.strictly(text, Instruction(kind, arguments)), text
+        assert not ifeval.strictly(text, Instruction(kind, arguments)), text
 
 
-def test_loosely_a_line_before_and_after_and_asterisks_are_forgiven():
+def test_loose_checks_ignore_first_and_last_line_and_asterisks():
     text = "Sure, here it is:\n**{}**\nIs there anything, else?"
     for loose, strict in (
-        (room.loosely, room.strictly),
-        (room.ifeval_loosely, room.ifeval_strictly),
+        (ifeval.loosely, ifeval.strictly),
+        (ifeval.ifeval_loosely, ifeval.ifeval_strictly),
     ):
         for instruction in (JSON, COMMAS):
             assert loose(text, instruction)
@@ -276,16 +276,16 @@ def test_loosely_a_line_before_and_after_and_asterisks_are_forgiven():
         assert not loose("\n \n", COMMAS)
 
 
-def test_a_thought_is_no_part_of_the_answer_except_for_ifeval():
+def test_only_ifeval_rules_check_the_thought():
     text = "<think> well, </think>\n{}"
     for recommended, published in zip(RULES[:2], RULES[2:], strict=True):
         for instruction in (JSON, COMMAS):
             assert recommended(text, instruction)
         assert not published(text.replace("\n", ""), COMMAS)
-    assert not room.loosely("{} </think> [", JSON)
+    assert not ifeval.loosely("{} </think> [", JSON)
 
 
-def test_a_language_that_cannot_be_told_passes_for_ifeval_alone():
+def test_undetectable_language_passes_only_ifeval_rules():
     for kind in LANGUAGE_KINDS - {
         "change_case:english_capital",
         "change_case:english_lowercase",
@@ -293,52 +293,52 @@ def test_a_language_that_cannot_be_told_passes_for_ifeval_alone():
         instruction = Instruction(kind, {"language": "de"})
         for text in ("12345", "{}" * 100, "\x00"):
             assert [rule(text, instruction) for rule in RULES] == [False, False, True, True]
-    # Letters that are capitals, and yet of no language.
+    # Capital letters without a detectable language.
     circled = "\N{CIRCLED LATIN CAPITAL LETTER A}"
     capitals = Instruction("change_case:english_capital")
     assert [rule(circled, capitals) for rule in RULES] == [False, False, True, True]
 
 
 @pytest.mark.parametrize("language", SENTENCES)
-def test_languages_are_told_and_always_the_same(language):
+def test_language_detection_is_deterministic(language):
     assert {detected_language(SENTENCES[language]) for _ in range(3)} == {language}
 
 
-def test_instructions_that_do_not_exist_or_do_not_fit_are_named():
+def test_rejects_unknown_instructions_and_arguments():
     with pytest.raises(
-        UserError, match=r"'punctuation:no_commas'.*nearest is 'punctuation:no_comma'"
+        UserError, match=r"'punctuation:no_commas'.*did you mean 'punctuation:no_comma'"
     ):
         Instruction("punctuation:no_commas")
-    with pytest.raises(UserError, match=r"invalid arguments of 'detectable_format:title': .*'colour'"):
+    with pytest.raises(UserError, match=r"'detectable_format:title': .*'colour'"):
         Instruction("detectable_format:title", {"colour": "red"})
-    with pytest.raises(UserError, match=r"invalid arguments of 'startend:end_checker': .*'end_phrase'"):
-        room.instructions(["startend:end_checker"], [{"end_phrase": None}])
-    with pytest.raises(UserError, match="2 instructions cannot have 1"):
-        room.instructions(["punctuation:no_comma"] * 2, [{}])
+    with pytest.raises(UserError, match=r"'startend:end_checker': .*'end_phrase'"):
+        ifeval.instructions(["startend:end_checker"], [{"end_phrase": None}])
+    with pytest.raises(UserError, match="2 instructions, but 1 sets"):
+        ifeval.instructions(["punctuation:no_comma"] * 2, [{}])
 
 
-def test_arguments_that_are_none_are_left_out():
-    assert room.instructions(["detectable_format:title"], [{"num_words": None}]) == (TITLE,)
+def test_arguments_that_are_none_are_dropped():
+    assert ifeval.instructions(["detectable_format:title"], [{"num_words": None}]) == (TITLE,)
 
 
-def test_without_the_extra_the_way_out_is_named(monkeypatch):
+def test_missing_extra_is_named(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name)
 
-    room.language._langdetect()
-    room.language._sentence_splitter.cache_clear()
+    ifeval.language._langdetect()
+    ifeval.language._sentence_splitter.cache_clear()
     monkeypatch.setattr(errors.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"punkt is not installed: pip install 'dvaojax\[ifeval\]'"):
-        room.language.count_sentences("One.")
+        ifeval.language.count_sentences("One.")
 
 
-# What one scan finds, and what IFEval's own pattern does.
+# Compares the linear scans with IFEval's own patterns.
 lines = st.text(alphabet="[]<>*- a\n\t\x0b", max_size=25)
 
 
 @settings(deadline=None)
 @given(lines, st.integers(0, 4))
-def test_scans_find_what_patterns_do(text, count):
+def test_scans_equal_ifeval_patterns(text, count):
     assert format_checks.has_placeholders(text, num_placeholders=count) == (
         len(re.findall(r"\[.*?\]", text)) >= count
     )
@@ -358,12 +358,12 @@ def one_of_each_kind(rows):
     return {each.kind: each for row in rows for each in row}.values()
 
 
-# A second reading of a hostile text takes as long as the first.
+# The rules take about the same time, so the default run checks one of them.
 @pytest.mark.parametrize(
-    "rule", [room.ifeval_strictly, pytest.param(room.loosely, marks=pytest.mark.slow)]
+    "rule", [ifeval.ifeval_strictly, pytest.param(ifeval.loosely, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_answers_are_checked_in_little_time(text, rule, one_of_each_kind):
+def test_hostile_answers_are_checked_quickly(text, rule, one_of_each_kind):
     start = time.process_time()
     followed = [rule(text, instruction) for instruction in one_of_each_kind]
     assert time.process_time() - start < 15.0
@@ -371,16 +371,16 @@ def test_hostile_answers_are_checked_in_little_time(text, rule, one_of_each_kind
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_answers_follow_nothing_that_asks_for_something(text):
+def test_hostile_answers_follow_no_positive_instruction(text):
     for kind in ("detectable_format:title", "change_case:english_capital", "startend:quotation"):
-        assert not room.strictly(text, Instruction(kind))
+        assert not ifeval.strictly(text, Instruction(kind))
     german = Instruction("language:response_language", {"language": "de"})
-    assert not room.strictly(text, german)
+    assert not ifeval.strictly(text, german)
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(alphabet="aA.,*\n[]<>\"'{}# \ud800\x00", max_size=30))
-def test_no_answer_makes_a_rule_raise_and_loose_is_never_stricter(one_of_each_kind, text):
+def test_rules_never_raise_and_loose_is_never_stricter(one_of_each_kind, text):
     for instruction in one_of_each_kind:
         strict, loose, published, published_loose = (rule(text, instruction) for rule in RULES)
         assert strict <= loose <= published_loose

@@ -1,4 +1,4 @@
-"""The judge's client against a server that is slow, busy, broken, rude or gone."""
+"""The judge's client against a server that is slow, busy, broken or unreachable."""
 
 import asyncio
 import email.utils
@@ -44,7 +44,7 @@ def echo(number, request):
 
 
 def in_turn(*acts):
-    """Does one after the other, and then answers."""
+    """Performs the acts one after the other, then answers."""
     return lambda number, request: acts[number] if number < len(acts) else echo(number, request)
 
 
@@ -53,7 +53,7 @@ def _no_proxy(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def test_answers_come_in_the_order_of_the_questions_and_equal_ones_are_asked_once():
+def test_answers_are_in_order_and_equal_questions_are_sent_once():
     with JudgeServer(echo) as server:
         answers, usage = ask(server, "a", "b", "a", "c")
     assert [answer.value for answer in answers] == ["yes a", "yes b", "yes a", "yes c"]
@@ -65,14 +65,14 @@ def test_answers_come_in_the_order_of_the_questions_and_equal_ones_are_asked_onc
     assert all(asked.items() <= request.items() for request in server.requests)
 
 
-def test_no_more_questions_at_once_than_allowed_and_no_fewer():
+def test_concurrency_limit_is_used_fully():
     with JudgeServer(lambda n, r: say("yes", delay=0.1)) as server:
         _, usage = ask(server, *map(str, range(20)), concurrency=5)
     assert server.most_at_once == 5
     assert usage.waited_seconds >= 20 * 0.1
 
 
-PASSING = {
+TRANSIENT = {
     "429": Act(status=429),
     "500": Act(b"oops", status=500),
     "503": Act(status=503, headers={"Retry-After": "nonsense"}),
@@ -93,16 +93,16 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("act", PASSING.values(), ids=PASSING.keys())
-def test_what_may_pass_is_asked_again(act):
+@pytest.mark.parametrize("act", TRANSIENT.values(), ids=TRANSIENT.keys())
+def test_transient_failures_are_retried(act):
     with JudgeServer(in_turn(act, act)) as server:
         (answer,), usage = ask(server, "a")
     assert answer.value == "yes a"
     assert usage.calls == 3
 
 
-@pytest.mark.parametrize("act", PASSING.values(), ids=PASSING.keys())
-def test_what_does_not_pass_fails_after_all_attempts(act):
+@pytest.mark.parametrize("act", TRANSIENT.values(), ids=TRANSIENT.keys())
+def test_permanent_failures_use_all_attempts(act):
     with JudgeServer(lambda n, r: act) as server:
         (answer,), usage = ask(server, "a", attempts=2)
     assert answer.value is None
@@ -111,7 +111,7 @@ def test_what_does_not_pass_fails_after_all_attempts(act):
     assert usage.calls == len(server.requests) == 2
 
 
-def test_one_bad_question_costs_itself_alone():
+def test_failed_question_does_not_affect_others():
     def act(number, request):
         bad = request["messages"][0]["content"] == "bad"
         return Act(sent=0) if bad else echo(number, request)
@@ -121,7 +121,7 @@ def test_one_bad_question_costs_itself_alone():
     assert [answer.value for answer in answers] == ["yes a", None, "yes b"]
 
 
-def test_the_server_says_how_long_to_wait():
+def test_retry_after_header_is_respected():
     busy = Act(status=429, headers={"Retry-After": "1"})
     with JudgeServer(in_turn(busy)) as server:
         start = time.monotonic()
@@ -130,7 +130,7 @@ def test_the_server_says_how_long_to_wait():
     assert time.monotonic() - start >= 1.0
 
 
-def test_retry_after_in_all_its_forms():
+def test_retry_after_formats():
     assert retry_after(None) is None
     assert retry_after("7") == 7.0
     assert retry_after("soon") is None
@@ -144,12 +144,12 @@ def test_retry_after_in_all_its_forms():
 
 
 @given(st.text())
-def test_any_retry_after_is_read(header):
+def test_arbitrary_retry_after_headers(header):
     wait = retry_after(header)
     assert wait is None or 0.0 <= wait < 1e12
 
 
-def test_waits_grow_at_random_up_to_a_limit():
+def test_waits_are_random_and_grow_to_a_limit():
     asking = judge("http://127.0.0.1:9", first_wait_seconds=1.0, longest_wait_seconds=5.0)
     for attempt, longest in enumerate((1.0, 2.0, 4.0, 5.0, 5.0)):
         waits = [asking._wait(attempt, None) for _ in range(200)]
@@ -157,7 +157,7 @@ def test_waits_grow_at_random_up_to_a_limit():
         assert 0.8 * longest < max(waits) <= longest
 
 
-def test_a_slow_reply_is_given_up_whether_it_is_late_or_trickles():
+def test_slow_reply_times_out():
     for slow in (say("yes", delay=2.0), Act(b"x" * 1000, pace=0.05)):
         with JudgeServer(lambda n, r, slow=slow: slow) as server:
             start = time.monotonic()
@@ -166,7 +166,7 @@ def test_a_slow_reply_is_given_up_whether_it_is_late_or_trickles():
         assert answer.failure == "no reply within 0.3 s"
 
 
-def test_a_batch_ends_in_its_time_and_keeps_what_it_has():
+def test_batch_time_limit_keeps_finished_answers():
     def act(number, request):
         slow = request["messages"][0]["content"] == "slow"
         return say("yes", delay=5.0 if slow else 0.0)
@@ -176,10 +176,10 @@ def test_a_batch_ends_in_its_time_and_keeps_what_it_has():
         answers, _ = ask(server, "quick", "slow", "slow", batch_seconds=0.7)
     assert time.monotonic() - start < 3.0
     assert [answer.value for answer in answers] == ["yes", None, None]
-    assert answers[1].failure == "unanswered when the batch's 0.7 s were over"
+    assert answers[1].failure == "no answer within judge.batch_seconds=0.7"
 
 
-def test_a_refusal_is_not_asked_again_and_names_no_key(monkeypatch, caplog):
+def test_refusal_is_not_retried_and_hides_the_key(monkeypatch, caplog):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("JUDGE_KEY", "sk-1234567")
     refused = Act(b"no such key:\n sk-1234567", status=401)
@@ -192,16 +192,16 @@ def test_a_refusal_is_not_asked_again_and_names_no_key(monkeypatch, caplog):
     assert "sk-1234567" not in caplog.text + repr(asking.config) + repr(vars(asking.config))
 
 
-def test_without_a_key_none_is_sent():
+def test_no_authorization_header_without_key():
     with JudgeServer(echo) as server:
         ask(server, "a")
     assert "Authorization" not in server.headers[0]
 
 
 @pytest.mark.parametrize(
-    ("key", "message"), [(None, "no such environment"), ("", "no such"), ("a\nb", "not plain")]
+    ("key", "message"), [(None, "not set"), ("", "not set"), ("a\nb", "not printable")]
 )
-def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch, key, message):
+def test_invalid_key_is_rejected_and_not_shown(monkeypatch, key, message):
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     if key is not None:
         monkeypatch.setenv("JUDGE_KEY", key)
@@ -210,7 +210,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch, key, me
     assert "a\nb" not in str(caught.value)
 
 
-def test_a_server_that_is_gone_fails_every_question():
+def test_unreachable_server_fails_every_question():
     with JudgeServer(echo) as server:
         pass
     answers, usage = ask(server, "a", "b", attempts=2)
@@ -218,18 +218,18 @@ def test_a_server_that_is_gone_fails_every_question():
     assert usage.calls == 4
 
 
-def test_no_question_needs_no_server():
+def test_empty_batch_needs_no_server():
     assert judge("http://127.0.0.1:9").ask([], read)[0] == []
 
 
-def test_any_text_reaches_the_judge():
+def test_arbitrary_text_reaches_the_judge():
     texts = ["\x00", "é漢😀", '"}]}', "x" * 100_000, ""]
     with JudgeServer(echo) as server:
         answers, _ = ask(server, *texts)
     assert [answer.value for answer in answers] == ["yes " + text for text in texts]
 
 
-def test_it_may_be_asked_inside_an_event_loop():
+def test_works_inside_an_event_loop():
     async def notebook():
         return ask(server, "a")
 
@@ -238,7 +238,7 @@ def test_it_may_be_asked_inside_an_event_loop():
     assert answer.value == "yes a"
 
 
-def test_without_httpx_one_line_names_the_extra(monkeypatch):
+def test_missing_httpx_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(UserError, match=r"httpx is not installed: pip install 'dvaojax\[judge\]'"):
         judge("http://127.0.0.1:9")
@@ -255,12 +255,12 @@ def test_without_httpx_one_line_names_the_extra(monkeypatch):
         ({"temperature": -1.0}, "judge.temperature=-1.0 must not be negative"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, words):
+def test_rejects_settings_out_of_range(settings, words):
     with pytest.raises(ValueError, match=words):
         JudgeConfig(**settings)
 
 
-def test_what_was_answered_is_not_asked_again(tmp_path):
+def test_cached_replies_are_reused(tmp_path):
     cache = str(tmp_path / "new" / "replies.sqlite")
     with JudgeServer(in_turn(say("no"))) as server:
         first, _ = ask(server, "a", "b", cache=cache)
@@ -275,7 +275,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path):
     assert first[0] == other[0] == another[0]
 
 
-def test_failures_and_misunderstood_replies_are_not_kept(tmp_path):
+def test_failures_and_invalid_replies_are_not_cached(tmp_path):
     cache = str(tmp_path / "replies")
     with JudgeServer(lambda n, r: say("no")) as server:
         assert ask(server, "a", cache=cache, attempts=1)[0][0].value is None
@@ -286,7 +286,7 @@ def test_failures_and_misunderstood_replies_are_not_kept(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 1000, b"SQLite format 3\0" + b"\1" * 5000])
-def test_a_damaged_cache_is_answered_in_one_line(tmp_path, content):
+def test_damaged_cache_gives_a_one_line_error(tmp_path, content):
     path = tmp_path / "replies"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"judge\.cache=.*replies: .*; delete the file") as caught:
@@ -295,7 +295,7 @@ def test_a_damaged_cache_is_answered_in_one_line(tmp_path, content):
     assert path.read_bytes() == content
 
 
-def test_a_cache_that_is_damaged_during_a_run_is_answered_in_one_line(tmp_path):
+def test_cache_damaged_during_a_run_gives_a_one_line_error(tmp_path):
     path = tmp_path / "replies"
     with JudgeServer(echo) as server:
         asking = judge(server, cache=str(path))
@@ -304,13 +304,13 @@ def test_a_cache_that_is_damaged_during_a_run_is_answered_in_one_line(tmp_path):
             asking.ask([message("a")], read)
 
 
-def test_a_directory_is_no_cache(tmp_path):
+def test_rejects_directory_as_cache(tmp_path):
     with pytest.raises(UserError, match=r"judge\.cache="):
         judge("http://127.0.0.1:9", cache=str(tmp_path))
 
 
 def fill(path, first):
-    """Keeps 60 replies, half of them the same as its neighbour's."""
+    """Stores 60 replies, half of which another writer stores too."""
     cache = ReplyCache(path)
     for i in range(first, first + 60):
         with cache.session() as session:
@@ -361,7 +361,7 @@ json_values = st.recursive(
 
 
 @given(json_values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50))
-def test_any_body_is_a_reply_or_trouble(body):
+def test_arbitrary_body_is_a_reply_or_a_transient_error(body):
     try:
         reply = read_reply(body)
     except TransientError:

@@ -22,17 +22,17 @@ DAPO = {"max_length": 20_480, "buffer": 4_096}
     ("length", "reward"), [(0, 1.0), (1, 1.0), (3_999, 1.0), (4_000, 1.0), (4_001, 0.0)]
 )
 @pytest.mark.parametrize("stopped", [True, False])
-def test_the_budget_is_included_and_so_is_the_stop_token(length, reward, stopped):
+def test_budget_is_inclusive_and_counts_the_stop_token(length, reward, stopped):
     answer = completion("x", length=length, stopped=stopped)
     assert within_budget(answer, None, budget=4_000) == reward
 
 
-def test_an_answer_that_fills_the_budget_and_then_stops_is_over_it():
+def test_stop_token_after_a_full_budget_exceeds_it():
     answer = completion("x" * 4_000, length=4_000 + 1)
     assert within_budget(answer, None, budget=4_000) == 0.0
 
 
-def test_the_text_does_not_matter():
+def test_length_reward_ignores_the_text():
     for text in TEXTS.values():
         assert within_budget(completion(text), "7", budget=3) == 1.0
         assert within_budget(completion(text), "7", budget=2) == 0.0
@@ -49,7 +49,7 @@ def edge_cases(kind):
     return rows
 
 
-def test_the_published_boundary_cases():
+def test_published_boundary_cases():
     for row in edge_cases("binary_length"):
         brief = partial(within_budget, budget=row["limit"])
         answer = completion("", length=row["length"])
@@ -58,7 +58,7 @@ def test_the_published_boundary_cases():
         assert reward == row["conditioned_length_reward"]
 
 
-def test_the_published_overlong_cases():
+def test_published_overlong_cases():
     for row in edge_cases("dapo_overlong"):
         answer = completion("", length=row["length"])
         limits = {"max_length": row["max_len"], "buffer": row["buffer"]}
@@ -67,7 +67,7 @@ def test_the_published_overlong_cases():
 
 
 @given(length=st.integers(0, 100_000), buffer=st.integers(1, 20_480))
-def test_the_two_overlong_penalties_differ_above_the_limit_only(length, buffer):
+def test_overlong_penalties_differ_only_above_the_limit(length, buffer):
     answer = completion("", length=length)
     ours = overlong_penalty(answer, None, max_length=20_480, buffer=buffer)
     verls = overlong_penalty_verl(answer, None, max_length=20_480, buffer=buffer)
@@ -75,7 +75,7 @@ def test_the_two_overlong_penalties_differ_above_the_limit_only(length, buffer):
     assert -1.0 <= ours <= 0.0
 
 
-def test_the_overlong_penalty_without_a_ramp_is_a_step():
+def test_overlong_penalty_without_buffer_is_a_step():
     for length, reward in ((20_479, 0.0), (20_480, 0.0), (20_481, -1.0)):
         answer = completion("", length=length)
         assert overlong_penalty(answer, None, max_length=20_480, buffer=0) == reward
@@ -83,22 +83,22 @@ def test_the_overlong_penalty_without_a_ramp_is_a_step():
 
 @pytest.mark.parametrize("penalty", [overlong_penalty, overlong_penalty_verl])
 @pytest.mark.parametrize("buffer", [-1, 20_481])
-def test_a_ramp_lies_within_the_limit(penalty, buffer):
+def test_rejects_buffer_outside_the_limit(penalty, buffer):
     with pytest.raises(ValueError, match=rf"buffer={buffer} must lie between"):
         penalty(completion(""), None, max_length=20_480, buffer=buffer)
 
 
-def test_verls_penalty_needs_a_ramp():
+def test_verl_penalty_rejects_zero_buffer():
     with pytest.raises(ValueError, match="buffer=0 must lie between 1 and"):
         overlong_penalty_verl(completion(""), None, max_length=20_480, buffer=0)
 
 
-def test_the_penalty_factor_scales():
+def test_penalty_factor_scales_the_penalty():
     answer = completion("", length=18_432)
     assert overlong_penalty_verl(answer, None, **DAPO, penalty_factor=2.0) == -1.0
 
 
-def test_the_stop_token_counts_or_not():
+def test_length_with_and_without_stop_token():
     brief = partial(within_budget, budget=4_000)
     ended, cut = completion("", length=4_001), completion("", length=4_001, stopped=False)
     assert brief(ended, None) == 0.0
@@ -107,12 +107,12 @@ def test_the_stop_token_counts_or_not():
 
 
 @pytest.mark.parametrize(("hard", "paid"), [(0.0, 0.0), (0.49, 0.0), (0.5, 0.25), (1.0, 0.25)])
-def test_the_easy_reward_is_paid_from_the_threshold_on(hard, paid):
+def test_conditioned_reward_threshold_is_inclusive(hard, paid):
     rewards = {"easy": constant(0.25), "hard": constant(hard)}
     assert conditioned(completion(""), None, **rewards, threshold=0.5) == paid
 
 
-def test_what_does_not_apply_conditions_nothing():
+def test_conditioned_reward_does_not_apply_if_one_part_does_not():
     for easy, hard in ((None, 1.0), (1.0, None), (None, 0.0)):
         reward = conditioned(completion(""), None, easy=constant(easy), hard=constant(hard))
         assert reward is None

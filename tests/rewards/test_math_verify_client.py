@@ -1,4 +1,4 @@
-"""math-verify in its own process."""
+"""The client of math-verify's process."""
 
 import os
 import subprocess
@@ -20,21 +20,21 @@ def child():
     return math_verify_client._worker._process
 
 
-def test_equal_answers_are_equal_and_others_are_not():
+def test_math_verify_compares_answers():
     assert math_verify_client.equivalent(r"(0,36)\setminus\{9\}", r"(0,9) \cup (9,36)")
     assert not math_verify_client.equivalent(r"(0,36)\setminus\{8\}", r"(0,9) \cup (9,36)")
     assert math_verify_client.score("It is $34$.", "34")
     assert not math_verify_client.score("It is $35$.", "34")
 
 
-def test_one_process_answers_again_and_again():
+def test_process_is_reused():
     assert math_verify_client.equivalent("2", "2")
     first = child().pid
     assert not math_verify_client.equivalent("3", "2")
     assert child().pid == first
 
 
-def test_what_takes_too_long_is_wrong_and_the_next_answer_is_read_by_a_new_process():
+def test_time_out_is_wrong_and_starts_a_new_process():
     assert math_verify_client.equivalent("2", "2")
     hung = child()
     began = time.process_time(), time.perf_counter()
@@ -46,8 +46,8 @@ def test_what_takes_too_long_is_wrong_and_the_next_answer_is_read_by_a_new_proce
     assert child().pid != hung.pid
 
 
-def test_the_limit_holds_where_the_parent_ignores_and_blocks_the_timers_signal():
-    """As a process does in which libtpu is loaded."""
+def test_time_limit_works_if_the_parent_ignores_and_blocks_the_signal():
+    """A process that has loaded libtpu does both."""
     program = f"""
 import signal
 from dvaojax.rewards.mathematics import math_verify_client
@@ -63,7 +63,7 @@ print(math_verify_client.equivalent("2", "2"))
     assert (done.stdout, done.stderr) == ("False\nTrue\n", "")
 
 
-def test_a_process_that_has_died_is_replaced():
+def test_dead_process_is_replaced():
     assert math_verify_client.equivalent("2", "2")
     child().kill()
     child().wait()
@@ -71,7 +71,7 @@ def test_a_process_that_has_died_is_replaced():
     assert math_verify_client.equivalent("2", "2")
 
 
-def test_threads_take_turns():
+def test_threads_run_one_at_a_time():
     verdicts = {}
 
     def ask(number):
@@ -85,17 +85,17 @@ def test_threads_take_turns():
     assert verdicts == {number: number < 2 for number in range(8)}
 
 
-def test_a_long_answer_is_not_asked_about():
+def test_long_answer_is_not_sent_to_math_verify():
     assert not math_verify_client.equivalent("1" + "+1" * 300, "301")
 
 
-def test_a_text_that_cannot_be_read_is_wrong():
+def test_unreadable_text_is_wrong():
     for text in ("", "\ud800", "\x00", "\n", "}", "{" * 100, "\\", '"', "\r"):
         assert not math_verify_client.equivalent(text, "34")
         assert not math_verify_client.score(text, "34")
 
 
-def test_a_forked_process_asks_a_child_of_its_own():
+def test_forked_process_starts_its_own_child():
     assert math_verify_client.equivalent("2", "2")
     parents = child()
     math_verify_client._forget_after_fork()

@@ -1,4 +1,4 @@
-"""The rewards for right answers: published cases, every gold answer, hostile texts, speed."""
+"""Accuracy rewards: published cases, every gold answer, hostile texts, speed."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from dvaojax.rewards.mathematics import (
 )
 from dvaojax.types import Prompt
 
-WITHOUT = "math-verify is not installed"
+NOT_INSTALLED = "math-verify is not installed"
 
 
 def rows(*path):
@@ -35,24 +35,26 @@ def published_cases():
     return rows("edge_cases", "math_equivalence.jsonl")
 
 
-def test_the_published_cases_as_recommended():
+def test_published_cases_with_recommended_reward():
     for row in published_cases():
         if row["recommended"] is not None:
             reward = accuracy(completion(row["response"]), row["gold"])
             assert reward == row["recommended"], row["note"]
 
 
-def test_the_published_cases_as_math_verify_pays_them():
-    pytest.importorskip("math_verify", reason=WITHOUT)
+def test_published_cases_with_math_verify():
+    pytest.importorskip("math_verify", reason=NOT_INSTALLED)
     for row in published_cases():
-        if "must not hang" in row["note"]:  # Five seconds: among the hostile texts below.
+        if (
+            "must not hang" in row["note"]
+        ):  # Takes five seconds; covered by the hostile texts below.
             continue
         reward = accuracy_math_verify(completion(row["response"]), row["gold"])
         assert reward == row["math_verify"], row["note"]
 
 
 def golds():
-    """Set and gold answer, as the data sets are read; each answer once."""
+    """Name of the set and gold answer of every problem."""
     for row in rows("gsm8k", "train.jsonl") + rows("gsm8k", "test.jsonl"):
         yield "gsm8k", row["answer"].partition("####")[2].strip()
     for name in ("math500", "aime25", "amc23"):
@@ -64,8 +66,7 @@ def golds():
         yield "dapo_math_17k", row["answer"]
 
 
-def test_every_gold_answer_earns_the_full_reward():
-    """Without an exception."""
+def test_every_gold_answer_gets_full_reward():
     distinct = dict.fromkeys(golds())
     assert len(distinct) > 2_000
     for name, gold in distinct:
@@ -78,27 +79,26 @@ def test_every_gold_answer_earns_the_full_reward():
             assert accuracy_integer(wrong, gold) == accuracy(wrong, gold) == 0.0
 
 
-def test_every_solution_of_math500_states_its_answer():
+def test_answer_is_found_in_every_math500_solution():
     for row in rows("math500", "test.jsonl"):
         assert accuracy(completion(row["solution"]), row["answer"]) == 1.0, row["unique_id"]
 
 
-def test_every_rationale_of_gsm8k_states_its_answer():
+def test_answer_is_found_in_every_gsm8k_solution():
     for row in rows("gsm8k", "test.jsonl"):
         gold = row["answer"].partition("####")[2].strip()
         assert accuracy(completion(row["answer"]), gold) == 1.0
 
 
 @pytest.mark.slow
-def test_every_gold_answer_earns_the_full_reward_of_math_verify():
-    """Without an exception."""
-    pytest.importorskip("math_verify", reason=WITHOUT)
+def test_every_gold_answer_gets_full_reward_from_math_verify():
+    pytest.importorskip("math_verify", reason=NOT_INSTALLED)
     for name, gold in dict.fromkeys(golds()):
         answer = completion(f"Therefore $\\boxed{{{gold}}}$.")
         assert accuracy_math_verify(answer, gold) == 1.0, (name, gold)
 
 
-def test_no_answer_is_told_apart_from_a_wrong_one():
+def test_missing_answer_differs_from_wrong_answer():
     assert grade(r"\boxed{34}", "34") is AnswerGrade.RIGHT
     assert grade(r"\boxed{35}", "34") is AnswerGrade.WRONG
     assert grade("maybe 34", "34") is AnswerGrade.NO_ANSWER
@@ -106,7 +106,7 @@ def test_no_answer_is_told_apart_from_a_wrong_one():
     assert answered(completion("maybe 34"), "34") == 0.0
 
 
-def test_integers_are_asked_for_as_integers():
+def test_accuracy_integer():
     for text in ("025", "25.0", r"25^\circ", "+25", "x=25"[2:], "2{,}5".replace("{,}", "")):
         assert accuracy_integer(completion(rf"\boxed{{{text}}}"), "25") == 1.0
     for text in ("5^2", "25.5", r"\frac{50}{2}", r"25\%", "-25", "25, 25"):
@@ -114,7 +114,7 @@ def test_integers_are_asked_for_as_integers():
     big = "7" * 10_000
     assert accuracy_integer(completion(rf"\boxed{{{big}}}"), big) == 1.0
     assert accuracy_integer(completion(rf"\boxed{{{big[:-1]}8}}"), big) == 0.0
-    with pytest.raises(ValueError, match=r"'1/2' is no integer"):
+    with pytest.raises(ValueError, match=r"'1/2' is not an integer"):
         accuracy_integer(completion(r"\boxed{1}"), "1/2")
 
 
@@ -156,7 +156,7 @@ GOLDS = ("34", r"\frac{x}{2}+y", "(1, 2)", "x=2", r"\text{east}", r"50\%", r"5, 
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_earns_nothing_and_takes_no_time(text, monkeypatch):
+def test_hostile_text_is_wrong_and_processed_quickly(text, monkeypatch):
     monkeypatch.setattr(math_verify_client, "installed", lambda: False)
     equivalent.cache_clear()
     for gold in GOLDS:
@@ -168,30 +168,30 @@ def test_hostile_text_earns_nothing_and_takes_no_time(text, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_earns_nothing_from_math_verify(text):
-    pytest.importorskip("math_verify", reason=WITHOUT)
+def test_hostile_text_is_wrong_with_math_verify(text):
+    pytest.importorskip("math_verify", reason=NOT_INSTALLED)
     assert accuracy_math_verify(completion(text), "34") == 0.0
     equivalent.cache_clear()
     for gold in GOLDS:
         assert accuracy(completion(text), gold) == 0.0
 
 
-def test_without_math_verify_the_reference_says_what_to_install(monkeypatch):
+def test_missing_math_verify_names_the_extra(monkeypatch):
     monkeypatch.setattr(math_verify_client, "installed", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'dvaojax\[mathematics\]'"):
         accuracy_math_verify(completion(r"\boxed{34}"), "34")
     assert accuracy(completion(r"\boxed{34}"), "34") == 1.0
 
 
-def test_importing_the_rewards_does_not_import_math_verify():
+def test_import_does_not_import_sympy():
     code = "import sys, dvaojax.rewards.mathematics; print('sympy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
-def test_workers_and_threads_may_ask_math_verify():
-    """Worker processes may have no children of their own; a plain subprocess is none."""
-    pytest.importorskip("math_verify", reason=WITHOUT)
+def test_math_verify_works_in_reward_workers():
+    """Daemonic workers may not have `multiprocessing` children; a plain subprocess is allowed."""
+    pytest.importorskip("math_verify", reason=NOT_INSTALLED)
     prompts = [Prompt("", r"(0,9) \cup (9,36)", 0), Prompt("", "34", 1)]
     right = [completion(r"\boxed{(0,36)\setminus\{9\}}"), completion(r"\boxed{34}")]
     wrong = [completion(r"\boxed{(0,35)\setminus\{9\}}"), completion(r"\boxed{34")]
@@ -212,13 +212,13 @@ SPELLINGS = (
 
 
 def processor_seconds():
-    """Of this process and its ended children: the wall clock's time of a quiet machine, or more."""
+    """Processor time of this process and its ended children; independent of the machine's load."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-def test_ten_thousand_answers_take_less_than_twenty_seconds():
-    """On two cores; one is used here. Each answer is another: nothing is remembered."""
+def test_ten_thousand_answers_within_twenty_seconds():
+    """All answers differ, so that caches do not help."""
     distinct = list(dict.fromkeys(gold for _, gold in golds()))
     work = "We compute.\n\n" + "Thus $x = \\frac{1}{2}$. " * 100
     pairs = [(gold, work + spelling.format(gold)) for spelling in SPELLINGS for gold in distinct]

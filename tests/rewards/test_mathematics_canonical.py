@@ -1,4 +1,4 @@
-"""Answers that are plainly the same have one spelling, and different ones never share it."""
+"""Canonical spelling: the same for equal answers, different for different ones."""
 
 import pytest
 from hypothesis import given
@@ -19,19 +19,19 @@ from dvaojax.rewards.mathematics import canonical, equivalent
         ("\\text{Evelyn}", "Evelyn"),
     ],
 )
-def test_one_spelling(answers):
+def test_equal_answers_have_one_spelling(answers):
     assert len({canonical(answer) for answer in answers}) == 1
 
 
 @given(st.fractions(max_denominator=10**6), st.fractions(max_denominator=10**6))
-def test_numbers_share_a_spelling_exactly_where_they_are_equal(first, second):
-    spelt = [canonical(f"\\frac{{{x.numerator}}}{{{x.denominator}}}") for x in (first, second)]
-    assert (spelt[0] == spelt[1]) == (first == second)
-    assert equivalent(spelt[0], str(first))
+def test_numbers_have_one_spelling_exactly_if_equal(first, second):
+    spellings = [canonical(f"\\frac{{{x.numerator}}}{{{x.denominator}}}") for x in (first, second)]
+    assert (spellings[0] == spellings[1]) == (first == second)
+    assert equivalent(spellings[0], str(first))
 
 
 @pytest.mark.parametrize(
     "text", ["", "\x00", "\ud800", "9^{9^{9^9}}", "2^{40000}", "{" * 10_000, "1" * 100_000]
 )
-def test_hostile_answers_are_spelt_somehow(text):
+def test_hostile_answers_have_a_spelling(text):
     assert isinstance(canonical(text), str)

@@ -1,4 +1,4 @@
-"""Where the final answer is found."""
+"""Extraction of the final answer."""
 
 import time
 
@@ -60,7 +60,7 @@ BALANCED = st.recursive(
         ("Answer\N{FULLWIDTH COLON}34", "34"),
     ],
 )
-def test_an_answer_is_found(text, answer):
+def test_finds_the_answer(text, answer):
     assert final_answer(text) == answer
 
 
@@ -83,17 +83,17 @@ def test_an_answer_is_found(text, answer):
         "Answer: \n 34",
     ],
 )
-def test_no_answer_is_no_answer(text):
+def test_text_without_answer(text):
     assert final_answer(text) is None
 
 
 @given(PROSE, BALANCED, PROSE)
-def test_a_box_keeps_all_that_stands_between_its_braces(before, content, after):
+def test_box_content_is_kept_unchanged(before, content, after):
     assert final_answer(f"{before} \\boxed{{{content}}} {after}") == content
 
 
 @given(BALANCED)
-def test_a_box_that_was_cut_off_is_no_answer(content):
+def test_truncated_box_is_not_an_answer(content):
     for length in range(len(content) + 1):
         assert final_answer(f"$\\boxed{{{content[:length]}") is None
 
@@ -111,7 +111,7 @@ def test_every_text_has_an_answer_or_none(pieces):
         *("answer ", "answer:", "answer*", "#### ", "</think>", ".", "\ud800", "\x00"),
     ],
 )
-def test_long_texts_take_no_time(unit):
+def test_long_texts_are_processed_quickly(unit):
     text = unit * (200_000 // len(unit))
     for whole in (text, rf"\boxed{{{text}}}", rf"\boxed{{3}}{text}\boxed{{4}}", f"Answer: {text}"):
         began = time.process_time()

@@ -1,4 +1,4 @@
-"""What travels between a test and a program arrives as it was, in exact built-in types."""
+"""Values sent between a test and a program arrive unchanged, as exact built-in types."""
 
 import collections
 import enum
@@ -31,12 +31,12 @@ values = st.recursive(
 
 
 def sent(value):
-    """The value on the other side, through JSON as the pipes have it."""
+    """The received value, after encoding as JSON."""
     return decode(json.loads(json.dumps(encode(value, lambda kept: 0))), RemoteValue)
 
 
 @given(values)
-def test_plain_values_arrive_as_they_were(value):
+def test_plain_values_round_trip(value):
     assert sent(value) == value
     assert type(sent(value)) is type(value)
 
@@ -68,23 +68,23 @@ class Names(enum.IntEnum):
         (-(10**4000), -(10**4000)),
     ],
 )
-def test_what_derives_from_a_built_in_type_arrives_as_that(value, arrived):
+def test_subclasses_arrive_as_built_in_types(value, arrived):
     assert type(sent(value)) is type(arrived)
     assert sent(value) == arrived
 
 
-def test_what_has_no_plain_form_stays_and_is_equal_to_itself_alone():
+def test_other_objects_stay_and_equal_only_themselves():
     kept = []
 
     def keep(value):
         kept.append(value)
         return len(kept) - 1
 
-    something = object()
-    handle = decode(encode([something], keep), RemoteValue)[0]
+    stored = object()
+    handle = decode(encode([stored], keep), RemoteValue)[0]
     assert isinstance(handle, RemoteValue)
-    assert handle != decode(encode(something, keep), RemoteValue)
-    assert decode(encode(handle, keep), kept.__getitem__) is something
+    assert handle != decode(encode(stored, keep), RemoteValue)
+    assert decode(encode(handle, keep), kept.__getitem__) is stored
 
 
 BARE = [[], [1], {}, {"list": [], "set": []}, {"eval": "1"}]
@@ -100,6 +100,6 @@ ILL_FORMED = [
 
 
 @pytest.mark.parametrize("hostile", [*BARE, *ILL_FORMED])
-def test_what_was_not_encoded_is_refused(hostile):
+def test_rejects_data_that_was_not_encoded(hostile):
     with pytest.raises((ValueError, TypeError)):
         decode(hostile, RemoteValue)

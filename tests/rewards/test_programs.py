@@ -1,4 +1,4 @@
-"""Programs in answers, and the tests of MBPP's and HumanEval's problems."""
+"""Rewards for programs, with problems of MBPP and HumanEval."""
 
 import gzip
 import json
@@ -57,17 +57,17 @@ def fenced(program):
         ("", None),
     ],
 )
-def test_the_program_is_the_last_block_of_python_after_the_thought(text, program):
+def test_extracts_last_python_block_after_the_thought(text, program):
     assert extract_program(text) == program
 
 
 @given(st.text(st.sampled_from("`\n apython<>/think")))
-def test_extraction_takes_any_text(text):
+def test_extraction_accepts_any_text(text):
     program = extract_program(text)
     assert program is None or program in text
 
 
-def test_every_test_is_an_objective_of_its_own():
+def test_each_test_is_a_separate_objective():
     right, wrong = fenced("def double(x): return 2 * x"), fenced("def double(x): return x * x")
     assert [one_passed(right, DOUBLE, number=n) for n in (1, 2, 3)] == [1.0, 1.0, 1.0]
     assert [one_passed(wrong, DOUBLE, number=n) for n in (1, 2, 3)] == [1.0, 0.0, 1.0]
@@ -93,7 +93,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_text_earns_nothing(text):
+def test_hostile_text_gets_no_reward(text):
     limits = Limits(cpu_seconds=1, wall_seconds=0.7)
     for reward in (share_passed, all_passed):
         assert reward(answer(text), DOUBLE, limits=limits) == 0.0
@@ -102,24 +102,24 @@ def test_hostile_text_earns_nothing(text):
 
 @settings(max_examples=10, deadline=None)
 @given(st.text())
-def test_any_text_is_scored(text):
+def test_arbitrary_text_is_scored(text):
     assert share_passed(fenced(text), DOUBLE) == 0.0
 
 
-def test_workers_examine_programs_too():
+def test_programs_run_in_reward_workers():
     objectives = {"all": all_passed, "share": share_passed}
     with RewardSuite(objectives, workers=1, timeout_seconds=60.0) as suite:
         scores = suite.score([[fenced("def double(x): return x + x")]], [Prompt("", DOUBLE, 0)])
     assert scores.rewards.tolist() == [[[1.0, 1.0]]]
 
 
-def test_a_test_may_call_what_is_named_like_a_built_in():
+def test_function_named_like_a_built_in():
     problem = from_assertions(["assert sum(1, 2) == 3"], reference="def sum(a, b): return a + b")
     assert problem.functions == {"sum": "sum"}
     assert all_passed(fenced("def sum(a, b): return a + b"), problem) == 1.0
 
 
-def test_names_that_nothing_else_explains_are_the_programs():
+def test_undefined_names_are_functions_of_the_program():
     problem = from_assertions(
         ["import math\nassert all(math.floor(f(x)) == y for x, y in [(1, 1)])"]
     )
@@ -158,11 +158,11 @@ def test_check_is_split_into_its_assertions():
         "from __future__ import annotations\ndef turn(xs: Anything):\n    return xs[::-1]",
     ],
 )
-def test_a_program_may_go_on_from_the_prompt_or_begin_anew(program):
+def test_program_may_continue_the_prompt_or_start_over(program):
     assert all_passed(fenced(program), from_check(CHECK, entry_point="turn", prompt=HEAD)) == 1.0
 
 
-def test_a_program_cannot_redefine_what_the_tests_are_given():
+def test_program_cannot_redefine_the_context_of_the_tests():
     prompt = "def key(x):\n    return x * 31\n\ndef unkey(y):\n    '''The inverse.'''\n"
     check = "def check(candidate):\n    for x in range(3):\n        assert candidate(key(x)) == x\n"
     problem = from_check(check, entry_point="unkey", prompt=prompt)
@@ -180,7 +180,7 @@ def test_a_program_cannot_redefine_what_the_tests_are_given():
         (lambda: from_check("def check(c): assert True", entry_point="f", prompt=""), "nothing"),
     ],
 )
-def test_problems_without_a_test_are_refused(make, message):
+def test_rejects_problems_without_tests(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -202,25 +202,25 @@ def humaneval():
 
 
 def failures(problems):
-    """Every test that a right program does not pass, and why."""
+    """Every test that a reference program fails, with the reason."""
     return [
-        (name, problem.tests[i], found.reason)
+        (name, problem.tests[i], result.reason)
         for name, problem, program in problems
         for i in range(len(problem.tests))
-        if not (found := verdict(fenced(program).text, problem, i)).passed
+        if not (result := verdict(fenced(program).text, problem, i)).passed
     ]
 
 
-def test_right_programs_pass():
+def test_sampled_reference_programs_pass():
     assert failures(list(mbpp())[::60]) == failures(list(humaneval())[::60]) == []
 
 
 @pytest.mark.slow
-def test_every_right_program_passes_every_test():
+def test_every_reference_program_passes():
     assert failures(mbpp()) == failures(humaneval()) == []
 
 
-def test_the_real_problems_have_the_tests_they_should():
+def test_number_of_tests_of_real_problems():
     counts = [len(problem.tests) for _, problem, _ in mbpp()]
     assert {n: counts.count(n) for n in set(counts)} == {3: 397, 4: 22, 5: 4, 6: 3, 7: 1}
     checks = {name: problem.tests for name, problem, _ in humaneval()}
@@ -229,11 +229,11 @@ def test_the_real_problems_have_the_tests_they_should():
     assert all("candidate" in t or "sort_third" in t for tests in checks.values() for t in tests)
 
 
-def test_a_wrong_program_of_a_real_problem_fails():
+def test_wrong_programs_fail_real_problems():
     for _, problem, _ in list(mbpp())[::40]:
         name = next(iter(problem.functions))
         assert all_passed(fenced(f"def {name}(*a): return None"), problem) == 0.0
 
 
-def test_problems_are_plain():
+def test_problems_are_compared_by_value():
     assert Problem(DOUBLE.tests, dict(DOUBLE.functions), DOUBLE.context) == DOUBLE

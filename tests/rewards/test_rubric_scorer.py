@@ -1,4 +1,4 @@
-"""Completions graded by a judge behind a real server, and what becomes of those that are not."""
+"""Completions graded by a judge on a real server, including failures."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def groups(*texts):
     return [[completion(text) for text in group] for group in texts]
 
 
-def test_every_objective_of_every_completion():
+def test_scores_every_objective_of_every_completion():
     completions = groups(["hello world", "damn hello", "damn"], ["bye", "hello", "<think>bye"])
     with JudgeServer(lambda n, r: honest(r)) as server:
         scores = scorer(server).score(completions, PROMPTS)
@@ -74,14 +74,14 @@ def test_every_objective_of_every_completion():
     assert scores.measures["judge/seconds_per_call"] > 0
 
 
-def test_the_thought_is_not_shown_to_the_judge():
+def test_thought_is_not_sent_to_the_judge():
     with JudgeServer(lambda n, r: honest(r)) as server:
         scores = scorer(server).score(groups(["<think>hello</think>world"]), PROMPTS[:1])
     assert {asked(request)[0] for request in server.requests} == {"world"}
     assert scores.rewards[0, 0, 0] == 0.25
 
 
-def test_only_items_that_an_objective_takes_are_asked_about():
+def test_only_items_of_an_objective_are_graded():
     with JudgeServer(lambda n, r: honest(r)) as server:
         scores = scorer(server, {"first": single_items(1)["item_1"]}).score(
             groups(["hello"]), PROMPTS[:1]
@@ -90,7 +90,7 @@ def test_only_items_that_an_objective_takes_are_asked_about():
     assert scores.rewards.tolist() == [[[1.0]]]
 
 
-def test_an_item_that_was_not_graded_masks_the_objectives_that_need_it():
+def test_ungraded_item_masks_the_objectives_that_use_it():
     def act(number, request):
         answer, criterion = asked(request)
         return Act(status=500) if (answer, criterion) == ("hello", "says damn") else honest(request)
@@ -106,7 +106,7 @@ def test_an_item_that_was_not_graded_masks_the_objectives_that_need_it():
     assert scores.measures["judge/failed"] == 1
 
 
-def test_a_judge_that_answers_anything_but_grades_scores_nothing():
+def test_invalid_grades_are_failures():
     for nonsense in (grade("true"), grade(None), say("met"), say("{}"), say('{"criteria_met": 1}')):
         with JudgeServer(lambda n, r, nonsense=nonsense: nonsense) as server:
             scores = scorer(server, attempts=2).score(groups(["hello", "x"]), PROMPTS[:1])
@@ -118,7 +118,7 @@ BLANK = ("", " \n\t", "\x00\x01", "\ud800", "\u200b", "hello</think>", "hello</t
 
 
 @pytest.mark.parametrize("text", BLANK)
-def test_what_nobody_sees_earns_nothing_and_is_not_asked_about(text):
+def test_blank_completion_gets_zero_without_the_judge(text):
     with JudgeServer(lambda n, r: grade(False)) as server:
         scores = scorer(server).score(groups([text]), PROMPTS[:1])
     assert server.requests == []
@@ -126,14 +126,14 @@ def test_what_nobody_sees_earns_nothing_and_is_not_asked_about(text):
     assert not scores.rewards.any()
 
 
-def test_hostile_text_reaches_the_judge_and_comes_back_scored():
+def test_hostile_text_is_graded():
     with JudgeServer(lambda n, r: honest(r)) as server:
         scores = scorer(server).score(groups(list(TEXTS.values())), PROMPTS[:1])
     assert scores.mask.all()
     assert not scores.rewards[..., [0, 2]].any()
 
 
-def test_batches_without_any_answer_stop_the_run_in_the_end():
+def test_consecutive_failed_batches_raise():
     with JudgeServer(lambda n, r: Act(status=503)) as server:
         asking = scorer(server, attempts=1, max_failed_batches=3)
         for _ in range(2):
@@ -144,7 +144,7 @@ def test_batches_without_any_answer_stop_the_run_in_the_end():
     assert "\n" not in str(stop.value)
 
 
-def test_one_answer_between_them_starts_the_count_anew():
+def test_one_answer_resets_the_count_of_failed_batches():
     def act(number, request):
         return grade(True) if number == 4 else Act(status=503)
 
@@ -156,13 +156,13 @@ def test_one_answer_between_them_starts_the_count_anew():
             asking.score(groups(["hello"]), PROMPTS[:1])
 
 
-def test_a_batch_with_nothing_to_ask_is_no_failed_batch():
+def test_batch_without_questions_is_not_a_failed_batch():
     with JudgeServer(lambda n, r: Act(status=503)) as server:
         asking = scorer(server, attempts=1, max_failed_batches=1)
         assert asking.score(groups([""]), PROMPTS[:1]).mask.all()
 
 
-def test_rewards_of_both_kinds_stand_side_by_side():
+def test_combined_scorer_concatenates_columns():
     suite = RewardSuite({"length": lambda answer, reference: float(len(answer.text))})
     with (
         JudgeServer(lambda n, r: honest(r)) as server,
@@ -175,7 +175,7 @@ def test_rewards_of_both_kinds_stand_side_by_side():
     assert scores.measures["judge/questions"] == 6
 
 
-def test_two_objectives_of_one_name_are_refused():
+def test_combined_scorer_rejects_duplicate_or_no_objectives():
     suite = RewardSuite({"length": lambda answer, reference: 0.0})
     with pytest.raises(ValueError, match="two scorers have an objective called 'length'"):
         CombinedScorer([suite, suite])

@@ -1,4 +1,4 @@
-"""Scores of rubrics, and what a judge is asked and answers about one item."""
+"""Scores of rubrics, and the question and answer about one item."""
 
 import json
 
@@ -33,7 +33,7 @@ def lines(*parts):
     return [json.loads(line) for line in shared(*parts).read_text().splitlines()]
 
 
-def test_the_vectors_in_both_modes():
+def test_published_scores():
     for row in lines("edge_cases", "rubric.jsonl"):
         score = healthbench_score(row["points"], row["criteria_met"])
         clipped = clipped_score(row["points"], row["criteria_met"])
@@ -43,7 +43,7 @@ def test_the_vectors_in_both_modes():
 
 
 @given(items)
-def test_the_reference_is_points_met_over_points_to_be_had(rubric):
+def test_healthbench_score_is_met_points_over_positive_points(rubric):
     points, met = [p for p, _ in rubric], [m for _, m in rubric]
     score = healthbench_score(points, met)
     positive = [p for p in points if p > 0]
@@ -56,7 +56,7 @@ def test_the_reference_is_points_met_over_points_to_be_had(rubric):
 
 
 @given(items)
-def test_the_recommended_scores_lie_between_none_and_one(rubric):
+def test_recommended_scores_are_in_unit_interval(rubric):
     points, met = [p for p, _ in rubric], [m for _, m in rubric]
     reference, clipped = healthbench_score(points, met), clipped_score(points, met)
     spared = clipped_or_spared_score(points, met)
@@ -69,7 +69,7 @@ def test_the_recommended_scores_lie_between_none_and_one(rubric):
 
 
 @given(items)
-def test_doing_better_never_earns_less(rubric):
+def test_scores_are_monotone(rubric):
     points, met = [p for p, _ in rubric], [m for _, m in rubric]
     best = [p > 0 for p in points]
     for formula in (healthbench_score, clipped_score, clipped_or_spared_score):
@@ -88,7 +88,7 @@ def test_doing_better_never_earns_less(rubric):
     ("met", "spared"),
     [([False, False], 1.0), ([True, False], 0.4), ([False, True], 0.6), ([True, True], 0.0)],
 )
-def test_an_axis_of_penalties_alone_pays_what_was_avoided(met, spared):
+def test_score_of_penalties_only(met, spared):
     assert healthbench_score([-6, -4], met) is None
     assert clipped_or_spared_score([-6, -4], met) == pytest.approx(spared)
 
@@ -107,7 +107,7 @@ def criteria(objective):
     return [item.criterion for item in objective.choose(RUBRIC.items)]
 
 
-def test_objectives_take_the_items_they_are_about():
+def test_objectives_select_their_items():
     assert criteria(overall()) == ["a", "b", "c"]
     assert criteria(tagged("level:example")) == ["a"]
     assert {name: criteria(o) for name, o in axes().items()} == {
@@ -121,7 +121,7 @@ def test_objectives_take_the_items_they_are_about():
     assert [avoided.formula([-3.0], [met]) for met in (False, True)] == [1.0, 0.0]
 
 
-def test_the_real_rubrics():
+def test_real_rubrics():
     rubrics = [
         read_rubric(r["prompt"], r["rubrics"]) for r in lines("healthbench", "sample50.jsonl")
     ]
@@ -158,21 +158,21 @@ def test_the_real_rubrics():
         ({"criterion": "a", "points": 1, "tags": [3]}, "a tag that is not a string"),
     ],
 )
-def test_a_malformed_item_is_named(item, message):
+def test_malformed_item_is_named(item, message):
     with pytest.raises(ValueError, match=message):
         read_rubric([], [item])
 
 
 @given(st.text(st.characters()))
-def test_no_answer_breaks_out_of_the_question(text):
+def test_answer_cannot_end_its_quotation(text):
     (message,) = question(RUBRIC, text, RUBRIC.items[0])
     message["content"].encode()
-    found, criterion = asked({"messages": [message]})
-    assert found == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    answer, criterion = asked({"messages": [message]})
+    assert answer == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     assert criterion == "a"
 
 
-def test_the_question_shows_the_points_with_their_sign():
+def test_question_contains_signed_points():
     contents = [question(RUBRIC, "x", item)[0]["content"] for item in RUBRIC.items]
     assert ["[+5] a" in contents[0], "[-3] b" in contents[1]] == [True, True]
     assert '"content": "Hello?"' in contents[0]
@@ -202,12 +202,12 @@ def test_the_question_shows_the_points_with_their_sign():
         ("[" * 100_000, None),
     ],
 )
-def test_a_grade_is_one_object_as_asked_for_and_nothing_else(text, met):
+def test_grade_must_be_one_valid_object(text, met):
     grade = read_grade(text)
     assert (None if grade is None else grade.met) is met
 
 
 @given(st.text())
-def test_any_text_is_a_grade_or_none(text):
+def test_arbitrary_text_is_a_grade_or_none(text):
     grade = read_grade(text)
     assert grade is None or isinstance(grade.met, bool)

@@ -1,4 +1,4 @@
-"""Programs that cheat, hang, swell and reach out, run for real."""
+"""Runs programs that cheat, hang, use too much memory or access the system."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from dvaojax.rewards.programs.sandbox import has_kernel_filter, run_test
 
 QUICK = Limits(cpu_seconds=1, wall_seconds=20.0)
 needs_filter = pytest.mark.skipif(
-    not has_kernel_filter(), reason="the kernel takes no filter on this system"
+    not has_kernel_filter(), reason="no seccomp filter on this system"
 )
 
 
@@ -24,11 +24,11 @@ def judge(program, test="assert f(1) == 2", *, limits=QUICK, context=""):
 
 
 def body(statement):
-    """A program whose function f does this and returns the right answer."""
+    """A program whose function f executes a statement and returns the right answer."""
     return f"def f(x):\n    {statement}\n    return x + 1"
 
 
-def test_a_right_program_passes_and_a_wrong_one_says_why():
+def test_right_program_passes_and_wrong_one_has_a_reason():
     assert judge("def f(x): return x + 1") == (True, "")
     assert judge("def f(x): return x") == (False, "AssertionError: ")
     assert judge("def f(x): return 1 / 0").reason == "ZeroDivisionError: division by zero"
@@ -61,13 +61,13 @@ def test_a_right_program_passes_and_a_wrong_one_says_why():
         "import gc\nfor o in gc.get_objects():\n  if isinstance(o, dict): o['passed'] = True",
     ],
 )
-def test_no_cheat_pays(program):
+def test_cheating_programs_fail(program):
     assert not judge(program).passed
     assert not judge(program, "assert all(map(lambda x: f(x) == 2, [1]))").passed
     assert not judge(program, "assert abs(f(1) - 2) < 1e-6").passed
 
 
-def test_nothing_of_the_test_is_in_the_programs_memory():
+def test_program_memory_contains_nothing_of_the_test():
     program = """
 import gc
 def f(x):
@@ -105,13 +105,13 @@ def f(x):
         "import os; os.nice(-1) if os.getuid() == 0 else os.fork()",
     ],
 )
-def test_whatever_reaches_beyond_the_process_is_refused(statement):
+def test_calls_that_affect_other_processes_or_files_are_refused(statement):
     verdict = judge(body(statement))
     assert not verdict.passed
     assert any(word in verdict.reason for word in ("Permission", "not permitted", "can't start"))
 
 
-def test_a_fork_bomb_leaves_nothing_behind():
+def test_fork_bomb_leaves_no_processes():
     program = "import os\nwhile True:\n    try: os.fork()\n    except OSError: break\n"
     before = processes()
     judge(program + body("pass"))
@@ -134,28 +134,28 @@ def test_a_fork_bomb_leaves_nothing_behind():
         "def f(x):\n  l = []\n  l.append(l)\n  return l",
     ],
 )
-def test_time_and_memory_and_answers_end(program):
+def test_time_memory_and_results_are_limited(program):
     start = time.monotonic()
     assert not judge(program, limits=Limits(cpu_seconds=1, wall_seconds=0.7)).passed
     assert time.monotonic() - start < 10.0
     assert judge("def f(x): return 2").passed
 
 
-def test_what_is_printed_goes_nowhere(capfd):
+def test_output_is_discarded(capfd):
     assert judge(body("print('x' * 10**7); import sys; sys.stderr.write('y' * 10**6)")).passed
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_working_directory_is_empty_and_gone_afterwards():
+def test_working_directory_is_empty_and_removed():
     program = "import os\ndef f(x): return [os.getcwd(), os.listdir()]"
     test = "where, files = f(1)\nassert files == []\nassert 'dvaojax-program' in where"
     assert judge(program, test).passed
-    found = judge(program, "raise ValueError(f(1)[0])").reason.partition(": ")[2]
-    assert "dvaojax-program" in found
-    assert not os.path.exists(found)
+    folder = judge(program, "raise ValueError(f(1)[0])").reason.partition(": ")[2]
+    assert "dvaojax-program" in folder
+    assert not os.path.exists(folder)
 
 
-def test_a_program_has_no_files_open_but_its_own():
+def test_program_has_no_inherited_files():
     program = """
 import os
 def f(x):
@@ -169,13 +169,13 @@ def f(x):
     assert judge(program, "assert f(1) == [0, 1, 2, 3]").passed
 
 
-def test_a_program_does_not_see_the_environment(monkeypatch):
+def test_program_does_not_see_the_environment(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     program = "import os\ndef f(x): return dict(os.environ)"
     assert judge(program, "assert 'secret' not in str(f(1))").passed
 
 
-def test_values_travel_both_ways():
+def test_values_are_passed_in_both_directions():
     values = (
         "(None, True, 2, -3.5, 'é\\ud800', b'\\xff', 1j, [1, [2]], (1,), {1, 2}, frozenset({3}), "
         "{'a': (1, 2), 3: None}, range(3), 10**400, -(2**53), float('inf'))"
@@ -200,11 +200,11 @@ def test_values_travel_both_ways():
         ),
     ],
 )
-def test_what_programs_return_is_what_tests_expect(program, test):
+def test_returned_values_and_exceptions(program, test):
     assert judge(program, test) == (True, "")
 
 
-def test_an_object_of_the_programs_own_can_be_given_back_to_it():
+def test_objects_of_the_program_can_be_passed_back():
     program = "class Pair:\n  def __init__(s, a): s.a = a\ndef f(p): return p.a"
     names = {"Pair": "Pair", "f": "f"}
     assert run_test([program], "assert f(Pair(3)) == 3", names=names).passed
@@ -214,13 +214,13 @@ def test_an_object_of_the_programs_own_can_be_given_back_to_it():
 @pytest.mark.parametrize(
     "program", ["", "\x00", "\ud800", "(" * 100_000, "x" * 100_000, "[" * 10_000 + "]" * 10_000]
 )
-def test_hostile_programs_fail_in_time(program):
+def test_hostile_programs_fail_quickly(program):
     start = time.monotonic()
     assert not judge(program).passed
     assert time.monotonic() - start < 10.0
 
 
-def test_threads_take_turns():
+def test_threads_run_one_at_a_time():
     verdicts = []
     threads = [
         threading.Thread(target=lambda i=i: verdicts.append((i, judge(f"def f(x): return {i}"))))
@@ -234,14 +234,14 @@ def test_threads_take_turns():
     assert len(verdicts) == 6
 
 
-def test_whoever_examines_is_started_again_after_a_death():
+def test_sandbox_process_is_restarted_after_its_death():
     assert judge("def f(x): return 2").passed
     sandbox._processes[-1]._process.kill()
     sandbox._processes[-1]._process.wait()
     assert judge("def f(x): return 2").passed
 
 
-def test_a_machine_that_cannot_examine_says_so():
+def test_error_if_the_sandbox_process_cannot_start():
     broken = sandbox._BOOTSTRAP.replace("serve(0, 1)", "raise SystemExit")
     sandbox.close()
     with (
@@ -252,7 +252,7 @@ def test_a_machine_that_cannot_examine_says_so():
     assert judge("def f(x): return 2").passed
 
 
-def test_without_a_filter_it_says_so_and_python_leaves_out_what_it_can():
+def test_fallback_without_seccomp_filter_warns_and_restricts():
     without = sandbox._BOOTSTRAP.replace(
         "serve(0, 1)",
         "from dvaojax.rewards.programs import program_runner\n"
@@ -262,7 +262,7 @@ def test_without_a_filter_it_says_so_and_python_leaves_out_what_it_can():
     sandbox.close()
     try:
         with mock.patch.object(sandbox, "_BOOTSTRAP", without):
-            with pytest.warns(RuntimeWarning, match="no kernel filter"):
+            with pytest.warns(RuntimeWarning, match="no seccomp filter"):
                 assert judge("def f(x): return 2").passed
             for statement in (
                 "import socket",
@@ -279,7 +279,7 @@ def test_without_a_filter_it_says_so_and_python_leaves_out_what_it_can():
         assert judge("def f(x): return 2").passed
 
 
-def test_children_end_with_their_caller():
+def test_sandbox_process_ends_with_its_caller():
     code = (
         "import os, signal\n"
         "from dvaojax.rewards.programs import sandbox\n"
@@ -295,7 +295,7 @@ def test_children_end_with_their_caller():
 
 
 @pytest.mark.parametrize("name", ["cpu_seconds", "wall_seconds", "memory_bytes", "message_bytes"])
-def test_limits_are_positive(name):
+def test_rejects_limits_that_are_not_positive(name):
     with pytest.raises(ValueError, match=f"{name}=0 must be positive"):
         Limits(**{name: 0})
 

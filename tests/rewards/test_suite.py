@@ -47,7 +47,7 @@ def only_long(answer, reference):
 
 
 def follow(answer, reference):
-    """Does what the answer says."""
+    """Performs the action named by the answer."""
     match answer.text:
         case "hang":
             time.sleep(600)
@@ -73,7 +73,7 @@ class Unpicklable(Exception):
 
 
 class Gone:
-    """A function that cannot be loaded where it arrives."""
+    """A function that cannot be unpickled in a worker."""
 
     def __call__(self, answer, reference):
         return 1.0
@@ -89,19 +89,19 @@ def _missing_in_workers(pid):
 
 
 def score_texts(suite, *texts):
-    """One group; returns the scores of the suite's objectives."""
+    """Scores of one group."""
     return suite.score([[completion(text) for text in texts]], [Prompt("2*2=", 4, index=0)])
 
 
 @pytest.fixture(scope="module")
 def workers():
-    """Two processes that do as they are told, for half a second at most."""
+    """Two processes with a time limit of half a second per call."""
     with RewardSuite({"follow": follow}, workers=2, timeout_seconds=0.5, on_error="mask") as suite:
         yield suite
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_completion_on_every_objective(workers):
+def test_scores_every_completion_on_every_objective(workers):
     with RewardSuite(RULES, workers=workers) as suite:
         scores = suite.score(COMPLETIONS, PROMPTS)
     assert suite.objectives == ("accuracy", "brevity", "format")
@@ -112,7 +112,7 @@ def test_every_completion_on_every_objective(workers):
     assert not scores.messages
 
 
-def test_the_order_of_the_objectives_is_the_order_of_the_columns():
+def test_columns_have_the_order_of_the_objectives():
     names = ["format", "accuracy", "brevity"]
     scores = RewardSuite({name: RULES[name] for name in names}).score(COMPLETIONS, PROMPTS)
     np.testing.assert_array_equal(scores.rewards, np.array(REWARDS)[..., [2, 0, 1]])
@@ -138,7 +138,7 @@ def test_lambdas_are_named_by_their_objective():
         score_texts(RewardSuite({"odd": lambda answer, reference: 1 / 0}), "abc")
 
 
-def test_an_exception_names_objective_prompt_and_completion_in_one_line():
+def test_exception_names_objective_prompt_and_completion_in_one_line():
     suite = RewardSuite({"length": text_length, "follow": follow})
     with pytest.raises(RewardError) as caught:
         suite.score([[completion("fine")], [completion("raise")]], PROMPTS)
@@ -147,7 +147,7 @@ def test_an_exception_names_objective_prompt_and_completion_in_one_line():
         assert part in message
     assert "\n" not in message
     message.encode("utf-8")
-    # The place where it happened is below the line.
+    # The traceback is in the notes.
     assert "in follow" in "".join(caught.value.__notes__)
 
 
@@ -163,7 +163,7 @@ def test_long_texts_are_shortened():
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, -math.inf, 1e39, "1.0", [1.0], np.ones(1), 1j, 10**400]
 )
-def test_what_is_no_number_is_no_reward(value):
+def test_rejects_values_that_are_not_finite_numbers(value):
     objectives = {"fine": text_length, "odd": lambda answer, reference: value}
     with pytest.raises(RewardError, match="objective 'odd' failed"):
         score_texts(RewardSuite(objectives), "abc")
@@ -175,18 +175,18 @@ def test_what_is_no_number_is_no_reward(value):
 
 
 @pytest.mark.parametrize("value", [1, True, np.float32(1.0), np.float64(1.0), np.int64(1)])
-def test_every_real_number_is_a_reward(value):
+def test_accepts_every_real_number_type(value):
     suite = RewardSuite({"one": lambda answer, reference: value})
     np.testing.assert_array_equal(score_texts(suite, "abc").rewards, [[[1.0]]])
 
 
-def test_the_callers_batch_is_left_alone():
+def test_batch_of_the_caller_is_not_modified():
     before = pickle.dumps((COMPLETIONS, PROMPTS))
     RewardSuite(RULES).score(COMPLETIONS, PROMPTS)
     assert pickle.dumps((COMPLETIONS, PROMPTS)) == before
 
 
-def test_hostile_text_is_scored_in_workers_as_it_is_here():
+def test_workers_score_hostile_text_like_the_main_process():
     texts = list(TEXTS.values())
     here = score_texts(RewardSuite(RULES), *texts)
     with RewardSuite(RULES, workers=1, timeout_seconds=5.0) as suite:
@@ -206,7 +206,7 @@ def test_hostile_text_is_scored_in_workers_as_it_is_here():
         ("die", "its process died with exit code 7"),
     ],
 )
-def test_one_bad_answer_costs_itself_alone(workers, text, reason):
+def test_failure_affects_only_its_own_answer(workers, text, reason):
     start = time.monotonic()
     scores = score_texts(workers, "fine", text, "fine")
     assert time.monotonic() - start < 10.0
@@ -216,18 +216,18 @@ def test_one_bad_answer_costs_itself_alone(workers, text, reason):
     assert reason in scores.messages[0]
 
 
-def test_a_process_that_ignores_polite_requests_is_killed(workers):
+def test_process_that_ignores_sigterm_is_killed(workers):
     scores = score_texts(workers, "hang stubbornly", "fine", "fine", "fine")
     np.testing.assert_array_equal(scores.mask[0, :, 0], [False, True, True, True])
     assert score_texts(workers, "fine").mask.all()
 
 
-def test_the_time_limit_holds_for_a_call_and_not_for_the_batch(workers):
+def test_time_limit_applies_to_each_call_not_to_the_batch(workers):
     # Ten calls of 0.2 s on two processes take a second, twice the limit of one call.
     assert score_texts(workers, *["sleep"] * 10).mask.all()
 
 
-def test_workers_serve_any_thread(workers):
+def test_workers_can_be_used_from_any_thread(workers):
     results = []
     thread = threading.Thread(
         target=lambda: results.append(score_texts(workers, "fine", "hang", "raise"))
@@ -237,7 +237,7 @@ def test_workers_serve_any_thread(workers):
     np.testing.assert_array_equal(results[0].mask[0, :, 0], [True, False, False])
 
 
-def test_a_failure_in_a_worker_stops_with_its_traceback():
+def test_failure_in_a_worker_raises_with_its_traceback():
     with RewardSuite({"follow": follow}, workers=1, timeout_seconds=0.3) as suite:
         with pytest.raises(RewardError, match="objective 'follow' failed: KeyError") as caught:
             score_texts(suite, "fine", "raise")
@@ -247,13 +247,13 @@ def test_a_failure_in_a_worker_stops_with_its_traceback():
         assert score_texts(suite, "fine").mask.all()
 
 
-def test_a_function_that_workers_cannot_have_is_refused_in_one_line():
+def test_rejects_unpicklable_function_in_one_line():
     with pytest.raises(TypeError, match="objective 'odd' cannot be sent") as caught:
         RewardSuite({"fine": text_length, "odd": lambda answer, reference: 1.0}, workers=1)
     assert "\n" not in str(caught.value)
 
 
-def test_a_function_that_workers_cannot_load_is_named():
+def test_function_that_workers_cannot_load_is_named():
     with (
         RewardSuite({"fine": text_length, "gone": Gone()}, workers=1) as suite,
         pytest.raises(RewardError, match=r"'gone' failed: ModuleNotFoundError.*elsewhere"),
@@ -261,7 +261,7 @@ def test_a_function_that_workers_cannot_load_is_named():
         score_texts(suite, "abc")
 
 
-def test_a_closed_suite_has_no_processes():
+def test_closed_suite_has_no_processes():
     suite = RewardSuite({"pid": process_id}, workers=1)
     pid = int(score_texts(suite, "x").rewards[0, 0, 0])
     assert pid != os.getpid()
@@ -293,12 +293,12 @@ def is_alive(pid):
         ({"on_error": "ignore"}, "neither 'raise' nor 'mask'"),
     ],
 )
-def test_knobs_out_of_range_are_refused(knobs, message):
+def test_rejects_options_out_of_range(knobs, message):
     with pytest.raises(ValueError, match=message):
         RewardSuite(RULES, **knobs)
 
 
-def test_no_objective_is_refused():
+def test_rejects_empty_objectives():
     with pytest.raises(ValueError, match="at least one objective"):
         RewardSuite({})
 
@@ -311,12 +311,12 @@ def test_no_objective_is_refused():
         ([], [], "0 groups"),
     ],
 )
-def test_batches_without_one_size_of_group_are_refused(completions, prompts, message):
+def test_rejects_groups_of_different_sizes(completions, prompts, message):
     with pytest.raises(ValueError, match=message):
         RewardSuite(RULES).score(completions, prompts)
 
 
-def test_the_room_starts_no_jax_and_neither_do_its_workers():
+def test_neither_the_package_nor_its_workers_import_jax():
     program = "import sys, dvaojax.rewards; print('jax' in sys.modules)"
     output = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -330,7 +330,7 @@ def has_jax(answer, reference):
     return float("jax" in sys.modules)
 
 
-def test_a_program_without_a_guard_ends_in_a_clear_line(tmp_path):
+def test_program_without_main_guard_gets_a_clear_error(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "from functools import partial\n"
@@ -343,4 +343,4 @@ def test_a_program_without_a_guard_ends_in_a_clear_line(tmp_path):
         [sys.executable, program], capture_output=True, text=True, timeout=60, check=False
     )
     assert result.returncode != 0
-    assert "starts below `if __name__ == '__main__'`" in result.stderr
+    assert "guard the program's entry point with `if __name__ == '__main__'`" in result.stderr

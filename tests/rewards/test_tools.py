@@ -24,17 +24,17 @@ REWARDS = (
 )
 
 RECOMMENDED = {
-    # The thought may name a tag.
+    # The thought may mention a tag.
     "toolrl-003": (1.0, 3.0),
-    # The pairing is the best one: the second gold call has the call that repeats it.
+    # The optimal pairing: the second gold call is paired with the call that repeats it.
     "toolrl-030": (1.0, 0.75),
-    # `true` is not 1, though the parameter's name is right.
+    # `true` is not 1, but the parameter's name is right.
     "toolrl-033": (1.0, 1.0),
-    # Words are wanted, so calls are not what is scored.
+    # The gold answer has no calls, so correctness does not apply.
     "toolrl-027": (0.0, None),
     "toolrl-028": (0.0, None),
 }
-"""Vector -> layout and correctness, where the recommended rewards differ from the reference."""
+"""Vector -> layout and correctness, if the recommended rewards differ from the reference."""
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +47,19 @@ def golds():
     return gold_texts()
 
 
-def test_the_reference_rewards_pay_what_toolrl_pays(vectors):
+def test_reference_rewards_equal_toolrl(vectors):
     assert len(vectors) >= 28
     for vector in vectors:
         completion, gold = answered(vector["response"]), vector["ground_truth"]
         paid = tools.toolrl_format(completion, gold), tools.toolrl_correctness(completion, gold)
-        # Where ToolRL raises, the vector has None, which is also what stands in for it here.
+        # If ToolRL raises, the vector has None, and so has the reward.
         assert paid[1] == pytest.approx(vector["correctness"]), vector["id"]
         if vector["format"] is not None:
             assert paid[0] == vector["format"], vector["id"]
 
 
-def test_the_recommended_rewards_differ_where_they_should_and_nowhere_else(vectors):
-    unseen = set(RECOMMENDED)
+def test_recommended_rewards_differ_only_in_known_cases(vectors):
+    remaining = set(RECOMMENDED)
     for vector in vectors:
         completion, gold = answered(vector["response"]), vector["ground_truth"]
         expected = RECOMMENDED.get(vector["id"], (vector["format"], vector["correctness"]))
@@ -68,11 +68,11 @@ def test_the_recommended_rewards_differ_where_they_should_and_nowhere_else(vecto
         paid = tools.layout(completion, gold), tools.correctness(completion, gold)
         assert paid[0] == expected[0], vector["id"]
         assert paid[1] == pytest.approx(expected[1]), vector["id"]
-        unseen.discard(vector["id"])
-    assert not unseen
+        remaining.discard(vector["id"])
+    assert not remaining
 
 
-def test_every_gold_answer_earns_the_most(golds):
+def test_every_gold_answer_gets_the_maximum(golds):
     assert len(golds) >= 340
     for name, gold in golds.items():
         completion = answered(gold)
@@ -87,7 +87,7 @@ def test_every_gold_answer_earns_the_most(golds):
         assert tools.values(completion, gold) in (1.0, None), name
 
 
-def test_the_reference_pays_every_gold_answer_whose_thought_names_no_tag(golds):
+def test_reference_gives_the_maximum_to_gold_answers_without_tags_in_thoughts(golds):
     named = re.compile("<(tool_call|response)>.*</think>", re.DOTALL)
     for name, gold in golds.items():
         completion = answered(gold)
@@ -128,7 +128,7 @@ TWO = THOUGHT + block([call("f", a=1, b=2), call("g")])
         ("", (0, -3), (0, -3)),
     ],
 )
-def test_what_an_answer_earns(text, reference, recommended):
+def test_rewards_of_single_answers(text, reference, recommended):
     completion = answered(text)
     paid = tools.toolrl_format(completion, GOLD), tools.toolrl_correctness(completion, GOLD)
     assert paid == pytest.approx(reference)
@@ -137,7 +137,7 @@ def test_what_an_answer_earns(text, reference, recommended):
 
 
 @pytest.mark.parametrize("reward", [tools.toolrl_format, tools.layout])
-def test_a_prompt_may_have_opened_the_thought(reward):
+def test_thought_opened_by_the_prompt(reward):
     completion = answered(GOLD.removeprefix("<think>"))
     assert reward(completion, GOLD) == 0.0
     assert reward(completion, GOLD, opened="<think>") == 1.0
@@ -153,7 +153,7 @@ def test_a_prompt_may_have_opened_the_thought(reward):
         "\n<tool_call>\nx\n</tool_call>\n<response></response>",
     ],
 )
-def test_an_answer_is_laid_out_as_its_gold_answer_is(reward, parts):
+def test_layout_must_match_the_gold_answer(reward, parts):
     forms = {
         "",
         "\n<response> hi </response>",
@@ -171,13 +171,13 @@ def test_an_answer_is_laid_out_as_its_gold_answer_is(reward, parts):
 def test_parts_of_correctness():
     completion = answered(THOUGHT + block([call("f", a=1, c=3), call("h")]))
     assert tools.names(completion, TWO) == pytest.approx(1 / 3)
-    # f: one of three names; g: not called at all.
+    # f: one of three names; g: not called.
     assert tools.parameter_names(completion, TWO) == pytest.approx((1 / 3 + 0) / 2)
     assert tools.values(completion, TWO) == pytest.approx(1 / 2)
     assert tools.values(completion, THOUGHT + block([call("g")])) is None
 
 
-def test_a_gold_answer_that_cannot_be_read_is_named():
+def test_unreadable_gold_answer_is_named():
     with pytest.raises(ValueError, match=r"gold answer cannot be read.*tool_call"):
         tools.correctness(answered(GOLD), "<tool_call> nothing </tool_call>")
 
@@ -203,7 +203,7 @@ def as_calls(objects):
 @example(
     [call("f", a=1, b=2), call("f", a=1, b=2, c=3)], [call("f", a=1, b=2, c=3), call("f", x=0)]
 )
-def test_the_pairing_is_the_best_of_all(gold, answer):
+def test_pairing_is_optimal(gold, answer):
     gold, answer = as_calls(gold), as_calls(answer)
 
     def worth(wanted, given):
@@ -221,7 +221,7 @@ def test_the_pairing_is_the_best_of_all(gold, answer):
 
 
 def _same(one, other):
-    """Equal as JSON text, once numbers are written alike."""
+    """Whether two values have the same JSON text after converting numbers to floats."""
     return json.dumps(_floats(one), sort_keys=True) == json.dumps(_floats(other), sort_keys=True)
 
 
@@ -249,7 +249,7 @@ nested = st.recursive(
 
 @settings(deadline=None)
 @given(nested, nested)
-def test_json_values_are_the_same_when_their_texts_are(one, other):
+def test_json_values_are_equal_if_their_texts_are(one, other):
     assert same_json(one, other) == _same(one, other)
     assert same_json(one, json.loads(json.dumps(one)))
 
@@ -275,7 +275,7 @@ def test_correctness_is_the_sum_of_its_parts_in_any_order(gold, answer, random):
 
 @settings(deadline=None)
 @given(call_lists, call_lists)
-def test_all_or_nothing_is_all_exactly_where_the_grade_is_full(gold, answer):
+def test_exact_match_is_one_exactly_if_graded_is(gold, answer):
     reference, completion = THOUGHT + block(gold), answered(THOUGHT + block(answer))
     full = tools.graded(completion, reference) == 1.0
     assert tools.exact_match(completion, reference) == float(full)
@@ -285,14 +285,14 @@ def test_all_or_nothing_is_all_exactly_where_the_grade_is_full(gold, answer):
 
 @settings(deadline=None)
 @given(lists_of_calls(st.sampled_from([1, 2, "1"])), lists_of_calls(st.sampled_from([1, 2, "1"])))
-def test_the_greedy_pairing_of_the_reference_is_never_the_better_one(gold, answer):
+def test_greedy_pairing_is_never_better(gold, answer):
     reference, completion = THOUGHT + block(gold), answered(THOUGHT + block(answer))
     greedy = tools.toolrl_correctness(completion, reference)
     assert tools.correctness(completion, reference) >= greedy - 1e-9
 
 
 @pytest.mark.parametrize("text", HOSTILE_ANSWERS.values(), ids=HOSTILE_ANSWERS)
-def test_hostile_answers_earn_the_least_in_little_time(text):
+def test_hostile_answers_get_the_minimum_quickly(text):
     start = time.process_time()
     for gold in (GOLD, TWO):
         paid = [reward(answered(text), gold) for reward in REWARDS]
@@ -307,7 +307,7 @@ fragments = st.lists(st.sampled_from(TAGS + JSON) | st.text(max_size=3), max_siz
 
 @settings(deadline=None)
 @given(fragments)
-def test_no_answer_makes_a_reward_raise_or_leave_its_range(text):
+def test_arbitrary_answers_stay_in_range(text):
     for gold in (GOLD, TWO, "<think> t </think>\n<response> hi </response>"):
         paid = [reward(answered(text), gold) for reward in REWARDS]
         scores = [score for score in paid if score is not None]

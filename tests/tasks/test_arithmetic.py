@@ -1,4 +1,4 @@
-"""The embedded task: what is right, brief and well formed, and how often demonstrations are."""
+"""The embedded task: its rewards, and how often demonstrations get them."""
 
 import random
 
@@ -46,15 +46,15 @@ def rewards(text, prompt=PROBLEM, *, stopped=True, task=TASK):
         ("[]", (0, 1, 1)),
     ],
 )
-def test_hand_made_completions(text, expected):
+def test_rewards_of_examples(text, expected):
     assert rewards(text) == expected
 
 
-def test_a_completion_that_was_cut_off_is_badly_formatted():
+def test_truncated_completion_is_badly_formatted():
     assert rewards(GOOD, stopped=False) == (1, 1, 0)
 
 
-def test_the_budget_is_what_the_longest_right_sum_of_three_digits_needs():
+def test_budget_fits_the_longest_correct_sum_of_three_digits():
     longest = shortest_careful = None
     for text in ("999+999=", "998+989=", "100+100=", "101+100="):
         prompt = Prompt(text, str(sum(map(int, text[:-1].split("+")))), 0)
@@ -68,7 +68,7 @@ def test_the_budget_is_what_the_longest_right_sum_of_three_digits_needs():
     assert shortest_careful == 33
 
 
-def test_a_perfect_demonstration_earns_everything():
+def test_perfect_demonstration_gets_every_reward():
     generator = random.Random(1)
     for prompt in PERFECT.prompts("train")[:500]:
         text = PERFECT.demonstration(prompt, generator)
@@ -92,30 +92,30 @@ def shares(task, count=4000):
     return [sum(column) / count for column in zip(*scored, strict=True)]
 
 
-def test_faults_are_as_frequent_as_configured():
-    """Within four standard errors of a share of 4,000."""
+def test_frequency_of_faults_is_as_configured():
+    """Within four standard errors of a mean over 4,000."""
     near = {"abs": 0.032}
     _, brevity, form = shares(Arithmetic(slip=0.0, careful_slip=0.0, misformatted=0.0))
     assert brevity == pytest.approx(1 - TASK.too_long, **near)
     assert form == 1.0
 
-    # A third of the badly formatted leave the block open: no answer.
+    # A third of the badly formatted ones do not close the block and have no answer.
     accuracy, _, form = shares(Arithmetic(slip=0.0, careful_slip=0.0, too_long=0.0))
     assert form == pytest.approx(1 - TASK.misformatted, **near)
     assert accuracy == pytest.approx(1 - TASK.misformatted / 3, **near)
 
-    # Three columns, each of which may slip; two slips that undo each other are rare.
+    # Each of three columns may be wrong; errors that cancel are rare.
     accuracy, brevity, form = shares(Arithmetic(too_long=0.0, misformatted=0.0))
     assert accuracy == pytest.approx((1 - TASK.slip) ** 3, **near)
     assert (brevity, form) == (1.0, 1.0)
 
     accuracy, brevity, _ = shares(Arithmetic(too_long=1.0, misformatted=0.0))
     assert accuracy == pytest.approx((1 - TASK.careful_slip) ** 3, **near)
-    assert brevity < 0.005, "a slip may leave out the last digit that made it too long"
+    assert brevity < 0.005, "an error may drop the last digit that made it too long"
     assert shares(CAREFUL) == [1.0, 0.0, 1.0]
 
 
-def test_the_objectives_pull_apart_in_the_demonstrations():
+def test_objectives_conflict_in_the_demonstrations():
     accuracy, brevity, form = shares(TASK)
     assert accuracy < 0.6
     assert brevity < 0.75
@@ -132,13 +132,13 @@ def test_every_demonstration_fits_the_default_token_limit():
     assert widest <= limit
 
 
-def test_demonstrations_follow_from_their_generator():
+def test_demonstrations_are_determined_by_the_generator():
     a, b = ([TASK.demonstration(p, random.Random(7)) for p in TASK.prompts("test")] for _ in "ab")
     assert a == b
 
 
 @pytest.mark.parametrize("digits", [2, 3, 4])
-def test_problems_are_distinct_right_and_shared_by_no_two_splits(digits):
+def test_problems_are_distinct_correct_and_disjoint_between_splits(digits):
     task = Arithmetic(digits=digits, num_train=2000, num_test=300)
     train, test = task.prompts("train"), task.prompts("test")
     assert (len(train), len(test)) == (2000, 300)
@@ -151,7 +151,7 @@ def test_problems_are_distinct_right_and_shared_by_no_two_splits(digits):
         assert len(TASK.tokenizer.encode(prompt.text)) == task.max_prompt_length
 
 
-def test_the_problem_seed_decides_the_problems():
+def test_problem_seed_determines_the_problems():
     same, other = Arithmetic(), Arithmetic(problem_seed=1)
     assert same.prompts("test") == TASK.prompts("test") != other.prompts("test")
 
@@ -161,7 +161,7 @@ def test_there_are_two_splits():
         TASK.prompts("dev")
 
 
-def test_it_is_a_task_with_demonstrations():
+def test_implements_the_demonstration_task_protocol():
     task: TaskWithDemonstrations = TASK
     assert isinstance(task, Task)
     assert isinstance(task, TaskWithDemonstrations)
@@ -181,7 +181,7 @@ def test_it_is_a_task_with_demonstrations():
         ({"num_train": -1}, "task.num_train=-1"),
     ],
 )
-def test_a_task_that_cannot_be_is_refused_by_name(settings, message):
+def test_rejects_invalid_settings_by_name(settings, message):
     with pytest.raises(ValueError, match=message) as error:
         Arithmetic(**settings)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Sets of answers to one sum: what each answer earns, and how completions are taken apart."""
+"""Sets of answers to one sum: how completions are split, and the rewards of each answer."""
 
 import pickle
 import random
@@ -22,7 +22,7 @@ def completion(text, *, stopped=True):
 
 
 def rewards(text, prompt=PROBLEM, *, stopped=True, task=TASK):
-    """`[m][2]`, None where an answer is missing."""
+    """Rewards `[m][2]` of one completion; None for a missing answer."""
     scores = RewardSuite(task.objectives).score([[completion(text, stopped=stopped)]], [prompt])
     both = np.where(scores.mask, scores.rewards, np.nan)[0, 0].reshape(task.num_answers, 2)
     return [None if np.isnan(row).all() else tuple(row.tolist()) for row in both]
@@ -40,7 +40,7 @@ def rewards(text, prompt=PROBLEM, *, stopped=True, task=TASK):
         (f"[1]|[2]|[3]|{GOOD}", [(0, 1), (0, 1), (0, 1)]),
     ],
 )
-def test_each_answer_is_scored_by_itself(text, expected):
+def test_each_answer_is_scored_separately(text, expected):
     assert rewards(text) == expected
 
 
@@ -48,21 +48,21 @@ def test_only_the_last_answer_can_be_cut_off():
     assert rewards(f"{GOOD}|{GOOD}", stopped=False) == [(1, 1), (0, 0), None]
 
 
-def test_an_answers_tokens_are_its_own():
-    """Padding inside a completion has no text and is still a token; separators and stop are not."""
+def test_tokens_of_an_answer():
+    """Padding inside a completion is a token without text; separators and stop are dropped."""
     separator = TASK.tokenizer.encode("|")[0]
     tokens = (2, 0, 3, separator, separator, 4, 1)
-    found = split_answers(
+    answers = split_answers(
         Completion("01||2", tokens, True), separator=separator, decode=TASK.tokenizer.decode
     )
-    assert [(a.text, a.token_ids, a.stopped) for a in found] == [
+    assert [(a.text, a.token_ids, a.stopped) for a in answers] == [
         ("01", (2, 0, 3), True),
         ("", (), True),
         ("2", (4,), True),
     ]
 
 
-def test_the_budget_is_what_the_longest_sum_of_two_digits_needs():
+def test_budget_fits_the_longest_sum_of_two_digits():
     lengths = [
         len(
             PERFECT.demonstration(Prompt(f"{a}+{b}=", str(a + b), 0), random.Random(0)).split("|")[
@@ -75,21 +75,21 @@ def test_the_budget_is_what_the_longest_sum_of_two_digits_needs():
     assert max(lengths) == TASK.budget
 
 
-def test_a_flawless_demonstration_earns_everything_and_a_usual_one_fits_and_varies():
+def test_flawless_and_usual_demonstrations():
     for prompt in TASK.prompts("test")[:20]:
         text = PERFECT.demonstration(prompt, random.Random(0))
         assert rewards(text, prompt) == [(1, 1)] * 3
     generator = random.Random(0)
-    seen = [
+    scored = [
         rewards(TASK.demonstration(prompt, generator), prompt)
         for prompt in TASK.prompts("train")[:200]
     ]
-    assert {None} & {answer for row in seen for answer in row} == set()
-    assert {(1, 1), (1, 0), (0, 1), (0, 0)} <= {answer for row in seen for answer in row}
-    assert any(len(set(row)) > 1 for row in seen)
+    assert {None} & {answer for row in scored for answer in row} == set()
+    assert {(1, 1), (1, 0), (0, 1), (0, 0)} <= {answer for row in scored for answer in row}
+    assert any(len(set(row)) > 1 for row in scored)
 
 
-def test_names_follow_one_another_answer_by_answer():
+def test_objectives_are_ordered_by_answer():
     assert list(TASK.objectives) == [
         f"{name}/{i}" for i in (1, 2, 3) for name in ("accuracy", "brevity")
     ]

@@ -12,14 +12,14 @@ TOKENIZER = Arithmetic().tokenizer
 
 
 @given(st.text(alphabet=TOKENIZER.alphabet))
-def test_a_text_comes_back(text):
+def test_text_round_trips(text):
     tokens = TOKENIZER.encode(text)
     assert TOKENIZER.decode(tokens) == text
     assert len(tokens) == len(text)
     assert all(2 <= token < TOKENIZER.vocab_size for token in tokens)
 
 
-def test_every_token_has_one_meaning():
+def test_tokens_are_unique():
     assert TOKENIZER.vocab_size == 18
     assert len({*TOKENIZER.encode(TOKENIZER.alphabet), 0, *TOKENIZER.stop_tokens}) == 18
 
@@ -28,22 +28,22 @@ def test_padding_and_stop_tokens_have_no_text():
     assert TOKENIZER.decode([0, *TOKENIZER.encode("1+"), 1, 0]) == "1+"
 
 
-def test_a_token_beyond_the_alphabet_is_seen_and_is_no_character_of_it():
-    """A vocabulary may be larger, for a mesh to split it; the policy may sample all of it."""
+def test_token_outside_the_alphabet_becomes_a_replacement_character():
+    """A model's vocabulary may be padded for sharding, and a policy may sample any token of it."""
     text = TOKENIZER.decode([*TOKENIZER.encode("[1"), 18, 31, *TOKENIZER.encode("]")])
     assert text == "[1\ufffd\ufffd]"
 
 
-def test_a_character_outside_the_alphabet_is_refused():
+def test_rejects_character_outside_the_alphabet():
     with pytest.raises(ValueError, match="'12x' contains 'x'"):
         TOKENIZER.encode("12x")
 
 
-def test_an_alphabet_lists_each_character_once():
+def test_rejects_duplicate_characters():
     with pytest.raises(ValueError, match="twice"):
         CharacterTokenizer("abca")
 
 
-def test_it_is_a_tokenizer_to_the_type_checker():
+def test_implements_the_tokenizer_protocol():
     tokenizer: Tokenizer = TOKENIZER
     assert tokenizer.pad_token not in tokenizer.stop_tokens

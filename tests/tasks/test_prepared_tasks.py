@@ -1,4 +1,4 @@
-"""Tasks of prepared data: real rows, a real tokenizer, and right answers that are paid in full."""
+"""Tasks of prepared data: real rows, a real tokenizer, and full reward for correct answers."""
 
 import json
 
@@ -32,8 +32,8 @@ SETS = (
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Prepared sets and a tokenizer, as the fields of a task."""
+def prepared(tmp_path_factory):
+    """Prepared sets and a tokenizer, as keyword arguments of a task."""
     directory = tmp_path_factory.mktemp("prepared")
     for name in SETS:
         command = ["data", "prepare", name, "--source", str(shared(name))]
@@ -46,14 +46,14 @@ def completion(text):
     return Completion(text, tuple(range(10)), stopped=True)
 
 
-def paid(task, prompt, text):
+def rewards_of(task, prompt, text):
     """Objective -> reward of a completion."""
     answer = completion(text)
     return {name: reward(answer, prompt.reference) for name, reward in task.objectives.items()}
 
 
-def test_a_set_is_read_as_the_models_template_asks_it(place):
-    task = Mathematics(**place, train="gsm8k", test=("math500", "aime25"))
+def test_prompts_use_the_models_chat_template(prepared):
+    task = Mathematics(**prepared, train="gsm8k", test=("math500", "aime25"))
     assert isinstance(task, Task)
     assert isinstance(task, TaskWithNotes)
     first = task.prompts("train")[0]
@@ -66,8 +66,8 @@ def test_a_set_is_read_as_the_models_template_asks_it(place):
     assert len(set(indices)) == len(indices)
 
 
-def test_the_problems_come_in_grains_order(place):
-    task = Mathematics(**place, train="aime25/test", test=("aime25",))
+def test_stream_shuffles_with_grain(prepared):
+    task = Mathematics(**prepared, train="aime25/test", test=("aime25",))
     stream = training_stream(task, seed=3)
     assert isinstance(stream, GrainStream)
     epochs = [[prompt.index for prompt in stream.take(range(i, i + 30))] for i in (0, 30)]
@@ -75,79 +75,81 @@ def test_the_problems_come_in_grains_order(place):
     assert epochs[0] != epochs[1]
 
 
-def test_long_prompts_are_counted_or_refused_and_never_cut(place):
-    task = Mathematics(**place, train="", test=("math500",), max_prompt_length=200)
+def test_long_prompts_are_dropped_or_refused_but_never_truncated(prepared):
+    task = Mathematics(**prepared, train="", test=("math500",), max_prompt_length=200)
     kept = task.prompts("test")
     assert 0 < len(kept) < 500
     assert all(len(task.tokenizer.encode(prompt.text)) <= 200 for prompt in kept)
     assert task.notes("test")[0].startswith(f"test: dropped {500 - len(kept)} of 500 prompts")
     refusing = Mathematics(
-        **place, train="", test=("math500",), max_prompt_length=200, on_long="refuse"
+        **prepared, train="", test=("math500",), max_prompt_length=200, on_long="refuse"
     )
     with pytest.raises(UserError, match="more than the limit of 200"):
         refusing.prompts("test")
 
 
-def test_a_set_that_is_not_prepared_is_named_with_the_command_that_does_it(place):
+def test_unprepared_set_names_the_command(prepared):
     with pytest.raises(UserError, match="dvaojax data prepare amc23"):
-        Mathematics(**place, test=("amc23",)).prompts("test")
+        Mathematics(**prepared, test=("amc23",)).prompts("test")
 
 
-def test_a_template_that_does_not_open_the_thought_is_told_from_one_that_does(place):
+def test_opened_must_match_the_template(prepared):
     with pytest.raises(UserError, match=r"task\.opened='<think>'"):
-        Mathematics(**place, train="", test=("math500",), opened="<think>").prompts("test")
+        Mathematics(**prepared, train="", test=("math500",), opened="<think>").prompts("test")
 
 
-def test_every_gold_answer_of_mathematics_is_paid_and_voted_for(place):
-    task = Mathematics(**place, train="", test=("math500",))
+def test_mathematics_gold_answers_are_correct_and_canonical(prepared):
+    task = Mathematics(**prepared, train="", test=("math500",))
     for prompt in task.prompts("test"):
         text = f"So it is \\boxed{{{prompt.reference}}}."
-        assert paid(task, prompt, text) == {"accuracy": 1.0, "length": 1.0}, prompt.reference
+        assert rewards_of(task, prompt, text) == {"accuracy": 1.0, "length": 1.0}, prompt.reference
         assert task.answer(completion(text)) is not None
 
 
-def test_length_may_be_paid_to_right_answers_alone(place):
-    task = Mathematics(**place, train="", test=("math500",), brevity="if_right")
+def test_length_reward_may_require_a_correct_answer(prepared):
+    task = Mathematics(**prepared, train="", test=("math500",), brevity="if_right")
     prompt = task.prompts("test")[0]
-    assert paid(task, prompt, "\\boxed{no such thing}") == {"accuracy": 0.0, "length": 0.0}
-    assert paid(task, prompt, f"\\boxed{{{prompt.reference}}}")["length"] == 1.0
+    assert rewards_of(task, prompt, "\\boxed{no such thing}") == {"accuracy": 0.0, "length": 0.0}
+    assert rewards_of(task, prompt, f"\\boxed{{{prompt.reference}}}")["length"] == 1.0
 
 
-def test_gsm8k_pays_all_three_for_every_gold_answer_but_as_published_only_for_plain_ones(place):
-    recommended = GSM8K(**place)
-    published = GSM8K(**place, paid="reference")
+def test_gsm8k_gold_answers_with_recommended_and_published_rewards(prepared):
+    recommended = GSM8K(**prepared)
+    published = GSM8K(**prepared, paid="reference")
     assert INSTRUCTION not in recommended.prompts("test")[0].text
     conflicts = 0
     for prompt in recommended.prompts("test"):
         text = f"<think>a thought</think>\n<answer>{prompt.reference}</answer>"
-        assert set(paid(recommended, prompt, text).values()) == {1.0}, prompt.reference
-        conflicts += paid(published, prompt, text)["integer"] == 0.0
+        assert set(rewards_of(recommended, prompt, text).values()) == {1.0}, prompt.reference
+        conflicts += rewards_of(published, prompt, text)["integer"] == 0.0
     assert conflicts == 16  # 14 thousands commas and 2 negative answers
 
 
-def test_the_gold_answers_of_toolrl_are_paid_by_every_grading(place):
+def test_toolrl_gold_answers_get_full_reward_in_every_grading(prepared):
     for grading, best in (("graded", 1.0), ("strict", 1.0), ("correctness", 3.0)):
-        task = Tools(**place, train="", test=("toolrl",), max_prompt_length=8192, grading=grading)
-        of_words = 0
+        task = Tools(
+            **prepared, train="", test=("toolrl",), max_prompt_length=8192, grading=grading
+        )
+        without_calls = 0
         for record, prompt in zip(
             task.records("toolrl", "test"), task.prompts("test"), strict=True
         ):
-            rewards = paid(task, prompt, record.metadata["gold_text"])
+            rewards = rewards_of(task, prompt, record.metadata["gold_text"])
             assert rewards["format"] == 1.0
             assert rewards["accuracy"] == (best if record.metadata["wants_call"] else None)
-            of_words += rewards["accuracy"] is None
-        assert of_words == 9
+            without_calls += rewards["accuracy"] is None
+        assert without_calls == 9
 
 
 def right_call(gold):
-    """The first accepted value of every parameter, in ToolRL's form; "" stands for omission."""
+    """The first accepted value of every parameter, in ToolRL's format; "" means omission."""
     ((name, parameters),) = gold.items()
     chosen = {key: values[0] for key, values in parameters.items() if values[0] != ""}
     return json.dumps({"name": name, "parameters": chosen})
 
 
-def test_the_leaderboard_is_asked_in_the_words_of_the_training_set(place):
-    task = Tools(**place, train="toolrl/sft", max_prompt_length=8192)
+def test_leaderboard_questions_use_the_training_format(prepared):
+    task = Tools(**prepared, train="toolrl/sft", max_prompt_length=8192)
     records, prompts = task.records("bfcl", "test"), task.prompts("test")
     right = {"simple_python": 0, "parallel": 0, "irrelevance": 0}
     asked = dict.fromkeys(right, 0)
@@ -158,13 +160,13 @@ def test_the_leaderboard_is_asked_in_the_words_of_the_training_set(place):
         if record.answer:
             calls = "\n".join(map(right_call, record.answer))
             answer = f"<tool_call>\n{calls}\n</tool_call>"
-        rewards = paid(task, prompt, f"<think>So.</think>\n{answer}")
+        rewards = rewards_of(task, prompt, f"<think>So.</think>\n{answer}")
         assert rewards["format"] == 1.0
         right[prompt.category] += rewards["accuracy"] == 1.0
         asked[prompt.category] += 1
     assert asked == {"simple_python": 400, "parallel": 200, "irrelevance": 240}
     assert right["irrelevance"] == 240
-    # Nested dictionaries list options inside, which the first option of all does not satisfy.
+    # In nested dictionaries the options are inside, so the first option is not a valid value.
     assert right["simple_python"] >= 390
     assert right["parallel"] >= 190
     text = prompts[0].text
@@ -173,32 +175,32 @@ def test_the_leaderboard_is_asked_in_the_words_of_the_training_set(place):
     assert "**Steps for Each Turn**" in text
 
 
-def test_a_training_set_in_other_words_cannot_ask_the_leaderboards_questions(place):
+def test_rejects_training_set_without_tool_list(prepared):
     with pytest.raises(UserError, match=r"task\.train=gsm8k.*does not list tools"):
-        Tools(**place, train="gsm8k").prompts("test")
+        Tools(**prepared, train="gsm8k").prompts("test")
 
 
-def test_programs_are_paid_test_by_test_and_what_a_problem_lacks_does_not_apply(place):
-    task = Programs(**place, tests=4)
+def test_programs_are_scored_by_test_and_missing_tests_do_not_apply(prepared):
+    task = Programs(**prepared, tests=4)
     for split, count in (("train", 170), ("test", 164)):
         assert len(task.prompts(split)) == count
     prompt = task.prompts("train")[0]
     solution = task.records("mbpp", "train")[0].metadata["code"]
-    rewards = paid(task, prompt, f"```python\n{solution}\n```")
+    rewards = rewards_of(task, prompt, f"```python\n{solution}\n```")
     assert rewards == {"passed": 1.0, "test_1": 1.0, "test_2": 1.0, "test_3": 1.0, "test_4": None}
 
 
-def test_instructions_are_objectives_of_their_own(place):
-    task = Instructions(**place)
+def test_instructions_are_separate_objectives(prepared):
+    task = Instructions(**prepared)
     counts = [
-        sum(paid(task, prompt, "x")[f"instruction_{n}"] is not None for n in (1, 2, 3))
+        sum(rewards_of(task, prompt, "x")[f"instruction_{n}"] is not None for n in (1, 2, 3))
         for prompt in task.prompts("test")
     ]
     assert [counts.count(n) for n in (1, 2, 3)] == [305, 179, 57]
 
 
-def test_a_tenth_of_the_rubrics_is_held_out(place):
-    task = Rubrics(**place)
+def test_every_tenth_rubric_is_held_out(prepared):
+    task = Rubrics(**prepared)
     assert isinstance(task, TaskWithScorer)
     train, test = (
         {record.metadata["row"] for record in task.records("healthbench/test", split)}
@@ -209,8 +211,8 @@ def test_a_tenth_of_the_rubrics_is_held_out(place):
 
 
 @pytest.mark.parametrize(("reading", "count"), [("overall", 1), ("axes", 5), ("items", 17)])
-def test_a_judges_grades_are_read_as_one_objective_or_many(place, reading, count):
-    task = Rubrics(**place, reading=reading)
+def test_readings_of_a_judges_grades(prepared, reading, count):
+    task = Rubrics(**prepared, reading=reading)
     assert task.objectives == {}
     assert len(task.scored_objectives) == count
     assert task.scorer().objectives == task.scored_objectives

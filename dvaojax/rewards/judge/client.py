@@ -192,9 +192,7 @@ class Judge:
             for task in tasks.values():
                 task.cancel()
             outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
-        late = JudgeAnswer(
-            None, f"no answer within the batch's limit of {config.batch_seconds:g} s"
-        )
+        late = JudgeAnswer(None, f"no answer within judge.batch_seconds={config.batch_seconds:g}")
         answers = {}
         for key, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome, Exception):
