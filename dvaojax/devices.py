@@ -1,27 +1,27 @@
-"""What accelerators can do at most, by their data sheets."""
+"""Peak FLOP/s and memory bandwidth of accelerators, from their data sheets."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class Peak(NamedTuple):
-    """The two limits of one device, as JAX counts devices.
+    """Peak rates of one device, as JAX counts devices.
 
-    A measured product or copy stays some way below, so that a share of the peak is stricter than
-    one of a measured ceiling.
+    Measured matrix products and copies reach somewhat less, so a fraction of the peak is a stricter
+    figure than a fraction of a measured maximum.
 
     Attributes:
-        flops_per_second: dense matrix products in bfloat16, two operations per multiply-add;
-            the figure for sparse matrices, twice as high, is often quoted instead.
-        bytes_per_second: read from or written to its memory.
+        flops_per_second: dense matrix products in bfloat16, two operations per multiply-add.
+            Not to be confused with the figure for sparse matrices, which is twice as high.
+        bytes_per_second: memory bandwidth, reads and writes together.
     """
 
     flops_per_second: float
     bytes_per_second: float
 
 
-# How the device's kind begins, as JAX names it; the first that fits counts, so that the longer of
-# two names stands before the shorter.
+# Prefix of JAX's `device_kind` -> peak. The first matching prefix is used, so a longer name must
+# come before a shorter one that it begins with.
 PEAKS: Mapping[str, Peak] = {
     "NVIDIA H200": Peak(989.4e12, 4.8e12),
     "NVIDIA H100 PCIe": Peak(756e12, 2.0e12),
@@ -39,5 +39,5 @@ PEAKS: Mapping[str, Peak] = {
 
 
 def peak_of(device_kind: str) -> Peak | None:
-    """The limits of a kind of device; None where its data sheet is not in the table."""
+    """The peak rates of a kind of device; None if it is not in the table."""
     return next((PEAKS[name] for name in PEAKS if device_kind.startswith(name)), None)

@@ -1,7 +1,7 @@
-"""Files that survive a kill: JSON that appears whole or not at all, JSON lines that mend their end.
+"""Crash-safe files: atomic JSON and text files, and JSON-lines files that repair their last line.
 
-The names of a run directory's files stand here too: who writes them and who reads them later are
-rooms that do not know each other.
+The names of the files in a run directory are also defined here, since the packages that write and
+read them do not import each other.
 """
 
 import contextlib
@@ -27,27 +27,27 @@ WANDB = "wandb"
 
 
 class JsonLines:
-    """A file of one JSON object a line, each with the `step` it belongs to.
+    """A JSON-lines file: one object per line, each with a `step`.
 
-    Every line reaches the operating system before `write` returns, so a killed process loses at
-    most the line it was writing. That half line is removed when the file is opened again. Infinite
-    and undefined numbers are written as null, which every JSON reader accepts.
+    Every line is passed to the operating system before `write` returns, so a killed process loses
+    at most the line it was writing. An incomplete line is removed when the file is opened again.
+    NaN and infinities are written as null, which every JSON reader accepts.
     """
 
     def __init__(self, path: Path):
-        """Opens the file for appending; it is created where it does not exist."""
+        """Opens the file for appending, and creates it if it does not exist."""
         self._path = path
-        _mend_last_line(path)
+        _repair_last_line(path)
         self._file = path.open("ab")
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Appends one line: the step, then the values in their order."""
+        """Appends one line with the step followed by the values, in their order."""
         line = json.dumps(_finite({"step": step, **values}), ensure_ascii=False, allow_nan=False)
         self._file.write(line.encode() + b"\n")
         self._file.flush()
 
     def truncate_after(self, step: int) -> None:
-        """Drops the lines of later steps, which a resumed run writes again.
+        """Removes the lines of later steps, which a resumed run writes again.
 
         Raises:
             UserError: a line is not a JSON object with a step.
@@ -61,15 +61,15 @@ class JsonLines:
         self._file.truncate(end)
 
     def close(self) -> None:
-        """Closes the file; nothing can be written afterwards."""
+        """Closes the file."""
         self._file.close()
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; a last line still being written is left out.
+    """The objects of a JSON-lines file, without an incomplete last line.
 
     Raises:
-        UserError: there is no such file, or a line is not a JSON object with a step.
+        UserError: the file cannot be read, or a line is not a JSON object with a step.
     """
     try:
         content = path.read_bytes()
@@ -80,28 +80,28 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file in one move, as `write_text` does."""
+    """Writes a JSON file atomically, as `write_text` does."""
     write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file in one move: readers see the old content or the new, never a part."""
-    temporary = partial(path)
+    """Writes a file atomically: readers see the old content or the new, never a part."""
+    temporary = partial_path(path)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A directory that appears whole or not at all: what is yielded becomes `path` in the end.
+    """Creates a directory atomically: a temporary one is yielded, and renamed to `path` on success.
 
     Raises:
-        UserError: something stands there already.
+        UserError: `path` already exists.
     """
     if path.exists() or path.is_symlink():
-        raise UserError(f"{path} exists, and is not overwritten")
-    temporary = partial(path)
-    shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
+        raise UserError(f"{path} exists and is not overwritten; choose another path")
+    temporary = partial_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -111,8 +111,8 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise
 
 
-def partial(path: Path) -> Path:
-    """Where a file or directory is until it is whole; a kill may leave it there."""
+def partial_path(path: Path) -> Path:
+    """The temporary path of a file or directory that is being written; may remain after a kill."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -120,7 +120,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        UserError: there is no such file, or it is not JSON.
+        UserError: the file cannot be read, or is not JSON.
     """
     try:
         return json.loads(path.read_bytes())
@@ -130,8 +130,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON: {error}") from error
 
 
-def _mend_last_line(path: Path) -> None:
-    """Completes a last line that lacks only its end, and removes one that was cut off."""
+def _repair_last_line(path: Path) -> None:
+    """Adds a missing newline to a complete last line, and removes an incomplete one."""
     if not path.exists():
         return
     with path.open("r+b") as file:
@@ -140,7 +140,9 @@ def _mend_last_line(path: Path) -> None:
         if start == len(content):
             return
         try:
-            json.loads(content[start:])  # a cut object lacks its closing brace
+            json.loads(
+                content[start:]
+            )  # fails for a truncated object, which lacks its closing brace
             file.write(b"\n")
         except ValueError:
             file.truncate(start)
@@ -157,7 +159,7 @@ def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """The value with None for every float that JSON has no word for."""
+    """The value with every NaN and infinite float replaced by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

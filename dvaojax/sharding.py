@@ -1,4 +1,4 @@
-"""One table from logical axes to mesh axes, and the meshes it is read on."""
+"""Device meshes, and the table that maps logical array axes to mesh axes."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ MESH_AXES = ("replica", "data", "fsdp", "tensor")
 
 Rules = Mapping[str, str | tuple[str, ...] | None]
 
-# Logical axis of an array -> mesh axis (or axes) it is split over. What is not named is whole.
+# Logical axis of an array -> mesh axis (or axes) it is split over. Other axes are not split.
 RULES: Rules = {
     "group": ("replica", "data", "fsdp"),
     "embed": "fsdp",
@@ -28,34 +28,36 @@ RULES: Rules = {
     "vocab": "tensor",
 }
 
-# The same table while tokens are sampled. Every token reads every weight, so none may be split over
-# an axis along which it would have to be gathered again each time.
+# The table used while tokens are sampled. Every decoding step reads every weight, so no weight is
+# split over an axis along which it would have to be gathered at every step.
 _SPLIT_FURTHER = dict.fromkeys(("heads", "kv_heads", "ff", "vocab"), ("fsdp", "tensor"))
 SAMPLER_RULES: Mapping[str, Rules] = {
     "gathered": {**RULES, "embed": None},
     "tensor": {**RULES, "embed": None, "group": ("replica", "data"), **_SPLIT_FURTHER},
 }
 
-# The table that `constrain` reads, inside `on_mesh`.
+# The table that `constrain` uses inside `on_mesh`.
 _rules: ContextVar[Rules] = ContextVar("_rules", default=RULES)
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How many devices each mesh axis has; -1, for one axis at most, takes what is left.
+    """Number of devices along each mesh axis; -1, for at most one axis, means all remaining ones.
 
     Attributes:
-        data: groups are split over it; parameters are copied.
-        fsdp: groups and parameters are split over it.
-        tensor: heads, feed-forward width and vocabulary are split over it.
-        replica: groups are split over it and parameters copied, as over `data`; the slices of a
-            machine that has several, between which only gradients and batch statistics travel.
-        sampler: where the weights lie while tokens are sampled, brought there once a rollout.
-            "gathered" copies them over `fsdp`; "tensor" splits them over `fsdp` x `tensor`, for
-            weights that would not fit otherwise, and groups over `replica` x `data` alone.
+        data: data parallelism: groups are split over this axis, parameters are replicated.
+        fsdp: fully sharded data parallelism: groups and parameters are split over this axis.
+        tensor: tensor parallelism: heads, feed-forward width and vocabulary are split over this
+            axis.
+        replica: groups are split and parameters replicated, as over `data`. On machines with
+            several slices this axis spans the slices: only gradients and batch statistics are
+            communicated over it.
+        sampler: layout of the weights while tokens are sampled; they are moved once per rollout.
+            "gathered" replicates them over `fsdp`. "tensor" splits them over `fsdp` x `tensor`, for
+            weights that would not fit otherwise, and groups over `replica` x `data` only.
 
     Raises:
-        ValueError: there is no such layout for the sampler.
+        ValueError: the name of the sampler's layout is unknown.
     """
 
     data: int = -1
@@ -67,14 +69,14 @@ class MeshConfig:
     def __post_init__(self):
         if self.sampler not in SAMPLER_RULES:
             known = ", ".join(SAMPLER_RULES)
-            raise ValueError(f"mesh.sampler={self.sampler!r} is none of: {known}")
+            raise ValueError(f"mesh.sampler={self.sampler!r} must be one of: {known}")
 
 
-def of_size(config: MeshConfig, num_devices: int) -> MeshConfig:
-    """The same mesh with a number in the place of -1.
+def resolve_sizes(config: MeshConfig, num_devices: int) -> MeshConfig:
+    """Replaces -1 in a mesh configuration by the number of remaining devices.
 
     Raises:
-        ValueError: the sizes do not multiply to the number of devices.
+        ValueError: the product of the sizes is not the number of devices.
     """
     sizes = {
         "replica": config.replica,
@@ -84,60 +86,62 @@ def of_size(config: MeshConfig, num_devices: int) -> MeshConfig:
     }
     open_axes = [axis for axis, size in sizes.items() if size == -1]
     if len(open_axes) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
-        raise ValueError(f"mesh {_written(config)}: sizes are positive, and -1 at most once")
+        raise ValueError(
+            f"mesh {_describe(config)}: sizes must be positive, and -1 may be used once"
+        )
     known = math.prod(max(size, 1) for size in sizes.values())
     if num_devices % known or (not open_axes and known != num_devices):
-        raise ValueError(f"mesh {_written(config)} does not fit {num_devices} device(s)")
+        raise ValueError(f"mesh {_describe(config)} does not fit {num_devices} device(s)")
     return dataclasses.replace(config, **dict.fromkeys(open_axes, num_devices // known))
 
 
-def _written(config: MeshConfig) -> str:
+def _describe(config: MeshConfig) -> str:
     return " x ".join(f"{axis}={getattr(config, axis)}" for axis in MESH_AXES)
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """The mesh of a run.
+    """The device mesh of a run.
 
     Args:
         config: the size of each axis.
-        devices: the devices to lay out; all of them, of all processes, by default.
+        devices: the devices of the mesh; by default all devices of all processes.
 
     Raises:
-        ValueError: the sizes do not multiply to the number of devices, or the slices of a TPU
-            machine do not divide `replica`.
+        ValueError: the product of the sizes is not the number of devices, or the number of TPU
+            slices does not divide `replica`.
     """
     devices = jax.devices() if devices is None else devices
-    config = of_size(config, len(devices))
+    config = resolve_sizes(config, len(devices))
     sizes = [getattr(config, axis) for axis in MESH_AXES]
     slices = num_slices(devices)
     if slices > 1 and sizes[0] % slices:
         raise ValueError(
-            f"mesh {_written(config)}: {slices} slices do not divide replica={sizes[0]}"
+            f"mesh {_describe(config)}: {slices} slices do not divide replica={sizes[0]}"
         )
-    # An axis may take a part of a dimension of the torus, such as 32 x 2 chips of 4 x 4 x 4.
+    # Allow a mesh axis to use part of a torus dimension, such as 32 x 2 chips of 4 x 4 x 4.
     if slices == 1:
-        laid_out = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        device_array = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     else:
         within = [sizes[0] // slices, *sizes[1:]]
         between = [slices, *(1 for _ in sizes[1:])]
-        laid_out = mesh_utils.create_hybrid_device_mesh(
+        device_array = mesh_utils.create_hybrid_device_mesh(
             within, between, devices, allow_split_physical_axes=True
         )
-    return Mesh(laid_out, MESH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(sizes))
+    return Mesh(device_array, MESH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(sizes))
 
 
 def num_slices(devices: Sequence[Any]) -> int:
-    """TPU slices that the devices belong to; 1 for other machines, whose network is one."""
+    """Number of TPU slices that the devices belong to; 1 for other platforms."""
     if devices[0].platform != "tpu":
         return 1
-    # Devices that are only described (`topologies`) are one slice and have no number for it.
+    # Devices of a topology description form one slice and have no `slice_index`.
     return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def named(
     mesh: Mesh | AbstractMesh, *logical_axes: str | None, rules: Rules = RULES
 ) -> NamedSharding:
-    """The sharding of an array whose axes carry these logical names."""
+    """The sharding of an array whose axes have these logical names."""
     return NamedSharding(mesh, _spec(logical_axes, rules))
 
 
@@ -146,18 +150,18 @@ def shardings(
     tree: Any,
     logical_axes: Callable[[tuple[Any, ...], Any], tuple[str | None, ...]],
 ) -> Any:
-    """A sharding for every leaf of `tree`.
+    """The sharding of every leaf of `tree`.
 
     Args:
-        mesh: the devices, or their numbers alone.
+        mesh: a mesh of devices, or an abstract mesh.
         tree: a pytree of arrays or shapes.
-        logical_axes: the names of a leaf's axes, from its path and the leaf.
+        logical_axes: returns the logical names of a leaf's axes, given its path and the leaf.
     """
     return jax.tree.map_with_path(lambda path, leaf: named(mesh, *logical_axes(path, leaf)), tree)
 
 
 def on_mesh(mesh: Mesh | AbstractMesh, function: Function, *, rules: Rules = RULES) -> Function:
-    """The function, to be jitted, with every `constrain` in it meant for this mesh and table."""
+    """Wraps a function to be jitted so that `constrain` inside it uses this mesh and table."""
 
     @functools.wraps(function)
     def on_this_mesh(*arguments: Any, **named_arguments: Any) -> Any:
@@ -172,10 +176,10 @@ def on_mesh(mesh: Mesh | AbstractMesh, function: Function, *, rules: Rules = RUL
 
 
 def constrain(x: Array, *logical_axes: str | None) -> Array:
-    """The array as it is, of any shape, laid out by its axes' names; its cotangent too.
+    """Constrains the sharding of an array, and of its cotangent, by the names of its axes.
 
-    Without it the compiler follows the parameters: their split axes become those of activations,
-    and every device computes every group. Inside `on_mesh` alone; elsewhere it does nothing.
+    Without it the compiler propagates the sharding of the parameters to the activations, and every
+    device computes every group. Has no effect outside `on_mesh`.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
@@ -187,10 +191,15 @@ def on_every_device(
     in_axes: Sequence[Sequence[str | None]],
     out_axes: Sequence[str | None],
 ) -> Callable[..., Array]:
-    """The function, run by every device on its own part of the arrays, whose axes carry the names.
+    """Maps a function over the devices: each device runs it on its own shard of the arrays.
 
-    For kernels, which the compiler does not split. Inside `on_mesh` alone; elsewhere it is the
-    function itself.
+    For kernels, which the compiler cannot partition. Outside `on_mesh` the function is returned
+    unchanged.
+
+    Args:
+        function: takes and returns arrays, of which it sees one shard.
+        in_axes: the logical names of the axes of each argument.
+        out_axes: the logical names of the axes of the result.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return function
@@ -204,7 +213,7 @@ def on_every_device(
 
 
 def num_parts(mesh: Mesh, logical_axis: str, rules: Rules = RULES) -> tuple[str, int]:
-    """The mesh axes that a logical axis is split over, in words, and into how many parts."""
+    """The names of the mesh axes that a logical axis is split over, and the number of parts."""
     axes = rules.get(logical_axis) or ()
     axes = (axes,) if isinstance(axes, str) else axes
     return " x ".join(axes), math.prod(mesh.shape[axis] for axis in axes)

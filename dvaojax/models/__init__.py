@@ -1,4 +1,7 @@
-"""One decoder, split at this border: everything above sees functions of a parameter pytree."""
+"""The decoder and its pure functions of a parameter pytree.
+
+The modules are Flax NNX inside this package; all other packages see plain pytrees of arrays.
+"""
 
 from dvaojax.models.config import ModelConfig as ModelConfig
 from dvaojax.models.config import RopeScaling as RopeScaling

@@ -1,7 +1,7 @@
-"""Keys and values that were computed before, as frozen pytrees that go in and come out.
+"""Key/value caches for decoding, as immutable pytrees.
 
-The prompt's keys and values stand once per group and are read by its G completions; each
-completion has a row of its own for what it sampled.
+The keys and values of a prompt are stored once per group and are read by its G completions. Each
+completion has its own keys and values of the tokens that were sampled for it.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class PromptCache(NamedTuple):
     """One layer's keys and values of the prompts, as prefill returns them.
 
     Attributes:
-        keys: `[B, N, C, P]`, rotated; what stands behind a prompt's end is never read.
+        keys: `[B, N, C, P]`, rotated; entries of padding are never read.
         values: `[B, N, P, C]`.
     """
 
@@ -25,7 +25,7 @@ class PromptCache(NamedTuple):
 
 
 class CompletionCache(NamedTuple):
-    """One layer's keys and values of the completions, filled one column a step.
+    """One layer's keys and values of the completions, filled one column per step.
 
     Attributes:
         keys: `[B, N, G, C, T]`, rotated.
@@ -42,19 +42,19 @@ class CompletionCache(NamedTuple):
             lax.dynamic_update_slice(self.values, values, (0, 0, 0, column, 0)),
         )
 
-    def grown(self, length: int) -> "CompletionCache":
-        """The same cache in room for `length` tokens, no fewer than before."""
-        more = length - self.keys.shape[-1]
+    def extended(self, length: int) -> "CompletionCache":
+        """A cache with the same content and capacity for `length` tokens, no fewer than before."""
+        extra = length - self.keys.shape[-1]
         return CompletionCache(
-            jnp.pad(self.keys, [(0, 0)] * 4 + [(0, more)]),
-            jnp.pad(self.values, [(0, 0)] * 3 + [(0, more), (0, 0)]),
+            jnp.pad(self.keys, [(0, 0)] * 4 + [(0, extra)]),
+            jnp.pad(self.values, [(0, 0)] * 3 + [(0, extra), (0, 0)]),
         )
 
 
 def empty_cache(
     config: ModelConfig, *, num_prompts: int, group_size: int, length: int
 ) -> tuple[CompletionCache, ...]:
-    """Room for `length` tokens of every completion, one cache a layer."""
+    """Caches with capacity for `length` tokens of every completion, one per layer."""
     heads = (num_prompts, config.num_kv_heads, group_size)
     cache = CompletionCache(
         keys=jnp.zeros((*heads, config.head_width, length), config.compute_dtype),

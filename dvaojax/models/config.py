@@ -1,20 +1,23 @@
-"""The shape of a decoder, and the families it can be."""
+"""Configuration of a decoder: Qwen3, Qwen2 or Llama, its shape and how it is computed."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
-
-from dvaojax.models.logprobs import CHUNK_SIZE
+import jax.numpy as jnp
+import numpy as np
 
 FLOATS = ("float32", "bfloat16", "float64")
 
-# How training attention is computed; "auto" is by platform and shape (`attention.choice`).
+# Backends of training attention; "auto" selects by platform and shape (see `attention.backend`).
 ATTENTION = ("auto", "blocks", "splash")
 
-# What becomes of a layer's body before it is scanned, by the name the configuration gives. A scan
-# keeps the recomputation apart from the first computation by itself.
+# Default of `ModelConfig.logits_chunk` and of `logprobs.token_logprobs`.
+CHUNK_SIZE = 4096
+
+# Transformation of a layer's body before it is scanned, by `ModelConfig.remat`. No `prevent_cse`:
+# a scan already separates the recomputation from the forward pass.
 REMAT: Mapping[str, Callable] = {
     "none": lambda body: body,
     "products": partial(
@@ -28,21 +31,23 @@ REMAT: Mapping[str, Callable] = {
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """Rotary frequencies slowed down for a longer context, as Llama 3.1 was trained on.
+    """Rotary frequencies scaled for a longer context, as in Llama 3.1 ("llama3" in config.json).
 
-    A frequency that turns often within the original context stays, one that turns seldom is
-    divided by `factor`, and what lies between is mixed ("llama3" in config.json). Not YaRN or
-    linear interpolation, which Qwen's long contexts use.
+    High frequencies, which make many turns within the original context, are kept. Low frequencies
+    are divided by `factor`. Frequencies in between are interpolated.
+
+    Not to be confused with: YaRN or linear interpolation, which Qwen uses for long contexts.
 
     Attributes:
-        factor: what the slow frequencies are divided by.
-        slow_turns: turns within the original context up to which all of a frequency is slowed;
-            `low_freq_factor` in config.json.
-        fast_turns: turns from which none of it is; `high_freq_factor` there.
-        original_length: tokens of the context before.
+        factor: divisor of the low frequencies.
+        slow_turns: frequencies with at most this many turns within the original context are divided
+            by `factor`; `low_freq_factor` in config.json.
+        fast_turns: frequencies with at least this many turns are kept; `high_freq_factor` in
+            config.json.
+        original_length: tokens of the original context.
 
     Raises:
-        ValueError: a number is not positive, or the two bounds are not in order.
+        ValueError: a number is not positive, or `slow_turns` is not less than `fast_turns`.
     """
 
     factor: float
@@ -65,7 +70,9 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """One decoder: Qwen3 (`qk_norm`), Qwen2 (`attention_bias`) or Llama (neither).
+    """Shape of a decoder, and how it is computed.
+
+    Qwen3 has `qk_norm`, Qwen2 has `attention_bias`, Llama has neither.
 
     Attributes:
         vocab_size: `V`.
@@ -76,23 +83,24 @@ class ModelConfig:
         head_width: `C`; even. Not always `D / H`: Qwen3's heads are wider.
         ff_width: `F` of the gated feed-forward.
         rope_theta: base of the rotary embedding's wavelengths.
-        rope_scaling: how they are stretched for a longer context; None where they are not.
+        rope_scaling: scaling of the rotary frequencies for a longer context, or None.
         norm_epsilon: added to the mean square inside RMSNorm.
         qk_norm: RMSNorm over each query and key head, as in Qwen3.
         attention_bias: biases on the query, key and value projections, as in Qwen2.
         tied_head: the output head is the token embedding.
-        param_dtype: float the parameters are kept in.
-        compute_dtype: float the products are computed in; float32 on a CPU, bfloat16 elsewhere.
-            Norms, softmax, rotary angles and logits are computed in float32 at least.
-        remat: what is kept for the backward pass; the rest is computed again. "none" keeps all,
-            "products" what the weights' products gave, "layer" the layers' inputs alone.
-        attention: how training attention is computed; "splash" is a TPU's kernel, which other
-            platforms interpret slowly, and the result is the same.
-        logits_chunk: tokens whose logits the update holds at once, over all devices; with a large
-            vocabulary and one device this is what a gigabyte goes to.
+        param_dtype: dtype of the parameters.
+        compute_dtype: dtype of the matrix products; float32 on a CPU, bfloat16 elsewhere. Norms,
+            softmax, rotary angles and logits are computed in float32 at least.
+        remat: activations kept for the backward pass; the others are recomputed. "none" keeps all,
+            "products" the results of the matrix products with weights, "layer" only the inputs of
+            the layers.
+        attention: backend of training attention, with the same result: "blocks" for every platform,
+            "splash" for the TPU kernel (interpreted, and slow, on other platforms), or "auto".
+        logits_chunk: number of tokens whose logits the update holds in memory at once, over all
+            devices; with a large vocabulary and one device they take about a gigabyte.
 
     Raises:
-        ValueError: a size is not positive, sizes do not fit together, or a name is unknown.
+        ValueError: a size is not positive, sizes are inconsistent, or a name is unknown.
     """
 
     vocab_size: int
@@ -124,7 +132,7 @@ class ModelConfig:
         ):
             value = getattr(self, name)
             if value not in known:
-                raise ValueError(f"model.{name}={value!r} is none of: {', '.join(known)}")
+                raise ValueError(f"model.{name}={value!r} must be one of: {', '.join(known)}")
 
     def _check_numbers(self):
         for name in (
@@ -138,4 +146,11 @@ class ModelConfig:
                 f"model.num_kv_heads={self.num_kv_heads} must divide num_heads={self.num_heads}"
             )
         if self.head_width % 2:
-            raise ValueError(f"model.head_width={self.head_width} must be even for rotary pairs")
+            raise ValueError(
+                f"model.head_width={self.head_width} must be even for the rotary embedding"
+            )
+
+
+def accumulation_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype for sums, norms, softmax and rotary angles of `dtype` values: at least float32."""
+    return np.dtype(dtype if jnp.finfo(dtype).bits > 32 else jnp.float32)

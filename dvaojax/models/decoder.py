@@ -1,13 +1,13 @@
-"""A decoder-only transformer that keeps the group: Qwen3, Qwen2 or Llama by configuration.
+"""A decoder-only transformer with a group axis: Qwen3, Qwen2 or Llama by configuration.
 
 Three passes share one set of layers:
 
-- `prefill` runs the prompts once per group and keeps their keys and values;
+- `prefill` runs each prompt once per group and returns its keys and values;
 - `__call__` runs prompts and completions in one pass for training;
 - `unrolled.UnrolledDecoder.decode` adds one token to every completion of every group.
 
-The module is Flax NNX and is split at this border: `init` gives a plain pytree of arrays, and
-`apply` calls a method with one. Everything above sees pure functions of that pytree.
+The modules are Flax NNX. `init` returns a plain pytree of arrays, and `apply` returns a decoder
+with the parameters of such a pytree. Other packages use only pure functions of the pytree.
 """
 
 from collections.abc import Callable
@@ -29,10 +29,9 @@ from dvaojax.models.cache import PromptCache
 from dvaojax.models.config import REMAT, ModelConfig
 from dvaojax.models.layers import Layer, RMSNorm, rotation
 from dvaojax.models.logprobs import to_logits
-from dvaojax.models.places import columns, within
 from dvaojax.sharding import constrain
 
-Params = Any  # a nested dict of arrays, the layers' stacked along a leading axis `L`
+Params = Any  # a nested dict of arrays; those of the layers are stacked along a leading axis `L`
 
 # The logical axes of every parameter, by its name; `sharding.RULES` maps them to mesh axes.
 LOGICAL_AXES: dict[str, tuple[str | None, ...]] = {
@@ -68,9 +67,9 @@ class Decoder(nnx.Module):
         self.norm = RMSNorm(config.width, config)
 
     def output_matrix(self) -> Array:
-        """`[D, V]`, from hidden states to logits, in the compute dtype."""
+        """`[D, V]`, the matrix from hidden states to logits, in the compute dtype."""
         matrix = self.embedding[...].T if self.config.tied_head else self.head[...]
-        # Whole along D before any loop reads it, or every turn would gather it.
+        # Not split along D: a loop that reads it would gather it in every iteration.
         return constrain(matrix.astype(self.config.compute_dtype), None, "vocab")
 
     def logits(self, hidden: Array) -> Array:
@@ -78,21 +77,21 @@ class Decoder(nnx.Module):
         return to_logits(hidden, self.output_matrix())
 
     def prefill(self, tokens: Array) -> tuple[Array, tuple[PromptCache, ...]]:
-        """The prompts' hidden states and their caches, once per group.
+        """Runs the prompts, each once per group.
 
         Args:
             tokens: `[B, P]`, padding on the right.
 
         Returns:
-            `[B, P, D]` hidden states after the last norm, and one cache a layer.
+            `[B, P, D]` hidden states after the last norm, and one cache per layer.
 
         Raises:
             AssertionError: the shapes do not fit.
         """
         chex.assert_rank(tokens, 2)
-        positions = jnp.broadcast_to(columns(tokens.shape[1])[None], tokens.shape)
+        positions = jnp.broadcast_to(_arange(tokens.shape[1])[None], tokens.shape)
 
-        # What stands behind a prompt's end sees it and is seen by nothing.
+        # Padding on the right attends to the prompt, but no prompt token attends to it.
         attend_prompts = partial(
             joint_attention,
             prompt_where=jnp.ones(tokens.shape, bool),
@@ -110,7 +109,7 @@ class Decoder(nnx.Module):
     def __call__(
         self, prompt_tokens: Array, prompt_lengths: Array, completion_tokens: Array
     ) -> Array:
-        """Hidden states that predict every completion token; each prompt is computed once.
+        """Hidden states that predict every completion token; each prompt is run once per group.
 
         Args:
             prompt_tokens: `[B, P]`, padding on the right.
@@ -118,22 +117,23 @@ class Decoder(nnx.Module):
             completion_tokens: `[B, G, T]`, padding on the right.
 
         Returns:
-            `[B, G, T, D]` after the last norm; column `t` predicts completion token `t`, so the
-            first is the prompt's last token's and the last completion token is never run.
+            `[B, G, T, D]` after the last norm; column `t` predicts completion token `t`. So the
+            first column is the state of the prompt's last token, and the last completion token is
+            not run.
         """
-        first, rest = self.rows(prompt_tokens, prompt_lengths, completion_tokens)
+        first, rest = self.joint_states(prompt_tokens, prompt_lengths, completion_tokens)
         batch, group, length = completion_tokens.shape
         first = jnp.broadcast_to(first[:, None, None], (batch, group, 1, self.config.width))
         rest = rest.reshape(batch, group, length - 1, self.config.width)
         return jnp.concatenate([first, rest], axis=2)
 
-    def rows(
+    def joint_states(
         self, prompt_tokens: Array, prompt_lengths: Array, completion_tokens: Array
     ) -> tuple[Array, Array]:
-        """The same states as they are computed, a group's completions in one row.
+        """The hidden states of `__call__` as they are computed, a group's completions in one row.
 
-        To put them in the order of `completion_tokens` is to move them all by one place, which is
-        cheap for what is computed from them and dear for the states themselves.
+        To align them with `completion_tokens` they must be shifted by one column. Shift the
+        log-probabilities computed from them instead, which are much smaller.
 
         Args:
             prompt_tokens: `[B, P]`, padding on the right.
@@ -142,7 +142,7 @@ class Decoder(nnx.Module):
 
         Returns:
             `[B, D]`, the states that predict the first token of every completion, and
-            `[B, G * (T - 1), D]`, those that predict the others.
+            `[B, G * (T - 1), D]`, the states that predict the other tokens.
 
         Raises:
             AssertionError: the shapes do not fit.
@@ -150,13 +150,13 @@ class Decoder(nnx.Module):
         chex.assert_rank([prompt_tokens, prompt_lengths, completion_tokens], [2, 1, 3])
         chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, completion_tokens], 1)
         inputs = completion_tokens[:, :, :-1]
-        offsets = jnp.broadcast_to(columns(inputs.shape[2])[None, None], inputs.shape)
+        offsets = jnp.broadcast_to(_arange(inputs.shape[2])[None, None], inputs.shape)
         attend = partial(joint_attention, group_size=inputs.shape[1])
-        return self._behind_prompts(
+        return self._states_after_prompts(
             prompt_tokens, prompt_lengths, _flat(inputs), _flat(offsets), attend
         )
 
-    def packed(
+    def packed_states(
         self,
         prompt_tokens: Array,
         prompt_lengths: Array,
@@ -166,19 +166,19 @@ class Decoder(nnx.Module):
         *,
         longest: int,
     ) -> tuple[Array, Array]:
-        """Hidden states where completions of several lengths stand one behind the other.
+        """Hidden states of packed rows: completions of several lengths, one after another.
 
         Args:
             prompt_tokens: `[B, P]`, padding on the right.
             prompt_lengths: `[B]`.
-            tokens: `[B, S]`, the completions' tokens but the last of each.
-            offsets: `[B, S]`, the place of each in its completion.
-            segments: `[B, S]`, which completion it belongs to, -1 on padding.
-            longest: no completion has more tokens in a row.
+            tokens: `[B, S]`, the tokens of the completions without the last one of each.
+            offsets: `[B, S]`, the position of each token in its completion.
+            segments: `[B, S]`, the index of the completion of each token, -1 on padding.
+            longest: upper bound of the number of tokens of a completion in a row.
 
         Returns:
             `[B, D]` and `[B, S, D]` after the last norm: the states that predict the first token of
-            every completion, and those that predict what follows each token.
+            every completion, and the states that predict the token after each of `tokens`.
 
         Raises:
             AssertionError: the shapes do not fit.
@@ -186,9 +186,9 @@ class Decoder(nnx.Module):
         chex.assert_rank([prompt_tokens, prompt_lengths], [2, 1])
         chex.assert_equal_shape([tokens, offsets, segments])
         attend = partial(packed_attention, segments=segments, longest=longest)
-        return self._behind_prompts(prompt_tokens, prompt_lengths, tokens, offsets, attend)
+        return self._states_after_prompts(prompt_tokens, prompt_lengths, tokens, offsets, attend)
 
-    def _behind_prompts(
+    def _states_after_prompts(
         self,
         prompt_tokens: Array,
         prompt_lengths: Array,
@@ -196,35 +196,44 @@ class Decoder(nnx.Module):
         offsets: Array,
         attend: Callable[..., Array],
     ) -> tuple[Array, Array]:
-        """States of the prompts' last tokens and of the `[B, S]` tokens behind the prompts."""
+        """States of the prompts' last tokens, and of the `[B, S]` tokens after the prompts."""
         width = prompt_tokens.shape[1]
-        before = jnp.broadcast_to(columns(width)[None], prompt_tokens.shape)
-        positions = jnp.concatenate([before, prompt_lengths[:, None] + offsets], axis=1)
+        prompt_positions = jnp.broadcast_to(_arange(width)[None], prompt_tokens.shape)
+        positions = jnp.concatenate([prompt_positions, prompt_lengths[:, None] + offsets], axis=1)
         rows = jnp.concatenate([prompt_tokens, tokens], axis=1)
-        prompt_where = within(prompt_lengths, width)
+        prompt_where = length_mask(prompt_lengths, width)
         attend = partial(attend, prompt_where=prompt_where, implementation=self.config.attention)
         hidden, _ = self._scan(lambda *projected: (attend(*projected), None), rows, positions)
         last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
         return self.norm(last[:, 0]), self.norm(hidden[:, width:])
 
     def embed(self, tokens: Array) -> Array:
-        """`[..., D]`, the tokens' rows of the embedding."""
-        # Rows are taken before they are cast: their gradients add up in the parameters' float.
+        """`[..., D]`, the embeddings of the tokens."""
+        # Index before the cast: gradients of equal tokens are then summed in the parameters' dtype.
         return self.embedding[...][tokens].astype(self.config.compute_dtype)
 
     def _scan(self, attend: Callable[..., tuple[Array, Any]], tokens: Array, positions: Array):
-        """`[B, S, D]` before the last norm, and what `attend` returns besides, stacked.
+        """Runs the layers.
 
-        Between the attentions tokens are rows of one matrix: with a leading axis of 1, for one
-        group, the compiler would give a whole reduction to one core.
+        Outside attention, tokens are rows of one matrix: with a leading axis of 1, for one group,
+        XLA would run a whole reduction on one CPU core.
+
+        Args:
+            attend: attention of `[B, S, ...]` queries, keys and values; returns its result and an
+                extra value, such as a cache.
+            tokens: `[B, S]`.
+            positions: `[B, S]`.
+
+        Returns:
+            `[B, S, D]` before the last norm, and the extra values, stacked over the layers.
         """
         graph, stacked = nnx.split(self.layers)
-        by = rotation(positions.reshape(-1), self.config)
+        angles = rotation(positions.reshape(-1), self.config)
 
         def body(x, params):
             layer = nnx.merge(graph, params)
             matrices = layer.matrices()
-            projected = layer.project(constrain(x, "group"), by, matrices)
+            projected = layer.project(constrain(x, "group"), angles, matrices)
             attended, extra = attend(*(a.reshape(*tokens.shape, *a.shape[1:]) for a in projected))
             return layer.finish(x, attended.reshape(x.shape[0], -1), matrices), extra
 
@@ -233,7 +242,7 @@ class Decoder(nnx.Module):
         return x.reshape(*tokens.shape, self.config.width), extras
 
     def unstacked(self) -> tuple[Layer, ...]:
-        """The layers one by one, sliced from the stack."""
+        """The layers, sliced from the stack."""
         graph, stacked = nnx.split(self.layers)
         slices = unstack(stacked, self.config.num_layers)
         return tuple(nnx.merge(graph, params) for params in slices)
@@ -245,10 +254,10 @@ def init(config: ModelConfig, key: Array) -> Params:
 
 
 def apply(config: ModelConfig, params: Params) -> Decoder:
-    """The decoder with these parameters; call its methods inside the same traced function.
+    """A decoder with these parameters; call its methods inside the same traced function.
 
     Raises:
-        AssertionError: the parameters are not those of a decoder of this shape.
+        AssertionError: the parameters do not have the shapes of this configuration.
     """
     graph, state = nnx.split(
         nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(params=jax.random.key(0))))
@@ -259,21 +268,29 @@ def apply(config: ModelConfig, params: Params) -> Decoder:
 
 
 def logical_axes(path: tuple[Any, ...], leaf: Any) -> tuple[str | None, ...]:
-    """The logical axes of a leaf of the parameters' pytree, or of one shaped after it.
+    """The logical axes of a leaf of a parameter pytree, or of a pytree of the same structure.
 
-    Leaves are recognised by the last key of their path, so the moments of an optimiser get the
-    axes of their parameters. Norm scales, and whatever has not the shape of a parameter, are
-    whole everywhere.
+    Leaves are recognised by the last key of their path, so an optimiser's moments get the axes of
+    their parameters. Norm scales, and leaves with a different number of axes, are replicated.
     """
-    whole = (None,) * jnp.ndim(leaf)
+    replicated = (None,) * jnp.ndim(leaf)
     is_named = bool(path) and isinstance(path[-1], jax.tree_util.DictKey)
-    axes = LOGICAL_AXES.get(path[-1].key, whole) if is_named else whole
-    return axes if len(axes) == len(whole) else whole
+    axes = LOGICAL_AXES.get(path[-1].key, replicated) if is_named else replicated
+    return axes if len(axes) == len(replicated) else replicated
 
 
 def unstack(tree: Any, count: int) -> list[Any]:
-    """The trees along the leading axis of every leaf."""
+    """Splits a pytree of stacked arrays along the leading axis."""
     return [jax.tree.map(lambda a, i=i: a[i], tree) for i in range(count)]
+
+
+def length_mask(lengths: Array, width: int) -> Array:
+    """`[B, width]`, true on the first `lengths` columns of each row; `lengths` is `[B]`."""
+    return _arange(width)[None] < lengths[:, None]
+
+
+def _arange(count: int) -> Array:
+    return jnp.arange(count, dtype=jnp.int32)
 
 
 def _flat(x: Array) -> Array:

@@ -1,11 +1,14 @@
-"""The arithmetic and the memory traffic of a group's step, counted from shapes alone.
+"""Model FLOPs and memory traffic of a training step, computed from shapes.
 
-What is counted is what the model asks for: real tokens only, each prompt once per group, causal
-attention as the triangle that it is, two floating-point operations per multiply-add of a matrix
-product. Nothing that a program adds is counted (padding, masked scores, recomputation in the
-backward pass), so that these counts over a measured time give model-FLOP utilisation (Chowdhery
-et al., arXiv:2204.02311, appendix B) and not hardware utilisation, which such additions raise.
-Norms, softmax, rotary angles, sampling and the optimiser are left out: they are no products.
+Counted are the operations that the model requires: real tokens only, each prompt once per group,
+the lower triangle of causal attention, two floating-point operations per multiply-add of a matrix
+product. Not counted are operations that an implementation adds (padding, masked scores,
+recomputation in the backward pass). So these counts divided by a measured time give model FLOP
+utilisation, MFU (Chowdhery et al., arXiv:2204.02311, appendix B).
+
+Not to be confused with: hardware FLOP utilisation, which is raised by such additions.
+
+Norms, softmax, rotary angles, sampling and the optimiser are not matrix products, and are left out.
 """
 
 import math
@@ -21,11 +24,11 @@ from dvaojax.models.config import ModelConfig
 
 
 class Lengths(NamedTuple):
-    """How long the sequences of a step are, in tokens.
+    """Lengths of the sequences of a step, in tokens.
 
     Attributes:
         prompts: `[B]` int.
-        completions: `[B, G]` int, the stop token included; 0 where nothing was sampled.
+        completions: `[B, G]` int, with the stop token; 0 where nothing was sampled.
     """
 
     prompts: np.ndarray
@@ -33,7 +36,7 @@ class Lengths(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Real tokens: every prompt once, and the completions."""
+        """Number of real tokens: every prompt once, and all completions."""
         return int(self.prompts.sum()) + int(self.completions.sum())
 
 
@@ -48,30 +51,30 @@ def full_lengths(
 
 
 def num_params(config: ModelConfig) -> int:
-    """All parameters, tied embeddings once."""
+    """Number of parameters; tied embeddings are counted once."""
     shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
 def prefill_flops(config: ModelConfig, lengths: Lengths) -> int:
-    """Products that run the prompts once per group and give one row of logits each."""
+    """FLOPs of running each prompt once per group, with one row of logits."""
     _check(lengths)
     return _prompt_flops(config, lengths) + _head_flops(config, len(lengths.prompts))
 
 
 def decode_flops(config: ModelConfig, lengths: Lengths) -> int:
-    """Products that sample the completions after prefill.
+    """FLOPs of decoding the completions after prefill.
 
-    Prefill has given the first token of a completion, and its last token is never run: a
-    completion of `n` tokens takes `n - 1` turns.
+    Prefill gives the first token of a completion, and its last token is not run: a completion of
+    `n` tokens takes `n - 1` decoding steps.
     """
     _check(lengths)
-    turns = _turns(lengths)
-    return _completion_flops(config, lengths) + _head_flops(config, int(turns.sum()))
+    steps = _decoding_steps(lengths)
+    return _completion_flops(config, lengths) + _head_flops(config, int(steps.sum()))
 
 
 def forward_flops(config: ModelConfig, lengths: Lengths) -> int:
-    """Products of the log-probabilities of all completion tokens, the training forward pass."""
+    """FLOPs of the training forward pass: log-probabilities of all completion tokens."""
     _check(lengths)
     tokens = int(lengths.completions.sum())
     return (
@@ -82,24 +85,23 @@ def forward_flops(config: ModelConfig, lengths: Lengths) -> int:
 
 
 def train_flops(config: ModelConfig, lengths: Lengths) -> int:
-    """Products of forward and backward pass.
+    """FLOPs of the training forward and backward pass.
 
-    Every product is differentiated by both of its factors, so the backward pass is two forward
-    passes. What remat computes again is not counted.
+    Every product is differentiated with respect to both factors, so the backward pass costs two
+    forward passes. Recomputation (remat) is not counted.
     """
     return 3 * forward_flops(config, lengths)
 
 
 def decode_step_bytes(config: ModelConfig, *, cached_tokens: int) -> int:
-    """Bytes that one more token of every completion must read.
+    """Bytes that a decoding step of all completions must read.
 
-    Every weight that enters a product and all cached keys and values, in the compute dtype: what a
-    sampler that stores wider numbers could save is not counted. Of the embedding, only as the
-    output head is read whole.
+    These are every weight of a matrix product and all cached keys and values, in the compute dtype,
+    even if they are stored in a wider one. The embedding is counted only as the output head.
 
     Args:
         config: the decoder's shape.
-        cached_tokens: tokens whose keys and values are read, a prompt's once per group.
+        cached_tokens: tokens whose keys and values are read, those of a prompt once per group.
     """
     size = jnp.dtype(config.compute_dtype).itemsize
     keys_and_values = 2 * config.num_layers * config.num_kv_heads * config.head_width
@@ -108,37 +110,37 @@ def decode_step_bytes(config: ModelConfig, *, cached_tokens: int) -> int:
 
 
 def decode_bytes(config: ModelConfig, lengths: Lengths) -> int:
-    """Bytes that all turns of decoding must read, the limit that memory sets to the sampler.
+    """Bytes that all decoding steps must read, for the memory-bandwidth limit of the sampler.
 
-    Turn `t` reads the weights, the prompts of the groups that still sample, and `t` tokens of
-    every completion that does.
+    Step `t` reads the weights, the prompts of the groups with unfinished completions, and `t`
+    tokens of every unfinished completion.
     """
     _check(lengths)
-    turns = _turns(lengths)
-    turns_of_groups = turns.max(axis=1, initial=0)
-    cached = int(np.sum(lengths.prompts * turns_of_groups)) + int(_triangle(turns).sum())
-    nothing = decode_step_bytes(config, cached_tokens=0)
-    per_token = decode_step_bytes(config, cached_tokens=1) - nothing
-    return int(turns.max(initial=0)) * nothing + cached * per_token
+    steps = _decoding_steps(lengths)
+    steps_per_group = steps.max(axis=1, initial=0)
+    cached = int(np.sum(lengths.prompts * steps_per_group)) + int(_triangle(steps).sum())
+    weights = decode_step_bytes(config, cached_tokens=0)
+    per_token = decode_step_bytes(config, cached_tokens=1) - weights
+    return int(steps.max(initial=0)) * weights + cached * per_token
 
 
 def _prompt_flops(config: ModelConfig, lengths: Lengths) -> int:
-    """All layers on the prompts."""
+    """FLOPs of all layers on the prompts."""
     pairs = int(_triangle(lengths.prompts).sum())
     return _layers_flops(config, tokens=int(lengths.prompts.sum()), pairs=pairs)
 
 
 def _completion_flops(config: ModelConfig, lengths: Lengths) -> int:
-    """All layers on the completions but for their last tokens, which predict nothing."""
-    turns = _turns(lengths)
-    pairs = int(np.sum(lengths.prompts[:, None] * turns)) + int(_triangle(turns).sum())
-    return _layers_flops(config, tokens=int(turns.sum()), pairs=pairs)
+    """FLOPs of all layers on the completions without their last tokens, which predict nothing."""
+    steps = _decoding_steps(lengths)
+    pairs = int(np.sum(lengths.prompts[:, None] * steps)) + int(_triangle(steps).sum())
+    return _layers_flops(config, tokens=int(steps.sum()), pairs=pairs)
 
 
 def _layers_flops(config: ModelConfig, *, tokens: int, pairs: int) -> int:
-    """All layers on so many tokens, whose queries see so many keys in all."""
-    of_pairs = 2 * config.num_heads * config.head_width  # scores, and values by their weights
-    return 2 * config.num_layers * (tokens * _layer_weights(config) + pairs * of_pairs)
+    """FLOPs of all layers on `tokens` tokens with `pairs` pairs of a query and a visible key."""
+    per_pair = 2 * config.num_heads * config.head_width  # the score, and the weighted value
+    return 2 * config.num_layers * (tokens * _layer_weights(config) + pairs * per_pair)
 
 
 def _head_flops(config: ModelConfig, rows: int) -> int:
@@ -146,18 +148,18 @@ def _head_flops(config: ModelConfig, rows: int) -> int:
 
 
 def _layer_weights(config: ModelConfig) -> int:
-    """Weights of one layer that enter products."""
+    """Number of weights of one layer's matrix products."""
     heads = 2 * config.num_heads + 2 * config.num_kv_heads  # query and output, key and value
     return config.width * (heads * config.head_width + 3 * config.ff_width)
 
 
-def _turns(lengths: Lengths) -> np.ndarray:
-    """`[B, G]` tokens of each completion that are run through the layers."""
+def _decoding_steps(lengths: Lengths) -> np.ndarray:
+    """`[B, G]`, the number of tokens of each completion that are run through the layers."""
     return np.maximum(lengths.completions - 1, 0)
 
 
 def _triangle(count: np.ndarray) -> np.ndarray:
-    """Pairs of a query and a key not after it, among `count` tokens."""
+    """Number of pairs of a query and a key that is not after it, among `count` tokens."""
     return count * (count + 1) // 2
 
 

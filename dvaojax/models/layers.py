@@ -1,4 +1,4 @@
-"""The pieces of a decoder layer: norm, rotary embedding, projections, gated feed-forward."""
+"""Parts of a decoder layer: norm, rotary embedding, projections and gated feed-forward."""
 
 import math
 from functools import partial
@@ -12,14 +12,14 @@ from flax import nnx
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
-from dvaojax.models.config import ModelConfig
-from dvaojax.models.precision import accumulator
+from dvaojax.models.config import ModelConfig, accumulation_dtype
 
 
 class RMSNorm(nnx.Module):
-    """Division by the root mean square, times a scale (Zhang and Sennrich, arXiv:1910.07467).
+    """Root mean square normalisation with a scale (Zhang and Sennrich, arXiv:1910.07467).
 
-    Unlike LayerNorm it neither centres nor shifts: `[..., width]` to the same, in float32 at least.
+    Maps `[..., width]` to the same shape, computed in float32 at least. Unlike LayerNorm it neither
+    subtracts the mean nor adds a bias.
     """
 
     def __init__(self, width: int, config: ModelConfig):
@@ -27,18 +27,18 @@ class RMSNorm(nnx.Module):
         self.epsilon = config.norm_epsilon
 
     def __call__(self, x: Array) -> Array:
-        wide = x.astype(accumulator(x.dtype))
+        wide = x.astype(accumulation_dtype(x.dtype))
         mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
         scale = self.scale[...].astype(wide.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
         return (wide * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(x.dtype)
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the rotary angles of some positions, the same for all layers.
+    """Cosines and sines of the rotary angles of given positions, shared by all layers.
 
     Attributes:
         cos: `[..., S, 1, C / 2]`, in float32 at least.
-        sin: the same.
+        sin: of the same shape.
     """
 
     cos: Array
@@ -52,14 +52,14 @@ def rotation(positions: Array, config: ModelConfig) -> Rotation:
         positions: `[..., S]` int, counted from the prompt's first token.
         config: the decoder's shape.
     """
-    wide = accumulator(jnp.dtype(config.compute_dtype))
+    wide = accumulation_dtype(jnp.dtype(config.compute_dtype))
     frequencies = _frequencies(config, wide).reshape((1,) * positions.ndim + (-1,))
     angles = (positions[..., None].astype(wide) * frequencies)[..., None, :]
     return Rotation(jnp.cos(angles), jnp.sin(angles))
 
 
 def _frequencies(config: ModelConfig, wide: np.dtype) -> Array:
-    """`[C / 2]`, in radians a token."""
+    """`[C / 2]`, in radians per token."""
     half = config.head_width // 2
     frequencies = 1.0 / config.rope_theta ** (jnp.arange(half, dtype=wide) / half)
     if config.rope_scaling is None:
@@ -71,39 +71,42 @@ def _frequencies(config: ModelConfig, wide: np.dtype) -> Array:
     return frequencies * (kept + (1.0 - kept) / scaling.factor)
 
 
-def rotate(x: Array, by: Rotation) -> Array:
-    """Rotary position embedding, halves paired as in Llama.
+def rotate(x: Array, angles: Rotation) -> Array:
+    """Applies the rotary position embedding, with the halves paired as in Llama.
 
-    Feature `i` is paired with `i + C/2`, not with its neighbour: the two layouts differ by a
-    permutation of the weights and are often confused.
+    Feature `i` is paired with `i + C/2`.
+
+    Not to be confused with: pairing each feature with its neighbour, which differs by a permutation
+    of the weights.
 
     Args:
         x: `[..., S, heads, C]`.
-        by: of its positions.
+        angles: the rotation of each position.
 
     Returns:
-        `[..., S, heads, C]` in the float of `x`; computed in float32 at least.
+        `[..., S, heads, C]` in the dtype of `x`; computed in float32 at least.
 
     Raises:
         AssertionError: the shapes do not fit.
     """
-    first, second = jnp.split(x.astype(by.cos.dtype), 2, axis=-1)
-    chex.assert_equal_rank([first, by.cos, by.sin])
-    turned = [first * by.cos - second * by.sin, second * by.cos + first * by.sin]
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+    first, second = jnp.split(x.astype(angles.cos.dtype), 2, axis=-1)
+    chex.assert_equal_rank([first, angles.cos, angles.sin])
+    cos, sin = angles
+    rotated = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
 class Matrices(NamedTuple):
-    """A layer's matrices as its products read them, in the compute dtype.
+    """A layer's weights in the compute dtype, as its matrix products use them.
 
-    What reads the same input is one matrix: a decoded token makes four products a layer instead of
-    seven.
+    Matrices with the same input are joined, so that a decoded token takes four products per layer
+    instead of seven.
 
     Attributes:
         qkv: `[D, N * (R + 2) * C]`: for each key/value head its `R = H / N` queries, its key and
-            its value, so that a mesh that splits the heads splits this too.
+            its value, so that a mesh that splits the heads splits this axis too.
         output: `[H * C, D]`.
-        gate_up: `[D, 2, F]`, whose middle axis no mesh splits.
+        gate_up: `[D, 2, F]`; the middle axis is not split over devices.
         down: `[F, D]`.
     """
 
@@ -114,10 +117,10 @@ class Matrices(NamedTuple):
 
 
 class Layer(nnx.Module):
-    """One pre-norm decoder layer, without the attention product itself.
+    """One pre-norm decoder layer, without the attention itself.
 
-    Which keys a query sees differs between prefill, decoding and training; what stands before and
-    after it does not. `project` and `finish` are those two halves.
+    Attention differs between prefill, decoding and training. The computation before it, `project`,
+    and after it, `finish`, does not.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -143,7 +146,7 @@ class Layer(nnx.Module):
         self.down = weight((ff, width), fan_in=ff)
 
     def matrices(self) -> Matrices:
-        """Joined and cast; a loop over tokens takes them once, outside."""
+        """The joined and cast weights; a loop over tokens computes them once, before the loop."""
         config, dtype = self.config, self.config.compute_dtype
         by_head = (config.width, config.num_kv_heads, -1, config.head_width)
         qkv = [w[...].reshape(by_head) for w in (self.query, self.key, self.value)]
@@ -154,9 +157,14 @@ class Layer(nnx.Module):
             down=self.down[...].astype(dtype),
         )
 
-    def project(self, x: Array, by: Rotation, matrices: Matrices) -> tuple[Array, Array, Array]:
-        """Queries `[M, H, C]`, keys and values `[M, N, C]` of tokens `[M, D]`; the first two
-        rotated."""
+    def project(self, x: Array, angles: Rotation, matrices: Matrices) -> tuple[Array, Array, Array]:
+        """Queries `[M, H, C]` and keys `[M, N, C]`, both rotated, and values `[M, N, C]`.
+
+        Args:
+            x: `[M, D]`, the residual stream.
+            angles: the rotation of each token.
+            matrices: the layer's.
+        """
         config, ratio = self.config, self.config.num_heads // self.config.num_kv_heads
         joined = product(self.attention_norm(x), matrices.qkv)
         joined = joined.reshape(-1, config.num_kv_heads, ratio + 2, config.head_width)
@@ -169,28 +177,35 @@ class Layer(nnx.Module):
             values += _like(self.value_bias[...], values)
         if config.qk_norm:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
-        return rotate(queries, by), rotate(keys, by), values
+        return rotate(queries, angles), rotate(keys, angles), values
 
     def finish(self, x: Array, attended: Array, matrices: Matrices) -> Array:
-        """The residual stream `[M, D]` after attention's output, from `attended`, `[M, H * C]`,
-        and the gated feed-forward (SwiGLU)."""
+        """The residual stream after attention's output projection and the feed-forward (SwiGLU).
+
+        Args:
+            x: `[M, D]`, the residual stream.
+            attended: `[M, H * C]`, the result of attention.
+            matrices: the layer's.
+        """
         x = x + product(attended, matrices.output)
         gate, up = jnp.split(product(self.ff_norm(x), matrices.gate_up), 2, axis=1)
         return x + product((jax.nn.silu(gate) * up)[:, 0], matrices.down)
 
 
 def product(x: Array, matrix: Array) -> Array:
-    """Rows `[M, D]` times a matrix `[D, ...]`, of which several axes may be the columns.
+    """Rows `[M, D]` times a matrix `[D, ...]` with one or more column axes.
 
-    Its name is what `config.REMAT` knows it by.
+    The result carries the checkpoint name "product", which `config.REMAT` refers to.
     """
     return checkpoint_name(_product(x, matrix), "product")
 
 
 @jax.custom_vjp
 def _product(x: Array, matrix: Array) -> Array:
-    """The backward pass is written out because of the order of one operand: derived by itself, the
-    gradient of the matrix comes transposed, and the wider of the two inputs is turned for it.
+    """The product, with an explicit backward pass.
+
+    Automatic differentiation gives the transposed gradient of the matrix, for which XLA transposes
+    the wider of the two inputs.
     """
     return jnp.tensordot(x, matrix, axes=1)
 
@@ -198,15 +213,15 @@ def _product(x: Array, matrix: Array) -> Array:
 def _product_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, matrix = saved
     columns = tuple(range(1, cotangent.ndim))
-    of_x = jnp.tensordot(cotangent, matrix, axes=(columns, columns))
-    return of_x, jnp.tensordot(x, cotangent, axes=(0, 0))
+    x_gradient = jnp.tensordot(cotangent, matrix, axes=(columns, columns))
+    return x_gradient, jnp.tensordot(x, cotangent, axes=(0, 0))
 
 
 _product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_backward)
 
 
 def _weight(shape: tuple[int, ...], *, fan_in: int, rngs: nnx.Rngs, dtype: str) -> nnx.Param:
-    """A matrix whose products keep unit variance."""
+    """A normally distributed weight with variance `1 / fan_in`, so products keep unit variance."""
     return nnx.Param(jax.random.normal(rngs.params(), shape, dtype) * fan_in**-0.5)
 
 

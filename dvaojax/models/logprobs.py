@@ -1,9 +1,8 @@
-"""Log-probabilities of given tokens, without ever holding all the logits.
+"""Log-probabilities of given tokens, without holding all logits in memory.
 
-`[B, G, T, V]` float32 is the largest array a careless step would make. Tokens are taken in chunks;
-a chunk's logits are computed, read and, in the backward pass, computed again. Every chunk takes
-some tokens of every group, so that where the groups are split over devices each device works on
-its own part of every chunk.
+All logits, `[B, G, T, V]` in float32, would be the largest array of a training step. They are
+computed in chunks of tokens instead, and recomputed in the backward pass. Every chunk has tokens
+of every group, so that with groups split over devices every device computes a part of each chunk.
 """
 
 import chex
@@ -11,14 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dvaojax.models.precision import accumulator
-
-CHUNK_SIZE = 4096  # tokens whose logits are held at once
+from dvaojax.models.config import CHUNK_SIZE, accumulation_dtype
 
 
 def to_logits(hidden: Array, matrix: Array) -> Array:
     """`[..., V]`, in float32 at least, from hidden states `[..., D]` and a matrix `[D, V]`."""
-    wide = accumulator(hidden.dtype)
+    wide = accumulation_dtype(hidden.dtype)
     return jnp.einsum("...d,dv->...v", hidden, matrix, preferred_element_type=wide)
 
 
@@ -30,30 +27,32 @@ def token_logprobs(
     temperature: float = 1.0,
     chunk_size: int = CHUNK_SIZE,
 ) -> tuple[Array, Array]:
-    """How likely each token was, and how uncertain the model was there.
+    """Log-probabilities of tokens, and the entropies of the distributions they were drawn from.
 
     Args:
-        hidden: `[B, ..., D]`, the states that predict the tokens.
-        matrix: `[D, V]` output matrix.
+        hidden: `[B, ..., D]`, the hidden states that predict the tokens.
+        matrix: `[D, V]`, the output matrix.
         tokens: `[B, ...]` int, the tokens that were sampled.
-        temperature: logits are divided by it, as the sampler does; positive.
-        chunk_size: tokens whose logits are held at once, though at least one of every group.
+        temperature: divisor of the logits, as in the sampler; positive.
+        chunk_size: tokens whose logits are in memory at once, but at least one of every group.
 
     Returns:
         `[B, ...]` log-probabilities of `tokens` and `[B, ...]` entropies in nats, in float32 at
-        least. The entropy is a reading: no gradient flows through it.
+        least. The entropies are a metric: their gradient is zero.
 
     Raises:
-        ValueError: the temperature is not positive; greedy sampling has no log-probabilities.
+        ValueError: the temperature is not positive.
         AssertionError: the shapes do not fit.
     """
     chex.assert_equal_shape_prefix([hidden, tokens], tokens.ndim)
     chex.assert_axis_dimension(matrix, 0, hidden.shape[-1])
     if not temperature > 0.0:
-        raise ValueError(f"temperature={temperature} has no log-probabilities; train above 0")
+        raise ValueError(
+            f"temperature={temperature} must be positive: greedy sampling has no log-probabilities"
+        )
 
     def chunk(pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        # Rows of one matrix: with one group a leading axis of 1 would leave cores idle.
+        # Merge the leading axes: with one group, a leading axis of 1 would leave CPU cores idle.
         hidden, tokens = (a.reshape(-1, *a.shape[2:]) for a in pair)
         logprobs = jax.nn.log_softmax(to_logits(hidden, matrix) / temperature)
         chosen = jnp.take_along_axis(logprobs, tokens[..., None], axis=-1)[..., 0]
@@ -64,20 +63,20 @@ def token_logprobs(
     rows = tokens.shape[0]
     flat = tokens.reshape(rows, tokens.size // rows)
     width = max(min(chunk_size // rows, flat.shape[1]), 1)
-    pieces = (_cut(hidden.reshape(*flat.shape, hidden.shape[-1]), width), _cut(flat, width))
-    # A map keeps the recomputation apart from the first computation by itself.
-    chosen, entropy = lax.map(jax.checkpoint(chunk, prevent_cse=False), pieces)
+    chunks = (_split(hidden.reshape(*flat.shape, hidden.shape[-1]), width), _split(flat, width))
+    # No `prevent_cse`: a map already separates the recomputation from the forward pass.
+    chosen, entropy = lax.map(jax.checkpoint(chunk, prevent_cse=False), chunks)
     return _join(chosen, tokens), _join(entropy, tokens)
 
 
-def _cut(x: Array, width: int) -> Array:
-    """`[B, M, ...]` to `[pieces, B, width, ...]`, zeros behind the end."""
+def _split(x: Array, width: int) -> Array:
+    """`[B, M, ...]` to `[pieces, B, width, ...]`, padded with zeros."""
     rows, length = x.shape[:2]
     padded = jnp.pad(x, [(0, 0), (0, -length % width)] + [(0, 0)] * (x.ndim - 2))
     return jnp.moveaxis(padded.reshape(rows, -1, width, *x.shape[2:]), 1, 0)
 
 
 def _join(pieces: Array, like: Array) -> Array:
-    """`[pieces, B, width]` to the shape of `like`, without what stands behind the end."""
+    """`[pieces, B, width]` to the shape of `like`, without the padding."""
     rows = like.shape[0]
     return jnp.moveaxis(pieces, 0, 1).reshape(rows, -1)[:, : like.size // rows].reshape(like.shape)

@@ -1,6 +1,7 @@
-"""Decoders that are published, by name, and a tiny one that fits any machine.
+"""Configurations of published decoders by name, and of a tiny one that fits on any machine.
 
-Shapes are those of each model's `config.json` on the hub; weights come from elsewhere.
+Shapes are those of each model's `config.json` on the Hugging Face hub. Weights are not included,
+see `models.pretrained`.
 """
 
 import dataclasses

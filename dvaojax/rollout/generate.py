@@ -1,8 +1,8 @@
-"""The sampler: every prompt is prefilled once, its G completions are decoded side by side.
+"""The sampler: each prompt is prefilled once, and its G completions are decoded in parallel.
 
-One compiled program: prefill, then a loop of one token a turn that ends as soon as every
-completion has stopped. A completion's randomness comes from its own key alone, so neither its
-companions nor the number of devices can change it.
+It is one compiled program: prefill, then a loop with one token per step that ends as soon as all
+completions have ended. The randomness of a completion depends only on its own key, so a completion
+does not depend on the other completions or on the number of devices.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from dvaojax.types import Rollout
 
 MAX_STAGES = 4
 MIN_STAGE = 16  # tokens; shorter stages cost more to compile than they save
-EIGHTHS = (1, 3, 5, 8)  # of a group, the sizes that it is worked on in
+GROUP_EIGHTHS = (1, 3, 5, 8)  # sizes that unfinished groups are decoded in, in 1/8 of a group
 
 
 def completion_keys(key: Array, serials: Array, *, group_size: int) -> Array:
@@ -30,17 +30,17 @@ def completion_keys(key: Array, serials: Array, *, group_size: int) -> Array:
 
     Args:
         key: the run's sampling key; it is consumed.
-        serials: `[B]` int, a number that is each prompt's own: its position in the data stream.
+        serials: `[B]` int, a unique number of each prompt: its position in the data stream.
         group_size: `G`.
 
     Returns:
-        `[B, G]` keys, each a function of the run's key, the serial and the place in the group.
+        `[B, G]` keys, each a function of the run's key, the serial and the index in the group.
     """
     members = jnp.arange(group_size)
-    of_group = jax.vmap(
+    group_keys = jax.vmap(
         lambda prompt_key: jax.vmap(lambda g: jax.random.fold_in(prompt_key, g))(members)
     )
-    return of_group(jax.vmap(lambda serial: jax.random.fold_in(key, serial))(serials))
+    return group_keys(jax.vmap(lambda serial: jax.random.fold_in(key, serial))(serials))
 
 
 def rollout(
@@ -65,19 +65,19 @@ def rollout(
         prompt_lengths: `[B]` int32, at least 1.
         keys: `[B, G]` from `completion_keys`; they are consumed.
         config: the decoder's shape.
-        sampling: how a token is drawn.
-        max_new_tokens: `T`, at least 1, the stop token included.
-        stop_tokens: any of them ends a completion and is part of it; with none, only the limit
-            ends one.
-        pad_token: what stands behind the end, where the mask is false; it may be a stop token.
-        limits: `[B, G]` int, how many tokens each completion may have, at most `max_new_tokens`,
-            which is what all may have by default. With 0 there is no completion in that place:
-            groups of unequal size are drawn in one program.
-        max_stages: stages of the rollout at most, see `stages`; 1 compiles quickest.
+        sampling: temperature and truncation of the distribution.
+        max_new_tokens: `T`, at least 1, including the stop token.
+        stop_tokens: each of them ends a completion and is part of it; with none, completions end at
+            their limit.
+        pad_token: fills the columns after the end, where the mask is false; it may be a stop token.
+        limits: `[B, G]` int, maximal number of tokens of each completion, at most `max_new_tokens`,
+            which is the default. 0 means no completion, so one program samples groups of different
+            sizes.
+        max_stages: maximal number of stages of the rollout, see `stages`; 1 compiles fastest.
 
     Returns:
-        The completions; log-probabilities are those of the distribution each token was drawn
-        from, so under truncated sampling they are renormalised over the tokens that were kept.
+        The completions. Log-probabilities are those of the distribution each token was drawn
+        from, so with truncated sampling they are renormalised over the tokens that were kept.
 
     Raises:
         AssertionError: the shapes do not fit.
@@ -91,64 +91,67 @@ def rollout(
     hidden, prompt_caches = model.prefill(prompt_tokens)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
     first_logits = jnp.broadcast_to(model.logits(last), (*keys.shape, config.vocab_size))
-    ready = unrolled(model)
-    draw = partial(_draw, sampling=sampling, stop_tokens=stop_tokens, pad_token=pad_token)
+    decoding_model = unrolled(model)
+    append_token = partial(
+        _append_token, sampling=sampling, stop_tokens=stop_tokens, pad_token=pad_token
+    )
 
-    def turn(state: _Loop) -> _Loop:
-        hidden, caches = ready.decode(
+    def decode_step(state: _SamplingState) -> _SamplingState:
+        hidden, caches = decoding_model.decode(
             state.last_tokens, state.column - 1, prompt_lengths, prompt_caches, state.caches
         )
-        return draw(state._replace(caches=caches), ready.logits(hidden))
+        return append_token(state._replace(caches=caches), decoding_model.logits(hidden))
 
-    state = draw(_start(keys, limits, length=max_new_tokens, pad_token=pad_token), first_logits)
+    state = _initial_state(keys, limits, length=max_new_tokens, pad_token=pad_token)
+    state = append_token(state, first_logits)
     for stage in stages(max_new_tokens, keys.shape[1], max_stages):
-        state = _run(stage, turn, state, config)
+        state = _run_stage(stage, decode_step, state, config)
     return state.rollout
 
 
 class Stage(NamedTuple):
-    """Some columns of a rollout, in which memory and work have one size.
+    """A range of columns of a rollout that is decoded with caches of one length.
 
     Attributes:
-        until: the columns it fills end here; caches hold so many tokens meanwhile.
-        group_sizes: the numbers of completions of a group that it can work on, falling. At any
-            time it works on the smallest that holds what is unfinished in every group.
+        end: the column after the last one of the stage; caches have this length.
+        group_sizes: numbers of completions of a group that can be decoded together, descending. The
+            smallest one that fits the unfinished completions of every group is used.
     """
 
-    until: int
+    end: int
     group_sizes: tuple[int, ...]
 
 
 def stages(max_new_tokens: int, group_size: int, max_stages: int = MAX_STAGES) -> list[Stage]:
-    """The stages of a rollout: each is as long as all before it.
+    """The stages of a rollout: each ends at twice the column of the one before.
 
-    A cache that stood in full from the start would be read in full at every token, and completions
-    that have ended would go on being computed until the last one ends.
+    A cache of full length from the start would be read in full for every token, and completions
+    that have ended would be computed until the last one ends.
     """
     bounds = [max_new_tokens]
     while len(bounds) < max_stages and bounds[0] >= 2 * MIN_STAGE:
         bounds.insert(0, -(-bounds[0] // 2))
-    parts = {-(-group_size * eighths // 8) for eighths in EIGHTHS}
-    sizes = tuple(sorted(parts, reverse=True))
-    return [Stage(until, sizes if i else (group_size,)) for i, until in enumerate(bounds)]
+    sizes = {-(-group_size * eighths // 8) for eighths in GROUP_EIGHTHS}
+    descending = tuple(sorted(sizes, reverse=True))
+    return [Stage(end, descending if i else (group_size,)) for i, end in enumerate(bounds)]
 
 
-class _Loop(NamedTuple):
-    """What one turn of the loop hands to the next; `column` tokens of each row are done."""
+class _SamplingState(NamedTuple):
+    """State of the sampling loop."""
 
-    column: Array
+    column: Array  # number of columns that are filled
     rollout: Rollout
     last_tokens: Array  # [B, G]
-    active: Array  # [B, G] true while a completion goes on
-    uniforms: Array  # [B, G, T] the random number that decides each token
-    limits: Array  # [B, G] tokens each completion may have
+    active: Array  # [B, G] true for unfinished completions
+    uniforms: Array  # [B, G, T] the random number that each token is drawn with
+    limits: Array  # [B, G] maximal number of tokens of each completion
     caches: tuple[CompletionCache, ...]
 
 
-def _start(keys: Array, limits: Array, *, length: int, pad_token: int) -> _Loop:
-    """Nothing drawn yet, in room for `length` tokens of every completion; no caches so far."""
+def _initial_state(keys: Array, limits: Array, *, length: int, pad_token: int) -> _SamplingState:
+    """Initial state of the sampling loop, with capacity for `length` tokens and without caches."""
     shape = (*keys.shape, length)
-    return _Loop(
+    return _SamplingState(
         column=jnp.zeros((), jnp.int32),
         rollout=Rollout(
             tokens=jnp.full(shape, pad_token, jnp.int32),
@@ -165,65 +168,72 @@ def _start(keys: Array, limits: Array, *, length: int, pad_token: int) -> _Loop:
 
 
 def _uniforms(keys: Array, length: int) -> Array:
-    """`[B, G, length]` numbers in [0, 1): a token's is its own, whatever the other tokens are."""
+    """`[B, G, length]` random numbers in [0, 1), each a function of a key and a column only."""
 
-    def of_token(key: Array, column: Array) -> Array:
+    def token_uniform(key: Array, column: Array) -> Array:
         return jax.random.uniform(jax.random.fold_in(key, column))
 
     columns = jnp.arange(length)
-    return jax.vmap(jax.vmap(jax.vmap(of_token, (None, 0)), (0, None)), (0, None))(keys, columns)
+    over_columns = jax.vmap(token_uniform, (None, 0))
+    return jax.vmap(jax.vmap(over_columns, (0, None)), (0, None))(keys, columns)
 
 
-def _run(stage: Stage, turn: Callable[[_Loop], _Loop], state: _Loop, config: ModelConfig) -> _Loop:
-    """The state after a stage, which ends early where every completion has."""
+def _run_stage(
+    stage: Stage,
+    decode_step: Callable[[_SamplingState], _SamplingState],
+    state: _SamplingState,
+    config: ModelConfig,
+) -> _SamplingState:
+    """The state after a stage, which ends early if all completions have ended."""
     batch, group = state.active.shape
     if not state.caches:
-        empty = empty_cache(config, num_prompts=batch, group_size=group, length=stage.until)
+        empty = empty_cache(config, num_prompts=batch, group_size=group, length=stage.end)
         state = state._replace(caches=empty)
-    state = state._replace(caches=tuple(cache.grown(stage.until) for cache in state.caches))
+    state = state._replace(caches=tuple(cache.extended(stage.end) for cache in state.caches))
 
-    def goes_on(state: _Loop, *, fewest: int = 0) -> Array:
-        return (state.column < stage.until) & (_largest(state) > fewest)
+    def is_unfinished(state: _SamplingState, *, smaller: int = 0) -> Array:
+        return (state.column < stage.end) & (_max_active(state) > smaller)
 
-    def with_size(size: int, fewer: int, state: _Loop) -> _Loop:
-        """Turns for `size` members of every group, until `fewer` would do."""
-        going = partial(goes_on, fewest=fewer)
+    def decode_with_size(size: int, smaller: int, state: _SamplingState) -> _SamplingState:
+        """Decodes `size` members of every group until the next `smaller` size is sufficient."""
+        condition = partial(is_unfinished, smaller=smaller)
         if size == group:
-            return lax.while_loop(going, turn, state)
+            return lax.while_loop(condition, decode_step, state)
         members = jnp.argsort(~state.active, axis=1, stable=True)[:, :size]
-        return _put_back(state, lax.while_loop(going, turn, _taken(state, members)), members)
+        part = lax.while_loop(condition, decode_step, _select_members(state, members))
+        return _update_members(state, part, members)
 
     sizes = stage.group_sizes
     if len(sizes) == 1:
-        return with_size(group, 0, state)
-    branches = list(map(partial(partial, with_size), sizes, (*sizes[1:], 0)))
+        return decode_with_size(group, 0, state)
+    branches = list(map(partial(partial, decode_with_size), sizes, (*sizes[1:], 0)))
 
-    def in_the_smallest(state: _Loop) -> _Loop:
-        fitting = jnp.sum(_largest(state) <= jnp.array(sizes))
-        return lax.switch(fitting - 1, branches, state)
+    def decode_with_smallest_size(state: _SamplingState) -> _SamplingState:
+        num_sufficient = jnp.sum(_max_active(state) <= jnp.array(sizes))
+        return lax.switch(num_sufficient - 1, branches, state)
 
-    return lax.while_loop(goes_on, in_the_smallest, state)
+    return lax.while_loop(is_unfinished, decode_with_smallest_size, state)
 
 
-def _largest(state: _Loop) -> Array:
-    """How many completions of a group go on, in the group where most do."""
+def _max_active(state: _SamplingState) -> Array:
+    """The largest number of unfinished completions in a group."""
     return jnp.max(jnp.sum(state.active, axis=1))
 
 
-def _taken(state: _Loop, members: Array) -> _Loop:
-    """The state of some members of every group, `members` being `[B, size]` places in it."""
+def _select_members(state: _SamplingState, members: Array) -> _SamplingState:
+    """The state of some members of every group; `members` are their indices, `[B, size]`."""
     return jax.tree.map(lambda axis, a: _gather(a, members, axis), _group_axes(state), state)
 
 
-def _put_back(state: _Loop, part: _Loop, members: Array) -> _Loop:
-    """The state with `part`, which `_taken` took and a stage has carried on."""
+def _update_members(state: _SamplingState, part: _SamplingState, members: Array) -> _SamplingState:
+    """The state with the selected members replaced by those of `part`."""
     return jax.tree.map(
         lambda axis, a, new: _scatter(a, new, members, axis), _group_axes(state), state, part
     )
 
 
-def _group_axes(state: _Loop) -> _Loop:
-    """Where the group's axis stands in each leaf of the state; 0 where there is none."""
+def _group_axes(state: _SamplingState) -> _SamplingState:
+    """The index of the group axis of each leaf of the state; 0 if the leaf has none."""
     axes = jax.tree.map(lambda a: min(a.ndim, 1), state)
     return axes._replace(caches=jax.tree.map(lambda a: 2, state.caches))
 
@@ -242,37 +252,37 @@ def _scatter(a: Array, new: Array, members: Array, axis: int) -> Array:
     return jax.vmap(lambda row, new, members: row.at[:, members].set(new))(a, new, members)
 
 
-def _draw(
-    state: _Loop,
+def _append_token(
+    state: _SamplingState,
     logits: Array,
     *,
     sampling: Sampling,
     stop_tokens: tuple[int, ...],
     pad_token: int,
-) -> _Loop:
-    """Token number `column` of every completion that goes on, from its logits `[B, G, V]`."""
+) -> _SamplingState:
+    """Draws the next token of every unfinished completion from its logits `[B, G, V]`."""
     uniforms = lax.dynamic_index_in_dim(state.uniforms, state.column, axis=2, keepdims=False)
     drawn, logprobs = jax.vmap(jax.vmap(sample_token))(uniforms, log_distribution(logits, sampling))
     tokens = jnp.where(state.active, drawn, pad_token)
     stops = jnp.asarray(stop_tokens, jnp.int32)
-    # Padding may be a stop token: what it stands behind has stopped already.
+    # `pad_token` may be a stop token: finished completions may be marked again, without effect.
     stopped = jnp.any(tokens[..., None] == stops[None, None], axis=-1)
     logprobs = jnp.where(state.active, logprobs, 0.0)
 
     def write(rows: Array, column: Array) -> Array:
         return lax.dynamic_update_slice(rows, column[..., None], (0, 0, state.column))
 
-    done = state.rollout
-    done = Rollout(
-        tokens=write(done.tokens, tokens),
-        mask=write(done.mask, state.active),
-        logprobs=write(done.logprobs, logprobs),
-        stopped=done.stopped | stopped,
+    previous = state.rollout
+    rollout = Rollout(
+        tokens=write(previous.tokens, tokens),
+        mask=write(previous.mask, state.active),
+        logprobs=write(previous.logprobs, logprobs),
+        stopped=previous.stopped | stopped,
     )
     column = state.column + 1
     return state._replace(
         column=column,
-        rollout=done,
+        rollout=rollout,
         last_tokens=tokens,
         active=state.active & ~stopped & (column < state.limits),
     )

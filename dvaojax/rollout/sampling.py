@@ -1,4 +1,4 @@
-"""From logits to a token: temperature, and the truncations that are read after it."""
+"""Sampling of a token from logits: temperature, then top-k, top-p and min-p truncation."""
 
 import dataclasses
 
@@ -10,17 +10,17 @@ from jax import Array
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn from the logits.
+    """Temperature and truncation of the distribution that tokens are drawn from.
 
     Attributes:
-        temperature: logits are divided by it; 0 takes the most likely token.
+        temperature: divisor of the logits; 0 selects the most likely token.
         top_k: keep the `top_k` most likely tokens; 0 keeps all.
         top_p: keep the smallest set of most likely tokens whose probability reaches `top_p`, in
             (0, 1]; 1 keeps all.
         min_p: keep tokens at least `min_p` times as likely as the most likely one, in [0, 1).
 
     Raises:
-        ValueError: a knob is out of its range.
+        ValueError: an option is out of its range.
     """
 
     temperature: float = 1.0
@@ -40,27 +40,28 @@ class Sampling:
 
     @property
     def truncates(self) -> bool:
-        """Whether some tokens can never be drawn, which biases a policy ratio (see `rollout`)."""
+        """Whether some tokens can never be drawn, which biases the ratio of a policy gradient."""
         return self.temperature == 0.0 or self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
 
 
 def log_distribution(logits: Array, sampling: Sampling) -> Array:
-    """The log-probabilities a token is drawn from: scaled, truncated and normalised again.
+    """Log-probabilities of the distribution that a token is drawn from.
 
-    Temperature comes first, then top-k, top-p over what top-k left, and min-p, the order of Hugging
-    Face's generation. (vLLM takes min-p before the other two, FlashInfer's "joint" order lets top-p
-    count what top-k drops; with one truncation at a time all agree.) Tokens as likely as the last
-    one kept are kept too. The most likely token is always kept.
+    The logits are scaled by the temperature, truncated and renormalised. The order is temperature,
+    top-k, top-p over the tokens that top-k kept, min-p, as in Hugging Face's generation. (vLLM
+    applies min-p before the other two, and in FlashInfer's "joint" order top-p counts the tokens
+    that top-k removes; with a single truncation all agree.) Tokens that tie with the last one kept
+    are kept too. The most likely token is always kept.
 
     Args:
-        logits: `[..., V]` in any float.
-        sampling: the knobs.
+        logits: `[..., V]` of any float dtype.
+        sampling: temperature and truncation.
 
     Returns:
         `[..., V]` float32 in nats, `-inf` on tokens that cannot be drawn.
 
     Raises:
-        AssertionError: the logits are not floats.
+        AssertionError: the logits have no float dtype.
     """
     chex.assert_type(logits, float)
     logits = logits.astype(jnp.float32)
@@ -82,28 +83,29 @@ def _lowest_kept(logprobs: Array, sampling: Sampling) -> Array:
     last = min(sampling.top_k or size, size) - 1
     bound = descending[..., last : last + 1]
     if sampling.top_p < 1.0:
-        left = jnp.where(descending >= bound, jnp.exp(descending), 0.0)
-        reached = jnp.cumsum(left, axis=-1)
-        is_inside = reached - left < sampling.top_p * reached[..., -1:]
+        kept = jnp.where(descending >= bound, jnp.exp(descending), 0.0)
+        cumulative = jnp.cumsum(kept, axis=-1)
+        is_inside = cumulative - kept < sampling.top_p * cumulative[..., -1:]
         bound = jnp.maximum(
             bound, jnp.min(descending, axis=-1, keepdims=True, where=is_inside, initial=jnp.inf)
         )
     if sampling.min_p > 0.0:
         bound = jnp.maximum(bound, best + jnp.log(sampling.min_p))
-    # `best` is never above itself, so rounding in a bound cannot empty the set.
+    # Keep the most likely token even if a bound was rounded up above it.
     return jnp.minimum(bound, best)
 
 
 def sample_token(uniform: Array, logprobs: Array) -> tuple[Array, Array]:
-    """Draws one token and says how likely it was.
+    """Draws one token, and returns it with its log-probability.
 
-    The token is the one at which the probabilities, added up in the order of the vocabulary, pass
-    `uniform`. That takes one random number where the Gumbel trick takes one for every token of the
-    vocabulary. Blocks of tokens are added up first, so that no long sum runs.
+    Inverse transform sampling: the token is the first one at which the cumulative sum of the
+    probabilities, in the order of the vocabulary, exceeds `uniform`. That needs one random number,
+    while the Gumbel trick needs one for every token of the vocabulary. Sums over blocks of tokens
+    are computed first, so that no cumulative sum is long.
 
     Args:
-        uniform: scalar in [0, 1), which decides alone.
-        logprobs: `[V]` as `log_distribution` returns them.
+        uniform: scalar in [0, 1); the only source of randomness.
+        logprobs: `[V]`, as returned by `log_distribution`.
 
     Returns:
         The token, int32, and its log-probability, float32; both scalars.
@@ -116,20 +118,21 @@ def sample_token(uniform: Array, logprobs: Array) -> tuple[Array, Array]:
     width = 1 << (size - 1).bit_length() // 2
     blocks = jnp.pad(jnp.exp(logprobs), (0, -size % width)).reshape(-1, width)
     sums = jnp.sum(blocks, axis=-1)
-    block, left = _passing(sums, uniform * jnp.sum(sums))
-    place, _ = _passing(blocks[block], left)
-    token = (block * width + place).astype(jnp.int32)
+    block, remainder = _search_cumulative(sums, uniform * jnp.sum(sums))
+    offset, _ = _search_cumulative(blocks[block], remainder)
+    token = (block * width + offset).astype(jnp.int32)
     return token, logprobs[token]
 
 
-def _passing(weights: Array, bound: Array) -> tuple[Array, Array]:
-    """Where the running sum of the weights passes a bound, and what of the bound was left there.
+def _search_cumulative(weights: Array, bound: Array) -> tuple[Array, Array]:
+    """The first index at which the cumulative sum of the weights exceeds a bound, with a remainder.
 
-    Rounding cannot lead to a weight of zero, nor behind the last one.
+    The remainder is the bound minus the sum of the weights before the index. Rounding never gives
+    the index of a zero weight, or one past the end.
     """
-    reached = jnp.cumsum(weights)
+    cumulative = jnp.cumsum(weights)
     is_possible = weights > 0.0
-    top = jnp.max(reached, where=is_possible, initial=0.0)
-    bound = jnp.clip(bound, 0.0, top * (1.0 - jnp.finfo(weights.dtype).eps))
-    index = jnp.argmax(is_possible & (reached > bound))
-    return index, bound - (reached[index] - weights[index])
+    total = jnp.max(cumulative, where=is_possible, initial=0.0)
+    bound = jnp.clip(bound, 0.0, total * (1.0 - jnp.finfo(weights.dtype).eps))
+    index = jnp.argmax(is_possible & (cumulative > bound))
+    return index, bound - (cumulative[index] - weights[index])

@@ -1,7 +1,7 @@
-"""Attention that knows the group: G completions read one prompt and are blind to each other.
+"""Grouped attention: G completions attend to one shared prompt and not to each other.
 
 Keys and values have `N` heads, queries `H`; a key/value head serves `H / N` query heads (Ainslie et
-al., arXiv:2305.13245). Nothing is repeated: neither heads nor prompts.
+al., arXiv:2305.13245). Neither heads nor prompts are repeated in memory.
 """
 
 from dvaojax.models.attention.decoding import cache_layout as cache_layout

@@ -1,8 +1,8 @@
-"""Training attention in blocks of scores: for every backend, every float and any length.
+"""Blockwise training attention: for every platform, every float dtype and any length.
 
-A row holds a prompt and, behind it, its completions. Three parts make its attention: prompts to
-themselves, completions to their prompt, completions each to itself; the last two share a softmax.
-Blocks of scores that nothing sees are left out, and never are all scores of a row held.
+A row has a prompt followed by its completions. Attention has three parts: prompts to themselves,
+completions to their prompt, and each completion to itself; the last two share a softmax. Blocks of
+scores that are masked entirely are skipped, and the scores of a row are never all in memory.
 """
 
 import math
@@ -14,158 +14,183 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
-from dvaojax.models.attention import online_softmax as tiles
-from dvaojax.models.attention.online_softmax import Attended, Incoming, Interval
+from dvaojax.models.attention import online_softmax
+from dvaojax.models.attention.online_softmax import BackwardInputs, ColumnRange, PartialAttention
 
-# Causal attention in n blocks computes (n + 1) / 2n of the square; each block is compiled apart.
-MOST_BLOCKS = 8
-# Blocks of fewer tokens cost more than they leave out.
-FEWEST_TOKENS = 64
+# Causal attention in n blocks computes (n + 1) / 2n of the square; each block is compiled
+# separately.
+MAX_BLOCKS = 8
+# Smaller blocks cost more than they skip.
+MIN_BLOCK_TOKENS = 64
 
 
-class Layout(NamedTuple):
-    """How the tokens of a row stand; known when the program is compiled.
+class BlockwiseLayout(NamedTuple):
+    """Layout of the tokens of a row, known at compile time.
 
     Attributes:
         prompt: `P`, tokens of the prompt with its padding.
-        lines: what follows stands in this many lines of `S` tokens that do not see each other: `G`
-            completions, or 1 where they are packed.
-        longest: no completion is longer.
-        at_once: scores held at once.
+        sequences: number of sequences of `S` tokens after the prompt that do not attend to each
+            other: `G` for completions of one length, 1 for packed completions.
+        longest: upper bound of the length of a completion.
+        max_scores: maximal number of scores in memory.
     """
 
     prompt: int
-    lines: int
+    sequences: int
     longest: int
-    at_once: int
+    max_scores: int
 
 
-class Seen(NamedTuple):
-    """The columns every token sees.
+class VisibleColumns(NamedTuple):
+    """The columns that every token attends to.
 
     Attributes:
-        prompts: of its prompt, for a prompt's token; `[1, 1, P]`.
-        shared: of its prompt, for a completion's token; `[B, 1, lines * S]`.
-        own: of its line, for the same; `[1, 1, 1, S]` or `[B, 1, 1, S]`.
+        prompts: columns of the prompt, for its own tokens; `[1, 1, P]`.
+        shared: columns of the prompt, for the tokens of completions; `[B, 1, sequences * S]`.
+        own: columns of a completion's sequence, for its own tokens; `[1, 1, 1, S]` or
+            `[B, 1, 1, S]`.
     """
 
-    prompts: Interval
-    shared: Interval
-    own: Interval
+    prompts: ColumnRange
+    shared: ColumnRange
+    own: ColumnRange
 
 
 def attend_in_blocks(
-    queries: Array, keys: Array, values: Array, seen: Seen, layout: Layout
+    queries: Array, keys: Array, values: Array, visible: VisibleColumns, layout: BlockwiseLayout
 ) -> Array:
-    """Attention of rows that hold a prompt and, behind it, its completions.
+    """Attention of rows with a prompt followed by its completions.
 
     Args:
-        queries: `[B, P + lines * S, H, C]`.
-        keys: `[B, P + lines * S, N, C]`.
-        values: `[B, P + lines * S, N, C]`.
-        seen: what every token sees.
-        layout: how the tokens stand.
+        queries: `[B, P + sequences * S, H, C]`.
+        keys: `[B, P + sequences * S, N, C]`.
+        values: `[B, P + sequences * S, N, C]`.
+        visible: the columns that every token attends to.
+        layout: the layout of the rows.
 
     Returns:
-        `[B, P + lines * S, H, C]` in the float of the queries.
+        `[B, P + sequences * S, H, C]` in the dtype of the queries.
     """
-    return _attend(queries, keys, values, seen, layout)
+    return _attend(queries, keys, values, visible, layout)
 
 
-def _result(queries: Array, keys: Array, values: Array, seen: Seen, layout: Layout) -> Array:
-    return _forward(queries, keys, values, seen, layout)[0]
+def _primal(
+    queries: Array, keys: Array, values: Array, visible: VisibleColumns, layout: BlockwiseLayout
+) -> Array:
+    return _forward(queries, keys, values, visible, layout)[0]
 
 
-def _forward(queries: Array, keys: Array, values: Array, seen: Seen, layout: Layout):
-    """The result, and what the backward pass needs."""
-    split = partial(_split, width=layout.prompt)
+def _forward(
+    queries: Array, keys: Array, values: Array, visible: VisibleColumns, layout: BlockwiseLayout
+):
+    """The output, and the residuals of the backward pass."""
+    split = partial(_split_prompt, width=layout.prompt)
     q, k, v = (split(x) for x in _by_head(queries, keys, values))
-    at_once = layout.at_once
+    max_scores = layout.max_scores
     attended = attend_to_past(
-        q[0], k[0], v[0], seen.prompts, longest=layout.prompt, at_once=at_once
+        q[0], k[0], v[0], visible.prompts, longest=layout.prompt, max_scores=max_scores
     )
     if queries.shape[1] > layout.prompt:
-        apart = partial(_apart, lines=layout.lines)
+        separate = partial(_separate, sequences=layout.sequences)
         own = attend_to_past(
-            apart(q[1]),
-            apart(k[1]),
-            apart(v[1]),
-            seen.own,
+            separate(q[1]),
+            separate(k[1]),
+            separate(v[1]),
+            visible.own,
             longest=layout.longest,
-            at_once=at_once,
+            max_scores=max_scores,
         )
-        shared = tiles.attend(q[1], k[0], v[0], seen.shared, at_once=at_once)
-        merged = tiles.merge(shared, jax.tree.map(_together, own))
+        shared = online_softmax.attend(q[1], k[0], v[0], visible.shared, max_scores=max_scores)
+        merged = online_softmax.merge(shared, jax.tree.map(_concatenate, own))
         attended = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), attended, merged)
-    # Named, so that a policy of `jax.checkpoint` may keep them.
-    mixed = checkpoint_name(_by_token(attended.mixed).astype(queries.dtype), "attention")
-    log_total = checkpoint_name(attended.log_total, "attention")
-    return mixed, (queries, keys, values, seen, mixed, log_total)
+    # Named, so that a policy of `jax.checkpoint` can save them.
+    output = checkpoint_name(_by_token(attended.output).astype(queries.dtype), "attention")
+    logsumexp = checkpoint_name(attended.logsumexp, "attention")
+    return output, (queries, keys, values, visible, output, logsumexp)
 
 
-def _backward(layout: Layout, kept, cotangent: Array):
+def _backward(layout: BlockwiseLayout, residuals, cotangent: Array):
     """The gradients of queries, keys and values."""
-    queries, keys, values, seen, mixed, log_total = kept
-    split = partial(_split, width=layout.prompt)
+    queries, keys, values, visible, output, logsumexp = residuals
+    split = partial(_split_prompt, width=layout.prompt)
     q, k, v = (split(x) for x in _by_head(queries, keys, values))
-    agreement = jnp.sum((mixed * cotangent).astype(log_total.dtype), axis=-1, keepdims=True)
-    incoming = Incoming(
-        log_total,
-        _by_head(agreement, keys, values)[0][..., 0],
+    delta = jnp.sum((output * cotangent).astype(logsumexp.dtype), axis=-1, keepdims=True)
+    inputs = BackwardInputs(
+        logsumexp,
+        _by_head(delta, keys, values)[0][..., 0],
         _by_head(cotangent, keys, values)[0],
     )
-    of_prompts, of_completions = (
-        jax.tree.map(lambda x, i=i: split(x)[i], incoming) for i in (0, 1)
+    prompt_inputs, completion_inputs = (
+        jax.tree.map(lambda x, i=i: split(x)[i], inputs) for i in (0, 1)
     )
-    at_once = layout.at_once
-    found = past_gradients(
-        q[0], k[0], v[0], seen.prompts, of_prompts, longest=layout.prompt, at_once=at_once
+    max_scores = layout.max_scores
+    gradients = past_gradients(
+        q[0],
+        k[0],
+        v[0],
+        visible.prompts,
+        prompt_inputs,
+        longest=layout.prompt,
+        max_scores=max_scores,
     )
     if queries.shape[1] > layout.prompt:
-        apart = partial(_apart, lines=layout.lines)
+        separate = partial(_separate, sequences=layout.sequences)
         own = past_gradients(
-            apart(q[1]),
-            apart(k[1]),
-            apart(v[1]),
-            seen.own,
-            jax.tree.map(apart, of_completions),
+            separate(q[1]),
+            separate(k[1]),
+            separate(v[1]),
+            visible.own,
+            jax.tree.map(separate, completion_inputs),
             longest=layout.longest,
-            at_once=at_once,
+            max_scores=max_scores,
         )
-        own = jax.tree.map(_together, own)
-        shared = tiles.gradients(q[1], k[0], v[0], seen.shared, of_completions, at_once=at_once)
-        found = (
-            jnp.concatenate([found[0], shared[0] + own[0]], axis=2),
-            jnp.concatenate([found[1] + shared[1], own[1]], axis=2),
-            jnp.concatenate([found[2] + shared[2], own[2]], axis=2),
+        own = jax.tree.map(_concatenate, own)
+        shared = online_softmax.gradients(
+            q[1], k[0], v[0], visible.shared, completion_inputs, max_scores=max_scores
         )
-    to_queries = _by_token(found[0]).astype(queries.dtype)
-    to_keys, to_values = (jnp.swapaxes(x, 1, 2).astype(keys.dtype) for x in found[1:])
-    return to_queries, to_keys, to_values, None
+        gradients = (
+            jnp.concatenate([gradients[0], shared[0] + own[0]], axis=2),
+            jnp.concatenate([gradients[1] + shared[1], own[1]], axis=2),
+            jnp.concatenate([gradients[2] + shared[2], own[2]], axis=2),
+        )
+    grad_queries = _by_token(gradients[0]).astype(queries.dtype)
+    grad_keys, grad_values = (jnp.swapaxes(x, 1, 2).astype(keys.dtype) for x in gradients[1:])
+    return grad_queries, grad_keys, grad_values, None
 
 
-_attend = jax.custom_vjp(_result, nondiff_argnums=(4,))
+_attend = jax.custom_vjp(_primal, nondiff_argnums=(4,))
 _attend.defvjp(_forward, _backward)
 
 
 def attend_to_past(
-    queries: Array, keys: Array, values: Array, seen: Interval, *, longest: int, at_once: int
-) -> Attended:
-    """Attention of tokens to at most `longest` of those up to themselves.
+    queries: Array,
+    keys: Array,
+    values: Array,
+    visible: ColumnRange,
+    *,
+    longest: int,
+    max_scores: int,
+) -> PartialAttention:
+    """Causal attention of tokens to at most `longest` tokens, themselves included.
 
     Args:
         queries: `[..., S, R, C]`.
         keys: `[..., S, C]`.
         values: `[..., S, C]`.
-        seen: the columns each token sees, none behind itself.
-        longest: how far back it may see, itself included.
-        at_once: scores held at once.
+        visible: the columns each token attends to, none of them after the token itself.
+        longest: upper bound of the number of columns that a token attends to.
+        max_scores: maximal number of scores in memory.
     """
     axis, parts = keys.ndim - 2, []
-    for rows, columns in _blocks(queries.shape[: axis + 2], longest, at_once):
-        cut = partial(_take, span=columns, axis=axis)
-        part = _take(queries, rows, axis), cut(keys), cut(values), _within(seen, rows, columns)
-        parts.append(tiles.attend(*part, at_once=at_once))
+    for rows, columns in _blocks(queries.shape[: axis + 2], longest, max_scores):
+        select = partial(_slice, span=columns, axis=axis)
+        part = (
+            _slice(queries, rows, axis),
+            select(keys),
+            select(values),
+            _in_block(visible, rows, columns),
+        )
+        parts.append(online_softmax.attend(*part, max_scores=max_scores))
     return jax.tree.map(lambda *x: jnp.concatenate(x, axis=axis), *parts)
 
 
@@ -173,42 +198,43 @@ def past_gradients(
     queries: Array,
     keys: Array,
     values: Array,
-    seen: Interval,
-    incoming: Incoming,
+    visible: ColumnRange,
+    inputs: BackwardInputs,
     *,
     longest: int,
-    at_once: int,
+    max_scores: int,
 ) -> tuple[Array, Array, Array]:
-    """The share of `attend_to_past` in the gradients of queries, keys and values.
+    """The contributions of `attend_to_past` to the gradients of queries, keys and values.
 
-    Arguments and results have the shapes of `tiles.gradients`.
+    Arguments and results have the shapes of `online_softmax.gradients`.
     """
-    axis, to_queries = keys.ndim - 2, []
-    to_keys = to_values = jnp.zeros(keys.shape, incoming.log_total.dtype)
-    for rows, columns in _blocks(queries.shape[: axis + 2], longest, at_once):
-        cut = partial(_take, span=columns, axis=axis)
-        of_rows, of_keys, of_values = tiles.gradients(
-            _take(queries, rows, axis),
-            cut(keys),
-            cut(values),
-            _within(seen, rows, columns),
-            jax.tree.map(lambda x, rows=rows: _take(x, rows, axis), incoming),
-            at_once=at_once,
+    axis, grad_queries = keys.ndim - 2, []
+    grad_keys = grad_values = jnp.zeros(keys.shape, inputs.logsumexp.dtype)
+    for rows, columns in _blocks(queries.shape[: axis + 2], longest, max_scores):
+        select = partial(_slice, span=columns, axis=axis)
+        block_queries, block_keys, block_values = online_softmax.gradients(
+            _slice(queries, rows, axis),
+            select(keys),
+            select(values),
+            _in_block(visible, rows, columns),
+            jax.tree.map(lambda x, rows=rows: _slice(x, rows, axis), inputs),
+            max_scores=max_scores,
         )
-        to_queries.append(of_rows)
+        grad_queries.append(block_queries)
         where = (slice(None),) * axis + (slice(*columns),)
-        to_keys, to_values = to_keys.at[where].add(of_keys), to_values.at[where].add(of_values)
-    return jnp.concatenate(to_queries, axis=axis), to_keys, to_values
+        grad_keys = grad_keys.at[where].add(block_keys)
+        grad_values = grad_values.at[where].add(block_values)
+    return jnp.concatenate(grad_queries, axis=axis), grad_keys, grad_values
 
 
 def _blocks(
-    shape: tuple[int, ...], longest: int, at_once: int
+    shape: tuple[int, ...], longest: int, max_scores: int
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Spans of queries `[..., S, R]` and, for each, the span of the columns they may see."""
+    """Spans of the queries `[..., S, R]`, each with the span of the columns they may attend to."""
     *leading, length, heads = shape
-    per_token = math.prod(leading) * heads * min(length, longest)
-    tokens = max(FEWEST_TOKENS, at_once // max(1, per_token))
-    count = min(MOST_BLOCKS, max(1, math.ceil(length / tokens)))
+    scores_per_token = math.prod(leading) * heads * min(length, longest)
+    tokens = max(MIN_BLOCK_TOKENS, max_scores // max(1, scores_per_token))
+    count = min(MAX_BLOCKS, max(1, math.ceil(length / tokens)))
     width = math.ceil(length / count)
     starts = range(0, length, width)
     stops = [min(start + width, length) for start in starts]
@@ -218,13 +244,13 @@ def _blocks(
     ]
 
 
-def _within(seen: Interval, rows: tuple[int, int], columns: tuple[int, int]) -> Interval:
-    """What the queries of a block see, counted from its first column."""
-    first, last = (_take(x, rows, x.ndim - 1) - columns[0] for x in seen)
-    return Interval(first, last)
+def _in_block(visible: ColumnRange, rows: tuple[int, int], columns: tuple[int, int]) -> ColumnRange:
+    """The visible columns of a block's queries, relative to the block's first column."""
+    first, last = (_slice(x, rows, x.ndim - 1) - columns[0] for x in visible)
+    return ColumnRange(first, last)
 
 
-def _take(x: Array, span: tuple[int, int], axis: int) -> Array:
+def _slice(x: Array, span: tuple[int, int], axis: int) -> Array:
     return lax.slice_in_dim(x, *span, axis=axis)
 
 
@@ -242,16 +268,16 @@ def _by_token(queries: Array) -> Array:
     return queries.transpose(0, 2, 1, 3, 4).reshape(batch, length, -1, width)
 
 
-def _split(x: Array, *, width: int) -> tuple[Array, Array]:
-    """`[B, N, P + lines * S, ...]` into the prompts' and the completions'."""
+def _split_prompt(x: Array, *, width: int) -> tuple[Array, Array]:
+    """Splits `[B, N, P + sequences * S, ...]` into prompt and completions."""
     return x[:, :, :width], x[:, :, width:]
 
 
-def _apart(x: Array, *, lines: int) -> Array:
-    """`[B, N, lines * S, ...]` to `[B, N, lines, S, ...]`."""
-    return x.reshape(*x.shape[:2], lines, -1, *x.shape[3:])
+def _separate(x: Array, *, sequences: int) -> Array:
+    """`[B, N, sequences * S, ...]` to `[B, N, sequences, S, ...]`."""
+    return x.reshape(*x.shape[:2], sequences, -1, *x.shape[3:])
 
 
-def _together(x: Array) -> Array:
-    """`[B, N, lines, S, ...]` to `[B, N, lines * S, ...]`."""
+def _concatenate(x: Array) -> Array:
+    """`[B, N, sequences, S, ...]` to `[B, N, sequences * S, ...]`."""
     return x.reshape(*x.shape[:2], -1, *x.shape[4:])

@@ -1,10 +1,10 @@
-"""Attention over caches: completions see their prompt and themselves."""
+"""Attention over key/value caches: completions attend to their prompt and to themselves."""
 
 import chex
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dvaojax.models.precision import accumulator
+from dvaojax.models.config import accumulation_dtype
 
 
 def group_attention(
@@ -17,19 +17,19 @@ def group_attention(
     prompt_where: Array,
     where: Array,
 ) -> Array:
-    """Attention of the completions of a group to their one prompt and each to itself.
+    """Attention of each completion of a group to the shared prompt and to its own tokens.
 
-    The two blocks of scores share one softmax: their exponentials are taken over a common
-    maximum and their sums are added. Decoding is the case of one query, training that of all.
+    The two blocks of scores share one softmax, computed with a common maximum. Decoding has one
+    query per completion (`T = 1`).
 
     Args:
         queries: `[B, G, T, H, C]`.
         prompt_keys: `[B, N, C, P]`, one copy per group.
         prompt_values: `[B, N, P, C]`.
-        keys: `[B, N, G, C, S]`, the completions' own.
+        keys: `[B, N, G, C, S]`, of the completions.
         values: `[B, N, G, S, C]`.
         prompt_where: `[B, P]` true on prompt tokens.
-        where: `[T, S]` true where query `t` may see its completion's token `s`.
+        where: `[T, S]` true where query `t` may attend to token `s` of its completion.
 
     Returns:
         `[B, G, T, H, C]`.
@@ -40,11 +40,11 @@ def group_attention(
     chex.assert_rank([queries, keys, values], 5)
     chex.assert_rank([prompt_keys, prompt_values], 4)
     batch, group, length, num_heads, width = queries.shape
-    num_kv_heads, seen = keys.shape[1], keys.shape[-1]
-    chex.assert_shape(keys, (batch, num_kv_heads, group, width, seen))
-    chex.assert_shape(values, (batch, num_kv_heads, group, seen, width))
+    num_kv_heads, capacity = keys.shape[1], keys.shape[-1]
+    chex.assert_shape(keys, (batch, num_kv_heads, group, width, capacity))
+    chex.assert_shape(values, (batch, num_kv_heads, group, capacity, width))
     chex.assert_shape(prompt_where, (batch, prompt_keys.shape[-1]))
-    chex.assert_shape(where, (length, seen))
+    chex.assert_shape(where, (length, capacity))
     grouped = queries.reshape(batch, group, length, num_kv_heads, num_heads // num_kv_heads, width)
     grouped = grouped.transpose(0, 3, 1, 4, 2, 5)  # [B, N, G, R, T, C]
 
@@ -53,24 +53,24 @@ def group_attention(
     scores = _scores("bngrtc,bngcs->bngrts", grouped, keys)
     scores = jnp.where(where[None, None, None, None], scores, -jnp.inf)
 
-    highest = jnp.maximum(_highest(prompt_scores), _highest(scores))
-    prompt_weights, prompt_total = _exponentials(prompt_scores, highest)
-    weights, total = _exponentials(scores, highest)
-    mixed = _mix("bngrtp,bnpc->bngrtc", prompt_weights, prompt_values)
-    mixed = mixed + _mix("bngrts,bngsc->bngrtc", weights, values)
-    mixed = (mixed / (prompt_total + total)).astype(queries.dtype)
-    return mixed.transpose(0, 2, 4, 1, 3, 5).reshape(queries.shape)
+    maximum = jnp.maximum(_maximum(prompt_scores), _maximum(scores))
+    prompt_weights, prompt_total = _exponentials(prompt_scores, maximum)
+    weights, total = _exponentials(scores, maximum)
+    output = _weighted_sum("bngrtp,bnpc->bngrtc", prompt_weights, prompt_values)
+    output = output + _weighted_sum("bngrts,bngsc->bngrtc", weights, values)
+    output = (output / (prompt_total + total)).astype(queries.dtype)
+    return output.transpose(0, 2, 4, 1, 3, 5).reshape(queries.shape)
 
 
 def cache_layout(keys: Array, values: Array) -> tuple[Array, Array]:
-    """Keys and values as attention reads them: a head's features by tokens, tokens by features.
+    """Transposes keys and values to the layout of the caches.
 
-    Both products then run along the last axis, and a decoded token transposes nothing: a fifth of
-    the time of a step on a CPU.
+    Both matrix products then contract in place, and decoding a token needs no transposition, which
+    would take a fifth of the step's time on a CPU.
 
     Args:
         keys: `[B, S, N, C]` of prompts, or `[B, G, S, N, C]` of completions.
-        values: the same.
+        values: of the same shape.
 
     Returns:
         `[B, N, C, S]` and `[B, N, S, C]`, or `[B, N, G, C, S]` and `[B, N, G, S, C]`.
@@ -80,28 +80,28 @@ def cache_layout(keys: Array, values: Array) -> tuple[Array, Array]:
 
 
 def _scores(equation: str, queries: Array, keys: Array) -> Array:
-    """Scaled products, in float32 at least."""
-    wide = accumulator(queries.dtype)
+    """Scaled attention scores, in float32 at least."""
+    wide = accumulation_dtype(queries.dtype)
     return jnp.einsum(equation, queries, keys, preferred_element_type=wide) * (
         queries.shape[-1] ** -0.5
     )
 
 
-def _highest(scores: Array) -> Array:
-    """The largest score of each query, `-inf` where there is nothing to see.
+def _maximum(scores: Array) -> Array:
+    """The largest score of each query, `-inf` if the query attends to nothing.
 
-    It only guards the exponential against overflow and cancels, so no gradient flows through it.
+    It prevents overflow of the exponential and cancels in the softmax, so its gradient is stopped.
     """
     return lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf))
 
 
-def _exponentials(scores: Array, highest: Array) -> tuple[Array, Array]:
+def _exponentials(scores: Array, maximum: Array) -> tuple[Array, Array]:
     """Unnormalised softmax weights and their sum over the last axis."""
-    weights = jnp.exp(scores - highest)
+    weights = jnp.exp(scores - maximum)
     return weights, jnp.sum(weights, axis=-1, keepdims=True)
 
 
-def _mix(equation: str, weights: Array, values: Array) -> Array:
+def _weighted_sum(equation: str, weights: Array, values: Array) -> Array:
     """Weighted sums of the values, accumulated in float32 at least."""
-    wide = accumulator(values.dtype)
+    wide = accumulation_dtype(values.dtype)
     return jnp.einsum(equation, weights.astype(values.dtype), values, preferred_element_type=wide)

@@ -1,9 +1,9 @@
-"""Training attention by the splash kernel of JAX: for TPUs.
+"""Training attention by JAX's splash attention kernel, for TPUs.
 
-The kernel runs over whole rows, a prompt and its completions, and visits the blocks of scores that
-the group's mask leaves: a prompt stands once, completions are blind to each other. The mask is
-never held. Which blocks are visited follows from the layout when the program is compiled; inside
-a block every query's own interval decides, which travels with it as one integer.
+The kernel runs over whole rows, a prompt followed by its completions, and visits only the blocks of
+scores that are not masked entirely: completions do not attend to each other. The mask is never in
+memory as an array. The visited blocks follow from the layout at compile time; inside a block, the
+columns that a query attends to are encoded in one integer per query.
 """
 
 import dataclasses
@@ -18,47 +18,47 @@ from jax import Array
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-# Features and the tokens of a block come in multiples of this, the lanes of a TPU's vector unit.
+# Head widths and block sizes are multiples of the number of lanes of a TPU's vector unit.
 LANES = 128
 
 Integers = TypeVar("Integers", Array, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
-class Sight:
-    """Which columns of its row a query sees: its prompt's, and its completion's up to itself.
+class QueryEncoding:
+    """Encoding of the columns that a query attends to in one integer.
 
-    A query is known to the kernel by one integer that holds where it stands and where what it sees
-    of its own begins.
+    These are the columns of the prompt, and those of its own completion up to itself. The integer
+    has the start of the completion in the upper bits and the query's distance from it in the lower.
 
     Attributes:
         prompt: `P`, columns of the prompt with its padding.
-        bits: of that integer, for the distance between the two.
+        bits: number of lower bits.
     """
 
     prompt: int
     bits: int
 
-    def encode(self, places: Integers, starts: Integers) -> Integers:
-        """The integers of queries, int32."""
-        return (starts << self.bits) | (places - starts)
+    def encode(self, columns: Integers, starts: Integers) -> Integers:
+        """The int32 codes of queries in given columns, whose completions begin at `starts`."""
+        return (starts << self.bits) | (columns - starts)
 
     def __call__(self, queries: Array, columns: Array) -> Array:
-        """True where an encoded query sees a column, elementwise; both broadcast."""
+        """True where an encoded query attends to a column, elementwise; both broadcast."""
         starts = queries >> self.bits
-        places = starts + (queries & ((1 << self.bits) - 1))
-        return (columns <= places) & ((columns < self.prompt) | (columns >= starts))
+        positions = starts + (queries & ((1 << self.bits) - 1))
+        return (columns <= positions) & ((columns < self.prompt) | (columns >= starts))
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What the kernel is built from; known when the program is compiled.
+class SplashLayout:
+    """Layout of the tokens of a row for the kernel, known at compile time.
 
     Attributes:
         row: `P + S`, tokens of a row.
         prompt: `P`.
-        longest: no completion is longer.
-        packed: completions may begin anywhere; otherwise one begins every `longest` tokens.
+        longest: upper bound of the length of a completion.
+        packed: completions may begin in any column; otherwise one begins every `longest` tokens.
     """
 
     row: int
@@ -67,62 +67,63 @@ class Plan:
     packed: bool
 
     @property
-    def sight(self) -> Sight:
-        """How queries are encoded."""
-        return Sight(self.prompt, max(self.prompt, self.longest, self.block).bit_length())
+    def encoding(self) -> QueryEncoding:
+        """Encoding of the queries."""
+        return QueryEncoding(self.prompt, max(self.prompt, self.longest, self.block).bit_length())
 
     @property
     def block(self) -> int:
-        """Tokens of a block: large where rows are long, since skipping a block takes time too."""
+        """Tokens of a block: more for long rows, since skipping a block takes time too."""
         return 1024 if self.row > 1 << 15 else 512 if self.row >= 1 << 11 else LANES
 
     @property
     def length(self) -> int:
-        """Tokens of a row with its padding: a whole number of blocks."""
+        """Tokens of a row, padded to a whole number of blocks."""
         return -(-self.row // self.block) * self.block
 
-    def fits(self, *, head_width: int, dtype: np.dtype) -> bool:
-        """Whether the kernel takes such heads, and 31 bits tell what a query sees."""
-        known = np.dtype(dtype) in (np.dtype(jnp.bfloat16), np.dtype(np.float32))
-        few = self.length.bit_length() + self.sight.bits <= 31
-        return known and few and head_width % LANES == 0
+    def supports(self, *, head_width: int, dtype: np.dtype) -> bool:
+        """Whether the kernel supports such heads, and the codes of queries fit into 31 bits."""
+        has_dtype = np.dtype(dtype) in (np.dtype(jnp.bfloat16), np.dtype(np.float32))
+        has_bits = self.length.bit_length() + self.encoding.bits <= 31
+        return has_dtype and has_bits and head_width % LANES == 0
 
-    def earliest(self, place: int) -> int:
-        """The first column of its own that the query in this column may see."""
-        if place < self.prompt:
+    def earliest(self, column: int) -> int:
+        """The first column of its own sequence that the query in `column` may attend to."""
+        if column < self.prompt:
             return 0
         if self.packed:
-            return max(self.prompt, place - self.longest + 1)
-        return place - (place - self.prompt) % self.longest
+            return max(self.prompt, column - self.longest + 1)
+        return column - (column - self.prompt) % self.longest
 
 
 class GroupMask(masks.Mask):
-    """The mask of a group, as the kernel asks for it: block by block, and then query by query.
+    """The attention mask of a group, in the form that the kernel uses.
 
-    Asked for a block it answers with a single value, true if any query of the block may see any of
-    its columns: a mask of 115 712 x 115 712 would not fit anywhere.
+    Indexed with a block, it returns a single value: whether any query of the block may attend to
+    any of its columns. A full mask of 115 712 x 115 712 would not fit into memory. Inside a block
+    the kernel calls `mask_function` with the queries' codes.
     """
 
-    def __init__(self, plan: Plan):
-        self.plan = plan
-        self.mask_function = plan.sight
-        places = np.arange(plan.length, dtype=np.int32)
-        starts = np.array([plan.earliest(place) for place in range(plan.length)], np.int32)
-        self.q_sequence = plan.sight.encode(places, starts)
+    def __init__(self, layout: SplashLayout):
+        self.layout = layout
+        self.mask_function = layout.encoding
+        columns = np.arange(layout.length, dtype=np.int32)
+        starts = np.array([layout.earliest(column) for column in range(layout.length)], np.int32)
+        self.q_sequence = layout.encoding.encode(columns, starts)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Queries and columns, both `plan.length`."""
-        return self.plan.length, self.plan.length
+        """Queries and columns, both `layout.length`."""
+        return self.layout.length, self.layout.length
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         rows, columns = index
-        begins, prompt = rows.start, self.plan.prompt
+        prompt = self.layout.prompt
         if columns.start >= rows.stop:
             return np.zeros((1, 1), bool)
-        shares_prompt = columns.start < prompt
-        own = columns.stop > self.plan.earliest(max(begins, prompt))
-        return np.full((1, 1), shares_prompt or own)
+        has_prompt = columns.start < prompt
+        has_own = columns.stop > self.layout.earliest(max(rows.start, prompt))
+        return np.full((1, 1), has_prompt or has_own)
 
 
 def attend_by_splash(
@@ -132,55 +133,59 @@ def attend_by_splash(
     *,
     prompt_where: Array,
     starts: Array | None,
-    plan: Plan,
+    layout: SplashLayout,
     interpret: bool,
 ) -> Array:
-    """Attention of rows that hold a prompt and, behind it, its completions.
+    """Attention of rows with a prompt followed by its completions.
 
     Args:
         queries: `[B, P + S, H, C]`.
         keys: `[B, P + S, N, C]`.
         values: `[B, P + S, N, C]`.
         prompt_where: `[B, P]` true on prompt tokens.
-        starts: `[B, S]` int32, the column behind the prompt at which each token's completion
-            begins; none where that follows from the plan.
-        plan: how the tokens stand.
-        interpret: run the kernel by Pallas's interpreter, on a machine that is no TPU.
+        starts: `[B, S]` int32, the column at which each token's completion begins, counted from the
+            end of the prompt; None if the layout is not packed.
+        layout: the layout of the rows.
+        interpret: run the kernel in Pallas's interpreter, on a machine without TPUs.
 
     Returns:
-        `[B, P + S, H, C]` in the float of the queries.
+        `[B, P + S, H, C]` in the dtype of the queries.
     """
-    padding = plan.length - plan.row
+    padding = layout.length - layout.row
     scale = queries.shape[-1] ** -0.5
     scaled = (queries.astype(jnp.float32) * scale).astype(queries.dtype)
     q, k, v = (_by_head(x, padding) for x in (scaled, keys, values))
-    # The kernel lets tokens of one segment see each other: padding is a segment of its own.
-    real = jnp.pad(prompt_where, ((0, 0), (0, plan.row - plan.prompt)), constant_values=True)
+    # The kernel masks tokens of other segments: padding is a separate segment.
+    real = jnp.pad(prompt_where, ((0, 0), (0, layout.row - layout.prompt)), constant_values=True)
     segments = jnp.pad(real, ((0, 0), (0, padding))).astype(jnp.int32)
-    build = functools.partial(_kernel, plan, queries.shape[2], interpret)
+    build = functools.partial(_kernel, layout, queries.shape[2], interpret)
     if starts is None:
         attend = jax.vmap(lambda q, k, v, s: build()(q, k, v, kernels.SegmentIds(s, s)))
         attended = attend(q, k, v, segments)
     else:
-        attend = jax.vmap(lambda q, k, v, s, seen: build(seen)(q, k, v, kernels.SegmentIds(s, s)))
-        attended = attend(q, k, v, segments, _encoded(starts, plan))
-    return jnp.swapaxes(attended[:, :, : plan.row], 1, 2)
+        attend = jax.vmap(lambda q, k, v, s, codes: build(codes)(q, k, v, kernels.SegmentIds(s, s)))
+        attended = attend(q, k, v, segments, _packed_codes(starts, layout))
+    return jnp.swapaxes(attended[:, :, : layout.row], 1, 2)
 
 
-def _kernel(plan: Plan, num_heads: int, interpret: bool, seen: Array | None = None) -> Callable:
-    """The kernel of one row; `seen`, `[length]`, are its queries' encoded intervals."""
-    kernel = _kernel_of_layout(plan, num_heads, interpret)
-    if seen is None:
+def _kernel(
+    layout: SplashLayout, num_heads: int, interpret: bool, codes: Array | None = None
+) -> Callable:
+    """The kernel of one row; `codes`, `[length]`, are the codes of the queries of a packed row."""
+    kernel = _kernel_of_layout(layout, num_heads, interpret)
+    if codes is None:
         return kernel
     infos = (kernel.fwd_mask_info, kernel.dq_mask_info, kernel.dkv_mask_info)
-    infos = (info._replace(q_sequence=seen) for info in infos if info is not None)
+    infos = (info._replace(q_sequence=codes) for info in infos if info is not None)
     return kernels.SplashAttentionKernel(*infos, **kernel.kwargs)
 
 
 @functools.lru_cache(maxsize=16)
-def _kernel_of_layout(plan: Plan, num_heads: int, interpret: bool) -> kernels.SplashAttentionKernel:
-    """Built once for all layers; its tables are plain numpy, so no trace keeps them."""
-    block = plan.block
+def _kernel_of_layout(
+    layout: SplashLayout, num_heads: int, interpret: bool
+) -> kernels.SplashAttentionKernel:
+    """The kernel, built once for all layers; its tables are numpy arrays, not tracers."""
+    block = layout.block
     sizes = kernels.BlockSizes(
         block_q=block,
         block_kv=block,
@@ -193,7 +198,7 @@ def _kernel_of_layout(plan: Plan, num_heads: int, interpret: bool) -> kernels.Sp
     )
     with jax.ensure_compile_time_eval():
         kernel = kernels.make_splash_mha(
-            masks.MultiHeadMask([GroupMask(plan)] * num_heads),
+            masks.MultiHeadMask([GroupMask(layout)] * num_heads),
             block_sizes=sizes,
             head_shards=1,
             q_seq_shards=1,
@@ -202,13 +207,13 @@ def _kernel_of_layout(plan: Plan, num_heads: int, interpret: bool) -> kernels.Sp
     return jax.tree.map(np.asarray, kernel)
 
 
-def _encoded(starts: Array, plan: Plan) -> Array:
-    """`[B, length]` the intervals of packed rows; padding behind a row sees itself."""
-    places = jnp.broadcast_to(
-        jnp.arange(plan.length, dtype=jnp.int32)[None], (len(starts), plan.length)
+def _packed_codes(starts: Array, layout: SplashLayout) -> Array:
+    """`[B, length]`, the codes of the queries of packed rows; final padding attends to itself."""
+    columns = jnp.broadcast_to(
+        jnp.arange(layout.length, dtype=jnp.int32)[None], (len(starts), layout.length)
     )
-    own = jnp.pad(starts.astype(jnp.int32) + plan.prompt, ((0, 0), (plan.prompt, 0)))
-    return plan.sight.encode(places, jnp.concatenate([own, places[:, plan.row :]], axis=1))
+    own = jnp.pad(starts.astype(jnp.int32) + layout.prompt, ((0, 0), (layout.prompt, 0)))
+    return layout.encoding.encode(columns, jnp.concatenate([own, columns[:, layout.row :]], axis=1))
 
 
 def _by_head(x: Array, padding: int) -> Array:

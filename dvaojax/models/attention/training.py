@@ -1,8 +1,8 @@
-"""Attention of rows that hold a prompt and, behind it, the completions of its group.
+"""Training attention: rows with a prompt followed by the completions of its group.
 
-Every completion sees its prompt, which stands in the row once, and itself up to the token that
-asks; completions are blind to each other. The result equals plain causal attention on each prompt
-followed by one completion, to rounding.
+The prompt is in the row once. A completion's token attends to the prompt and to its own completion
+up to itself, and not to other completions. The result equals plain causal attention on each prompt
+followed by one completion, up to rounding.
 """
 
 import chex
@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from dvaojax import sharding
-from dvaojax.models.attention import backend as choice
-from dvaojax.models.attention.blockwise import Layout, Seen, attend_in_blocks
-from dvaojax.models.attention.online_softmax import SCORES_AT_ONCE, Interval
-from dvaojax.models.attention.splash import Plan, attend_by_splash
+from dvaojax.models.attention import backend
+from dvaojax.models.attention.blockwise import BlockwiseLayout, VisibleColumns, attend_in_blocks
+from dvaojax.models.attention.online_softmax import MAX_SCORES, ColumnRange
+from dvaojax.models.attention.splash import SplashLayout, attend_by_splash
 
 
 def joint_attention(
@@ -25,31 +25,32 @@ def joint_attention(
     group_size: int,
     implementation: str = "auto",
 ) -> Array:
-    """Completions of one length, each behind the other.
+    """Attention of prompts and completions of one length, one completion after another.
 
     Args:
-        queries: `[B, P + G * S, H, C]`; a row is a prompt, its first completion, its second, ...
+        queries: `[B, P + G * S, H, C]`; a row is a prompt, its first completion, its second, and so
+            on.
         keys: `[B, P + G * S, N, C]`.
         values: `[B, P + G * S, N, C]`.
-        prompt_where: `[B, P]` true on prompt tokens, which stand on the left of the padding.
+        prompt_where: `[B, P]` true on prompt tokens; the padding is on the right.
         group_size: `G`.
         implementation: one of `config.ATTENTION`.
 
     Returns:
-        `[B, P + G * S, H, C]`; on padding behind a prompt any finite number.
+        `[B, P + G * S, H, C]`; on the padding of prompts the numbers are finite and meaningless.
 
     Raises:
-        ValueError: the implementation is unknown or does not take the shape.
+        ValueError: the implementation is unknown or does not support the shape.
         AssertionError: the shapes do not fit.
     """
     _check(queries, keys, values, prompt_where)
     width, row = prompt_where.shape[1], queries.shape[1]
     length = (row - width) // group_size
-    # A row of prompts alone still has a kernel's worth of layout.
-    plan = Plan(row=row, prompt=width, longest=max(1, length), packed=False)
-    if _chosen(implementation, queries, plan) == "splash":
-        return _splash(queries, keys, values, prompt_where, None, plan)
-    own = Interval(jnp.zeros((1, 1, 1, length), jnp.int32), _columns(length)[None, None, None])
+    # Rows without completions have `length` 0, which the layout does not allow.
+    layout = SplashLayout(row=row, prompt=width, longest=max(1, length), packed=False)
+    if _choose_backend(implementation, queries, layout) == "splash":
+        return _splash(queries, keys, values, prompt_where, None, layout)
+    own = ColumnRange(jnp.zeros((1, 1, 1, length), jnp.int32), _columns(length)[None, None, None])
     return _blocks(queries, keys, values, prompt_where, own, group_size, length)
 
 
@@ -63,23 +64,24 @@ def packed_attention(
     longest: int,
     implementation: str = "auto",
 ) -> Array:
-    """Completions of several lengths, packed one after another.
+    """Attention of prompts and completions of several lengths, packed one after another.
 
     Args:
-        queries: `[B, P + S, H, C]`; a row is a prompt and its completions.
+        queries: `[B, P + S, H, C]`; a row is a prompt followed by its completions.
         keys: `[B, P + S, N, C]`.
         values: `[B, P + S, N, C]`.
-        prompt_where: `[B, P]` true on prompt tokens, which stand on the left of the padding.
-        segments: `[B, S]` int, the completion each token belongs to, -1 on padding. The tokens of a
-            completion stand together and in order.
-        longest: no completion has more tokens in the row; the cost grows with `S * longest`.
+        prompt_where: `[B, P]` true on prompt tokens; the padding is on the right.
+        segments: `[B, S]` int, the index of the completion of each token, -1 on padding. The tokens
+            of a completion are contiguous and in order.
+        longest: upper bound of the number of tokens of a completion in the row; the cost grows with
+            `S * longest`.
         implementation: one of `config.ATTENTION`.
 
     Returns:
-        `[B, P + S, H, C]`, zeros on the padding behind and between completions.
+        `[B, P + S, H, C]`, zeros on the padding after and between completions.
 
     Raises:
-        ValueError: the implementation is unknown or does not take the shape.
+        ValueError: the implementation is unknown or does not support the shape.
         AssertionError: the shapes do not fit.
     """
     _check(queries, keys, values, prompt_where)
@@ -88,22 +90,22 @@ def packed_attention(
     columns = jnp.broadcast_to(_columns(row - width)[None], segments.shape)
     begins = segments != jnp.pad(segments, ((0, 0), (1, 0)), constant_values=-2)[:, :-1]
     starts = lax.cummax(jnp.where(begins, columns, 0), axis=1)
-    starts = jnp.maximum(starts, columns - longest + 1)  # padding may be longer
-    plan = Plan(row=row, prompt=width, longest=longest, packed=True)
-    if _chosen(implementation, queries, plan) == "splash":
-        attended = _splash(queries, keys, values, prompt_where, starts, plan)
+    starts = jnp.maximum(starts, columns - longest + 1)  # a run of padding may be longer
+    layout = SplashLayout(row=row, prompt=width, longest=longest, packed=True)
+    if _choose_backend(implementation, queries, layout) == "splash":
+        attended = _splash(queries, keys, values, prompt_where, starts, layout)
     else:
-        own = Interval(starts[:, None, None], columns[:, None, None])
+        own = ColumnRange(starts[:, None, None], columns[:, None, None])
         attended = _blocks(queries, keys, values, prompt_where, own, 1, longest)
     real = jnp.pad(segments >= 0, ((0, 0), (width, 0)), constant_values=True)
     return jnp.where(real[..., None, None], attended, 0.0)
 
 
-def _chosen(implementation: str, queries: Array, plan: Plan) -> str:
-    return choice.chosen(
+def _choose_backend(implementation: str, queries: Array, layout: SplashLayout) -> str:
+    return backend.choose(
         implementation,
-        choice.platform(),
-        plan,
+        backend.platform(),
+        layout,
         head_width=queries.shape[-1],
         dtype=queries.dtype,
     )
@@ -114,23 +116,23 @@ def _blocks(
     keys: Array,
     values: Array,
     prompt_where: Array,
-    own: Interval,
-    lines: int,
+    own: ColumnRange,
+    sequences: int,
     longest: int,
 ) -> Array:
-    """In blocks: the compiler splits them over a mesh by itself, for groups and heads are axes."""
+    """The blockwise backend; the compiler splits its group and head axes over a mesh."""
     batch, width = prompt_where.shape
     lengths = jnp.sum(prompt_where, axis=1, dtype=jnp.int32)
     last = jnp.broadcast_to(lengths[:, None, None] - 1, (batch, 1, queries.shape[1] - width))
-    seen = Seen(
-        prompts=Interval(jnp.zeros((1, 1, width), jnp.int32), _columns(width)[None, None]),
-        shared=Interval(jnp.zeros_like(last), last),
+    visible = VisibleColumns(
+        prompts=ColumnRange(jnp.zeros((1, 1, width), jnp.int32), _columns(width)[None, None]),
+        shared=ColumnRange(jnp.zeros_like(last), last),
         own=own,
     )
-    at_once = SCORES_AT_ONCE[choice.platform()]
-    return attend_in_blocks(
-        queries, keys, values, seen, Layout(width, lines=lines, longest=longest, at_once=at_once)
+    layout = BlockwiseLayout(
+        width, sequences=sequences, longest=longest, max_scores=MAX_SCORES[backend.platform()]
     )
+    return attend_in_blocks(queries, keys, values, visible, layout)
 
 
 def _splash(
@@ -139,10 +141,10 @@ def _splash(
     values: Array,
     prompt_where: Array,
     starts: Array | None,
-    plan: Plan,
+    layout: SplashLayout,
 ) -> Array:
-    """By the kernel, which the compiler cannot split: a device runs it on its groups and heads."""
-    interpret = choice.platform() != "tpu"
+    """The splash backend, run by each device on its groups and heads (see `on_every_device`)."""
+    interpret = backend.platform() != "tpu"
 
     def attend(queries, keys, values, prompt_where, *starts):
         return attend_by_splash(
@@ -151,7 +153,7 @@ def _splash(
             values,
             prompt_where=prompt_where,
             starts=starts[0] if starts else None,
-            plan=plan,
+            layout=layout,
             interpret=interpret,
         )
 

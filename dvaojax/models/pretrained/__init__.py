@@ -1,19 +1,19 @@
-"""Published weights: a directory of `config.json` and safetensors, to our parameters and back.
+"""Published weights: reading and writing directories with `config.json` and safetensors files.
 
     configuration   config.json <-> ModelConfig
-    leaves          names and shapes of our parameters <-> those of the tensors
-    tensors         the files themselves, tensor by tensor
-    loading         tensors -> parameters, straight into their shards
+    parameters      names and shapes of our parameters <-> those of the tensors
+    tensors         safetensors files, one tensor at a time
+    loading         tensors -> parameters, directly into their shards
     writing         parameters -> tensors
 
-`transformers` writes and reads the same directories; nothing here needs it.
+The format is that of `transformers`, which is not needed here.
 """
 
 from dvaojax.models.pretrained.configuration import check_agreement as check_agreement
-from dvaojax.models.pretrained.configuration import description_of as description_of
+from dvaojax.models.pretrained.configuration import make_description as make_description
 from dvaojax.models.pretrained.configuration import model_config as model_config
 from dvaojax.models.pretrained.configuration import read_description as read_description
 from dvaojax.models.pretrained.loading import check as check
 from dvaojax.models.pretrained.loading import load as load
-from dvaojax.models.pretrained.writing import WRITTEN as WRITTEN
+from dvaojax.models.pretrained.writing import WRITE_DTYPES as WRITE_DTYPES
 from dvaojax.models.pretrained.writing import write as write

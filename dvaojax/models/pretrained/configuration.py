@@ -1,7 +1,7 @@
-"""`config.json` of Qwen2, Qwen3 and Llama to a `ModelConfig`, and back.
+"""Conversion between `config.json` of Qwen2, Qwen3 and Llama and `ModelConfig`.
 
-Every spelling that is in use is read: rotary settings as `rope_theta` and `rope_scaling` or, since
-transformers 5, as `rope_parameters`. What the decoder cannot compute is refused by its key.
+All spellings in use are read: rotary settings as `rope_theta` and `rope_scaling` or, since
+transformers 5, as `rope_parameters`. Settings that the decoder does not support raise an error.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from dvaojax.models.config import ModelConfig, RopeScaling
 
 CONFIG = "config.json"
 
-# The fields that a checkpoint decides; the others are about how it is run.
-DECIDED = (
+# The fields that a checkpoint determines; the others are about how the decoder is computed.
+CHECKPOINT_FIELDS = (
     "vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width", "ff_width",
     "rope_theta", "rope_scaling", "norm_epsilon", "qk_norm", "attention_bias", "tied_head",
 )  # fmt: skip
@@ -38,13 +38,13 @@ _ROPE = {
 
 @dataclasses.dataclass(frozen=True)
 class _Family:
-    """What sets a family apart, beside the numbers.
+    """Settings of a family of decoders that are not in `config.json`.
 
     Attributes:
-        architecture: the class of `transformers` that it is.
+        architecture: its class in `transformers`.
         qk_norm: see `ModelConfig`.
         attention_bias: see `ModelConfig`.
-        head_width: where `head_dim` is not given; None is the width over the heads.
+        head_width: default of `head_dim`; None means the width divided by the number of heads.
     """
 
     architecture: str
@@ -67,18 +67,18 @@ def model_config(
     compute_dtype: str = "bfloat16",
     remat: str = "layer",
 ) -> ModelConfig:
-    """The shape of a published decoder, for an experiment file.
+    """The configuration of a published decoder, for an experiment file.
 
     Args:
         path: a directory with a `config.json`, or a repository of the hub, `owner/name`.
-        param_dtype: see `ModelConfig`, as for the next two; the defaults are those of the presets.
-        compute_dtype: see there.
-        remat: see there.
+        param_dtype: see `ModelConfig`; this default and the next two are those of the presets.
+        compute_dtype: see `ModelConfig`.
+        remat: see `ModelConfig`.
 
     Raises:
-        UserError: there is none, or the decoder cannot compute what it describes.
+        UserError: there is no `config.json`, or it has settings that the decoder does not support.
     """
-    config = described(read_description(path), path)
+    config = parse_description(read_description(path), path)
     return dataclasses.replace(
         config, param_dtype=param_dtype, compute_dtype=compute_dtype, remat=remat
     )
@@ -88,7 +88,7 @@ def read_description(path: str) -> dict[str, Any]:
     """The content of a model's `config.json`.
 
     Raises:
-        UserError: there is none.
+        UserError: the file cannot be read.
     """
     description = files.read_json(hub.local_directory(path, (CONFIG,)) / CONFIG)
     if not isinstance(description, dict):
@@ -96,15 +96,15 @@ def read_description(path: str) -> dict[str, Any]:
     return description
 
 
-def described(description: Mapping[str, Any], path: str) -> ModelConfig:
-    """The decoder that a `config.json` describes; what it does not decide has our defaults.
+def parse_description(description: Mapping[str, Any], path: str) -> ModelConfig:
+    """The configuration of the decoder of a `config.json`; other fields have their defaults.
 
     Args:
         description: the content of the file.
-        path: of the model, for an error.
+        path: the path of the model, for error messages.
 
     Raises:
-        UserError: a key is missing, or its value is not what the decoder computes.
+        UserError: a key is missing, or the decoder does not support its value.
     """
     where = f"{path}: {CONFIG}"
     family = _family(description, where)
@@ -131,31 +131,31 @@ def described(description: Mapping[str, Any], path: str) -> ModelConfig:
         raise UserError(f"{where}: {error}") from error
 
 
-def description_of(config: ModelConfig, path: str) -> dict[str, Any]:
-    """The `config.json` of a decoder that came from no published model.
+def make_description(config: ModelConfig, path: str) -> dict[str, Any]:
+    """The content of `config.json` of a decoder that was not loaded from a published model.
 
     Args:
         config: the decoder.
-        path: where it is to be written, for an error.
+        path: the path to be written, for error messages.
 
     Raises:
-        UserError: it belongs to none of the families.
+        UserError: the decoder does not belong to a supported family.
     """
-    wanted = (config.qk_norm, config.attention_bias)
+    flags = (config.qk_norm, config.attention_bias)
     kinds = {(f.qk_norm, f.attention_bias): kind for kind, f in _FAMILIES.items()}
-    if wanted not in kinds:
+    if flags not in kinds:
         raise UserError(
             f"{path}: no published family has model.qk_norm={config.qk_norm} with "
-            f"model.attention_bias={config.attention_bias}"
+            f"model.attention_bias={config.attention_bias}; the decoder cannot be exported"
         )
-    kind = kinds[wanted]
+    kind = kinds[flags]
     if kind == "llama" and config.width % config.num_heads:
         raise UserError(
-            f"{path}: transformers has no Llama whose width={config.width} is no multiple of its "
-            f"num_heads={config.num_heads}"
+            f"{path}: transformers requires the width of a Llama, {config.width}, to be a multiple "
+            f"of its num_heads={config.num_heads}"
         )
     scaling = config.rope_scaling
-    spelt = scaling and {theirs: getattr(scaling, ours) for ours, theirs in _ROPE.items()}
+    scaling_keys = scaling and {theirs: getattr(scaling, ours) for ours, theirs in _ROPE.items()}
     return {
         "architectures": [_FAMILIES[kind].architecture],
         "model_type": kind,
@@ -165,23 +165,23 @@ def description_of(config: ModelConfig, path: str) -> dict[str, Any]:
         "hidden_act": "silu",
         "rms_norm_eps": config.norm_epsilon,
         "rope_theta": config.rope_theta,
-        "rope_scaling": spelt and {"rope_type": "llama3", **spelt},
+        "rope_scaling": scaling_keys and {"rope_type": "llama3", **scaling_keys},
         "tie_word_embeddings": config.tied_head,
     }
 
 
 def check_agreement(config: ModelConfig, description: Mapping[str, Any], path: str) -> None:
-    """Holds a configuration against a `config.json`.
+    """Checks a configuration against a `config.json`.
 
     Raises:
-        UserError: they are not of one decoder; the line names the first key that differs.
+        UserError: they describe different decoders; the message names the first field that differs.
     """
-    theirs = described(description, path)
-    for name in DECIDED:
-        ours, wanted = getattr(config, name), getattr(theirs, name)
-        if ours != wanted:
+    theirs = parse_description(description, path)
+    for name in CHECKPOINT_FIELDS:
+        actual, expected = getattr(config, name), getattr(theirs, name)
+        if actual != expected:
             raise UserError(
-                f"model.{name}={ours}, but {CONFIG} of {path} makes it {wanted}: build the model "
+                f"model.{name}={actual}, but {CONFIG} of {path} has {expected}: build the model "
                 f"with models.pretrained.model_config({path!r})"
             )
 
@@ -189,7 +189,7 @@ def check_agreement(config: ModelConfig, description: Mapping[str, Any], path: s
 def _family(description: Mapping[str, Any], where: str) -> _Family:
     kind = description.get("model_type")
     if kind not in _FAMILIES:
-        raise UserError(f"{where} has model_type={kind!r}, none of: {', '.join(_FAMILIES)}")
+        raise UserError(f"{where} has model_type={kind!r}; supported are: {', '.join(_FAMILIES)}")
     family = _FAMILIES[kind]
     named = description.get("architectures") or [family.architecture]
     if named != [family.architecture]:
@@ -198,17 +198,17 @@ def _family(description: Mapping[str, Any], where: str) -> _Family:
 
 
 def _refuse_unsupported(description: Mapping[str, Any], where: str) -> None:
-    """Raises at the first key that asks for what the decoder does not compute."""
+    """Raises an error at the first setting that the decoder does not support."""
     for key, supported in (
         ("hidden_act", "silu"),
-        ("attention_bias", False),  # it puts a bias on the output projection too
+        ("attention_bias", False),  # would add a bias to the output projection too
         ("mlp_bias", False),
         ("quantization_config", None),
         ("partial_rotary_factor", 1.0),
     ):
         value = description.get(key)
         if value is not None and value != supported:
-            raise UserError(f"{where} has {key}={value!r}; the decoder computes {supported!r} only")
+            raise UserError(f"{where} has {key}={value!r}; the decoder supports only {supported!r}")
     kinds = description.get("layer_types") or []
     slides = any(kind != "full_attention" for kind in kinds)
     if not kinds and description.get("use_sliding_window") and description.get("sliding_window"):
@@ -216,8 +216,8 @@ def _refuse_unsupported(description: Mapping[str, Any], where: str) -> None:
     if slides:
         key = "layer_types" if kinds else "use_sliding_window"
         raise UserError(
-            f"{where} has {key}={description[key]}; the decoder attends in full only, without "
-            "a sliding window"
+            f"{where} has {key}={description[key]}; the decoder supports only full attention, "
+            "without a sliding window"
         )
 
 
@@ -227,25 +227,33 @@ def _size(
     value = description.get(key)
     value = default if value is None else value
     if type(value) is not int or value < 1:
-        given = f"has {key}={value!r}, no positive number" if key in description else f"lacks {key}"
-        raise UserError(f"{where} {given}")
+        problem = (
+            f"has {key}={value!r}, which is not a positive integer"
+            if key in description
+            else f"lacks {key}"
+        )
+        raise UserError(f"{where} {problem}")
     return value
 
 
 def _rope(description: Mapping[str, Any], where: str) -> tuple[float, RopeScaling | None]:
-    """The base of the wavelengths, and how they are stretched."""
+    """The base of the rotary wavelengths, and their scaling."""
     key = "rope_scaling" if description.get("rope_scaling") else "rope_parameters"
     given = description.get(key) or {}
     if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
-        raise UserError(f"{where} has {key}={given!r}, not one setting for all layers")
+        raise UserError(
+            f"{where} has {key}={given!r}; only one setting for all layers is supported"
+        )
     if given.get("partial_rotary_factor") not in (None, 1.0):
-        raise UserError(f"{where} has {key} with partial_rotary_factor; heads are turned in full")
+        raise UserError(
+            f"{where} has {key} with partial_rotary_factor; only full rotation is supported"
+        )
     theta = given.get("rope_theta") or description.get("rope_theta") or 10_000.0
     kind = given.get("rope_type", given.get("type", "default"))
     if kind == "default":
         return float(theta), None
     if kind != "llama3":
-        raise UserError(f"{where} has {key} of type {kind!r}, neither 'default' nor 'llama3'")
+        raise UserError(f"{where} has {key} of type {kind!r}; supported are 'default' and 'llama3'")
     defaults = {"original_max_position_embeddings": description.get("max_position_embeddings")}
     numbers = {}
     for ours, theirs in _ROPE.items():

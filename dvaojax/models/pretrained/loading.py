@@ -1,11 +1,11 @@
-"""Tensors of a checkpoint to parameters, straight into their shards.
+"""Loading of a checkpoint's tensors into parameters, directly into their shards.
 
-One tensor at a time is read, of which every process reads the blocks of its own devices, and turned
-on the devices. Stacked layers are filled one by one in place, so that besides the parameters there
-is never more than one tensor.
+Tensors are read one at a time. Every process reads the blocks of its own devices, which then
+transpose and cast them. Stacked layers are filled one by one in place, so memory never contains
+more than the parameters and one tensor.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import jax
@@ -19,109 +19,113 @@ from dvaojax.errors import UserError, nearest
 from dvaojax.models.config import ModelConfig
 from dvaojax.models.decoder import Params
 from dvaojax.models.pretrained import configuration
-from dvaojax.models.pretrained.leaves import EMBEDDING, HEAD, Leaf, leaves
+from dvaojax.models.pretrained.parameters import (
+    EMBEDDING,
+    HEAD,
+    ParameterSpec,
+    parameter_specs,
+)
 from dvaojax.models.pretrained.tensors import StoredTensor, read_headers
 
-# Constants that older checkpoints hold beside the weights.
+# Suffix of constants that older checkpoints contain in addition to the weights.
 _NOT_WEIGHTS = "rotary_emb.inv_freq"
 
-_ROWS = 4096  # of a matrix, that are compared at a time
+_ROWS = 4096  # rows of a matrix that are compared at a time
 
 
 def check(path: str, config: ModelConfig) -> None:
-    """Holds a checkpoint against a configuration, by what its headers say.
+    """Checks the headers of a checkpoint against a configuration, without reading the weights.
 
     Args:
         path: a directory, or a repository of the hub, which is downloaded.
-        config: the decoder that is to have its weights.
+        config: the decoder that the weights are for.
 
     Raises:
-        UserError: as `load`.
+        UserError: as in `load`.
     """
     _open(path, config)
 
 
 def load(path: str, config: ModelConfig, *, mesh: Mesh) -> Params:
-    """The weights of a published model as parameters.
+    """Loads the weights of a published model as parameters.
 
     Args:
         path: a directory, or a repository of the hub, `owner/name`.
-        config: the decoder, see `configuration.model_config`; the parameters have its
-            `param_dtype`, whatever float the checkpoint is in.
-        mesh: where they go, as `decoder.logical_axes` says.
+        config: the decoder, see `configuration.model_config`; the parameters are cast to its
+            `param_dtype`.
+        mesh: the devices, over which parameters are split by `decoder.logical_axes`.
 
     Raises:
-        UserError: the checkpoint is of another decoder, or a tensor is missing, misshapen, cut off
-            or one too many; the line names it.
+        UserError: the checkpoint is of another decoder, or a tensor is missing, truncated,
+            unexpected or of a wrong shape; the message names it.
     """
     stored = _open(path, config)
-    return jax.tree.map(partial(_born, stored=stored, config=config, mesh=mesh), leaves(config))
+    load_parameter = partial(_load_parameter, stored=stored, config=config, mesh=mesh)
+    return jax.tree.map(load_parameter, parameter_specs(config))
 
 
-def _born(
-    leaf: Leaf, *, stored: Mapping[str, StoredTensor], config: ModelConfig, mesh: Mesh
+def _load_parameter(
+    spec: ParameterSpec, *, stored: Mapping[str, StoredTensor], config: ModelConfig, mesh: Mesh
 ) -> Array:
-    """One parameter of the decoder."""
-    where = sharding.named(mesh, *(["layer"] * (leaf.layers > 0)), *leaf.axes)
-    tensors = (_placed(stored[name], leaf, mesh) for name in leaf.tensors)
-    if leaf.layers == 0:
-        turn = jax.jit(
-            lambda x: leaf.from_stored(x).astype(config.param_dtype), out_shardings=where
+    """Loads one parameter of the decoder."""
+    target = sharding.named(mesh, *(["layer"] * (spec.layers > 0)), *spec.axes)
+    tensors = (_to_devices(stored[name], spec, mesh) for name in spec.tensors)
+    if spec.layers == 0:
+        convert = jax.jit(
+            lambda x: spec.from_stored(x).astype(config.param_dtype), out_shardings=target
         )
-        return turn(next(tensors)).block_until_ready()
+        return convert(next(tensors)).block_until_ready()
 
-    @partial(jax.jit, donate_argnums=0, out_shardings=where)
-    def put(stack: Array, tensor: Array, layer: Array) -> Array:
-        turned = leaf.from_stored(tensor).astype(stack.dtype)
-        return lax.dynamic_update_index_in_dim(stack, turned, layer, 0)
+    @partial(jax.jit, donate_argnums=0, out_shardings=target)
+    def fill(stack: Array, tensor: Array, layer: Array) -> Array:
+        converted = spec.from_stored(tensor).astype(stack.dtype)
+        return lax.dynamic_update_index_in_dim(stack, converted, layer, 0)
 
-    stack = jnp.zeros((leaf.layers, *leaf.shape), config.param_dtype, device=where)
-    for layer in range(leaf.layers):
-        # Waited for, or the next tensors would be read before this one is let go.
-        stack = put(stack, next(tensors), np.int32(layer)).block_until_ready()
+    stack = jnp.zeros((spec.layers, *spec.shape), config.param_dtype, device=target)
+    for layer in range(spec.layers):
+        # Block, so that the next tensor is read only after this one is freed.
+        stack = fill(stack, next(tensors), np.int32(layer)).block_until_ready()
     return stack
 
 
-def _placed(tensor: StoredTensor, leaf: Leaf, mesh: Mesh) -> Array:
-    """A tensor on the devices, as it is stored."""
-    where = sharding.named(mesh, *leaf.stored_axes)
-    places = where.addressable_devices_indices_map(tensor.shape)
+def _to_devices(tensor: StoredTensor, spec: ParameterSpec, mesh: Mesh) -> Array:
+    """A tensor on the devices, in its stored dtype and shape."""
+    target = sharding.named(mesh, *spec.stored_axes)
+    indices = target.addressable_devices_indices_map(tensor.shape)
     mapped = tensor.mapped()
-    # A copy: the file must be free to change once it is read.
+    # Copy, because the file may change after it was read.
     blocks = [
         jax.device_put(mapped[index or ()], device, may_alias=False)
-        for device, index in places.items()
+        for device, index in indices.items()
     ]
-    return jax.make_array_from_single_device_arrays(tensor.shape, where, blocks)
+    return jax.make_array_from_single_device_arrays(tensor.shape, target, blocks)
 
 
 def _open(path: str, config: ModelConfig) -> Mapping[str, StoredTensor]:
-    """The checkpoint's tensors, each found to be the one that the configuration asks for."""
+    """The tensors of a checkpoint, after checking their names and shapes."""
     configuration.check_agreement(config, configuration.read_description(path), path)
     stored = read_headers(hub.local_directory(path, hub.WEIGHT_FILES))
-    wanted = {name: leaf.stored_shape for leaf in _flat(config) for name in leaf.tensors}
-    for name, shape in wanted.items():
+    specs: list[ParameterSpec] = jax.tree.leaves(parameter_specs(config))
+    expected = {name: spec.stored_shape for spec in specs for name in spec.tensors}
+    for name, shape in expected.items():
         if name not in stored:
-            raise UserError(f"{path} lacks the tensor {name}, of shape {[*shape]}")
+            raise UserError(f"{path} lacks the tensor {name} of shape {[*shape]}")
         if stored[name].shape != shape:
             raise UserError(f"{path}: {name} has shape {[*stored[name].shape]}, not {[*shape]}")
-    for name in stored.keys() - wanted.keys():
+    for name in stored.keys() - expected.keys():
         if name == HEAD:
             _check_tie(path, stored)
         elif not name.endswith(_NOT_WEIGHTS):
             raise UserError(
-                f"{path} holds the tensor {name}, which its {configuration.CONFIG} has no place "
-                f"for; the nearest that has one is {nearest(name, wanted)}"
+                f"{path} contains the tensor {name}, which does not belong to a decoder with its "
+                f"{configuration.CONFIG}; the most similar expected name is "
+                f"{nearest(name, expected)}"
             )
     return stored
 
 
-def _flat(config: ModelConfig) -> Iterator[Leaf]:
-    yield from jax.tree.leaves(leaves(config))
-
-
 def _check_tie(path: str, stored: Mapping[str, StoredTensor]) -> None:
-    """A tied head may be stored beside the embedding, if it is the same."""
+    """Raises an error if a tied head is stored and differs from the embedding."""
     head, embedding = stored[HEAD], stored[EMBEDDING]
     same = head.shape == embedding.shape and all(
         np.array_equal(head.mapped()[i : i + _ROWS], embedding.mapped()[i : i + _ROWS])

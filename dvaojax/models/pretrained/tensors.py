@@ -1,8 +1,8 @@
-"""Tensors in safetensors files, read and written one at a time.
+"""Reading and writing of safetensors files, one tensor at a time.
 
-A file is eight bytes with the length of a header, the header (JSON: name -> dtype, shape and where
-its bytes are), and the bytes of all tensors, row by row. A checkpoint of several files has an index
-that says which tensor is in which (https://huggingface.co/docs/safetensors).
+A file has eight bytes with the length of the header, the header (JSON: name -> dtype, shape and
+byte range), and the bytes of all tensors in row-major order. A checkpoint of several files has an
+index from tensor to file (https://huggingface.co/docs/safetensors).
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ DTYPES: Mapping[str, np.dtype] = {
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor is; nothing of it is in memory.
+    """A tensor in a file, not loaded into memory.
 
     Attributes:
-        name: of the tensor.
-        path: of its file.
-        dtype: of its numbers.
-        shape: of the tensor.
-        offset: of its first byte in the file.
+        name: name of the tensor.
+        path: path of its file.
+        dtype: dtype of its elements.
+        shape: shape of the tensor.
+        offset: offset of its first byte in the file.
     """
 
     name: str
@@ -47,38 +47,42 @@ class StoredTensor:
     offset: int
 
     def mapped(self) -> np.ndarray:
-        """The tensor, of which the system reads what is looked at."""
+        """The tensor as a memory map, which is read on access."""
         return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
 
 
 def read_headers(directory: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a checkpoint, by name.
+    """All tensors of a checkpoint, by name.
 
     Raises:
-        UserError: there is no checkpoint, a file is none or was cut off, or the index promises
-            what its file does not hold; the line names file and tensor.
+        UserError: there is no checkpoint, a file is invalid or truncated, or a file lacks a tensor
+            of the index; the message names file and tensor.
     """
     if (directory / SINGLE).is_file():
         return _read_header(directory / SINGLE)
     if not (directory / INDEX).is_file():
-        raise UserError(f"{directory} has neither {SINGLE} nor {INDEX}; other formats are not read")
+        raise UserError(
+            f"{directory} has neither {SINGLE} nor {INDEX}; other formats are not supported"
+        )
     index = files.read_json(directory / INDEX)
-    places = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(places, dict) or not places:
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{directory / INDEX} has no weight_map")
     headers: dict[str, dict[str, StoredTensor]] = {}
-    for file in sorted(set(map(str, places.values()))):
+    for file in sorted(set(map(str, weight_map.values()))):
         if Path(file).name != file:
-            raise UserError(f"{directory / INDEX}: {file!r} is not the name of a file beside it")
+            raise UserError(
+                f"{directory / INDEX}: {file!r} is not the name of a file in its directory"
+            )
         headers[file] = _read_header(directory / file)
-    for name, file in places.items():
+    for name, file in weight_map.items():
         if name not in headers[file]:
-            raise UserError(f"{directory / file} lacks {name}, which {INDEX} says it has")
+            raise UserError(f"{directory / file} lacks {name}, which {INDEX} expects there")
     return {name: tensor for header in headers.values() for name, tensor in header.items()}
 
 
 def _read_header(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of one file, each held against the file's size."""
+    """The tensors of one file, each checked against the file's size."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -87,48 +91,50 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     if not text:
-        raise UserError(f"{path} is cut off in its header, or no safetensors file")
+        raise UserError(f"{path} is truncated in its header, or is not a safetensors file")
     try:
         header = json.loads(text)
     except ValueError:
         header = None
     if not isinstance(header, dict):
-        raise UserError(f"{path} is no safetensors file: its header is not a JSON object")
+        raise UserError(f"{path} is not a safetensors file: its header is not a JSON object")
     entries = ((name, entry) for name, entry in header.items() if name != "__metadata__")
     start = 8 + length
-    return {name: _described(path, name, entry, start, size) for name, entry in entries}
+    return {name: _parse_entry(path, name, entry, start, size) for name, entry in entries}
 
 
-def _described(path: Path, name: str, entry: Any, start: int, size: int) -> StoredTensor:
-    """One entry of a header whose tensors' bytes begin at `start`, in a file of `size` bytes."""
+def _parse_entry(path: Path, name: str, entry: Any, start: int, size: int) -> StoredTensor:
+    """Parses an entry of a header; the tensors begin at byte `start` of a file of `size` bytes."""
     try:
-        word, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers = (*shape, begin, end)
     except (KeyError, TypeError, ValueError):
-        word, shape, begin, end, numbers = "", (), 0, 0, (-1,)
+        code, shape, begin, end, numbers = "", (), 0, 0, (-1,)
     if not all(type(number) is int and number >= 0 for number in numbers):
-        raise UserError(f"{path}: the header does not say where {name} is")
-    if word not in DTYPES:
-        raise UserError(f"{path}: {name} is of type {word}, none of {', '.join(DTYPES)}")
-    dtype = DTYPES[word]
+        raise UserError(f"{path}: the header has no valid dtype, shape and data_offsets of {name}")
+    if code not in DTYPES:
+        raise UserError(f"{path}: {name} has dtype {code}, not one of {', '.join(DTYPES)}")
+    dtype = DTYPES[code]
     if end - begin != math.prod(shape) * dtype.itemsize:
-        raise UserError(f"{path}: {name} has {end - begin} bytes, not those of {word}{[*shape]}")
+        raise UserError(
+            f"{path}: {name} has {end - begin} bytes, which does not match {code}{[*shape]}"
+        )
     if start + end > size:
         raise UserError(
-            f"{path} is cut off: {name} ends at byte {start + end}, and the file has {size}"
+            f"{path} is truncated: {name} ends at byte {start + end}, but the file has {size} bytes"
         )
     return StoredTensor(name, path, dtype, shape, start + begin)
 
 
 @dataclasses.dataclass(frozen=True)
-class Writable:
-    """A tensor to be written.
+class TensorToWrite:
+    """A tensor to be written to a file.
 
     Attributes:
-        name: of the tensor.
-        dtype: of its numbers in the file.
-        shape: of the tensor.
-        make: brings it to the host, when its turn has come.
+        name: name of the tensor.
+        dtype: dtype of its elements in the file.
+        shape: shape of the tensor.
+        make: copies it to the host; called when the tensor is written.
     """
 
     name: str
@@ -138,20 +144,20 @@ class Writable:
 
     @property
     def nbytes(self) -> int:
-        """Of what is written."""
+        """Bytes of the tensor in the file."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def write_tensors(
-    directory: Path, tensors: Iterable[Writable], *, max_file_bytes: int
+    directory: Path, tensors: Iterable[TensorToWrite], *, max_file_bytes: int
 ) -> list[Path]:
-    """Writes a checkpoint, one tensor after the other: one file, or several with an index.
+    """Writes a checkpoint, one tensor at a time, as one file or as several with an index.
 
     Args:
-        directory: exists and holds no checkpoint.
-        tensors: in the order of the files.
-        max_file_bytes: tensors that together have more go into several files; a single tensor
-            that has more gets a file of its own.
+        directory: an existing directory without a checkpoint.
+        tensors: the tensors in the order in which they are written.
+        max_file_bytes: tensors of more bytes in total are split into several files; a single tensor
+            of more bytes gets a separate file.
 
     Returns:
         The files with tensors.
@@ -165,41 +171,45 @@ def write_tensors(
     for name, part in zip(names, parts, strict=True):
         _write_file(directory / name, part)
     total = sum(tensor.nbytes for part in parts for tensor in part)
-    places = {t.name: name for name, part in zip(names, parts, strict=True) for t in part}
-    files.write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+    weight_map = {t.name: name for name, part in zip(names, parts, strict=True) for t in part}
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    files.write_json(directory / INDEX, index)
     return [directory / name for name in names]
 
 
-def _split(tensors: Iterable[Writable], max_bytes: int) -> list[list[Writable]]:
-    """Runs of tensors, each of which fits a file if any two of it do."""
-    parts: list[list[Writable]] = [[]]
-    held = 0
+def _split(tensors: Iterable[TensorToWrite], max_bytes: int) -> list[list[TensorToWrite]]:
+    """Splits tensors into consecutive parts of at most `max_bytes`, or of one larger tensor."""
+    parts: list[list[TensorToWrite]] = [[]]
+    num_bytes = 0
     for tensor in tensors:
-        if parts[-1] and held + tensor.nbytes > max_bytes:
+        if parts[-1] and num_bytes + tensor.nbytes > max_bytes:
             parts.append([])
-            held = 0
+            num_bytes = 0
         parts[-1].append(tensor)
-        held += tensor.nbytes
+        num_bytes += tensor.nbytes
     return parts
 
 
-def _write_file(path: Path, tensors: Sequence[Writable]) -> None:
-    words = {dtype: word for word, dtype in DTYPES.items()}
-    # Readers of PyTorch's ask for the format.
+def _write_file(path: Path, tensors: Sequence[TensorToWrite]) -> None:
+    codes = {dtype: code for code, dtype in DTYPES.items()}
+    # `transformers` requires the format in the metadata.
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
         begin, end = end, end + tensor.nbytes
         shape = list(tensor.shape)
         header[tensor.name] = {
-            "dtype": words[tensor.dtype], "shape": shape, "data_offsets": [begin, end]
+            "dtype": codes[tensor.dtype], "shape": shape, "data_offsets": [begin, end]
         }  # fmt: skip
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin where eight bytes do
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors:
             values = np.ascontiguousarray(tensor.make())
             if (values.shape, values.dtype) != (tensor.shape, tensor.dtype):
-                raise ValueError(f"{tensor.name} is {values.dtype}{values.shape} after all")
+                raise ValueError(
+                    f"{tensor.name} is {values.dtype}{values.shape}, not "
+                    f"{tensor.dtype}{tensor.shape}"
+                )
             file.write(values.view(np.uint8).data)

@@ -1,4 +1,4 @@
-"""Parameters to a checkpoint that `transformers` and vLLM read."""
+"""Writing of parameters as a checkpoint that `transformers` and vLLM can read."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -13,13 +13,13 @@ from dvaojax import files
 from dvaojax.models.config import ModelConfig
 from dvaojax.models.decoder import Params
 from dvaojax.models.pretrained.configuration import CONFIG
-from dvaojax.models.pretrained.leaves import Leaf, leaves
-from dvaojax.models.pretrained.tensors import Writable, write_tensors
+from dvaojax.models.pretrained.parameters import ParameterSpec, parameter_specs
+from dvaojax.models.pretrained.tensors import TensorToWrite, write_tensors
 
-# The floats that are written.
-WRITTEN = ("float32", "bfloat16")
+# The dtypes that can be written.
+WRITE_DTYPES = ("float32", "bfloat16")
 
-# The files of a large checkpoint, so that each can be fetched and read again by itself.
+# Maximal size of a file; large checkpoints are split, so that files can be downloaded separately.
 MAX_FILE_BYTES = 5_000_000_000
 
 
@@ -35,34 +35,35 @@ def write(
     """Writes `config.json` and the weights, one tensor at a time on the host.
 
     Args:
-        directory: exists, and holds neither.
-        params: the decoder's.
-        config: its shape.
-        description: what `config.json` says of it; its float is added.
-        dtype: the float of the tensors, one of `WRITTEN`.
-        max_file_bytes: above it the weights are in several files.
+        directory: an existing directory without either.
+        params: the decoder's parameters.
+        config: the decoder's shape.
+        description: the content of `config.json`, to which the dtype is added.
+        dtype: the dtype of the tensors, one of `WRITE_DTYPES`.
+        max_file_bytes: weights of more bytes are split into several files.
 
     Returns:
         The files with weights.
     """
-    named = {"torch_dtype": dtype, **({"dtype": dtype} if "dtype" in description else {})}
-    files.write_json(directory / CONFIG, {**description, **named})
+    dtypes = {"torch_dtype": dtype, **({"dtype": dtype} if "dtype" in description else {})}
+    files.write_json(directory / CONFIG, {**description, **dtypes})
     tensors = _tensors(params, config, np.dtype(dtype))
     return write_tensors(directory, tensors, max_file_bytes=max_file_bytes)
 
 
-def _tensors(params: Params, config: ModelConfig, dtype: np.dtype) -> Iterator[Writable]:
-    """Every tensor, layer after layer."""
-    pairs = list(zip(jax.tree.leaves(leaves(config)), jax.tree.leaves(params), strict=True))
+def _tensors(params: Params, config: ModelConfig, dtype: np.dtype) -> Iterator[TensorToWrite]:
+    """All tensors, first those outside the layers, then layer by layer."""
+    specs = jax.tree.leaves(parameter_specs(config))
+    pairs = list(zip(specs, jax.tree.leaves(params), strict=True))
     for layer in (None, *range(config.num_layers)):
-        for leaf, values in pairs:
-            if (leaf.layers == 0) == (layer is None):
-                name = leaf.tensors[layer or 0]
-                make = partial(_stored, leaf, values, layer, dtype)
-                yield Writable(name, dtype, leaf.stored_shape, make)
+        for spec, values in pairs:
+            if (spec.layers == 0) == (layer is None):
+                name = spec.tensors[layer or 0]
+                make = partial(_to_host, spec, values, layer, dtype)
+                yield TensorToWrite(name, dtype, spec.stored_shape, make)
 
 
-def _stored(leaf: Leaf, values: Array, layer: int | None, dtype: np.dtype) -> np.ndarray:
-    """One tensor on the host."""
-    mine = np.asarray(values if layer is None else values[layer])
-    return leaf.to_stored(mine).astype(dtype)
+def _to_host(spec: ParameterSpec, values: Array, layer: int | None, dtype: np.dtype) -> np.ndarray:
+    """One tensor on the host, in its stored layout."""
+    on_host = np.asarray(values if layer is None else values[layer])
+    return spec.to_stored(on_host).astype(dtype)

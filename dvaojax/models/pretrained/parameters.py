@@ -1,7 +1,7 @@
-"""Which tensor of a checkpoint is which of our parameters, and how the two are turned.
+"""Names and shapes of the tensors of a checkpoint that correspond to our parameters.
 
-The names are those of `transformers`' Qwen2, Qwen3 and Llama, which share them. A PyTorch matrix
-has its outputs first; ours has its inputs first, and heads are an axis of their own.
+The names are those of `transformers`' Qwen2, Qwen3 and Llama, which share them. PyTorch stores a
+matrix as outputs by inputs; ours is inputs by outputs, with a separate axis for heads.
 """
 
 import dataclasses
@@ -41,14 +41,14 @@ EMBEDDING = _TENSORS["embedding"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Leaf:
-    """One parameter of ours, and its tensors: one, or one a layer.
+class ParameterSpec:
+    """One of our parameters and its tensors: one tensor, or one per layer.
 
     Attributes:
-        path: its place in the pytree, such as "layers/query".
-        shape: of one layer.
+        path: path in the pytree, such as "layers/query".
+        shape: the shape of one layer.
         axes: the logical axes of one layer.
-        layers: tensors; 0 where the parameter is not stacked.
+        layers: number of layers; 0 if the parameter is not stacked.
     """
 
     path: str
@@ -58,12 +58,12 @@ class Leaf:
 
     @property
     def tensors(self) -> list[str]:
-        """Their names, in the order of the layers."""
+        """The names of the tensors, in the order of the layers."""
         return [_TENSORS[self.path].format(i) for i in range(max(self.layers, 1))]
 
     @property
     def stored_axes(self) -> tuple[str | None, ...]:
-        """The logical axes of a tensor: heads and their width are one."""
+        """The logical axes of a tensor, in which heads and head width are one axis."""
         if self._is_as_stored:
             return self.axes
         return tuple(axis for axis in self.axes if axis)[::-1] or (None,)
@@ -71,24 +71,24 @@ class Leaf:
     @property
     def stored_shape(self) -> tuple[int, ...]:
         """The shape of a tensor."""
-        return self.shape if self._is_as_stored else self._matrix[::-1]
+        return self.shape if self._is_as_stored else self._matrix_shape[::-1]
 
     def from_stored(self, tensor: Array) -> Array:
-        """A stored tensor as one layer of the parameter, of the shape `shape`."""
+        """Converts a stored tensor to one layer of the parameter, with shape `shape`."""
         return tensor if self._is_as_stored else tensor.T.reshape(self.shape)
 
     def to_stored(self, layer: np.ndarray) -> np.ndarray:
-        """One layer of the parameter, of the shape `shape`, as the tensor that is stored."""
-        return layer if self._is_as_stored else layer.reshape(self._matrix).T
+        """Converts one layer of the parameter, with shape `shape`, to a stored tensor."""
+        return layer if self._is_as_stored else layer.reshape(self._matrix_shape).T
 
     @property
     def _is_as_stored(self) -> bool:
-        """A table of rows, which is looked up, and not a matrix that multiplies."""
+        """Whether the parameter is stored untransposed: the embedding, which is a table of rows."""
         return self.path == "embedding"
 
     @property
-    def _matrix(self) -> tuple[int, ...]:
-        """Our shape with the axes beside the model's width taken together."""
+    def _matrix_shape(self) -> tuple[int, ...]:
+        """Our shape as a matrix: the axes other than the model's width are merged."""
         if "embed" not in self.axes:
             return (math.prod(self.shape),)
         is_input = self.axes[0] == "embed"
@@ -97,15 +97,15 @@ class Leaf:
         return math.prod(rows), math.prod(columns)
 
 
-def leaves(config: ModelConfig) -> Any:
-    """The pytree of the parameters with a `Leaf` for each."""
+def parameter_specs(config: ModelConfig) -> Any:
+    """A pytree like the parameters, with a `ParameterSpec` for each."""
     shapes = jax.eval_shape(functools.partial(init, config), jax.random.key(0))
 
-    def described(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> Leaf:
+    def spec(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> ParameterSpec:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         axes = LOGICAL_AXES.get(path[-1].key, (None,) * len(shape.shape))
         if not name.startswith("layers/"):
-            return Leaf(name, shape.shape, axes, 0)
-        return Leaf(name, shape.shape[1:], axes[1:], shape.shape[0])
+            return ParameterSpec(name, shape.shape, axes, 0)
+        return ParameterSpec(name, shape.shape[1:], axes[1:], shape.shape[0])
 
-    return jax.tree.map_with_path(described, shapes)
+    return jax.tree.map_with_path(spec, shapes)
