@@ -1,13 +1,16 @@
-"""The propositions 1 to 58 of the papers, on what hypothesis makes up, in float64.
+"""The propositions 1 to 58 of the papers, on random examples from hypothesis, in float64.
 
-Rewards and weights are small integers, ties and constant objectives included, so that objectives
-either cancel exactly or by no accident of rounding.
+Rewards and weights are small integers, including ties and constant objectives, so that objectives
+cancel either exactly or clearly not.
 """
 
 import functools
+import re
+from pathlib import Path
 
 import chex
 import hypothesis.extra.numpy as hnp
+import invariant_assertions as assertions
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +21,9 @@ from hypothesis import strategies as st
 
 from dvaojax import aggregators
 from dvaojax.aggregators import invariants
+from dvaojax.aggregators.invariants import propositions
 
+ASSERTIONS = Path(assertions.__file__)
 B, G, K = 2, 4, 3
 LENGTHS = np.array([[3, 50, 7, 1], [20, 2, 9, 400]])
 property_test = settings(derandomize=True, deadline=None, max_examples=15, database=None)
@@ -34,13 +39,14 @@ CENTRED_SUM = ("dr_grpo", "rloo", "grpo", "reward_combination", "dvao", "lite_pp
 CENTRED_SUM += ("corr_grpo", "maxrl", "opo")
 CENTRED_SUM += ("dvao_denoised", "dvao_interpolated", "dvao_shrunk")
 COMBINING = ("reward_combination", "advantage_combination", "dvao")
-SCORES = ("advantage_combination", "gdpo", "gdpo_token_weighted", "rvpo", "rvpo_variance_penalty")
-SCORES += ("gd2po_hard", "gd2po_snr", "dara_symmetric", "dara_asymmetric")
+Z_SCORES = ("advantage_combination", "gdpo", "gdpo_token_weighted", "rvpo", "rvpo_variance_penalty")
+Z_SCORES += ("gd2po_hard", "gd2po_snr", "dara_symmetric", "dara_asymmetric")
 ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo")
-# Where a reward has its zero, or its largest value, is a part of these.
+# Methods that depend on the zero or on the largest value of a reward.
 ANCHORED = ("maxrl", "sa_mrpo", "focal_reward", "augmented_tchebycheff", "sc_ppo")
-EVERY = tuple(aggregators.BY_NAME)
-WITH_LENGTHS = tuple(n for n in EVERY if aggregators.needs_lengths(aggregators.BY_NAME[n]))
+WITH_LENGTHS = tuple(
+    n for n in aggregators.BY_NAME if aggregators.needs_lengths(aggregators.BY_NAME[n])
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +57,12 @@ def float64():
 
 @functools.cache
 def exact(name, **knobs):
-    """The jitted aggregator `(rewards, weights)`, all epsilons 0 unless the knobs say otherwise."""
+    """The jitted aggregator `(rewards, weights)`, with all epsilons 0 unless given as knobs."""
     function = aggregators.BY_NAME[name]
     known = aggregators.knobs_of(function)
     defaults = {k: 0.0 for k in known if k.endswith("epsilon") or k == "delta"}
     if name == "gd2po_snr":
-        defaults["threshold"] = 0.77  # which no ratio of the weights here meets
+        defaults["threshold"] = 0.77  # not a ratio of any weights here
     bound = functools.partial(function, **{**defaults, **knobs})
     if aggregators.needs_lengths(function):
         return jax.jit(lambda rewards, weights: bound(rewards, weights, jnp.asarray(LENGTHS)))
@@ -67,12 +73,12 @@ def arrays(*values):
     return tuple(jnp.asarray(x, jnp.float64) for x in values)
 
 
-# Statements about one batch: `check`.
+# Propositions about one batch: `check`.
 
 
 @functools.cache
 def _aggregate_and_check(name, **knobs):
-    """Jitted: aggregate a masked batch; and the chexified check of the result."""
+    """A jitted function that aggregates a masked batch, and the chexified check of its result."""
     needs_lengths = aggregators.needs_lengths(aggregators.BY_NAME[name])
     function = functools.partial(aggregators.BY_NAME[name], **knobs)
 
@@ -96,9 +102,9 @@ def _aggregate_and_check(name, **knobs):
     weights=WEIGHTS,
     mask=st.one_of(st.just(np.ones((B, G, K), bool)), hnp.arrays(bool, (B, G, K))),
 )
-def test_every_statement_about_one_batch_holds(name, rewards, weights, mask):
+def test_invariants_of_one_batch_hold(name, rewards, weights, mask):
     aggregate, check = _aggregate_and_check(name)
-    # As in a run: in float32, where rounding must not be taken for a violation.
+    # In float32, as in a run: rounding errors must not be reported as violations.
     rewards, weights = jnp.asarray(rewards, jnp.float32), jnp.asarray(weights, jnp.float32)
     check(rewards, weights, aggregate(rewards, weights, mask), mask)
 
@@ -106,40 +112,66 @@ def test_every_statement_about_one_batch_holds(name, rewards, weights, mask):
 @pytest.mark.parametrize("name", COMBINING)
 @property_test
 @given(rewards=REWARDS, weights=WEIGHTS)
-def test_statements_hold_for_the_sample_deviation_too(name, rewards, weights):
+def test_invariants_of_one_batch_hold_for_the_sample_deviation(name, rewards, weights):
     aggregate, check = _aggregate_and_check(name, ddof=1, epsilon=0.01)
     mask = np.ones((B, G, K), bool)
     rewards, weights = arrays(rewards, weights)
     check(rewards, weights, aggregate(rewards, weights, mask), mask)
 
 
-def test_every_aggregator_has_its_statements():
+def test_every_aggregator_has_invariants():
     assert set(invariants.BY_NAME) == set(aggregators.BY_NAME)
-    for statements in invariants.BY_NAME.values():
-        assert any(invariant.statement.startswith("34 (") for invariant in statements)
-        assert len(statements) >= 3
+    for listed in invariants.BY_NAME.values():
+        assert any(invariant.statement.startswith("34 (") for invariant in listed)
+        assert len(listed) >= 3
+
+
+def test_index_lists_the_numbers_and_functions_that_are_checked():
+    index = invariants.PROPOSITIONS
+    assert list(index) == sorted(index)
+    listed = {invariant for every in invariants.BY_NAME.values() for invariant in every}
+    numbers = {
+        int(number)
+        for invariant in listed
+        for number in re.findall(r"\d+", invariant.statement.partition("(")[0])
+    }
+    assert numbers == {number for number, entry in index.items() if entry.functions} - {38}
+    for invariant in listed:
+        function = getattr(invariant.excess, "func", invariant.excess)
+        if function.__module__ == propositions.__name__:  # not a view
+            number = int(re.findall(r"\d+", invariant.statement)[0])
+            assert function in index[number].functions, invariant.statement
+
+
+def test_every_proposition_without_a_function_has_a_test():
+    source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    for number, entry in invariants.PROPOSITIONS.items():
+        named = re.search(rf"def test_(\d+_(and|to)_)*{number}_", source)
+        in_assertions = re.search(rf'["]{{3}}(\d+ (and|to) )*{number}\b', ASSERTIONS.read_text())
+        between = 13 <= number <= 15  # `assert_sensitivities`
+        assert entry.functions or named or in_assertions or between, number
 
 
 def _inverse_variance(rewards, weights):
-    """DVAO as one summary of the paper has it, wrongly."""
+    """DVAO as described, wrongly, in one summary of the paper."""
     z = aggregators.advantage_combination(rewards, weights[None] / jnp.var(rewards, axis=1))
     return z / jnp.sum(weights[None] / jnp.var(rewards, axis=1), axis=-1)[:, None]
 
 
 BROKEN = {
     "inverse variance": ("dvao", _inverse_variance),
-    "population beside sample": ("dvao", functools.partial(aggregators.dvao, ddof=1)),
-    "first completion alone": ("grpo", lambda r, w: aggregators.grpo(r, w).at[:, 1:].set(0)),
-    "weights forgotten": (
+    "population instead of sample": ("dvao", functools.partial(aggregators.dvao, ddof=1)),
+    "only the first completion": ("grpo", lambda r, w: aggregators.grpo(r, w).at[:, 1:].set(0)),
+    "weights ignored": (
         "advantage_combination",
         lambda r, w: exact("advantage_combination")(r, w * 0 + 1),
     ),
     "no whitening": ("gdpo", aggregators.advantage_combination),
-    "one deviation a group": ("lite_ppo", aggregators.grpo),
-    "a baseline with oneself": ("rloo", aggregators.dr_grpo),
+    "a deviation per group": ("lite_ppo", aggregators.grpo),
+    "a baseline that includes the completion": ("rloo", aggregators.dr_grpo),
     "rolled groups": ("dr_grpo", lambda r, w: jnp.roll(aggregators.dr_grpo(r, w), 1, axis=0)),
-    "mean for minimum": ("rvpo", aggregators.gdpo),
-    "not a number": ("reward_combination", lambda r, w: aggregators.grpo(r, w) * jnp.nan),
+    "mean instead of minimum": ("rvpo", aggregators.gdpo),
+    "NaN": ("reward_combination", lambda r, w: aggregators.grpo(r, w) * jnp.nan),
 }
 
 
@@ -156,7 +188,7 @@ def test_a_broken_aggregator_is_caught(fault):
 
 
 @pytest.mark.parametrize("group", [0, 1])
-def test_the_message_names_invariant_and_group_eagerly_too(group):
+def test_message_names_invariant_and_group_without_jit(group):
     rewards, weights = arrays(np.random.default_rng(1).normal(size=(B, G, K)), [0.5, 0.3, 0.2])
     advantages = aggregators.dvao(rewards, weights).at[group].add(0.02)
     with pytest.raises(
@@ -165,7 +197,7 @@ def test_the_message_names_invariant_and_group_eagerly_too(group):
         invariants.check("dvao", rewards, weights, advantages)
 
 
-# Statements about two batches.
+# Propositions about two batches.
 
 
 @pytest.mark.parametrize("name", COMBINING)
@@ -177,10 +209,10 @@ def test_the_message_names_invariant_and_group_eagerly_too(group):
     step=st.sampled_from([0.25, 1.0, 16.0]),
 )
 def test_16_raising_a_reward_never_lowers_its_own_advantage(name, rewards, weights, at, step):
-    # A group that was silent, or cancelled, starts to teach: its advantages were 0.
+    # In a group without signal the advantages were 0 and may become negative.
     rewards, weights = arrays(rewards, weights)
     assume(bool(jnp.all(exact("reward_combination")(rewards, weights)[at[0]] != 0)))
-    invariants.assert_own_reward_never_hurts(exact(name), rewards, weights, at=at, step=step)
+    assertions.assert_own_reward_never_hurts(exact(name), rewards, weights, at=at, step=step)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +222,7 @@ def test_16_raising_a_reward_never_lowers_its_own_advantage(name, rewards, weigh
 @given(rewards=REWARDS, weights=WEIGHTS, constant=FACTORS)
 def test_24_a_constant_objective_is_ignored(name, rewards, weights, constant):
     rewards, weights = arrays(rewards, weights)
-    invariants.assert_constant_objective_is_ignored(
+    assertions.assert_constant_objective_is_ignored(
         exact(name), rewards, weights, constant=constant, weight=0.5
     )
 
@@ -207,18 +239,18 @@ def test_24_advantage_combination_shrinks_by_the_weight_of_the_constant(rewards,
     )
 
 
-# Copies change correlations, and so what three of these divide or solve by; the fourth compares
-# the objectives' weighted distances.
-COUNTING = ("corr_grpo", "rdpo", "sc_ppo", "augmented_tchebycheff")
+# Copies of an objective change the correlations that three of these use; the fourth compares the
+# weighted distances of the objectives.
+DEPENDS_ON_COPIES = ("corr_grpo", "rdpo", "sc_ppo", "augmented_tchebycheff")
 
 
-@pytest.mark.parametrize("name", examined(without=COUNTING))
+@pytest.mark.parametrize("name", examined(without=DEPENDS_ON_COPIES))
 @property_test
 @given(rewards=REWARDS, weights=WEIGHTS, objective=st.integers(0, K - 1))
 def test_25_an_objective_may_be_split(name, rewards, weights, objective):
-    # RVPO too: with weights its minimum is over the shares, not over the number of columns.
+    # Also for RVPO: its weighted minimum depends on the shares, not on the number of columns.
     rewards, weights = arrays(rewards, weights)
-    invariants.assert_split_invariant(exact(name), rewards, weights, objective=objective)
+    assertions.assert_split_invariant(exact(name), rewards, weights, objective=objective)
 
 
 @pytest.mark.parametrize("name", COMBINING)
@@ -226,17 +258,17 @@ def test_25_an_objective_may_be_split(name, rewards, weights, objective):
 @given(rewards=REWARDS, weights=WEIGHTS)
 def test_26_completions_may_be_doubled(name, rewards, weights):
     rewards, weights = arrays(rewards, weights)
-    invariants.assert_duplication_invariant(exact(name, ddof=0), rewards, weights)
+    assertions.assert_duplication_invariant(exact(name, ddof=0), rewards, weights)
 
 
 @pytest.mark.parametrize("name", COMBINING)
 def test_26_fails_for_the_sample_deviation(name):
     rewards, weights = arrays(np.random.default_rng(0).normal(size=(B, G, K)), [0.5, 0.3, 0.2])
     with pytest.raises(ValueError, match="invariant 26"):
-        invariants.assert_duplication_invariant(exact(name, ddof=1), rewards, weights)
+        assertions.assert_duplication_invariant(exact(name, ddof=1), rewards, weights)
 
 
-# The lengths stay where they are; the folds of SC-PPO are by the order of the groups.
+# The lengths are not reordered here; the folds of SC-PPO depend on the order of the groups.
 @pytest.mark.parametrize("name", examined(without=(*WITH_LENGTHS, "sc_ppo")))
 @property_test
 @given(
@@ -247,7 +279,7 @@ def test_26_fails_for_the_sample_deviation(name):
 def test_27_order_does_not_matter(name, rewards, weights, orders):
     rewards, weights = arrays(rewards, weights)
     groups, completions, objectives = (jnp.asarray(order) for order in orders)
-    invariants.assert_permutation_equivariant(
+    assertions.assert_permutation_equivariant(
         exact(name),
         rewards,
         weights,
@@ -262,7 +294,7 @@ def test_27_order_does_not_matter(name, rewards, weights, orders):
 @given(rewards=REWARDS, weights=WEIGHTS, shift=SHIFT)
 def test_28_a_shift_is_ignored(name, rewards, weights, shift):
     rewards, weights, shift = arrays(rewards, weights, shift)
-    invariants.assert_shift_invariant(exact(name), rewards, weights, shift=shift)
+    assertions.assert_shift_invariant(exact(name), rewards, weights, shift=shift)
 
 
 @pytest.mark.parametrize("name", examined(without=ANCHORED[1:]))
@@ -271,15 +303,15 @@ def test_28_a_shift_is_ignored(name, rewards, weights, shift):
 def test_29_all_rewards_may_be_scaled(name, rewards, weights, scale):
     rewards, weights = arrays(rewards, weights)
     power = 1 if name in ON_THE_SCALE_OF_REWARDS else 0
-    invariants.assert_joint_scale(exact(name), rewards, weights, scale=scale, power=power)
+    assertions.assert_joint_scale(exact(name), rewards, weights, scale=scale, power=power)
 
 
-@pytest.mark.parametrize("name", examined(*SCORES, "rdpo"))
+@pytest.mark.parametrize("name", examined(*Z_SCORES, "rdpo"))
 @property_test
 @given(rewards=REWARDS, weights=WEIGHTS, scales=POSITIVE)
 def test_30_an_objective_may_be_scaled(name, rewards, weights, scales):
     rewards, weights, scales = arrays(rewards, weights, scales)
-    invariants.assert_objective_scale_invariant(exact(name), rewards, weights, scales=scales)
+    assertions.assert_objective_scale_invariant(exact(name), rewards, weights, scales=scales)
 
 
 @pytest.mark.parametrize("name", examined(*CENTRED_SUM))
@@ -287,7 +319,7 @@ def test_30_an_objective_may_be_scaled(name, rewards, weights, scales):
 @given(rewards=REWARDS, weights=WEIGHTS, scales=POSITIVE)
 def test_30_a_scale_is_a_weight(name, rewards, weights, scales):
     rewards, weights, scales = arrays(rewards, weights, scales)
-    invariants.assert_objective_scale_is_a_weight(exact(name), rewards, weights, scales=scales)
+    assertions.assert_objective_scale_is_a_weight(exact(name), rewards, weights, scales=scales)
 
 
 @pytest.mark.parametrize("name", examined())
@@ -296,7 +328,7 @@ def test_30_a_scale_is_a_weight(name, rewards, weights, scales):
 def test_31_all_weights_may_be_scaled(name, rewards, weights, scale):
     rewards, weights = arrays(rewards, weights)
     power = 1 if name in (*ON_THE_SCALE_OF_REWARDS, "advantage_combination", "rdpo") else 0
-    invariants.assert_weight_scale(exact(name), rewards, weights, scale=scale, power=power)
+    assertions.assert_weight_scale(exact(name), rewards, weights, scale=scale, power=power)
 
 
 @pytest.mark.parametrize(
@@ -307,16 +339,16 @@ def test_31_all_weights_may_be_scaled(name, rewards, weights, scale):
 @given(rewards=REWARDS, weights=WEIGHTS)
 def test_32_odd(name, rewards, weights):
     rewards, weights = arrays(rewards, weights)
-    invariants.assert_odd(exact(name), rewards, weights)
+    assertions.assert_odd(exact(name), rewards, weights)
 
 
 def test_32_rvpo_is_not_odd():
     rewards, weights = arrays(np.random.default_rng(0).normal(size=(B, G, K)), [0.5, 0.3, 0.2])
     with pytest.raises(ValueError, match="invariant 32"):
-        invariants.assert_odd(exact("rvpo"), rewards, weights)
+        assertions.assert_odd(exact("rvpo"), rewards, weights)
 
 
-@pytest.mark.parametrize("name", examined(*SCORES))
+@pytest.mark.parametrize("name", examined(*Z_SCORES))
 @property_test
 @given(
     rewards=REWARDS,
@@ -326,12 +358,12 @@ def test_32_rvpo_is_not_odd():
 )
 def test_40_each_group_may_have_its_own_scale(name, rewards, weights, scales, shifts):
     rewards, weights, scales, shifts = arrays(rewards, weights, scales, shifts)
-    invariants.assert_group_affine_invariant(
+    assertions.assert_group_affine_invariant(
         exact(name), rewards, weights, scales=scales, shifts=shifts
     )
 
 
-# Statements about two methods.
+# Propositions about two methods.
 
 
 @pytest.mark.parametrize(("ddof", "epsilon"), [(0, 0.0), (1, 0.0), (0, 0.1), (1, 1e-6)])
@@ -340,14 +372,14 @@ def test_40_each_group_may_have_its_own_scale(name, rewards, weights, scales, sh
 def test_1_and_33_dvao_is_within_rc(ddof, epsilon, rewards, weights):
     rewards, weights = arrays(rewards, weights)
     dvao, rc = (exact(n, ddof=ddof, epsilon=epsilon) for n in ("dvao", "reward_combination"))
-    invariants.assert_within(dvao, rc, rewards, weights)
+    assertions.assert_within(dvao, rc, rewards, weights)
 
 
 def test_1_fails_where_the_deviations_differ():
     base = np.random.default_rng(0).normal(size=(B, G, 1))
     rewards, weights = arrays(base * np.array([1.0, 2.0, 3.0]), [0.5, 0.3, 0.2])
     with pytest.raises(ValueError, match="invariant 1 "):
-        invariants.assert_within(
+        assertions.assert_within(
             exact("dvao", ddof=0), exact("reward_combination", ddof=1), rewards, weights
         )
 
@@ -356,10 +388,10 @@ def test_7_uncorrelated_objectives():
     signs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])  # orthogonal columns
     rewards, weights = arrays(np.stack([signs, 1 - 2 * signs]), np.full(K, 1 / K))
     for name, value in zip(COMBINING, (1.0, 1 / K, 1 / K), strict=True):
-        invariants.assert_mean_square(exact(name), rewards, weights, value)
+        assertions.assert_mean_square(exact(name), rewards, weights, value)
 
 
-def test_8_nothing_bounds_advantage_combination():
+def test_8_advantage_combination_is_not_bounded_by_the_others():
     rng = np.random.default_rng(0)
     weights = jnp.array([0.7, 0.2, 0.1], jnp.float64)
     rewards = jnp.asarray(rng.normal(size=(200, B, G, K)))
@@ -368,7 +400,7 @@ def test_8_nothing_bounds_advantage_combination():
     gap = jnp.mean(ac**2, axis=-1) - jnp.mean(dvao**2, axis=-1)
     assert jnp.any(gap > 1e-6)
     assert jnp.any(gap < -1e-6)
-    assert jnp.any(ac * rc < -1e-6), "and so the sign may differ (9)"
+    assert jnp.any(ac * rc < -1e-6), "the sign may differ, too (9)"
 
 
 @property_test
@@ -377,8 +409,8 @@ def test_18_perfect_correlation(base, scales, weights):
     rewards, weights = arrays(base * scales + np.arange(K), weights)
     statement = "18 (perfect correlation)"
     rc, ac, dvao = map(exact, COMBINING)
-    invariants.assert_agree(dvao, rc, rewards, weights, statement)
-    invariants.assert_agree(dvao, ac, rewards, weights, statement)
+    assertions.assert_agree(dvao, rc, rewards, weights, statement)
+    assertions.assert_agree(dvao, ac, rewards, weights, statement)
 
 
 @property_test
@@ -388,8 +420,8 @@ def test_19_one_objective(rewards):
     statement = "19 (one objective)"
     for left, right in [(0, 1), (1, 2)]:
         names = COMBINING[left], COMBINING[right]
-        invariants.assert_agree(*map(exact, names), rewards, weights, statement)
-    invariants.assert_agree(
+        assertions.assert_agree(*map(exact, names), rewards, weights, statement)
+    assertions.assert_agree(
         exact("dvao", ddof=1), exact("grpo", ddof=1), rewards, weights, statement
     )
 
@@ -403,7 +435,7 @@ def test_19_one_objective(rewards):
 def test_20_equal_deviations(columns, orders, weights):
     rewards = np.stack([columns[:, order] for order in orders], axis=-1)
     rewards, weights = arrays(rewards, weights)
-    invariants.assert_agree(
+    assertions.assert_agree(
         exact("dvao"),
         exact("advantage_combination"),
         rewards,
@@ -416,7 +448,7 @@ def test_20_equal_deviations(columns, orders, weights):
 @given(rewards=REWARDS, weights=WEIGHTS, ddof=st.integers(0, 1))
 def test_21_weights_over_deviations_undo_the_weights(rewards, weights, ddof):
     rewards, weights = arrays(rewards, weights)
-    invariants.assert_weights_undo_deviations(
+    assertions.assert_weights_undo_deviations(
         exact("dvao", ddof=ddof),
         exact("advantage_combination", ddof=ddof),
         rewards,
@@ -432,8 +464,8 @@ def test_22_a_single_objective_varies(rewards, weights, objective):
     rewards, weights = arrays(rewards, weights)
     rc, ac, dvao = map(exact, COMBINING)
     statement = "22 (one objective varies)"
-    invariants.assert_agree(dvao, rc, rewards, weights, statement)
-    invariants.assert_agree(ac, lambda r, w: w[objective] * dvao(r, w), rewards, weights, statement)
+    assertions.assert_agree(dvao, rc, rewards, weights, statement)
+    assertions.assert_agree(ac, lambda r, w: w[objective] * dvao(r, w), rewards, weights, statement)
 
 
 @pytest.mark.parametrize("name", examined(*CENTRED_SUM))
@@ -442,7 +474,7 @@ def test_22_a_single_objective_varies(rewards, weights, objective):
 def test_23_exact_cancellation(name, rewards, weights):
     last = (1 - rewards[..., :-1] @ weights[:-1]) / weights[-1]
     rewards, weights = arrays(np.concatenate([rewards[..., :-1], last[..., None]], -1), weights)
-    invariants.assert_cancels(exact(name), rewards, weights)
+    assertions.assert_cancels(exact(name), rewards, weights)
 
 
 def test_35_and_41_a_pair_with_rewards_0_1_and_0_2():
@@ -478,7 +510,7 @@ def test_42_distinct_advantage_patterns_of_two_binary_rewards(name, patterns):
 
 @property_test
 @given(rewards=REWARDS, weights=WEIGHTS)
-def test_39_the_groups_deviation_does_not_matter_to_gdpo(rewards, weights):
+def test_39_ddof_of_the_groups_does_not_matter_to_gdpo(rewards, weights):
     rewards, weights = arrays(rewards, weights)
 
     def whitened_sample_scores(rewards, weights):
@@ -486,7 +518,7 @@ def test_39_the_groups_deviation_does_not_matter_to_gdpo(rewards, weights):
         deviation = jnp.std(scores)
         return jnp.where(deviation > 1e-6, scores / deviation, 0)
 
-    invariants.assert_agree(
+    assertions.assert_agree(
         exact("gdpo", ddof=0), whitened_sample_scores, rewards, weights, "39 (equal group sizes)"
     )
 
@@ -496,10 +528,10 @@ def test_39_the_groups_deviation_does_not_matter_to_gdpo(rewards, weights):
 def test_56_rvpo_without_sharpness_is_gdpo(rewards, weights):
     rewards, weights = arrays(rewards, weights)
     statement = "56 (sharpness 0)"
-    invariants.assert_agree(
+    assertions.assert_agree(
         exact("rvpo", sharpness=0.0), exact("gdpo"), rewards, weights, statement
     )
-    invariants.assert_agree(
+    assertions.assert_agree(
         exact("rvpo_variance_penalty", penalty=0.0), exact("gdpo"), rewards, weights, statement
     )
 
@@ -514,7 +546,7 @@ def test_57_lite_ppo_is_the_share_of_the_variance_within_groups(rewards, weights
     expected = 1 - jnp.var(jnp.mean(sums, axis=1)) / jnp.var(sums)
     np.testing.assert_allclose(jnp.mean(advantages**2), expected, atol=1e-9)
     one = slice(0, 1)
-    invariants.assert_agree(
+    assertions.assert_agree(
         exact("lite_ppo", ddof=1), exact("grpo", ddof=1), rewards[one], weights, "57 (one group)"
     )
 
@@ -539,12 +571,12 @@ SHARES = hnp.arrays(np.int64, (B, K), elements=st.integers(1, 6)).map(
 @given(scores=Z, shares=SHARES, low=st.floats(1e-6, 2), ratio=st.floats(1, 50))
 def test_50_and_51_between_the_mean_and_the_minimum(scores, shares, low, ratio):
     scores, shares = arrays(scores, shares)
-    invariants.assert_soft_minimum(scores, shares, low=low, high=low * ratio)
+    assertions.assert_soft_minimum(scores, shares, low=low, high=low * ratio)
 
 
 @property_test
 @given(scores=Z, shares=SHARES)
-def test_50_its_limits(scores, shares):
+def test_50_limits_of_the_soft_minimum(scores, shares):
     scores, shares = arrays(scores, shares)
     mean = jnp.einsum("bgk,bk->bg", scores, shares)
     near_mean = aggregators.soft_minimum(scores, shares, sharpness=1e-10)
@@ -555,9 +587,9 @@ def test_50_its_limits(scores, shares):
 
 @property_test
 @given(scores=Z, shares=SHARES, sharpness=st.floats(1e-4, 0.05))
-def test_52_its_expansion(scores, shares, sharpness):
+def test_52_expansion_of_the_soft_minimum(scores, shares, sharpness):
     scores, shares = arrays(scores, shares)
-    invariants.assert_soft_minimum_expansion(scores, shares, sharpness=sharpness)
+    assertions.assert_soft_minimum_expansion(scores, shares, sharpness=sharpness)
 
 
 @property_test
@@ -569,14 +601,14 @@ def test_52_its_expansion(scores, shares, sharpness):
     shift=st.floats(-5, 5),
     scale=st.floats(0.1, 5),
 )
-def test_53_it_is_a_mean(scores, others, shares, sharpness, shift, scale):
+def test_53_soft_minimum_is_a_mean(scores, others, shares, sharpness, shift, scale):
     scores, others, shares = arrays(scores, others, shares)
-    invariants.assert_soft_minimum_is_a_mean(
+    assertions.assert_soft_minimum_is_a_mean(
         scores, others, shares, sharpness=sharpness, shift=shift, scale=scale
     )
 
 
-def test_55_dead_objectives_cap_the_gain():
+def test_55_constant_objectives_bound_the_value():
     shares = jnp.full((1, 2), 0.5, jnp.float64)
     scores = jnp.array([[[50.0, 0.0], [-50.0, 0.0], [3.0, 3.0]]], jnp.float64)
     value = aggregators.soft_minimum(scores, shares, sharpness=1.0)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from every_aggregator import FAMILIES, every
+from invariant_assertions import assert_sensitivities
 from slowness import slow_but
 
-from dvaojax.aggregators import advantage_combination, dvao, invariants, reward_combination
+from dvaojax.aggregators import advantage_combination, dvao, reward_combination
 
 B, G, K = 2, 5, 3
 
@@ -31,7 +32,7 @@ def weights():
 
 
 def jacobian_of(function, rewards, weights):
-    """`[B, G, G, K]`: of each group's advantages by its own rewards."""
+    """`[B, G, G, K]`, the Jacobian of each group's advantages with respect to its rewards."""
 
     def one_group(r):
         return function(r, weights)
@@ -40,10 +41,10 @@ def jacobian_of(function, rewards, weights):
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
-def test_dvao(rewards, weights, ddof):
+def test_13_to_15_sensitivities_of_dvao(rewards, weights, ddof):
     function = functools.partial(dvao, ddof=ddof)
     deviation = jnp.std(rewards, axis=1, ddof=ddof)
-    invariants.assert_sensitivities(
+    assert_sensitivities(
         jacobian_of(function, rewards, weights),
         jnp.broadcast_to(function(rewards, weights)[..., None], rewards.shape),
         (rewards - rewards.mean(1, keepdims=True)) / deviation[:, None],
@@ -53,10 +54,10 @@ def test_dvao(rewards, weights, ddof):
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
-def test_reward_combination(rewards, weights, ddof):
+def test_13_to_15_sensitivities_of_reward_combination(rewards, weights, ddof):
     function = functools.partial(reward_combination, ddof=ddof)
     advantages = jnp.broadcast_to(function(rewards, weights)[..., None], rewards.shape)
-    invariants.assert_sensitivities(
+    assert_sensitivities(
         jacobian_of(function, rewards, weights),
         advantages,
         advantages,
@@ -66,11 +67,11 @@ def test_reward_combination(rewards, weights, ddof):
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
-def test_advantage_combination(rewards, weights, ddof):
+def test_13_to_15_sensitivities_of_advantage_combination(rewards, weights, ddof):
     function = functools.partial(advantage_combination, ddof=ddof)
     deviation = jnp.std(rewards, axis=1, ddof=ddof)
     scores = (rewards - rewards.mean(1, keepdims=True)) / deviation[:, None]
-    invariants.assert_sensitivities(
+    assert_sensitivities(
         jacobian_of(function, rewards, weights),
         scores,
         scores,
@@ -79,18 +80,18 @@ def test_advantage_combination(rewards, weights, ddof):
     )
 
 
-def test_a_wrong_sensitivity_is_caught(rewards, weights):
+def test_wrong_sensitivity_is_reported(rewards, weights):
     jacobian = jacobian_of(dvao, rewards, weights)
     deviation = jnp.std(rewards, axis=1)
     scores = (rewards - rewards.mean(1, keepdims=True)) / deviation[:, None]
-    with pytest.raises(ValueError, match="13 to 15"):  # AC's form, without the combined advantage
-        invariants.assert_sensitivities(
+    with pytest.raises(ValueError, match="13 to 15"):  # the closed form of AC
+        assert_sensitivities(
             jacobian, scores, scores, weights[None] / (deviation @ weights)[:, None], ddof=0
         )
 
 
 @pytest.mark.parametrize("family", slow_but(["first"], FAMILIES))
-def test_every_gradient_equals_finite_differences(family, rewards, weights):
+def test_gradients_equal_finite_differences(family, rewards, weights):
     mask = np.ones((B, G, K), bool)
     mask[0, 1, 2] = mask[1, 0, :] = False
     probe = jnp.asarray(np.random.default_rng(1).normal(size=(B, G)))

@@ -1,7 +1,7 @@
-"""What the relatives of the first methods promise beyond the common exam, statements 43 to 49.
+"""Propositions 43 to 49, and properties of single methods that have no number.
 
-Each test says the tolerance and the deviation (`ddof`) for which its statement holds. All in
-float64; epsilons are 0 where a statement is exact.
+Comments give the deviation (`ddof`) for which a proposition holds. All tests are in float64;
+epsilons are 0 where a proposition is exact.
 """
 
 import functools
@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import call, lengths_for
+from every_aggregator import FAMILIES, call, lengths_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invariant_assertions import assert_split_invariant
 
 from dvaojax import aggregators
 from dvaojax.aggregators import dara, gd2po, invariants, saw
 from dvaojax.aggregators._core import group
 from dvaojax.aggregators._core.least_squares import least_quadratic
-from dvaojax.aggregators.invariants import relatives
 from dvaojax.aggregators.sc_ppo import combine, cross_fitted_weights
 
 B, G, K = 4, 5, 3
@@ -41,7 +41,7 @@ def rewards():
 
 
 def exact(name, rewards, weights=WEIGHTS, **knobs):
-    """The advantages with all epsilons 0."""
+    """Advantages with all epsilons 0."""
     function = aggregators.BY_NAME[name]
     defaults = {k: 0.0 for k in aggregators.knobs_of(function) if k.endswith("epsilon")}
     return call(function, jnp.asarray(rewards), jnp.asarray(weights), **{**defaults, **knobs})
@@ -56,8 +56,8 @@ def batch_of(rewards, weights=WEIGHTS):
 
 
 @pytest.mark.slow
-def test_every_statement_about_one_batch_holds_of_every_relative():
-    """1e-5 in float32, the defaults of each; `test_aggregator_invariants` goes further."""
+def test_invariants_hold_and_report_rolled_groups_for_every_method_of_the_second_family():
+    """Tolerance 1e-5 in float32; `test_aggregator_invariants` uses random examples."""
     rng = np.random.default_rng(1)
     rewards = rng.integers(0, 3, (B, G, K)) / 2
     rewards[1] = 0.5
@@ -68,14 +68,14 @@ def test_every_statement_about_one_batch_holds_of_every_relative():
     def aggregate(rewards, mask):
         return {
             name: call(aggregators.BY_NAME[name], rewards, WEIGHTS, mask=mask)
-            for name in relatives.RELATIVES
+            for name in FAMILIES["others"]
         }
 
     def check(rewards, advantages, mask):
-        for name, of_name in advantages.items():
+        for name, values in advantages.items():
             needs = aggregators.needs_lengths(aggregators.BY_NAME[name])
             invariants.check(
-                name, rewards, WEIGHTS, of_name, mask=mask, lengths=lengths if needs else None
+                name, rewards, WEIGHTS, values, mask=mask, lengths=lengths if needs else None
             )
 
     rewards = jnp.asarray(rewards, jnp.float32)
@@ -101,7 +101,7 @@ def test_43_equal_saturation_is_gdpo_for_any_gamma(rewards, gamma):
     same(exact("sa_mrpo", level, gamma=gamma), exact("gdpo", level, ddof=0))
 
 
-def test_43_a_saturated_objective_has_no_weight_and_nothing_is_infinite(rewards):
+def test_43_saturated_objective_has_weight_zero_and_finite_gradients(rewards):
     saturated = rewards.at[..., 1].set(1.0)
     without = exact("sa_mrpo", saturated[..., jnp.array([0, 2])], WEIGHTS[[0, 2]])
     same(exact("sa_mrpo", saturated), without)
@@ -120,17 +120,17 @@ def test_43_bounds_may_differ_between_objectives(rewards):
         exact("sa_mrpo", rewards, lower=[0.0, 1.0])
 
 
-# 44: DARA. The energies for the sample's deviation; the factors for any.
+# 44: DARA. The sums of squares depend on ddof; the factors do not.
 
 
 def sparse(rewards, counts):
-    """The rewards with objective k constant but for the first `counts[k]` groups."""
+    """Rewards in which objective k varies only in the first `counts[k]` groups."""
     varies = np.arange(B)[:, None, None] < np.asarray(counts)
     return jnp.where(varies, rewards, 0.5)
 
 
 @pytest.mark.parametrize("counts", [(4, 2, 1), (3, 3, 1), (2, 4, 0)])
-def test_44_factors_make_up_for_rarity(rewards, counts):
+def test_44_factors_compensate_for_rarity(rewards, counts):
     rare = sparse(rewards, counts)
     factors = np.asarray(dara.factors(batch_of(rare), cap=5.0))
     assert np.all((factors >= 1) & (factors <= 5))
@@ -142,18 +142,18 @@ def test_44_factors_make_up_for_rarity(rewards, counts):
 
 
 @pytest.mark.parametrize(("ddof", "energy"), [(1, G - 1), (0, G)])
-def test_44_an_objective_has_the_energy_of_its_groups(rewards, ddof, energy):
+def test_44_squared_scores_sum_over_the_groups_that_vary(rewards, ddof, energy):
     counts = (4, 2, 1)
     scores = group.standard_scores(batch_of(sparse(rewards, counts)), ddof=ddof, epsilon=0.0)
     same(jnp.sum(scores.values**2, axis=(0, 1)), np.multiply(counts, energy))
 
 
-def test_44_where_all_are_as_dense_both_are_gdpo(rewards):
+def test_44_equally_dense_objectives_give_gdpo(rewards):
     for name in ("dara_symmetric", "dara_asymmetric"):
         same(exact(name, rewards), exact("gdpo", rewards))
 
 
-def test_44_only_gains_are_stretched():
+def test_44_only_positive_scores_are_stretched():
     scores = jnp.array([[[1.0, -1.0], [-2.0, 2.0]]])
     same(dara.stretch(scores, jnp.array([1.0, 3.0])), [[[1.0, -1.0], [-2.0, 6.0]]])
 
@@ -175,7 +175,7 @@ def test_45_q_is_within_one_and_is_one_without_conflict(rewards):
 
 @property_test
 @given(rewards=REWARDS)
-def test_45_dropped_is_zero_and_the_thresholds_ends(rewards):
+def test_45_dropped_completions_are_zero_and_limits_of_the_threshold(rewards):
     scores = group.standard_scores(batch_of(rewards), ddof=1, epsilon=0.0).values
     conflict = np.asarray(gd2po.in_conflict(scores, WEIGHTS))
     hard = exact("gd2po_hard", rewards)
@@ -184,18 +184,18 @@ def test_45_dropped_is_zero_and_the_thresholds_ends(rewards):
     same(exact("gd2po_snr", rewards, threshold=0.0), exact("gdpo", rewards))
 
 
-def test_45_an_objective_without_weight_is_in_no_conflict(rewards):
+def test_45_objective_without_weight_does_not_conflict(rewards):
     weights = jnp.array([1.0, 0.0, 0.0])
     same(exact("gd2po_hard", rewards, weights), exact("gdpo", rewards, weights))
 
 
 def test_45_by_hand():
-    # One of three is in conflict: two thirds of each of the others' sums, then whitening.
+    # No z-scores of opposite signs: all three completions are kept, then whitened.
     rewards = jnp.array([[[2.0, 2.0], [1.0, 0.0], [0.0, 1.0]]])
     advantages = exact("gd2po_hard", rewards, jnp.ones(2), ddof=0)
     scores = (2 - 1) / np.sqrt(2 / 3)
     same(advantages[0, 0] > 0, True)
-    kept = np.array([2 * scores, -scores, -scores])  # each has one 0 and one negative, or both up
+    kept = np.array([2 * scores, -scores, -scores])  # the others have one 0 and one negative score
     same(advantages[0], (kept - kept.mean()) / kept.std())
 
 
@@ -208,7 +208,7 @@ def products_of(rng, size, rank=8):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_46_the_least_norm_is_optimal_and_no_objective_loses(size):
+def test_46_least_norm_is_optimal_and_no_objective_decreases(size):
     rng = np.random.default_rng(size)
     for _ in range(20):
         q, p = products_of(rng, size), jnp.asarray(rng.uniform(0.2, 1, size))
@@ -216,7 +216,9 @@ def test_46_the_least_norm_is_optimal_and_no_objective_loses(size):
         c = c / (p @ c)
         value = c @ q @ c
         assert np.all(c >= 0)
-        assert np.all(q @ c >= p * value - 1e-9), "the gain of each is at least the least norm"
+        assert np.all(q @ c >= p * value - 1e-9), (
+            "the gain of each objective is at least the least norm"
+        )
         others = rng.dirichlet(np.ones(size), size=200) / np.asarray(p)
         assert np.all(np.einsum("nk,kl,nl->n", others, q, others) >= value - 1e-9)
 
@@ -229,16 +231,16 @@ def test_46_two_objectives_by_the_closed_form():
         same(c / jnp.sum(c), [first, 1 - first])
 
 
-def test_46_a_saturated_objective_does_not_lead_and_does_not_lose():
+def test_46_saturated_objective_is_not_optimised_and_does_not_decrease():
     q = jnp.array([[1.0, -0.6, 0.1], [-0.6, 1.0, 0.2], [0.1, 0.2, 1.0]])
-    carries, leads = jnp.ones(3, bool), jnp.array([True, False, True])
-    c = combine(q, jnp.array([2.0, 0.3, 1.0]), carries, leads)
+    is_usable, has_headroom = jnp.ones(3, bool), jnp.array([True, False, True])
+    c = combine(q, jnp.array([2.0, 0.3, 1.0]), is_usable, has_headroom)
     same(jnp.sum(c), 1)
     assert np.all(c >= 0)
     assert np.all(q @ c >= -0.01 * np.max(c) - 1e-9)
 
 
-def test_46_coefficients_come_from_the_other_fold(rewards):
+def test_46_coefficients_are_estimated_on_the_other_fold(rewards):
     def coefficients(r):
         return cross_fitted_weights(
             batch_of(r),
@@ -261,11 +263,11 @@ def test_46_at_most_ten_objectives():
         aggregators.sc_ppo(jnp.zeros((2, 3, 11)), jnp.ones(11))
 
 
-# 47: SAW. The closed form for the population's deviation; the rest for any.
+# 47: SAW. The closed form is for the population's deviation, the rest for any.
 
 
 @pytest.mark.parametrize("successes", [1, 3, 10, 19])
-def test_47_a_binary_rewards_coefficient(successes):
+def test_47_coefficient_of_variation_of_a_binary_reward(successes):
     p = successes / 20
     other = jnp.tile(jnp.array([0.0, 1.0]), 10)
     rewards = jnp.stack([(jnp.arange(20) < successes).astype(float), other], axis=-1)
@@ -275,18 +277,18 @@ def test_47_a_binary_rewards_coefficient(successes):
     same(weights[0, 0] / weights[0, 1], np.sqrt((1 - p) / p))
 
 
-def test_47_weights_share_k_and_know_no_scale_but_an_offset(rewards):
+def test_47_weights_sum_to_k_and_depend_on_offsets_but_not_on_scales(rewards):
     weights = functools.partial(saw.weights_by_variation, lower=0.0, delta=0.0, ddof=1)
     rewards = np.asarray(rewards)
     base = weights(batch_of(rewards, jnp.ones(K)))
     same(jnp.sum(base, axis=-1), K)
     same(weights(batch_of(rewards * [1.0, 7.0, 0.1], jnp.ones(K))), base)
     assert not np.allclose(weights(batch_of(rewards + np.arange(K), jnp.ones(K))), base)
-    silent = weights(batch_of(jnp.zeros((B, G, K)), jnp.ones(K)))
-    same(silent, 1)
+    constant = weights(batch_of(jnp.zeros((B, G, K)), jnp.ones(K)))
+    same(constant, 1)
 
 
-def test_47_the_codes_shift_is_a_lower_bound(rewards):
+def test_47_shift_of_the_official_code_is_the_lower_bound(rewards):
     low = np.asarray(rewards) * [6.0, 1.0, 1.0] - [3.0, 0.0, 0.0]
     bounded = exact("saw_gdpo", low, lower=[-3.0, 0.0, 0.0], delta=0.0)
     same(bounded, exact("saw_gdpo", rewards, delta=0.0))
@@ -313,7 +315,7 @@ def test_48_correlations_of_an_objective_with_the_advantage(rewards):
 # 49: CorrGRPO, any ddof (s and C of the same); epsilon 0.
 
 
-def test_49_it_is_rc_times_a_ratio_of_two_roots(rewards):
+def test_49_corr_grpo_is_rc_times_a_ratio_of_two_roots(rewards):
     rc = exact("reward_combination", rewards)
     for r, corr, combined in zip(rewards, exact("corr_grpo", rewards), rc, strict=True):
         rho = np.corrcoef(np.asarray(r).T)
@@ -321,7 +323,7 @@ def test_49_it_is_rc_times_a_ratio_of_two_roots(rewards):
         same(corr, np.sqrt(s @ rho @ s) / np.sqrt(rho.sum()) * combined)
 
 
-def test_49_unit_deviations_make_it_rc_and_copies_the_centred_reward(rewards):
+def test_49_unit_deviations_give_rc_and_copies_the_centred_reward(rewards):
     ones = jnp.ones(K)
     unit = (rewards - rewards.mean(1, keepdims=True)) / jnp.std(rewards, axis=1, keepdims=True)
     same(exact("corr_grpo", unit, ones), exact("reward_combination", unit, ones))
@@ -329,15 +331,15 @@ def test_49_unit_deviations_make_it_rc_and_copies_the_centred_reward(rewards):
     same(exact("corr_grpo", copies, ones), copies[..., 0] - copies[..., 0].mean(1, keepdims=True))
 
 
-def test_25_fails_for_corr_grpo():
+def test_25_does_not_hold_for_corr_grpo():
     rewards = jnp.asarray(np.random.default_rng(0).normal(size=(B, G, K)))
     with pytest.raises(ValueError, match="invariant 25"):
-        invariants.assert_split_invariant(
+        assert_split_invariant(
             functools.partial(exact, "corr_grpo"), rewards, jnp.asarray(WEIGHTS), objective=0
         )
 
 
-# What has no number in the list.
+# Properties without a number.
 
 
 @pytest.mark.parametrize("successes", [1, 2, 4])
@@ -372,8 +374,8 @@ def test_reinforce_plus_plus_is_whitened_over_tokens(rewards):
         same(exact(name, rewards), (values - mean) / np.sqrt(variance))
 
 
-def test_tchebycheff_reaches_what_no_weighted_sum_does():
-    # A front that is not convex: the middle is on it, and below the line between the ends.
+def test_tchebycheff_reaches_points_that_no_weighted_sum_reaches():
+    # A non-convex front: its middle is below the line between its ends.
     rewards = jnp.array([[[1.0, 0.0], [0.4, 0.4], [0.0, 1.0]]])
     for share in np.linspace(0.05, 0.95, 19):
         weights = jnp.array([share, 1 - share])
@@ -391,7 +393,7 @@ def test_tchebycheff_of_one_objective_is_grpo_and_the_augmentation_breaks_ties(r
     same(plain[1], plain[0])
 
 
-def test_focal_reward_fades_with_the_groups_mean(rewards):
+def test_focal_reward_weights_decrease_with_the_groups_mean(rewards):
     same(exact("focal_reward", rewards, gamma=0.0), exact("grpo", rewards))
     easy = rewards.at[..., 0].set((rewards[..., 0] + 19) / 20)
     expected = exact("grpo", easy, weights=WEIGHTS * np.asarray(1 - easy.mean(1)))
@@ -399,7 +401,7 @@ def test_focal_reward_fades_with_the_groups_mean(rewards):
 
 
 def test_rdpo_counts_copies_once_and_leaves_no_correlation(rewards):
-    """Up to the shrinkage: 1e-4 at one of 1e-5."""
+    """Up to the shrinkage of 1e-5, that is to 1e-4."""
     rdpo = jax.jit(functools.partial(exact, "rdpo", shrinkage=1e-5))
     one = rdpo(rewards[..., :1], jnp.ones(1))
     copies = jnp.repeat(rewards[..., :1], 2, axis=-1)
@@ -409,7 +411,7 @@ def test_rdpo_counts_copies_once_and_leaves_no_correlation(rewards):
     same(flat @ flat.T / flat.shape[1], np.eye(K), 1e-4)
 
 
-def test_rdpo_cuts_an_outlier_to_its_rank(rewards):
-    loud = rewards.at[0, 0, 0].set(1e6)
-    louder = rewards.at[0, 0, 0].set(1e9)
-    same(exact("rdpo", loud)[0], exact("rdpo", louder)[0], 1e-5)
+def test_rdpo_clips_an_outlier_to_its_rank(rewards):
+    large = rewards.at[0, 0, 0].set(1e6)
+    larger = rewards.at[0, 0, 0].set(1e9)
+    same(exact("rdpo", large)[0], exact("rdpo", larger)[0], 1e-5)

@@ -1,10 +1,10 @@
-"""Propositions that compare two batches, or two methods on one batch, as assertions.
+"""Assertions of propositions that compare two batches, or two methods on one batch.
 
-Each takes the aggregators it speaks of as `aggregate(rewards, weights) -> advantages`, with their
-knobs bound, and raises through `checkify.check` like `invariants.check`, whose list of numbers it
-shares. Where a proposition needs `ddof = 0` or an epsilon of 0, it says so. Throughout `rewards`
-and `scores` are `[B, G, K]`, `weights` is `[K]`, `shares` is `[B, K]`, and an order of groups,
-completions or objectives is `[B]`, `[G]` or `[K]` int.
+Each takes aggregators as `aggregate(rewards, weights) -> advantages`, with their knobs bound, and
+raises through `checkify.check`, as `invariants.check` does. The numbers are those of
+`invariants.PROPOSITIONS`. Docstrings say where a proposition needs `ddof = 0` or an epsilon of 0.
+Everywhere `rewards` and `scores` are `[B, G, K]`, `weights` is `[K]`, `shares` is `[B, K]`, and an
+order of groups, completions or objectives is `[B]`, `[G]` or `[K]` int.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Aggregate = Callable[[Array, Array], Array]  # rewards [B, G, K], weights [K] to
 
 
 def assert_same(left: Array, right: Array, statement: str) -> None:
-    """Assert that two `[B, ...]` are equal to rounding, relative where they exceed 1."""
+    """Asserts that two `[B, ...]` are equal up to rounding error, relative where they exceed 1."""
     size = jnp.maximum(1, jnp.maximum(jnp.abs(left), jnp.abs(right)))
     assert_small(jnp.abs(left - right) / size, statement, TOLERANCE[left.dtype])
 
@@ -44,8 +44,8 @@ def assert_own_reward_never_hurts(
 def assert_constant_objective_is_ignored(
     aggregate: Aggregate, rewards: Array, weights: Array, *, constant: float, weight: float
 ) -> None:
-    """24: an objective that is the same for all changes nothing; RC, DVAO, Dr.GRPO, RLOO, and AC
-    where weights are not made to sum to 1."""
+    """24: a constant objective has no effect; RC, DVAO, Dr.GRPO, RLOO, and AC without normalised
+    weights."""
     column = jnp.full_like(rewards[..., :1], constant)
     more = aggregate(
         jnp.concatenate([rewards, column], -1),
@@ -57,9 +57,9 @@ def assert_constant_objective_is_ignored(
 def assert_split_invariant(
     aggregate: Aggregate, rewards: Array, weights: Array, *, objective: int
 ) -> None:
-    """25: splitting an objective into two copies of half the weight changes nothing.
+    """25: splitting an objective into two copies of half the weight has no effect.
 
-    Holds for RC, AC, DVAO and everything else here; not for RVPO and GDPO without weights.
+    Holds for RC, AC, DVAO and most other methods; not for RVPO and GDPO without weights.
     """
     halved = weights.at[objective].divide(2)
     split = aggregate(
@@ -70,7 +70,7 @@ def assert_split_invariant(
 
 
 def assert_duplication_invariant(aggregate: Aggregate, rewards: Array, weights: Array) -> None:
-    """26: listing every completion twice changes nothing; RC, AC, DVAO with `ddof = 0`."""
+    """26: listing every completion twice has no effect; RC, AC, DVAO with `ddof = 0`."""
     twice = aggregate(jnp.concatenate([rewards, rewards], axis=1), weights)
     once = aggregate(rewards, weights)
     assert_same(twice, jnp.concatenate([once, once], axis=1), "26 (completions may be doubled)")
@@ -85,8 +85,8 @@ def assert_permutation_equivariant(
     completions: Array,
     objectives: Array,
 ) -> None:
-    """27: reordering groups or completions reorders the advantages, reordering objectives with
-    their weights changes nothing. Holds for everything here."""
+    """27: reordering groups or completions reorders the advantages; reordering objectives with
+    their weights has no effect."""
     shuffled = rewards[groups][:, completions][:, :, objectives]
     assert_same(
         aggregate(shuffled, weights[objectives]),
@@ -98,7 +98,7 @@ def assert_permutation_equivariant(
 def assert_shift_invariant(
     aggregate: Aggregate, rewards: Array, weights: Array, *, shift: Array
 ) -> None:
-    """28: adding a constant `[K]` to each objective changes nothing. Holds for everything here."""
+    """28: adding a constant `[K]` to each objective has no effect."""
     shifted = aggregate(rewards + shift[None, None, :], weights)
     assert_same(shifted, aggregate(rewards, weights), "28 (a shift of the rewards is ignored)")
 
@@ -117,7 +117,7 @@ def assert_joint_scale(
 def assert_objective_scale_invariant(
     aggregate: Aggregate, rewards: Array, weights: Array, *, scales: Array
 ) -> None:
-    """30: positive scales `[K]` of the objectives change nothing; AC, GDPO, RVPO, epsilon 0."""
+    """30: positive scales `[K]` of the objectives have no effect; AC, GDPO, RVPO, epsilon 0."""
     scaled = aggregate(rewards * scales[None, None, :], weights)
     assert_same(scaled, aggregate(rewards, weights), "30 (an objective may be scaled)")
 
@@ -125,7 +125,7 @@ def assert_objective_scale_invariant(
 def assert_objective_scale_is_a_weight(
     aggregate: Aggregate, rewards: Array, weights: Array, *, scales: Array
 ) -> None:
-    """30: scales `[K]` act on rewards as on weights; RC, DVAO and the rest of their family."""
+    """30: scales `[K]` of rewards act as scales of weights; RC, DVAO and others of their family."""
     assert_same(
         aggregate(rewards * scales[None, None, :], weights),
         aggregate(rewards, weights * scales),
@@ -152,8 +152,8 @@ def assert_odd(aggregate: Aggregate, rewards: Array, weights: Array) -> None:
 def assert_group_affine_invariant(
     aggregate: Aggregate, rewards: Array, weights: Array, *, scales: Array, shifts: Array
 ) -> None:
-    """40: positive scales and shifts `[B, K]` of each group's own change nothing; AC, GDPO and RVPO
-    with an epsilon of 0."""
+    """40: positive scales and shifts `[B, K]` that differ between groups have no effect; AC, GDPO
+    and RVPO with an epsilon of 0."""
     moved = aggregate(rewards * scales[:, None, :] + shifts[:, None, :], weights)
     assert_same(moved, aggregate(rewards, weights), "40 (each group may have its own scale)")
 
@@ -166,7 +166,7 @@ def assert_within(
 ) -> None:
     """1 and 33: `|DVAO| <= |RC|` for each completion, if both have the same ddof and epsilon.
 
-    Not asserted where RC is 0: its objectives cancel there (23).
+    Not asserted where RC is 0, because its objectives cancel there (23).
     """
     outer = jnp.abs(reward_combination(rewards, weights))
     excess = jnp.where(outer > 0, jnp.abs(dvao(rewards, weights)) - outer, 0)
@@ -212,22 +212,22 @@ def assert_weights_undo_deviations(
 
 
 def assert_cancels(aggregate: Aggregate, rewards: Array, weights: Array) -> None:
-    """23: where the weighted rewards of each group sum to a constant, DVAO is 0, and so is any
-    method of its family here, rather than rounding divided by rounding."""
+    """23: if the weighted rewards of each group sum to a constant, the advantages of DVAO and all
+    methods of its family are 0, not rounding error divided by rounding error."""
     advantages = aggregate(rewards, weights)
-    assert_same(advantages, jnp.zeros_like(advantages), "23 (cancelling objectives teach nothing)")
+    assert_same(advantages, jnp.zeros_like(advantages), "23 (objectives that cancel give 0)")
 
 
 # The soft minimum of RVPO, `[B, G, K]` scores with shares `[B, K]` that sum to 1.
 
 
 def assert_soft_minimum(scores: Array, shares: Array, *, low: float, high: float) -> None:
-    """50 and 51: it falls from the mean to the minimum as the sharpness grows from `low` to `high`,
-    and exceeds the minimum by at most `-ln(share) / sharpness`."""
+    """50 and 51: the soft minimum decreases from the mean to the minimum as the sharpness grows
+    from `low` to `high`, and exceeds the minimum by at most `-ln(share) / sharpness`."""
     tolerance = TOLERANCE[scores.dtype]
     mild = soft_minimum(scores, shares, sharpness=low)
     sharp = soft_minimum(scores, shares, sharpness=high)
-    assert_small(sharp - mild, "50 (it falls with the sharpness)", tolerance)
+    assert_small(sharp - mild, "50 (it decreases with the sharpness)", tolerance)
     mean = soft_minimum(scores, shares, sharpness=0.0)
     assert_small(mild - mean, "51 (it is at most the mean)", tolerance)
     slack = -jnp.log(shares) / high
@@ -254,8 +254,7 @@ def assert_soft_minimum_expansion(scores: Array, shares: Array, *, sharpness: fl
 def assert_soft_minimum_is_a_mean(
     scores: Array, others: Array, shares: Array, *, sharpness: float, shift: float, scale: float
 ) -> None:
-    """53: it moves with a shift, `A_k(c Z) = c A_ck(Z)`, is concave, and 1-Lipschitz in the largest
-    difference."""
+    """53: shift equivariance, `A_k(c Z) = c A_ck(Z)`, concave, 1-Lipschitz in the maximum norm."""
     tolerance = TOLERANCE[scores.dtype]
 
     def value(z: Array, k: float = sharpness) -> Array:
