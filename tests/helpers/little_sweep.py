@@ -77,7 +77,7 @@ SWEEP = Sweep(
     methods={
         "dvao": ("aggregator=dvao",),
         "gdpo": ("aggregator=gdpo",),
-        "annealed": ("aggregator=rvpo_annealed", "aggregator_options=num_steps=2"),
+        "annealed": ("aggregator=rvpo_annealed", "aggregator.options=num_steps=2"),
     },
     trade_offs={
         "even": (),

@@ -31,7 +31,7 @@ class GradedDigits:
 
     judge: JudgeConfig = JudgeConfig()
 
-    name = "rated"
+    name = "graded_digits"
     tokenizer = CharacterTokenizer("0123456789+=[]")
     max_prompt_length = 4
 
@@ -56,7 +56,7 @@ def rubric_config(url, *, steps=4, **judge):
     limits = {"first_wait_seconds": 0.01, "timeout_seconds": 0.5, "attempts": 3, "concurrency": 16}
     return dataclasses.replace(
         CONFIG,
-        name="rated",
+        name="rubric",
         task=GradedDigits(JudgeConfig(url=url, **{**limits, **judge})),
         weights={"brevity": 0.5, **dict.fromkeys(OBJECTIVES, 1.0)},
         num_steps=steps,

@@ -6,6 +6,7 @@ import itertools
 import pytest
 from little_sweep import BASE, SWEEP, Signs, changed
 
+from dvaojax.config import AggregatorConfig
 from dvaojax.errors import UserError
 from dvaojax.sweep.execution import share_of
 from dvaojax.sweep.grid import CellKey, cell_at, cell_keys, check, representative_keys
@@ -25,8 +26,7 @@ def test_cell_is_the_base_with_the_settings_of_its_key():
         BASE,
         seed=1,
         task=dataclasses.replace(BASE.task, long=16),
-        aggregator="rvpo_annealed",
-        aggregator_options=("num_steps=2",),
+        aggregator=AggregatorConfig("rvpo_annealed", options=("num_steps=2",)),
         weights={"digits": 0.8, "pluses": 0.1, "brevity": 0.1},
     )
 
@@ -49,7 +49,7 @@ def test_representative_cells_have_every_value_and_every_method_in_each_situatio
         ({"expected": {"shrot": "?"}}, "expected names 'shrot', the nearest is short"),
         ({"trade_offs": {"x": ("aggregator=grpo",)}}, "trade-off x sets the method"),
         ({"methods": {"dvao": ("aggregator=dvo",)}}, "short, 0, dvao, even: unknown aggregator"),
-        ({"situations": {"s": ("task.lnog=3",)}}, "the nearest is task.long"),
+        ({"situations": {"s": ("task.lnog=3",)}}, "did you mean 'task.long'?"),
         ({"situations": {"s": ("pipeline_depth=1",)}}, "a sweep needs on-policy runs"),
         ({"situations": {"s": ("pretrained=a/b",)}}, "a sweep starts from random parameters"),
     ],

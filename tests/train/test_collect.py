@@ -1,9 +1,9 @@
-"""A step's experience: which problems, whose rewards, how wide."""
+"""Collection of a step's experience: problems, rewards, shapes, measures."""
 
 from unittest import mock
 
-import jax
 import digits_run
+import jax
 import numpy as np
 import pytest
 
@@ -21,7 +21,7 @@ CALLS = []
 
 
 def sampler(params, tokens, lengths, key, serials, sizes):
-    """A sampler that writes the texts above, whatever it is asked."""
+    """A sampler that always returns the texts above, and records its arguments."""
     CALLS.append((params, jax.device_get((tokens, lengths, serials, sizes)), key))
     encode = digits_run.Digits.tokenizer.encode
     rows = [[[*encode(text), 1] for text in group] for group in TEXTS]
@@ -41,19 +41,21 @@ def collected():
     collector = Collector(
         batches=PromptBatches(task, stream, by_group, prompts_per_step=2, kept=2),
         tokenizer=task.tokenizer,
-        suite=RewardSuite(task.objectives),
+        scorer=RewardSuite(task.objectives),
         sampler=sampler,
         allocation=Uniform(4),
         refills=0,
         key=jax.random.key(8),
     )
-    draw, reading = collector.start_rollout("the parameters", DataState(6, initial_statistics(0, 3)))
-    collected, reading = collector.collect("the parameters", draw, reading)
-    assert reading.position == 8
+    rollout, data = collector.start_rollout(
+        "the parameters", DataState(6, initial_statistics(0, 3))
+    )
+    collected, data = collector.collect("the parameters", rollout, data)
+    assert data.position == 8
     return collected
 
 
-def test_the_problems_of_the_step_are_asked_with_serials_of_their_own(collected):
+def test_samples_the_problems_of_the_step_with_their_stream_positions(collected):
     stream = ShuffledPrompts(digits_run.Digits().prompts("train"), seed=4)
     assert collected.prompts == stream.take([6, 7])
     params, (tokens, lengths, serials, sizes), key = CALLS[0]
@@ -66,26 +68,26 @@ def test_the_problems_of_the_step_are_asked_with_serials_of_their_own(collected)
     assert lengths.tolist() == [len(text) for text in texts]
 
 
-def test_each_reward_stands_where_its_completion_does(collected):
-    """Trap 12: K objectives in, K columns out; what does not apply is masked."""
+def test_each_reward_is_at_the_index_of_its_completion(collected):
+    """Trap 12: K objectives give K columns; objectives that do not apply are masked."""
     experience = jax.device_get(collected.experience)
     assert experience.rewards.shape == (2, 4, 3)
     assert [[c.text for c in group] for group in collected.completions] == TEXTS
     for b, group in enumerate(TEXTS):
         reference = int(collected.prompts[b].reference)
         for g, text in enumerate(group):
-            found = [int(c) for c in text if c.isdigit()]
+            numbers = [int(c) for c in text if c.isdigit()]
             expected = [
-                len(found) / max(len(text), 1),
-                -abs(max(found) - reference) / 9 if found else 0.0,
+                len(numbers) / max(len(text), 1),
+                -abs(max(numbers) - reference) / 9 if numbers else 0.0,
                 float(len(text) + 1 <= 5),
             ]
             np.testing.assert_allclose(experience.rewards[b, g], expected, rtol=1e-6)
-            assert experience.reward_mask[b, g].tolist() == [True, bool(found), True]
+            assert experience.reward_mask[b, g].tolist() == [True, bool(numbers), True]
     np.testing.assert_array_equal(collected.scores.rewards, experience.rewards)
 
 
-def test_tokens_mask_and_logprobs_are_the_samplers(collected):
+def test_keeps_tokens_mask_and_logprobs_of_the_sampler(collected):
     experience = jax.device_get(collected.experience)
     whole = sampler(None, 0, 0, 0, 0, 0)
     np.testing.assert_array_equal(experience.completion_tokens, whole.tokens)
@@ -100,13 +102,13 @@ def test_short_completions_are_packed(collected):
     np.testing.assert_array_equal((packed >= 0).sum(axis=1), fed.sum(axis=1))
 
 
-def test_what_comes_from_the_host_is_split_over_the_devices(collected):
-    made = collected.experience
-    for array in (made.prompt_tokens, made.prompt_lengths, made.rewards, made.reward_mask):
+def test_host_arrays_are_sharded_by_group(collected):
+    e = collected.experience
+    for array in (e.prompt_tokens, e.prompt_lengths, e.rewards, e.reward_mask):
         assert [shard.data.shape[0] for shard in array.addressable_shards] == [1, 1]
 
 
-def test_what_is_measured_on_the_way(collected):
+def test_measures_of_a_step(collected):
     lengths = [len(text) + 1 for group in TEXTS for text in group]
     assert collected.measures["sampled_tokens"] == sum(lengths)
     assert collected.measures["truncated"] == 1 / 8
@@ -115,7 +117,7 @@ def test_what_is_measured_on_the_way(collected):
     assert collected.measures["reward_seconds"] >= 0
 
 
-def test_a_batch_follows_from_its_positions_and_is_encoded_once():
+def test_batches_depend_on_positions_only_and_are_encoded_once():
     task, encoded = digits_run.Digits(), []
 
     class Counting:

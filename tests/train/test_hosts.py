@@ -1,19 +1,17 @@
-"""Several processes do what one does: the same numbers, written once, stopped together."""
+"""Several processes: equal numbers, files written once, all processes stop after the same step."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
-import jax
 import digits_run
+import jax
 import numpy as np
 import pytest
 from run_child import INTERRUPTED
+from tiny_run import HELPERS, child_environment
 
-import dvaojax
 from dvaojax import files, sharding
 from dvaojax.config import make_aggregator
 from dvaojax.run.checkpoint import Checkpoints
@@ -21,30 +19,20 @@ from dvaojax.train import hosts
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
 
-HERE = Path(__file__).parents[1] / "helpers"
-
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    return {
-        **os.environ,
-        "PYTHONPATH": f"{Path(dvaojax.__file__).parents[1]}{os.pathsep}{HERE}",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PLATFORMS": "cpu",
-    }
+def environment(cache_directory):
+    return child_environment(cache_directory)
 
 
 def on_hosts(environment, processes, *arguments, timeout):
-    """Runs the child in that many processes; the exit code, output and errors of each."""
+    """Runs the child in several processes; exit code, output and errors of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", HERE / "host_child.py"]
+            [sys.executable, "-W", "error", HELPERS / "host_child.py"]
             + [str(a) for a in (port, processes, index, *arguments)],
             env=environment,
             stdout=subprocess.PIPE,
@@ -62,39 +50,41 @@ def on_hosts(environment, processes, *arguments, timeout):
 
 
 @pytest.fixture(scope="module")
-def told(environment):
-    """What two processes know of each other."""
+def results(environment):
+    """The results of the exchanges, from both processes."""
     ends = on_hosts(environment, 2, "exchange", timeout=300)
     assert [code for code, _, _ in ends] == [0, 0], [errors[-2000:] for _, _, errors in ends]
     return [json.loads(output.strip().splitlines()[-1]) for _, output, _ in ends]
 
 
-def test_groups_are_shared_out_by_the_processes_own_indices(told):
-    """Trap 48: whose a group is follows from the devices it lies on; each is scored once."""
-    split, spread = zip(*(process["shares"] for process in told), strict=True)
+def test_groups_are_split_by_process_index(results):
+    """Trap 48: the owner of a group follows from its devices; each group is scored once."""
+    split, spread = zip(*(process["shares"] for process in results), strict=True)
     assert split == ([[0, 1, 2, 3]] * 2, [[4, 5, 6, 7]] * 2)
     everything = list(range(8))
     assert spread == ([everything, everything], [everything, []]), "held twice, scored once"
 
 
-def test_a_process_feeds_its_own_rows_and_learns_the_others(told):
-    for index, process in enumerate(told):
+def test_a_process_provides_its_own_rows_and_gets_the_others(results):
+    for index, process in enumerate(results):
         assert process["rows"] == [[row] * 3 for row in range(4 * index, 4 * index + 4)]
         assert process["whole"] == [[row] * 3 for row in range(8)]
         assert process["gathered"] == [10, 11]
         assert process["rewards"] == [-1.0 if i % 3 == 0 else 9.0 * i for i in range(8)]
 
 
-def test_what_fails_in_one_process_stops_all_of_them(told):
-    """Trap 49: nobody waits in a collective that another never comes to."""
-    first, second = (process["failures"] for process in told)
-    assert first == ["TrainingError: scoring failed in process 1; its own output says why"] * 2
+def test_a_failure_in_one_process_stops_all(results):
+    """Trap 49: no process waits in a collective that another one never enters."""
+    first, second = (process["failures"] for process in results)
+    assert (
+        first == ["TrainingError: scoring failed in process 1; see the output of that process"] * 2
+    )
     assert second[0] == "RewardError: here"
     assert second[1].startswith("RewardError: objective 'length' failed: ValueError: seven")
 
 
-def test_a_signal_to_one_process_is_known_to_all_after_the_same_exchange(told):
-    assert told[0]["asked"] == told[1]["asked"] == [[None, None], [None, 15], [15, 15]]
+def test_a_signal_to_one_process_reaches_all_at_the_same_exchange(results):
+    assert results[0]["signals"] == results[1]["signals"] == [[None, None], [None, 15], [15, 15]]
 
 
 def test_one_process_holds_and_scores_everything():
@@ -119,7 +109,7 @@ def rows(runs):
 
 
 def final(runs):
-    """Parameters and optimiser of the last checkpoint, read by this process of eight devices."""
+    """Parameters and optimizer of the last checkpoint, read in this process with eight devices."""
     program = make_program(digits_run.SPREAD, make_aggregator(digits_run.SPREAD))
     with Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS) as checkpoints:
         saved, extra = checkpoints.restore(checkpoint_shapes(digits_run.SPREAD, program))
@@ -131,25 +121,25 @@ def final(runs):
 def test_two_processes_of_four_devices_train_as_one_of_eight(environment, tmp_path):
     """DataState, scoring, logging, saving, a signal to one of them, and resuming; one step ahead.
 
-    Sums are taken in another order over a network: float32, 1e-5.
+    Tolerance 1e-5: float32 sums are computed in another order.
     """
     alone, spread = tmp_path / "alone", tmp_path / "spread"
     ((code, _, errors),) = on_hosts(environment, 1, "run", alone, "create", timeout=600)
     assert code == 0, errors[-2000:]
     ends = on_hosts(environment, 2, "run", spread, "create", "--signal-at", 1, timeout=600)
     assert [code for code, _, _ in ends] == [INTERRUPTED] * 2, [e[-2000:] for _, _, e in ends]
-    said = [errors.strip().splitlines()[-1] for _, _, errors in ends]
-    assert said[0] == said[1]
-    assert said[0].startswith("stopped after step 2 of 4 by SIGTERM")
+    messages = [errors.strip().splitlines()[-1] for _, _, errors in ends]
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("stopped after step 2 of 4 by SIGTERM")
     assert [row["step"] for row in rows(spread)] == [1, 2]
     ends = on_hosts(environment, 2, "run", spread, "resume", timeout=600)
     assert [code for code, _, _ in ends] == [0, 0], [errors[-2000:] for _, _, errors in ends]
     assert "step 4/4" in ends[0][1]
-    assert "step" not in ends[1][1], "the first process alone shows and writes"
+    assert "step" not in ends[1][1], "only the first process prints and writes"
 
-    expected, found = rows(alone), rows(spread)
-    assert [row["step"] for row in found] == [1, 2, 3, 4]
-    for one, other in zip(expected, found, strict=True):
+    expected, actual = rows(alone), rows(spread)
+    assert [row["step"] for row in actual] == [1, 2, 3, 4]
+    for one, other in zip(expected, actual, strict=True):
         assert one.keys() == other.keys()
         for name, value in one.items():
             np.testing.assert_allclose(other[name], value, rtol=1e-5, atol=1e-5, err_msg=name)

@@ -1,12 +1,12 @@
-"""Runs whose rewards come from a judge over HTTP: one that misbehaves, and one that dies."""
+"""Runs with an HTTP judge that fails in various ways, is killed, or is never available."""
 
 import dataclasses
 import math
 import threading
 
 import pytest
-from judge_server import Act, JudgeServer, asked, honest, say
 from digits_run import quick_programs
+from judge_server import Act, JudgeServer, asked, honest, say
 from rubric_run import ITEMS, OBJECTIVES, rubric_config
 
 from dvaojax import cli, files
@@ -26,7 +26,9 @@ FAULTS = (
     say(None),
     say("I think so."),
 )
-EXPERIMENT = "from rubric_run import rubric_config\ndef get_config():\n    return rubric_config({url!r})\n"
+EXPERIMENT = (
+    "from rubric_run import rubric_config\ndef get_config():\n    return rubric_config({url!r})\n"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,8 +39,8 @@ def _quick():
         yield
 
 
-def moody(number, request):
-    """Every third request goes wrong, each time differently; about answers with a 7, all do."""
+def faulty(number, request):
+    """Fails every third request in different ways, and all requests about answers with a 7."""
     answer, _ = asked(request)
     if "7" in answer:
         return Act(status=503, delay=0.02)
@@ -48,7 +50,7 @@ def moody(number, request):
 
 
 def expected(text):
-    """What an honest judge's grades are worth, objective by objective."""
+    """Rewards by objective with the grades of a judge without faults."""
     met = {item: item.criterion.removeprefix("says ") in text for item in ITEMS}
     rewards = {}
     for name, objective in OBJECTIVES.items():
@@ -60,12 +62,12 @@ def expected(text):
 
 
 def rows(runs, name=files.METRICS):
-    return files.read_json_lines(runs / "rated" / name)
+    return files.read_json_lines(runs / "rubric" / name)
 
 
 @pytest.mark.slow
-def test_a_run_survives_its_judge_masks_what_was_not_scored_and_says_how_many(tmp_path, capsys):
-    with JudgeServer(moody) as server:
+def test_masks_and_counts_rewards_that_the_judge_failed_to_grade(tmp_path, capsys):
+    with JudgeServer(faulty) as server:
         experiment = tmp_path / "experiment.py"
         experiment.write_text(EXPERIMENT.format(url=server.url))
         assert cli.main(["train", str(experiment), "--runs", str(tmp_path)]) == 0
@@ -78,7 +80,7 @@ def test_a_run_survives_its_judge_masks_what_was_not_scored_and_says_how_many(tm
         for name, value in expected(text).items():
             if "7" in text or value is None:
                 assert rewards[name] is None
-            elif rewards[name] is not None:  # too many things went wrong for one item
+            elif rewards[name] is not None:  # otherwise too many requests about an item failed
                 assert rewards[name] == pytest.approx(value), text
                 scored += 1
         masked += "7" in text
@@ -89,56 +91,58 @@ def test_a_run_survives_its_judge_masks_what_was_not_scored_and_says_how_many(tm
     assert len(steps) == 4
     totals = {name: sum(row[f"unscored/{name}"] for row in steps) for name in OBJECTIVES}
     assert totals["score"] >= masked
-    assert totals["context_awareness"] == 0, "no item is about it: not to be scored is no failure"
+    assert totals["context_awareness"] == 0, "no item is about it, which is not a failure"
     for row in steps:
         assert row["unscored/brevity"] == 0
         assert row["judge/calls"] > row["judge/questions"] > row["judge/failed"]
         assert row["judge/tokens_in"] > row["judge/tokens_out"] > 0
         assert math.isfinite(row["loss"])
         assert row["skipped_updates"] == 0
-    summary = files.read_json(tmp_path / "rated" / files.SUMMARY)
+    summary = files.read_json(tmp_path / "rubric" / files.SUMMARY)
     assert summary["unscored"] == {"brevity": 0, **totals}
 
     shown = capsys.readouterr().out
     for row in steps:
         count = sum(int(row[f"unscored/{name}"]) for name in OBJECTIVES)
         assert not count or f"{count} rewards not scored" in shown
-    assert f"rewards that were not scored in training: score {int(totals['score'])}, " in shown
+    assert f"rewards that could not be scored in training: score {int(totals['score'])}, " in shown
     assert "questions failed: HTTP 503" in shown
 
 
-def test_where_the_judge_is_and_how_it_is_asked_may_change_on_a_resume():
+def test_settings_of_requests_to_the_judge_may_change_on_resume():
     fixed = {"model", "temperature", "max_tokens"}
     names = {field.name for field in dataclasses.fields(JudgeConfig)} - fixed
     assert {key for key in MAY_DIFFER if "judge" in key} == {f"task.judge.{n}" for n in names}
 
 
 @pytest.mark.slow
-def test_a_judge_that_dies_stops_the_run_which_another_one_resumes(tmp_path):
+def test_a_killed_judge_stops_the_run_and_a_new_one_resumes_it(tmp_path):
     def dying(number, request):
         if number == 120:
             threading.Thread(target=server.kill).start()
         return honest(request)
 
     with JudgeServer(dying) as server:
-        config = rubric_config(server.url, steps=8, attempts=2, max_failed_batches=2, timeout_seconds=10.0)
+        config = rubric_config(
+            server.url, steps=8, attempts=2, max_failed_batches=2, timeout_seconds=10.0
+        )
         with pytest.raises(RewardError, match=r"none of \d+ questions, in 2 batches in a row"):
             train(config, tmp_path)
     done = rows(tmp_path)
     assert 1 <= len(done) < 8
     assert done[-1]["unscored/score"] > 0
     before = [row for row in done if row["unscored/score"] == 0]
-    assert before, "steps before the death were scored whole"
+    assert before, "steps before that were scored completely"
 
     with JudgeServer(lambda n, r: honest(r), port=server.port):
         summary = train(config, tmp_path, start="resume")
     assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9))
     assert rows(tmp_path)[-1]["unscored/score"] == 0
-    assert summary["unscored"]["score"] > 0, "what failed before the death is still counted"
+    assert summary["unscored"]["score"] > 0, "earlier failures are still counted"
 
 
 @pytest.mark.slow
-def test_a_judge_that_never_was_stops_the_command_in_one_line(tmp_path, capsys):
+def test_an_unavailable_judge_stops_the_command_in_one_line(tmp_path, capsys):
     with JudgeServer(lambda n, r: honest(r)) as server:
         pass
     experiment = tmp_path / "experiment.py"
@@ -150,7 +154,7 @@ def test_a_judge_that_never_was_stops_the_command_in_one_line(tmp_path, capsys):
     assert "ConnectError" in error
 
 
-def test_a_damaged_cache_is_refused_before_anything_is_written(tmp_path):
+def test_rejects_a_damaged_cache_before_writing(tmp_path):
     (tmp_path / "replies").write_bytes(b"damaged" * 1000)
     config = rubric_config("http://127.0.0.1:9/v1", cache=str(tmp_path / "replies"))
     with pytest.raises(UserError, match=r"judge\.cache="):
@@ -159,10 +163,14 @@ def test_a_damaged_cache_is_refused_before_anything_is_written(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cache_answers_a_run_that_is_repeated(tmp_path):
+def test_a_repeated_run_is_answered_from_the_cache(tmp_path):
     with JudgeServer(lambda n, r: honest(r)) as server:
-        first = train(rubric_config(server.url, steps=2, cache=str(tmp_path / "replies")), tmp_path / "a")
+        first = train(
+            rubric_config(server.url, steps=2, cache=str(tmp_path / "replies")), tmp_path / "a"
+        )
         calls = len(server.requests)
-        again = train(rubric_config(server.url, steps=2, cache=str(tmp_path / "replies")), tmp_path / "b")
+        again = train(
+            rubric_config(server.url, steps=2, cache=str(tmp_path / "replies")), tmp_path / "b"
+        )
         assert len(server.requests) == calls
     assert again["after"] == first["after"]

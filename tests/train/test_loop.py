@@ -1,4 +1,4 @@
-"""The loop in miniature: what a run leaves, what it refuses, what stops it, what it survives."""
+"""The training loop on a small run: its files, invalid settings, stopping and resuming."""
 
 import dataclasses
 import json
@@ -16,25 +16,26 @@ from digits_run import Digits, digits_config, make_mesh_of, quick_programs
 from slowness import slow_but
 
 from dvaojax import aggregators, files
-from dvaojax.config import make_aggregator
+from dvaojax.config import AggregatorConfig, make_aggregator
 from dvaojax.errors import UserError
 from dvaojax.learning.gradients import Learner
 from dvaojax.numerics import Mean
 from dvaojax.rollout.sampling import Sampling
 from dvaojax.run.checkpoint import Checkpoints
-from dvaojax.run.metrics import Sample
+from dvaojax.run.metrics import SampleRecord
+from dvaojax.run.rows import RENAMED_METRICS, read_rows
 from dvaojax.train import Interrupted, TrainingError, loop, train
 from dvaojax.train.collect import Collector
-from dvaojax.train.step_log import StepLog
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
 from dvaojax.train.sft import warm_up
+from dvaojax.train.step_log import StepLog
 
-# Evaluation truncates, which training may not; a reference, and a checkpoint every step.
+# Truncated sampling in the evaluation, a reference policy, and a checkpoint every step.
 CONFIG = digits_config(
     num_steps=2,
     samples_per_step=3,
-    shadows=("gdpo", "rvpo:sharpness=2.0:ddof=0"),
+    aggregator={"shadows": ("gdpo", "rvpo:sharpness=2.0:ddof=0")},
     optimizer={"learning_rate": 0.5, "warmup_updates": 0},
     loss={"kl_weight": 0.1},
     checkpoints={"every": 1, "keep_latest": 5},
@@ -50,14 +51,14 @@ def _quick():
 
 
 @pytest.fixture
-def no_pictures():
+def no_plots():
     with mock.patch.object(loop, "plot_run", return_value=[]):
         yield
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run that came to its end, and what it returned."""
+    """The parent directory of a finished run, and its summary."""
     runs = tmp_path_factory.mktemp("finished")
     return runs, train(CONFIG, runs)
 
@@ -76,7 +77,7 @@ def checkpoint(config, runs, step=None):
         checkpoints.close()
 
 
-def test_a_run_leaves_every_file_complete(finished):
+def test_run_writes_all_files(finished):
     runs, summary = finished
     path = runs / "mini"
     assert {entry.name for entry in path.iterdir()} == {
@@ -93,7 +94,7 @@ def test_a_run_leaves_every_file_complete(finished):
     assert files.read_json(path / files.SUMMARY) == json.loads(json.dumps(summary))
 
 
-def test_the_summary_says_what_was_run_and_what_came_of_it(finished):
+def test_summary_has_settings_and_evaluations(finished):
     _, summary = finished
     expected = {
         "name": "mini",
@@ -115,9 +116,9 @@ def test_the_summary_says_what_was_run_and_what_came_of_it(finished):
     assert summary["before"] != summary["after"]
 
 
-def test_every_step_has_a_row_with_every_metric_of_the_design(finished):
-    seen = rows(finished[0])
-    assert [row["step"] for row in seen] == [1, 2]
+def test_every_step_has_a_row_with_all_metrics(finished):
+    metrics = rows(finished[0])
+    assert [row["step"] for row in metrics] == [1, 2]
     per_objective = {
         f"{name}/{objective}"
         for name in ("reward", "spread", "effective_weight")
@@ -130,36 +131,36 @@ def test_every_step_has_a_row_with_every_metric_of_the_design(finished):
     )
     per_objective |= {
         f"shadow/{name}/effective_weight/{objective}"
-        for name in CONFIG.shadows
+        for name in CONFIG.aggregator.shadows
         for objective in CONFIG.objectives
     }
-    of_shadows = {
+    per_shadow = {
         f"shadow/{name}/{what}"
-        for name in CONFIG.shadows
+        for name in CONFIG.aggregator.shadows
         for what in ("cosine", "sign_agreement", "mean_square")
     }
-    for row in seen:
-        assert per_objective | of_shadows | set(others.split()) <= row.keys()
+    for row in metrics:
+        assert per_objective | per_shadow | set(others.split()) <= row.keys()
         assert all(value is not None for value in row.values())
-        merit = sum(CONFIG.weights[k] * row[f"reward/{k}"] for k in CONFIG.objectives)
-        assert row["weighted_reward"] == pytest.approx(merit)
-    assert seen[0]["kl"] == 0.0, "before its first update the policy is the reference"
-    assert seen[0]["grad_norm"] > 0
+        weighted = sum(CONFIG.weights[k] * row[f"reward/{k}"] for k in CONFIG.objectives)
+        assert row["weighted_reward"] == pytest.approx(weighted)
+    assert metrics[0]["kl"] == 0.0, "before its first update the policy is the reference"
+    assert metrics[0]["grad_norm"] > 0
 
 
-def test_samples_hold_every_reward_and_the_advantage(finished):
-    """Trap 12: what did not apply is null, not zero and not left out."""
+def test_samples_have_every_reward_and_the_advantage(finished):
+    """Trap 12: an objective that does not apply is null, not zero and not left out."""
     samples = files.read_json_lines(finished[0] / "mini" / files.SAMPLES)
     assert [s["step"] for s in samples] == [1] * 3 + [2] * 3
     for sample in samples:
-        assert sample.keys() == {"step", *Sample._fields}
+        assert sample.keys() == {"step", *SampleRecord._fields}
         assert list(sample["rewards"]) == list(CONFIG.objectives)
         has_digit = any(c.isdigit() for c in sample["completion"])
         assert (sample["rewards"]["largest"] is None) == (not has_digit)
     assert any(sample["advantage"] != 0 for sample in samples)
 
 
-def test_the_reference_is_the_policy_before_the_first_step_and_stays_it(finished):
+def test_reference_is_the_initial_policy_and_does_not_change(finished):
     first, _ = checkpoint(CONFIG, finished[0], step=0)
     last, extra = checkpoint(CONFIG, finished[0])
     chex.assert_trees_all_equal(first["reference"], first["state"].learner.params)
@@ -173,7 +174,7 @@ def test_the_reference_is_the_policy_before_the_first_step_and_stays_it(finished
     assert 0 < extra["seconds"] <= finished[1]["wall_seconds"]
 
 
-def test_an_existing_run_is_neither_overwritten_nor_mixed_with_another(finished):
+def test_refuses_an_existing_run_and_a_resume_with_other_settings(finished):
     runs, _ = finished
     with pytest.raises(UserError, match="--resume continues it, --overwrite deletes it"):
         train(CONFIG, runs)
@@ -185,25 +186,25 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed_with_another(finished)
     assert len(rows(runs)) == 2
 
 
-def test_resuming_a_finished_run_reports_again_and_overwriting_begins_anew(no_pictures, tmp_path):
+def test_resume_of_a_finished_run_evaluates_again_and_overwrite_starts_again(no_plots, tmp_path):
     first = train(QUICK, tmp_path)
     before = rows(tmp_path)
-    again = train(QUICK, tmp_path, start="resume")
+    resumed = train(QUICK, tmp_path, start="resume")
     assert rows(tmp_path) == before
-    assert again["after"] == first["after"]
+    assert resumed["after"] == first["after"]
     earlier = checkpoint(QUICK, tmp_path)[1]["seconds"]
-    assert again["wall_seconds"] > earlier > 0, "earlier starts are counted"
-    anew = train(dataclasses.replace(QUICK, seed=3), tmp_path, start="overwrite")
+    assert resumed["wall_seconds"] > earlier > 0, "earlier starts are counted"
+    overwritten = train(dataclasses.replace(QUICK, seed=3), tmp_path, start="overwrite")
     assert [row["step"] for row in rows(tmp_path)] == [1, 2]
     assert rows(tmp_path) != before
-    assert anew["seed"] == 3
+    assert overwritten["seed"] == 3
 
 
-def test_what_changes_no_number_may_be_set_anew_on_a_resume(no_pictures, tmp_path):
+def test_settings_without_effect_on_numbers_may_change_on_resume(no_plots, tmp_path):
     train(QUICK, tmp_path)
     other = dataclasses.replace(
         QUICK,
-        check_invariants=True,
+        aggregator=AggregatorConfig(check_invariants=True),
         max_skipped_in_a_row=9,
         samples_per_step=1,
         checkpoints=dataclasses.replace(QUICK.checkpoints, every=7, keep_latest=1),
@@ -213,9 +214,43 @@ def test_what_changes_no_number_may_be_set_anew_on_a_resume(no_pictures, tmp_pat
     assert recorded["config"]["samples_per_step"] == 1
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew_and_forgets_its_rows(
-    no_pictures, tmp_path
-):
+class Killed(BaseException):
+    """Ends a run in the middle of a step, like a kill."""
+
+
+def test_resumes_a_run_of_an_earlier_version(no_plots, tmp_path):
+    """In the old files the aggregator is not a section, and a metric has its old name."""
+    add = StepLog.add
+
+    def die(self, step):
+        add(self, step)
+        if step.number == 2:
+            raise Killed
+
+    with mock.patch.object(StepLog, "add", die), pytest.raises(Killed):
+        train(QUICK, tmp_path)
+    path = tmp_path / "mini"
+    description = files.read_json(path / files.CONFIG)
+    section = description["config"].pop("aggregator")
+    description["config"] |= {
+        "aggregator": section["name"],
+        "aggregator_options": section["options"],
+        "shadows": section["shadows"],
+        "check_invariants": section["check_invariants"],
+    }
+    files.write_json(path / files.CONFIG, description)
+    ((old, new),) = RENAMED_METRICS.items()
+    text = (path / files.METRICS).read_text()
+    assert text.count("\n") == text.count(new) == 1
+    (path / files.METRICS).write_text(text.replace(new, old))
+
+    train(QUICK, tmp_path, start="resume")
+    assert [old in row for row in rows(tmp_path)] == [True, False]
+    assert [row["step"] for row in read_rows(path / files.METRICS)] == [1, 2]
+    assert all(0 <= row[new] <= 1 for row in read_rows(path / files.METRICS))
+
+
+def test_resume_without_a_checkpoint_starts_again_and_drops_the_rows(no_plots, tmp_path):
     train(QUICK, tmp_path / "whole")
     with (
         mock.patch.object(Checkpoints, "save"),
@@ -230,7 +265,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew_and_forgets_its_ro
     assert samples == files.read_json_lines(tmp_path / "whole" / "mini" / files.SAMPLES)
 
 
-def test_a_signal_before_the_first_step_stops_there(no_pictures, tmp_path):
+def test_signal_before_the_first_step(no_plots, tmp_path):
     begin = loop._begin
 
     def interrupted(*arguments):
@@ -248,7 +283,7 @@ def test_a_signal_before_the_first_step_stops_there(no_pictures, tmp_path):
     assert [row["step"] for row in rows(tmp_path)] == [1, 2]
 
 
-def test_a_signal_in_the_last_step_lets_the_run_end(no_pictures, tmp_path):
+def test_signal_in_the_last_step_does_not_interrupt(no_plots, tmp_path):
     add = StepLog.add
 
     def interrupted(self, step):
@@ -260,27 +295,29 @@ def test_a_signal_in_the_last_step_lets_the_run_end(no_pictures, tmp_path):
         assert train(QUICK, tmp_path)["steps"] == 2
 
 
-# What a run has to hand over beside the rewards: lengths, a random key, a state.
-ASK_FOR_MORE = sorted(
+# Aggregators that need more than rewards: lengths, a random key or a state.
+WITH_EXTRA_INPUTS = sorted(
     {*aggregators.STATEFUL, *aggregators.RANDOM}
     | {name for name in aggregators.BY_NAME if aggregators.needs_lengths(aggregators.BY_NAME[name])}
 )
 
 
-@pytest.mark.parametrize("name", slow_but(["gdpo_token_weighted"], [*ASK_FOR_MORE, "sc_ppo"]))
-def test_an_aggregator_trains_and_keeps_its_invariants(no_pictures, tmp_path, name):
-    """All that ask for more; of the pure ones `dvao` is that of the other runs."""
-    config = dataclasses.replace(QUICK, aggregator=name, check_invariants=True)
+@pytest.mark.parametrize("name", slow_but(["gdpo_token_weighted"], [*WITH_EXTRA_INPUTS, "sc_ppo"]))
+def test_aggregator_trains_with_checked_invariants(no_plots, tmp_path, name):
+    """All aggregators with extra inputs; the other runs use `dvao`, which has none."""
+    config = dataclasses.replace(QUICK, aggregator=AggregatorConfig(name, check_invariants=True))
     assert train(config, tmp_path)["steps"] == 2
-    seen = rows(tmp_path)
-    assert all(row["grad_norm"] > 0 for row in seen)
-    assert all(row["skipped_updates"] == 0 for row in seen)
+    metrics = rows(tmp_path)
+    assert all(row["grad_norm"] > 0 for row in metrics)
+    assert all(row["skipped_updates"] == 0 for row in metrics)
 
 
 @pytest.mark.slow
-def test_every_aggregator_works_inside_a_run(no_pictures, tmp_path):
-    """All at once, in one program, as shadows of one."""
-    config = dataclasses.replace(QUICK, shadows=tuple(sorted(aggregators.METHODS)))
+def test_every_aggregator_works_as_a_shadow(no_plots, tmp_path):
+    """All in one program."""
+    config = dataclasses.replace(
+        QUICK, aggregator=AggregatorConfig(shadows=tuple(sorted(aggregators.METHODS)))
+    )
     train(config, tmp_path)
     for row in rows(tmp_path):
         assert row["shadow/dvao/cosine"] == pytest.approx(1.0, abs=1e-5)
@@ -290,13 +327,13 @@ def test_every_aggregator_works_inside_a_run(no_pictures, tmp_path):
 
 
 def broken_dvao(rewards, weights, *, mask=None, ddof=0, epsilon=0.0):
-    """DVAO with the second group's advantages doubled."""
+    """DVAO with doubled advantages of the second group."""
     advantages = aggregators.dvao(rewards, weights, mask=mask, ddof=ddof, epsilon=epsilon)
     return advantages.at[1].multiply(2.0)
 
 
-def test_a_broken_aggregator_stops_the_run_by_step_group_and_invariant(no_pictures, tmp_path):
-    config = dataclasses.replace(QUICK, check_invariants=True)
+def test_broken_aggregator_stops_the_run_and_names_step_group_and_invariant(no_plots, tmp_path):
+    config = dataclasses.replace(QUICK, aggregator=AggregatorConfig(check_invariants=True))
     with (
         mock.patch.dict(aggregators.BY_NAME, {"dvao": broken_dvao}),
         pytest.raises(TrainingError) as error,
@@ -306,47 +343,47 @@ def test_a_broken_aggregator_stops_the_run_by_step_group_and_invariant(no_pictur
     assert line.startswith("step 1, dvao: ")
     assert "invariant " in line
     assert "group 1" in line
-    assert len(rows(tmp_path)) == 1, "the step's row and samples are there to be looked at"
+    assert len(rows(tmp_path)) == 1, "row and samples of the step were written"
 
 
-def test_without_the_check_nobody_looks(no_pictures, tmp_path):
+def test_invariants_are_not_checked_by_default(no_plots, tmp_path):
     with mock.patch.dict(aggregators.BY_NAME, {"dvao": broken_dvao}):
         assert train(QUICK, tmp_path)["steps"] == 2
 
 
-def test_invariants_are_checked_with_the_knobs_that_were_set(no_pictures, tmp_path):
+def test_invariants_are_checked_with_the_configured_knobs(no_plots, tmp_path):
     config = dataclasses.replace(
-        QUICK, num_steps=1, aggregator_options=("ddof=1", "epsilon=0.5"), check_invariants=True
+        QUICK,
+        num_steps=1,
+        aggregator=AggregatorConfig(options=("ddof=1", "epsilon=0.5"), check_invariants=True),
     )
     train(config, tmp_path)
 
 
-def test_numbers_that_stay_infinite_stop_the_run_after_as_many_updates_as_allowed(
-    no_pictures, tmp_path
-):
+def test_too_many_non_finite_updates_stop_the_run(no_plots, tmp_path):
     checkpoints = dataclasses.replace(QUICK.checkpoints, keep_latest=9)
     config = dataclasses.replace(
         QUICK, num_steps=9, max_skipped_in_a_row=2, checkpoints=checkpoints
     )
     collect = Collector.collect
 
-    def poisoned(self, params, draw, reading):
-        collected, reading = collect(self, params, draw, reading)
-        if draw.first == 0:
-            return collected, reading
+    def poisoned(self, params, rollout, data):
+        collected, data = collect(self, params, rollout, data)
+        if rollout.first == 0:
+            return collected, data
         logprobs = jnp.full_like(collected.experience.logprobs, jnp.nan)
         experience = collected.experience._replace(logprobs=logprobs)
-        return collected._replace(experience=experience), reading
+        return collected._replace(experience=experience), data
 
     with (
         mock.patch.object(Collector, "collect", poisoned),
         pytest.raises(TrainingError, match=r"^step 4: .* 3 updates in a row, more than max_skip"),
     ):
         train(config, tmp_path)
-    seen = rows(tmp_path)
-    assert [row["skipped_updates"] for row in seen] == [0, 1, 1, 1]
-    assert [row["loss"] is None for row in seen] == [False, True, True, True]
-    assert all(row["reward/digits"] is not None for row in seen)
+    metrics = rows(tmp_path)
+    assert [row["skipped_updates"] for row in metrics] == [0, 1, 1, 1]
+    assert [row["loss"] is None for row in metrics] == [False, True, True, True]
+    assert all(row["reward/digits"] is not None for row in metrics)
     good, _ = checkpoint(config, tmp_path, step=1)
     last, _ = checkpoint(config, tmp_path)
     chex.assert_trees_all_equal(good["state"].learner.params, last["state"].learner.params)
@@ -354,7 +391,7 @@ def test_numbers_that_stay_infinite_stop_the_run_after_as_many_updates_as_allowe
 
 
 class StuckProgram:
-    """A program whose warm start never finds a finite loss."""
+    """A program whose warm start never has a finite loss."""
 
     by_group = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
 
@@ -369,26 +406,26 @@ class StuckProgram:
         }
 
 
-def test_a_warm_start_that_stays_infinite_stops_too():
+def test_too_many_non_finite_updates_stop_the_warm_start():
     config = digits_config(warm_start={"num_steps": 60, "batch_size": 2})
     with pytest.raises(TrainingError, match=r"^warm start 51: .*smaller warm_start.learning_rate"):
         warm_up(config, StuckProgram(), {}, mock.Mock())
 
 
-def test_a_demonstration_that_does_not_fit_is_refused_by_the_setting_it_breaks():
+def test_too_long_demonstration_names_the_setting():
     config = digits_config(max_new_tokens=1, warm_start={"num_steps": 1})
     with pytest.raises(UserError, match="max_new_tokens=1"):
         warm_up(config, StuckProgram(), {}, mock.Mock())
 
 
-def test_without_a_warm_start_the_parameters_are_as_they_were():
+def test_without_warm_start_parameters_do_not_change():
     params = {"a": jnp.ones(3)}
     assert warm_up(QUICK, StuckProgram(), params, mock.Mock()) is params
 
 
 @dataclasses.dataclass(frozen=True)
 class Unsendable(Digits):
-    """Its objective cannot be found by name in another process."""
+    """A task whose objective cannot be pickled."""
 
     @property
     def objectives(self):
@@ -398,7 +435,7 @@ class Unsendable(Digits):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (digits_config(aggregator="dvoa"), "did you mean 'dvao'"),
+        (digits_config(aggregator={"name": "dvoa"}), "did you mean 'dvao'"),
         (digits_config(sampling={"top_k": 3}), "^sampling: "),
         (digits_config(mesh={"data": 3}), "^mesh replica=1 x data=3"),
         (
@@ -408,7 +445,7 @@ class Unsendable(Digits):
         (digits_config(wandb_project="somewhere"), r"dvaojax\[wandb\]"),
     ],
 )
-def test_bad_settings_are_answered_in_one_line_and_nothing_is_written(tmp_path, config, message):
+def test_invalid_settings_are_rejected_in_one_line_before_writing(tmp_path, config, message):
     with (
         mock.patch.dict("sys.modules", {"wandb": None}),
         pytest.raises(UserError, match=message) as error,

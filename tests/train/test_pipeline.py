@@ -1,12 +1,12 @@
-"""No waiting: what is dispatched before what, who sampled what, and what a slow reward costs."""
+"""The pipelined loop: order of dispatch, age of the sampling parameters, and slow rewards."""
 
 import dataclasses
 import time
 from types import SimpleNamespace
 
+import digits_run
 import jax
 import jax.numpy as jnp
-import digits_run
 import numpy as np
 import pytest
 
@@ -19,9 +19,9 @@ from dvaojax.train import TrainingError, loop
 from dvaojax.train.allocation_state import DataState
 from dvaojax.train.device_timer import DeviceTimer
 from dvaojax.train.interrupts import Interrupts
-from dvaojax.train.step_log import StepLog
 from dvaojax.train.mfu import peak_flops, step_flops
 from dvaojax.train.progress import TrainingProgress
+from dvaojax.train.step_log import StepLog
 from dvaojax.types import Rollout
 
 GROUPS, LENGTH = (2, 4), 8
@@ -29,16 +29,17 @@ GROUPS, LENGTH = (2, 4), 8
 
 @jax.jit
 def burn(seed):
-    """Keeps the device busy for a while; returns its argument."""
+    """Keeps the device busy for a while, and returns its argument."""
     matrix = jnp.eye(192) + seed.astype(jnp.float32)
     burnt = jax.lax.fori_loop(0, 600, lambda _, m: jnp.tanh(m @ matrix), matrix)
     return seed + (burnt[0, 0] > 2.0).astype(seed.dtype)
 
 
-class Stage:
-    """A session whose device works as long as asked, and which writes down what happens when.
+class FakeSession:
+    """A session that records the order of events, with a device that is busy as long as configured.
 
-    Parameters are the number of updates they have seen; completions hold their parameters.
+    Its parameters are the number of updates so far; its completions contain the parameters that
+    sampled them.
     """
 
     def __init__(self, *, depth, steps, busy=lambda value: value, reward_seconds=0.0, skipped=()):
@@ -54,7 +55,7 @@ class Stage:
             sample=self.sample,
             step=self.step,
         )
-        self.suite, self.samples = self, SimpleNamespace(write=lambda *_: None)
+        self.scorer, self.samples = self, SimpleNamespace(write=lambda *_: None)
         self.display = SimpleNamespace(print=print, update=lambda *_: None)
         self.metrics = SimpleNamespace(write=self.write)
 
@@ -94,21 +95,21 @@ class Stage:
         self.events.append(f"row {step}")
         self.rows[step] = row
 
-    def run(self, journal_class=StepLog):
-        collector = loop.make_collector(self.config, self.program, self.suite)
+    def run(self):
+        collector = loop.make_collector(self.config, self.program, self.scorer)
         state = SimpleState(Learner(jnp.zeros((), jnp.int32), (), (), ()))
         depth = self.config.pipeline_depth
-        reading, in_flight = DataState(0, initial_statistics(0, 3)), []
+        data, in_flight = DataState(0, initial_statistics(0, 3)), []
         for _ in range(depth):
-            draw, reading = collector.start_rollout(state.learner.params, reading)
-            in_flight.append(draw)
-        progress = TrainingProgress(state, None, reading, tuple(in_flight), 0, {}, 0.0)
-        with DeviceTimer() as clock, journal_class(self) as journal:
-            add, journal.add = journal.add, lambda step: (self.steps.append(step), add(step))
-            learn = loop._learner(self, collector, clock, journal, Interrupts())
+            rollout, data = collector.start_rollout(state.learner.params, data)
+            in_flight.append(rollout)
+        progress = TrainingProgress(state, None, data, tuple(in_flight), 0, {}, 0.0)
+        with DeviceTimer() as timer, StepLog(self) as log:
+            add, log.add = log.add, lambda step: (self.steps.append(step), add(step))
+            run_step = loop._step_function(self, collector, timer, log, Interrupts())
             while progress.step < self.config.num_steps:
-                progress = learn(progress)
-            journal.flush()
+                progress = run_step(progress)
+            log.flush()
         return progress
 
 
@@ -120,100 +121,102 @@ class SimpleState:
         return dataclasses.replace(self, **changes)
 
 
-def sampled_by(stage):
-    """Which parameters, by their updates, sampled what each step learnt from."""
-    return [int(e.completion_tokens[0, 0, 0]) for e in stage.experiences]
+def sampled_by(session):
+    """Number of updates of the parameters that sampled the completions of each step."""
+    return [int(e.completion_tokens[0, 0, 0]) for e in session.experiences]
 
 
-def test_on_policy_every_step_learns_from_the_parameters_it_updates():
-    stage = Stage(depth=0, steps=3)
-    stage.run()
-    assert sampled_by(stage) == [0, 1, 2]
-    assert ",".join(stage.events) == (
+def test_depth_0_samples_with_the_current_parameters():
+    session = FakeSession(depth=0, steps=3)
+    session.run()
+    assert sampled_by(session) == [0, 1, 2]
+    assert ",".join(session.events) == (
         "sample 1,score 1,train 1,"
         "sample 2,score 2,train 2,row 1,"
         "sample 3,score 3,train 3,row 2,row 3"
     )
 
 
-def test_one_step_ahead_every_step_learns_from_the_parameters_before_the_last_update():
-    """The update before and the sampling ahead are dispatched while a step is scored."""
-    stage = Stage(depth=1, steps=4)
-    progress = stage.run()
-    assert sampled_by(stage) == [0, 0, 1, 2]
-    assert ",".join(stage.events) == (
+def test_depth_1_samples_with_the_parameters_before_the_last_update():
+    """The previous update and the next sampling are dispatched before a step is scored."""
+    session = FakeSession(depth=1, steps=4)
+    progress = session.run()
+    assert sampled_by(session) == [0, 0, 1, 2]
+    assert ",".join(session.events) == (
         "sample 1,"
         "sample 2,score 1,train 1,"
         "sample 3,score 2,train 2,row 1,"
         "sample 4,score 3,train 3,row 2,"
         "score 4,train 4,row 3,row 4"
     )
-    assert len(progress.in_flight) == 1, "a checkpoint has one structure, after the last step too"
+    assert len(progress.in_flight) == 1, (
+        "checkpoints have equal structures, even after the last step"
+    )
 
 
-def test_any_bounded_depth_is_that_many_updates_behind():
-    stage = Stage(depth=2, steps=6)
-    stage.run()
-    assert sampled_by(stage) == [0, 0, 0, 1, 2, 3]
+def test_depth_2_samples_with_parameters_two_updates_old():
+    session = FakeSession(depth=2, steps=6)
+    session.run()
+    assert sampled_by(session) == [0, 0, 0, 1, 2, 3]
 
 
-def test_each_row_is_its_own_steps_and_none_is_lost():
-    stage = Stage(depth=1, steps=4)
-    stage.run()
-    assert {step: row["params"] for step, row in stage.rows.items()} == {1: 1, 2: 2, 3: 3, 4: 4}
-    for row in stage.rows.values():
+def test_every_step_has_its_own_row():
+    session = FakeSession(depth=1, steps=4)
+    session.run()
+    assert {step: row["params"] for step, row in session.rows.items()} == {1: 1, 2: 2, 3: 3, 4: 4}
+    for row in session.rows.values():
         assert row["tokens_per_second"] > 0
         assert row["train_seconds"] >= 0
-        assert "mfu" not in row, "a CPU's peak is not known"
-    assert stage.rows[1]["rollout_seconds"] == 0.0, "it was in flight when the loop began"
-    assert stage.rows[3]["rollout_seconds"] > 0.0
+        assert "mfu" not in row, "the peak of a CPU is not known"
+    assert session.rows[1]["rollout_seconds"] == 0.0, "it was sampled before the loop"
+    assert session.rows[3]["rollout_seconds"] > 0.0
 
 
-def test_a_failure_between_two_steps_leaves_the_row_of_the_step_before():
-    stage = Stage(depth=0, steps=4)
-    score = stage.score
+def test_failure_in_scoring_keeps_the_row_of_the_previous_step():
+    session = FakeSession(depth=0, steps=4)
+    score = session.score
 
     def failing(completions, prompts):
-        if len(stage.scoring) == 2:
+        if len(session.scoring) == 2:
             raise RewardError("no")
         return score(completions, prompts)
 
-    stage.score = failing
+    session.score = failing
     with pytest.raises(RewardError):
-        stage.run()
-    assert sorted(stage.rows) == [1, 2]
+        session.run()
+    assert sorted(session.rows) == [1, 2]
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_a_step_that_ends_the_run_is_named_and_nothing_after_it_is_written(depth):
-    stage = Stage(depth=depth, steps=5, skipped={2})
+def test_failed_step_is_named_and_no_later_row_is_written(depth):
+    session = FakeSession(depth=depth, steps=5, skipped={2})
     with pytest.raises(TrainingError, match=r"^step 2: "):
-        stage.run()
-    assert sorted(stage.rows) == [1, 2]
-    assert stage.events.count("train 3") == 1, "a step late"
-    assert "train 4" not in stage.events
+        session.run()
+    assert sorted(session.rows) == [1, 2]
+    assert session.events.count("train 3") == 1, "one step late"
+    assert "train 4" not in session.events
 
 
-def test_a_program_that_ends_at_once_does_not_wait_for_the_last_row():
-    stage = Stage(depth=0, steps=4)
-    score = stage.score
+def test_keyboard_interrupt_does_not_wait_for_the_last_row():
+    session = FakeSession(depth=0, steps=4)
+    score = session.score
 
     def interrupted(completions, prompts):
-        if len(stage.scoring) == 2:
+        if len(session.scoring) == 2:
             raise KeyboardInterrupt
         return score(completions, prompts)
 
-    stage.score = interrupted
+    session.score = interrupted
     with pytest.raises(KeyboardInterrupt):
-        stage.run()
-    assert sorted(stage.rows) == [1]
+        session.run()
+    assert sorted(session.rows) == [1]
 
 
-def spans(stage):
-    """When the device was at work, from the first update to the last."""
-    found = [s.training.result() for s in stage.steps]
-    found += [s.sampling.result() for s in stage.steps if s.sampling is not None]
-    return sorted(found)
+def spans(session):
+    """Intervals in which the device worked, in order."""
+    intervals = [s.training.result() for s in session.steps]
+    intervals += [s.sampling.result() for s in session.steps if s.sampling is not None]
+    return sorted(intervals)
 
 
 def overlap(interval, spans):
@@ -222,7 +225,7 @@ def overlap(interval, spans):
 
 @pytest.fixture
 def slow_rewards():
-    """Runs six steps in which the device works for 200 ms at least and the rewards take 200."""
+    """Runs six steps in which the device works for at least 200 ms and scoring takes 200 ms."""
     burn(jnp.zeros((), jnp.int32)).block_until_ready()
     started = time.perf_counter()
     burn(jnp.zeros((), jnp.int32)).block_until_ready()
@@ -234,61 +237,64 @@ def slow_rewards():
         return params
 
     def run(depth):
-        stage = Stage(depth=depth, steps=6, busy=busy, reward_seconds=0.2)
-        stage.run()
-        return stage
+        session = FakeSession(depth=depth, steps=6, busy=busy, reward_seconds=0.2)
+        session.run()
+        return session
 
     return run
 
 
-def share_scored_beside_the_device(stage):
-    """Of the time that the rewards took, in the steps between the first and the last two."""
-    inner = [stage.scoring[step] for step in (2, 3, 4)]
+def share_overlapped(session):
+    """Share of the scoring time of steps 2 to 4 during which the device worked."""
+    inner = [session.scoring[step] for step in (2, 3, 4)]
     scored = sum(end - start for start, end in inner)
     assert scored >= 0.6
-    return sum(overlap(interval, spans(stage)) for interval in inner) / scored
+    return sum(overlap(interval, spans(session)) for interval in inner) / scored
 
 
-def share_idle(stage):
-    """Of the time from the second update to the fifth, how much the device was not at work."""
-    first, last = stage.steps[1].training.result(), stage.steps[4].training.result()
+def share_idle(session):
+    """Share of the time from the second update to the fifth during which the device was idle."""
+    first, last = session.steps[1].training.result(), session.steps[4].training.result()
     between = (first.end, last.end)
-    return 1 - overlap(between, spans(stage)) / (last.end - first.end)
+    return 1 - overlap(between, spans(session)) / (last.end - first.end)
 
 
-def test_slow_rewards_are_waited_for_on_policy(slow_rewards):
-    assert share_scored_beside_the_device(slow_rewards(depth=0)) < 0.1
+def test_device_is_idle_during_slow_scoring_at_depth_0(slow_rewards):
+    assert share_overlapped(slow_rewards(depth=0)) < 0.1
 
 
-def test_slow_rewards_cost_less_than_a_tenth_of_a_step_one_step_behind(slow_rewards):
-    # Other work on this machine can only add to what is idle, so one run without it is enough.
+def test_device_works_during_slow_scoring_at_depth_1(slow_rewards):
+    # Other load on this machine can only add idle time, so one good run of four is enough.
     runs = (slow_rewards(depth=1) for _ in range(4))
-    assert any(share_scored_beside_the_device(run) > 0.9 and share_idle(run) < 0.1 for run in runs)
+    assert any(share_overlapped(run) > 0.9 and share_idle(run) < 0.1 for run in runs)
 
 
-def test_a_clock_counts_from_when_the_device_was_free():
+def test_device_timer_starts_when_the_device_is_free():
     x = burn(jnp.zeros((), jnp.int32)).block_until_ready()
-    with DeviceTimer() as clock:
+    with DeviceTimer() as timer:
         y = burn(x)
-        first = clock.time(y)
-        second = clock.time(burn(y))
+        first = timer.time(y)
+        second = timer.time(burn(y))
         first, second = first.result(), second.result()
     assert second.start == first.end > first.start
     assert first.seconds > 0
     assert second.seconds > 0
 
 
-def test_model_flops_count_what_a_step_does():
-    stage = Stage(depth=0, steps=1)
-    stage.run()
-    lengths = stage.steps[0].collected.lengths
+def test_model_flops_of_a_step():
+    session = FakeSession(depth=0, steps=1)
+    session.run()
+    lengths = session.steps[0].collected.lengths
     plain = step_flops(digits_run.digits_config(loss={"kl_weight": 0.0}), lengths)
     twice = step_flops(digits_run.digits_config(learning={"epochs": 2}), lengths)
     with_reference = step_flops(digits_run.digits_config(loss={"kl_weight": 0.1}), lengths)
-    # Forward F and backward 2F are learning's three; sampling is about one more.
+    # Training takes three forward passes (one forward, two backward), sampling about one.
     assert plain < with_reference < twice < 2 * plain
     assert 3 * (with_reference - plain) == twice - plain
-    assert step_flops(digits_run.digits_config(loss={"importance_cap": 2.0}), lengths) == with_reference
+    assert (
+        step_flops(digits_run.digits_config(loss={"importance_cap": 2.0}), lengths)
+        == with_reference
+    )
     assert peak_flops(jax.devices()) is None
     known = SimpleNamespace(device_kind="TPU v5 lite")
     assert peak_flops([known] * 4) == 4 * 197e12

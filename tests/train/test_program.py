@@ -1,4 +1,4 @@
-"""What a run compiles: the same numbers on every mesh, buffers given away, nothing twice."""
+"""Compiled functions of a run: equal on every mesh, donation, number of compilations."""
 
 import dataclasses
 import itertools
@@ -6,9 +6,9 @@ import math
 import re
 
 import chex
+import digits_run
 import jax
 import jax.numpy as jnp
-import digits_run
 import numpy as np
 import optax
 import pytest
@@ -25,8 +25,7 @@ PROMPTS, GROUP, LENGTH = 8, 4, 8
 GREEDY = Sampling(temperature=0.0)
 CONFIG = digits_run.digits_config(
     prompts_per_step=PROMPTS,
-    aggregator="gdpo",  # whose last step looks at the whole batch
-    shadows=("dvao",),
+    aggregator={"name": "gdpo", "shadows": ("dvao",)},  # gdpo whitens over the whole batch
     sampling={"temperature": 0.7},
     evaluation={"num_prompts": 8, "sampling": GREEDY},
     optimizer={"max_grad_norm": math.inf, "warmup_updates": 0},
@@ -34,7 +33,7 @@ CONFIG = digits_run.digits_config(
 )
 
 
-# Every way to lay eight devices out along four axes: replica, data, fsdp, tensor.
+# All arrangements of eight devices along four axes: replica, data, fsdp, tensor.
 SHAPES = [s for s in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(s) == 8]
 QUICK = [(1, 2, 2, 2)]
 
@@ -57,7 +56,7 @@ def params():
 
 
 def ragged(seed=0, *, length=LENGTH):
-    """Eight groups of completions from empty to full, padding full of NaN."""
+    """Eight groups of completions of all lengths, with NaN in the padding."""
     rng = np.random.default_rng(seed)
     shape = (PROMPTS, GROUP, length)
     lengths = rng.integers(1, length + 1, shape[:2])
@@ -75,8 +74,10 @@ def ragged(seed=0, *, length=LENGTH):
 
 
 def one_step(program, params, experience):
-    """Gradient (Adam's first moment after one update), advantages and metrics of a step, and the
-    greedy completions of the parameters before it."""
+    """Gradient, advantages and metrics of a step, and greedy completions before it.
+
+    The gradient is Adam's first moment after one update.
+    """
     state = program.begin(params, jax.random.key(1))
     state, metrics, advantages = program.step(
         state, jax.device_put(experience, program.by_group), None
@@ -100,9 +101,12 @@ def on_one_device(single, params):
     [pytest.param(s, marks=[] if s in QUICK else pytest.mark.slow) for s in SHAPES],
     ids=lambda mesh: "x".join(map(str, mesh)),
 )
-def test_every_mesh_of_eight_gives_what_one_device_gives(mesh, params, on_one_device):
-    """Traps 22 and 27: loss, gradient, advantages and greedy completions, with statistics over the
-    whole batch and micro-batches where they fit. Sums of float32 in another order: 1e-5."""
+def test_every_mesh_equals_one_device(mesh, params, on_one_device):
+    """Traps 22 and 27: loss, gradient, advantages and greedy completions on all meshes.
+
+    With statistics over the whole batch, and micro-batches where they fit. Tolerance 1e-5: float32
+    sums are computed in another order.
+    """
     *groups, tensor = mesh
     groups = math.prod(groups)
     cut = {"micro_batches": PROMPTS // groups if groups > 1 else 2}
@@ -128,32 +132,32 @@ def test_every_mesh_of_eight_gives_what_one_device_gives(mesh, params, on_one_de
 
 
 def in_loops(text):
-    """Of a compiled program, the lines of the computations that its while loops run."""
+    """Lines of a compiled program that are in the computations of its while loops."""
     header = r"^(?:ENTRY )?%?([\w.-]+) [^\n]*\{\n(.*?)^\}"
     computations = dict(re.findall(header, text, re.M | re.S))
     called = re.findall(r"(?:body|condition)=%?([\w.-]+)", text)
-    seen = set()
+    visited = set()
     while called:
         name = called.pop()
-        if name in computations and name not in seen:
-            seen.add(name)
+        if name in computations and name not in visited:
+            visited.add(name)
             named = re.findall(r"(?:calls|to_apply|computations?)=\{?([^},)]+)", computations[name])
             called += [other.strip(" %") for names in named for other in names.split(",")]
-    return [line for name in seen for line in computations[name].splitlines()]
+    return [line for name in visited for line in computations[name].splitlines()]
 
 
 def gathered_sizes(lines):
-    """Elements of what every all-gather among the lines gives."""
+    """Number of elements of the result of each all-gather."""
     shapes = [re.search(r"= \(?\w+\[([\d,]*)\].* all-gather", line) for line in lines]
     return [math.prod(int(n) for n in s[1].split(",") if n) for s in shapes if s]
 
 
 @pytest.mark.parametrize("sampler", ["gathered", "tensor"])
-def test_no_weight_is_gathered_while_tokens_are_drawn(sampler):
-    """Weights come to the sampler's layout once a rollout, outside of its loop.
+def test_weights_are_not_gathered_in_the_sampling_loop(sampler):
+    """Weights are moved to the sampler's layout once per rollout, outside of its loop.
 
-    A layer's matrices have 4096 numbers here and a token's activations, of all completions, at
-    most 1536: what has half of a matrix's is a weight.
+    The matrices of a layer have 4096 elements here, and the activations of a token of all
+    completions at most 1536. So results with 2048 elements or more are weights.
     """
     model = dataclasses.replace(CONFIG.model, width=64, head_width=16, ff_width=64)
     config = dataclasses.replace(CONFIG, model=model)
@@ -169,8 +173,8 @@ def test_no_weight_is_gathered_while_tokens_are_drawn(sampler):
         assert max(gathered_sizes(text.splitlines())) >= 2048
 
 
-def test_what_is_logged_of_the_rewards_is_what_was_optimised(on_one_device):
-    """Trap 14: K means, without weights and without what was masked."""
+def test_logged_rewards_are_unweighted_means_of_scored_completions(on_one_device):
+    """Trap 14: K means, without weights and without masked rewards."""
     _, advantages, values, _ = on_one_device
     experience = ragged()
     for k in range(3):
@@ -179,20 +183,20 @@ def test_what_is_logged_of_the_rewards_is_what_was_optimised(on_one_device):
     assert values["spread"].shape == values["effective_weight"].shape == (3,)
     np.testing.assert_allclose(values["effective_weight"].sum(), 1.0, rtol=1e-5)
     lengths = experience.completion_mask.sum(-1)
-    is_drawn = lengths > 0
-    assert not is_drawn.all(), "what was not drawn is not counted"
+    is_sampled = lengths > 0
+    assert not is_sampled.all(), "empty completions are not counted"
     np.testing.assert_allclose(
-        values["advantage_mean_square"], np.square(advantages[is_drawn]).mean(), rtol=1e-5
+        values["advantage_mean_square"], np.square(advantages[is_sampled]).mean(), rtol=1e-5
     )
-    np.testing.assert_allclose(values["completion_length"], lengths[is_drawn].mean(), rtol=1e-6)
+    np.testing.assert_allclose(values["completion_length"], lengths[is_sampled].mean(), rtol=1e-6)
 
 
-def test_the_state_is_donated_and_comes_back_where_it_was(single, params):
-    """Warnings are errors here: a buffer that cannot be used again would be one."""
+def test_state_is_donated_and_keeps_its_sharding(single, params):
+    """Warnings are errors in tests, so an unusable donation would fail."""
     state = single.begin(params, jax.random.key(1))
-    given = jax.tree.leaves(state)
+    donated = jax.tree.leaves(state)
     after, _, _ = single.step(state, jax.device_put(ragged(), single.by_group), None)
-    assert all(leaf.is_deleted() for leaf in given)
+    assert all(leaf.is_deleted() for leaf in donated)
     for leaf, shape in zip(
         jax.tree.leaves(after), jax.tree.leaves(single.state_shapes), strict=True
     ):
@@ -200,7 +204,7 @@ def test_the_state_is_donated_and_comes_back_where_it_was(single, params):
         assert leaf.sharding.is_equivalent_to(shape.sharding, leaf.ndim)
 
 
-def test_ten_ragged_steps_compile_once_per_length_bucket(single, params):
+def test_ragged_steps_compile_once_per_length_bucket(single, params):
     """Trap 44."""
     state = single.begin(params, jax.random.key(1))
     before = single.step._cache_size()
@@ -222,10 +226,8 @@ def sampled(single, params):
     return single.sample(params, tokens, lengths, jax.random.key(3), jnp.arange(PROMPTS))
 
 
-def test_the_ratio_of_an_unchanged_policy_is_one_at_the_samplers_temperature(
-    single, params, sampled
-):
-    """Traps 32 and 33, through the sampler and the step as a run compiles them, at 0.7."""
+def test_ratio_of_an_unchanged_policy_is_one_at_the_samplers_temperature(single, params, sampled):
+    """Traps 32 and 33, with the compiled sampler and step of a run, at temperature 0.7."""
     experience = ragged()._replace(
         completion_tokens=sampled.tokens, completion_mask=sampled.mask, logprobs=sampled.logprobs
     )
@@ -235,7 +237,7 @@ def test_the_ratio_of_an_unchanged_policy_is_one_at_the_samplers_temperature(
     assert values["grad_norm"] > 0.01
 
 
-def test_completions_of_a_group_differ_and_follow_from_the_key(single, params, sampled):
+def test_completions_differ_within_a_group_and_depend_on_the_key(single, params, sampled):
     assert len({tuple(row) for row in sampled.tokens[0].tolist()}) > 1
     params = single.begin(params, jax.random.key(1)).learner.params
     tokens, lengths = map(jnp.asarray, ragged()[:2])
@@ -243,8 +245,8 @@ def test_completions_of_a_group_differ_and_follow_from_the_key(single, params, s
     assert not np.array_equal(other.tokens, sampled.tokens)
 
 
-def test_an_evaluation_draws_as_it_was_told_not_as_training_does(single, params):
-    """Greedy here: no key changes it; one completion a problem, where training has four."""
+def test_evaluation_uses_its_own_sampling_settings(single, params):
+    """Greedy here, independent of the key, with one completion per problem instead of four."""
     params = single.begin(params, jax.random.key(1)).learner.params
     tokens, lengths = (jnp.asarray(a)[:4] for a in ragged()[:2])
     one, other = (
@@ -273,13 +275,13 @@ def changed(**changes):
         (changed(mesh={"data": 1, "tensor": 8}), "model.num_heads = 4 .*tensor = 8"),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_refused_in_one_line(config, message):
+def test_rejects_a_mesh_that_does_not_fit(config, message):
     with pytest.raises(UserError, match=message) as error:
         make_program(config, make_aggregator(config))
     assert "\n" not in str(error.value)
 
 
-def test_parameters_are_born_and_optimised_where_they_belong():
+def test_parameters_and_moments_have_equal_shardings():
     program = program_on((1, 1, 8, 1))
     shapes = program.state_shapes.learner
     moments = optax.tree.get(shapes.optimizer_state, "mu")
@@ -289,8 +291,8 @@ def test_parameters_are_born_and_optimised_where_they_belong():
     assert shapes.params["embedding"].sharding.is_equivalent_to(named, 2)
 
 
-def test_nothing_inside_the_step_asks_the_host(single, params):
-    """No transfer, no callback: neither while the step is dispatched nor in what was compiled."""
+def test_step_has_no_transfers_and_no_callbacks(single, params):
+    """Neither during dispatch nor in the compiled program."""
     state, experience = single.begin(params, jax.random.key(1)), jax.device_put(ragged())
     compiled = single.step.lower(state, experience, None).compile()
     text = compiled.as_text()

@@ -1,58 +1,44 @@
-"""Exact resume: whatever ends a process, the run goes on as if nothing had."""
+"""Exact resume: killed and interrupted runs equal uninterrupted runs bit for bit."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from unittest import mock
 
 import chex
-import jax
 import digits_run
+import jax
 import numpy as np
 import pytest
 from run_child import INTERRUPTED
+from tiny_run import HELPERS, child_environment
 
-import dvaojax
 from dvaojax import aggregators, files
 from dvaojax.config import make_aggregator
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import loop, train
-from dvaojax.train.step_log import StepLog
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
-
-HERE = Path(__file__).parents[1] / "helpers"
-
+from dvaojax.train.step_log import StepLog
 
 EXACT = [("EPOCHS", digits_run.EPOCHS), ("AHEAD", digits_run.AHEAD)]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Of processes that share what they compile, and turn warnings into errors."""
-    return {
-        **os.environ,
-        "PYTHONPATH": f"{Path(dvaojax.__file__).parents[1]}{os.pathsep}{HERE}",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PLATFORMS": "cpu",
-    }
+def environment(cache_directory):
+    return child_environment(cache_directory)
 
 
 def begin(environment, runs, *arguments):
-    command = [sys.executable, "-W", "error", HERE / "run_child.py", runs, *map(str, arguments)]
+    command = [sys.executable, "-W", "error", HELPERS / "run_child.py", runs, *map(str, arguments)]
     runs.mkdir(exist_ok=True)
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
-    """The exit code and the standard error of a process."""
+    """Exit code and standard error of a process."""
     _, errors = process.communicate(timeout=240)
     return process.returncode, errors
 
@@ -63,7 +49,7 @@ def run(environment, runs, *arguments, code=0):
 
 
 def interrupt(environment, runs, number, *arguments):
-    """Sends the signal while the process is in the middle of a step; what it says at its end."""
+    """Sends a signal to the process in the middle of a step, and returns its standard error."""
     process = begin(environment, runs, *arguments)
     while not (runs / "waiting").exists():
         assert process.poll() is None, process.communicate()[1]
@@ -78,7 +64,7 @@ def interrupt(environment, runs, number, *arguments):
 
 
 def rows(runs, *, durations=False):
-    """`metrics.jsonl` without what depends on the clock."""
+    """`metrics.jsonl` without wall times."""
     return [
         {k: v for k, v in row.items() if durations or not k.endswith(("_seconds", "per_second"))}
         for row in files.read_json_lines(runs / "mini" / files.METRICS)
@@ -86,7 +72,7 @@ def rows(runs, *, durations=False):
 
 
 def saved(config, aggregator, runs):
-    """The last checkpoint: parameters, optimiser, aggregator, keys, reference; and its record."""
+    """Arrays and record of the last checkpoint."""
     with digits_run.make_mesh_of(1):
         shapes = checkpoint_shapes(config, make_program(config, aggregator))
     checkpoints = Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS)
@@ -102,7 +88,7 @@ def saved(config, aggregator, runs):
 
 
 def assert_same_run(config, aggregator, left, right):
-    """Bit for bit, everything that a run leaves but durations."""
+    """Asserts that all results of two runs except durations are equal bit for bit."""
     (arrays, extra), (other_arrays, other_extra) = (
         saved(config, aggregator, runs) for runs in (left, right)
     )
@@ -123,21 +109,21 @@ def assert_same_run(config, aggregator, left, right):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "config"), EXACT, ids=["depth 0", "depth 1"])
-def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
+def test_killed_run_resumes_with_several_epochs_and_a_stateful_aggregator(
     environment, tmp_path, name, config
 ):
-    """Killed in step 5, when the row of step 4 was written and its checkpoint was not.
+    """Killed in step 5, after the row of step 4 was written and before its checkpoint.
 
-    At depth 1 completions are in flight; those of step 4 are in the checkpoint of step 3. There
-    the order of the problems is Grain's, and five problems are read twelve times.
+    At depth 1 the completions of step 4 are in the checkpoint of step 3. There the order of the
+    problems is Grain's, and twelve problems are taken from five.
     """
-    at_once, killed = tmp_path / "at_once", tmp_path / "killed"
-    run(environment, at_once, name, "create")
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    run(environment, uninterrupted, name, "create")
     run(environment, killed, name, "create", "--die-at", 5, 3, code=-signal.SIGKILL)
     assert [row["step"] for row in rows(killed)] == [1, 2, 3, 4]
     run(environment, killed, name, "resume")
-    aggregator = digits_run.remembering(config)
-    assert_same_run(config, aggregator, at_once, killed)
+    aggregator = digits_run.noisy_running_mean(config)
+    assert_same_run(config, aggregator, uninterrupted, killed)
 
     arrays, _ = saved(config, aggregator, killed)
     assert int(arrays["state"].aggregator_state["updates"]) == 6
@@ -146,7 +132,7 @@ def test_six_steps_are_three_a_kill_and_three_with_several_epochs_and_a_memory(
     assert len(starts) == 2
 
 
-# Such that each state moves in six steps of the miniature.
+# Options with which each state changes within six steps.
 STATEFUL = {
     "constrained_grpo": ("threshold=0.9",),
     "ctwa": ("target=2.0", "cap=9.0"),
@@ -158,35 +144,34 @@ STATEFUL = {
 
 
 class Killed(BaseException):
-    """Ends a run in the middle of a step, as if it were killed."""
+    """Ends a run in the middle of a step, like a kill."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", aggregators.STATEFUL)
-def test_an_aggregator_with_memory_goes_on_where_it_was(tmp_path, name):
-    """Three steps, an end without warning in step 5, and three more are six at once."""
-    at_once, killed = tmp_path / "at_once", tmp_path / "killed"
+def test_state_of_an_aggregator_is_resumed(tmp_path, name):
+    """A run killed in step 5 and resumed from step 3 equals an uninterrupted run."""
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     config = digits_run.digits_config(
-        aggregator=name,
-        aggregator_options=STATEFUL[name],
+        aggregator={"name": name, "options": STATEFUL[name]},
         warm_start={"num_steps": 0},
         checkpoints={"every": 3},
     )
     add = StepLog.add
 
-    def watched(journal, step):
-        add(journal, step)
+    def add_then_die(log, step):
+        add(log, step)
         if step.number == 5:
             raise Killed
 
     with digits_run.quick_programs(), mock.patch.object(loop, "plot_run", return_value=[]):
-        train(config, at_once)
-        with mock.patch.object(StepLog, "add", watched), pytest.raises(Killed):
+        train(config, uninterrupted)
+        with mock.patch.object(StepLog, "add", add_then_die), pytest.raises(Killed):
             train(config, killed)
         assert [row["step"] for row in rows(killed)] == [1, 2, 3, 4]
         train(config, killed, start="resume")
         aggregator = make_aggregator(config)
-        assert_same_run(config, aggregator, at_once, killed)
+        assert_same_run(config, aggregator, uninterrupted, killed)
         arrays, _ = saved(config, aggregator, killed)
     before, after = aggregator.init(3), arrays["state"].aggregator_state
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
@@ -194,16 +179,16 @@ def test_an_aggregator_with_memory_goes_on_where_it_was(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_signals_finish_the_step_save_say_how_to_resume_and_change_nothing(environment, tmp_path):
-    """SIGTERM in step 2, Ctrl-C in step 3, a kill in step 6, and on to the end."""
-    at_once, stopped = tmp_path / "at_once", tmp_path / "stopped"
-    run(environment, at_once, "PLAIN", "create")
+def test_signals_stop_after_the_step_and_the_run_resumes_exactly(environment, tmp_path):
+    """SIGTERM in step 2, Ctrl-C in step 3, a kill in step 6, and a last resume."""
+    uninterrupted, stopped = tmp_path / "uninterrupted", tmp_path / "stopped"
+    run(environment, uninterrupted, "PLAIN", "create")
     for number, start, step in (
         (signal.SIGTERM, "create", 2),
         (signal.SIGINT, "resume", 3),
     ):
-        said = interrupt(environment, stopped, number, "PLAIN", start, "--wait-at", step)
-        line = said.strip().splitlines()[-1]
+        errors = interrupt(environment, stopped, number, "PLAIN", start, "--wait-at", step)
+        line = errors.strip().splitlines()[-1]
         assert f"stopped after step {step} of 6 by {number.name}" in line
         assert "--resume" in line
         assert str(stopped / "mini") in line
@@ -212,12 +197,12 @@ def test_signals_finish_the_step_save_say_how_to_resume_and_change_nothing(envir
     run(environment, stopped, "PLAIN", "resume", "--die-at", 6, 4, code=-signal.SIGKILL)
     run(environment, stopped, "PLAIN", "resume")
     aggregator = make_aggregator(digits_run.PLAIN)
-    assert_same_run(digits_run.PLAIN, aggregator, at_once, stopped)
+    assert_same_run(digits_run.PLAIN, aggregator, uninterrupted, stopped)
 
-    # Trap 46: were the first completions after a resume those of other weights than the restored
-    # ones, their ratio would not be 1.
-    seen = rows(stopped)
-    np.testing.assert_allclose([row["ratio"] for row in seen], 1.0, atol=1e-5)
-    assert all(row["clip_fraction"] == 0.0 for row in seen)
-    assert all(row["grad_norm"] > 0.01 for row in seen)
-    json.dumps(seen, allow_nan=False)
+    # Trap 46: if the first completions after a resume were sampled with other weights than the
+    # restored ones, their ratio would not be 1.
+    metrics = rows(stopped)
+    np.testing.assert_allclose([row["ratio"] for row in metrics], 1.0, atol=1e-5)
+    assert all(row["clip_fraction"] == 0.0 for row in metrics)
+    assert all(row["grad_norm"] > 0.01 for row in metrics)
+    json.dumps(metrics, allow_nan=False)

@@ -1,5 +1,6 @@
-"""Runs whose completions hold several answers: what is reported, and that trade-offs resume."""
+"""Runs with several answers per completion: their metrics, and exact resume."""
 
+import dataclasses
 from unittest import mock
 
 import chex
@@ -8,21 +9,20 @@ import pytest
 from digits_run import digits_config, make_mesh_of, quick_programs
 
 from dvaojax import files
-from dvaojax.config import make_aggregator, validate
+from dvaojax.config import AggregatorConfig, make_aggregator, validate
 from dvaojax.errors import UserError
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.tasks.arithmetic_sets import ArithmeticSets
 from dvaojax.train import loop, train
-from dvaojax.train.step_log import StepLog
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
+from dvaojax.train.step_log import StepLog
 
 TASK = ArithmeticSets(num_train=16, num_test=4, num_answers=2)
 CONFIG = digits_config(
     task=TASK,
     weights=dict.fromkeys(TASK.objectives, 1.0),
-    aggregator="vpo",
-    aggregator_options=("answers=2", "draws=4"),
+    aggregator={"name": "vpo", "options": ("answers=2", "draws=4")},
     model={"vocab_size": 19},
     max_new_tokens=24,
     num_steps=2,
@@ -38,23 +38,23 @@ def _quick():
 
 
 def rows(runs):
-    seen = files.read_json_lines(runs / "mini" / files.METRICS)
     return [
-        {k: v for k, v in row.items() if not k.endswith(("_seconds", "per_second"))} for row in seen
+        {k: v for k, v in row.items() if not k.endswith(("_seconds", "per_second"))}
+        for row in files.read_json_lines(runs / "mini" / files.METRICS)
     ]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run that came to its end, and its summary."""
+    """The directory of a finished run, and its summary."""
     runs = tmp_path_factory.mktemp("finished")
-    # What is tested here takes no good answers, and demonstrations of two sums are longer.
+    # The tests do not need correct answers, and real demonstrations would take more tokens.
     with mock.patch.object(ArithmeticSets, "demonstration", return_value="[1]|7=[12]"):
         return runs, train(CONFIG, runs)
 
 
 @pytest.mark.slow
-def test_every_step_reports_the_best_answers_and_how_they_differ(finished):
+def test_every_row_has_best_answers_and_diversity(finished):
     for row in rows(finished[0]):
         assert row.keys() >= {"best/accuracy", "best/brevity", "answers", "diversity"}
         assert 1 <= row["answers"] <= 2
@@ -62,24 +62,26 @@ def test_every_step_reports_the_best_answers_and_how_they_differ(finished):
 
 
 @pytest.mark.slow
-def test_the_summary_has_best_at_k_and_diversity_before_and_after(finished):
+def test_summary_has_best_at_k_and_diversity(finished):
     for when in ("before", "after"):
-        found = finished[1][when]
+        summary = finished[1][when]
         names = {f"{o}/best@{k}" for o in ("accuracy", "brevity") for k in (1, 2, 4)}
-        assert found.keys() == {*TASK.objectives, "length", *names, "diversity"}
-        assert found["brevity/best@1"]["mean"] <= found["brevity/best@2"]["mean"]
+        assert summary.keys() == {*TASK.objectives, "length", *names, "diversity"}
+        assert summary["brevity/best@1"]["mean"] <= summary["brevity/best@2"]["mean"]
 
 
-def test_answers_that_do_not_divide_the_objectives_are_refused_in_one_line():
-    with pytest.raises(UserError, match=r"^aggregator=vpo: answers=3 does not divide the 4 obj"):
-        validate(digits_config(**{**vars(CONFIG), "aggregator_options": ("answers=3",)}))
+def test_rejects_a_number_of_answers_that_does_not_divide_the_objectives():
+    with pytest.raises(UserError, match=r"^aggregator.name=vpo: answers=3 does not divide"):
+        validate(dataclasses.replace(CONFIG, aggregator=AggregatorConfig("vpo", ("answers=3",))))
 
 
-# Rewards that vary from the first step on; three objectives of one answer.
+# Three objectives whose rewards vary from the first step.
 DRAWING = digits_config(
-    aggregator="vpo",
-    aggregator_options=("draws=2",),
-    shadows=("vpo:draws=2", "dvao"),
+    aggregator={
+        "name": "vpo",
+        "options": ("draws=2",),
+        "shadows": ("vpo:draws=2", "dvao"),
+    },
     num_steps=4,
     warm_start={"num_steps": 0},
     checkpoints={"every": 2},
@@ -96,12 +98,12 @@ def last_state(runs):
 
 
 class Stop(Exception):
-    """A run's end before its end."""
+    """Ends a run early."""
 
 
 @pytest.mark.slow
-def test_trade_offs_are_drawn_again_as_they_would_have_been(tmp_path):
-    """Stopped in step 4, resumed from the checkpoint of step 2: bit for bit the run at once."""
+def test_resumed_run_draws_the_same_trade_offs(tmp_path):
+    """A run stopped in step 4 and resumed from step 2 equals an uninterrupted run bit for bit."""
     at_once, broken = tmp_path / "at_once", tmp_path / "broken"
     train(DRAWING, at_once)
     add = StepLog.add

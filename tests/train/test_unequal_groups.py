@@ -1,11 +1,11 @@
-"""Runs whose completions are shared out unequally, and whose silent groups are refilled."""
+"""Runs with groups of unequal size, and with refills of zero-variance groups."""
 
 import dataclasses
 from unittest import mock
 
 import chex
-import jax
 import digits_run
+import jax
 import numpy as np
 import pytest
 from digits_run import Digits, make_mesh_of, quick_programs
@@ -16,29 +16,29 @@ from dvaojax.rewards import RewardSuite
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import loop, train
 from dvaojax.train.collect import Collector
-from dvaojax.train.step_log import StepLog
 from dvaojax.train.program import make_program
-from dvaojax.train.scoring import score_groups
 from dvaojax.train.progress import checkpoint_shapes
+from dvaojax.train.scoring import score_groups
+from dvaojax.train.step_log import StepLog
 from dvaojax.types import Completion, Prompt
 
 G, CAP, STEPS = 4, 6, 5
 
 
 def begins_low(completion, reference):
-    """Whether the first character is a digit below the reference: likelier for later problems."""
+    """1 if the first character is a digit below the reference: likelier for later problems."""
     first = completion.text[:1]
     return float(first.isdigit() and int(first) < int(reference))
 
 
 def is_short(completion, reference):
-    """Does not apply to the first problems."""
+    """1 for at most four tokens; does not apply to the first problems."""
     return float(completion.length <= 4) if int(reference) > 2 else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Binary(Digits):
-    """Rewards of 0 and 1, so that many groups are silent."""
+    """A task with rewards of 0 and 1, so that many groups have zero variance."""
 
     num_train: int = 7
 
@@ -58,7 +58,7 @@ def binary(**allocation):
         group_size=G,
         warm_start={"num_steps": 0},
         checkpoints={"every": 2, "keep_latest": 9},
-        check_invariants=True,
+        aggregator={"check_invariants": True},
         allocation=allocation,
     )
 
@@ -72,37 +72,37 @@ def _quick():
         yield
 
 
-class Seen:
-    """What every step of a run learnt from, and what the devices were asked for."""
+class Recording:
+    """Experience and advantages of every step of a run, and the arguments of its sampler calls."""
 
     def __init__(self):
-        self.collected, self.advantages, self.asked = [], [], []
+        self.collected, self.advantages, self.sampler_calls = [], [], []
 
 
 def run(config, runs, **how):
-    """A run with what was seen of it."""
-    seen = Seen()
+    """Runs a configuration, and returns a recording."""
+    recording = Recording()
     add, sample = StepLog.add, Collector._sample
 
-    def watched(self, step):
-        seen.collected.append(jax.device_get(step.collected))
-        seen.advantages.append(np.asarray(step.advantages))
+    def add_and_record(self, step):
+        recording.collected.append(jax.device_get(step.collected))
+        recording.advantages.append(np.asarray(step.advantages))
         add(self, step)
 
-    def asked(self, params, batch, sizes):
-        seen.asked.append((np.asarray(batch.serials).tolist(), sizes.tolist()))
+    def sample_and_record(self, params, batch, sizes):
+        recording.sampler_calls.append((np.asarray(batch.serials).tolist(), sizes.tolist()))
         return sample(self, params, batch, sizes)
 
     with (
-        mock.patch.object(StepLog, "add", watched),
-        mock.patch.object(Collector, "_sample", asked),
+        mock.patch.object(StepLog, "add", add_and_record),
+        mock.patch.object(Collector, "_sample", sample_and_record),
     ):
         train(config, runs, **how)
-    return seen
+    return recording
 
 
 def rows(runs):
-    """`metrics.jsonl` without what depends on the clock."""
+    """`metrics.jsonl` without wall times."""
     return [
         {k: v for k, v in row.items() if not k.endswith(("_seconds", "per_second"))}
         for row in files.read_json_lines(runs / "mini" / files.METRICS)
@@ -125,26 +125,28 @@ def finished(tmp_path_factory):
     return runs, run(NEYMAN, runs)
 
 
-def drawn(collected):
+def sampled(collected):
     return collected.lengths.completions > 0
 
 
-def test_every_step_learns_from_the_budget_exactly_in_groups_of_unequal_size(finished):
-    sizes = np.array([drawn(c).sum(axis=1) for c in finished[1].collected])
+def test_unequal_groups_use_the_budget_exactly(finished):
+    sizes = np.array([sampled(c).sum(axis=1) for c in finished[1].collected])
     assert sizes.shape == (STEPS, 4)
     assert (sizes.sum(axis=1) == 4 * G).all()
     assert ((sizes >= 2) & (sizes <= CAP)).all()
-    assert sizes[0].tolist() == [G] * 4, "nothing is known before the first step"
+    assert sizes[0].tolist() == [G] * 4, "there are no statistics before the first step"
     assert len(set(sizes.ravel())) > 1
     for collected in finished[1].collected:
-        is_drawn = drawn(collected)
-        assert (is_drawn[:, :-1] >= is_drawn[:, 1:]).all(), "the first members of a group"
-        assert [len(group) for group in collected.completions] == is_drawn.sum(axis=1).tolist()
+        is_sampled = sampled(collected)
+        assert (is_sampled[:, :-1] >= is_sampled[:, 1:]).all(), (
+            "missing completions are the last ones of a group"
+        )
+        assert [len(group) for group in collected.completions] == is_sampled.sum(axis=1).tolist()
 
 
-def test_what_was_not_drawn_is_masked_in_all_objectives_and_has_no_advantage(finished):
+def test_missing_completions_are_masked_and_have_no_advantage(finished):
     for collected, advantages in zip(finished[1].collected, finished[1].advantages, strict=True):
-        experience, absent = collected.experience, ~drawn(collected)
+        experience, absent = collected.experience, ~sampled(collected)
         assert absent.any()
         assert not experience.reward_mask[absent].any()
         assert not experience.completion_mask[absent].any()
@@ -160,44 +162,45 @@ def test_what_was_not_drawn_is_masked_in_all_objectives_and_has_no_advantage(fin
         )
 
 
-def test_metrics_count_what_was_drawn_alone(finished):
-    runs, seen = finished
-    for row, collected, advantages in zip(rows(runs), seen.collected, seen.advantages, strict=True):
-        is_drawn, lengths = drawn(collected), collected.lengths.completions
-        np.testing.assert_allclose(row["completion_length"], lengths[is_drawn].mean(), rtol=1e-6)
+def test_metrics_ignore_missing_completions(finished):
+    runs, recording = finished
+    steps = zip(rows(runs), recording.collected, recording.advantages, strict=True)
+    for row, collected, advantages in steps:
+        is_sampled, lengths = sampled(collected), collected.lengths.completions
+        np.testing.assert_allclose(row["completion_length"], lengths[is_sampled].mean(), rtol=1e-6)
         np.testing.assert_allclose(
-            row["advantage_mean_square"], np.square(advantages[is_drawn]).mean(), rtol=1e-5
+            row["advantage_mean_square"], np.square(advantages[is_sampled]).mean(), rtol=1e-5
         )
         cut = [not c.stopped for group in collected.completions for c in group]
         np.testing.assert_allclose(row["truncated"], np.mean(cut), atol=1e-12)
-        rewards = collected.scores.rewards[..., 0][is_drawn]
+        rewards = collected.scores.rewards[..., 0][is_sampled]
         np.testing.assert_allclose(row["reward/low"], rewards.mean(), rtol=1e-6)
         assert row["sampled_tokens"] >= lengths.sum()
 
 
-def test_sampler_and_step_are_compiled_once_whatever_the_sizes(finished):
-    """The sampler of the runs above, which ran with many sizes; refills ran it with others."""
+def test_sampler_and_step_compile_once_for_all_group_sizes(finished):
+    """The sampler of the runs above was called with many group sizes, also by refills."""
     with make_mesh_of(1):
         program = make_program(NEYMAN, make_aggregator(NEYMAN))
-    assert len({tuple(sizes) for _, sizes in finished[1].asked}) > 3
+    assert len({tuple(sizes) for _, sizes in finished[1].sampler_calls}) > 3
     assert program.sample._cache_size() == 1
     shapes = {jax.tree.map(np.shape, collected.experience) for collected in finished[1].collected}
     assert len(shapes) <= 4, "one for each length bucket"
 
 
-def test_silent_groups_give_their_places_to_the_next_problems_and_no_problem_is_passed_over(
+def test_refills_take_the_next_problems_and_skip_none(
     finished,
 ):
-    runs, seen = finished
-    position, asked = 0, iter(seen.asked)
+    runs, recording = finished
+    position, calls = 0, iter(recording.sampler_calls)
     replaced = 0
     for row in rows(runs):
-        serials, sizes = next(asked)
+        serials, sizes = next(calls)
         assert serials == list(range(position, position + 4))
         position += 4
         refilled = 0
         for _ in range(int(row["refills"])):
-            serials, new_sizes = next(asked)
+            serials, new_sizes = next(calls)
             fresh = [s for s, n in zip(serials, new_sizes, strict=True) if n]
             assert fresh == list(range(position, position + len(fresh)))
             assert all(n in (0, m) for n, m in zip(new_sizes, sizes, strict=True))
@@ -207,16 +210,16 @@ def test_silent_groups_give_their_places_to_the_next_problems_and_no_problem_is_
         replaced += refilled
         if row["refills"] < 2:
             assert row["zero_variance_groups"] == 0
-    assert next(asked, None) is None
+    assert next(calls, None) is None
     assert replaced > 0
     assert {row["refills"] for row in rows(runs)} <= {0, 1, 2}
     assert last_checkpoint(NEYMAN, runs)[1]["position"] == position == 4 * STEPS + replaced
 
 
-def test_the_statistics_hold_every_completion_that_was_ever_drawn(finished):
-    runs, seen = finished
+def test_statistics_count_every_sampled_completion(finished):
+    runs, recording = finished
     statistics = last_checkpoint(NEYMAN, runs)[0]["statistics"]
-    number = sum(sum(sizes) for _, sizes in seen.asked)
+    number = sum(sum(sizes) for _, sizes in recording.sampler_calls)
     assert statistics.count.shape == (7, 2)
     assert statistics.count[:, 0].sum() == number
     references = np.array([int(p.reference) for p in Binary().prompts("train")])
@@ -226,12 +229,12 @@ def test_the_statistics_hold_every_completion_that_was_ever_drawn(finished):
 
 
 class Killed(BaseException):
-    pass
+    """Ends a run in the middle of a step, like a kill."""
 
 
 @pytest.mark.parametrize("depth", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, depth):
-    """Killed in step 4, with the checkpoint of step 2 behind it."""
+def test_killed_run_resumes_bit_for_bit(finished, tmp_path, depth):
+    """Killed in step 4, and resumed from the checkpoint of step 2."""
     config = dataclasses.replace(NEYMAN, pipeline_depth=depth)
     whole = finished[0]
     if depth:
@@ -260,8 +263,8 @@ def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, depth):
 
 
 @pytest.mark.slow
-def test_equal_sizes_in_larger_arrays_are_the_run_without_a_rule(tmp_path):
-    """The floor leaves nothing to share out: two places of every group are never drawn."""
+def test_equal_sizes_in_larger_arrays_equal_uniform_allocation(tmp_path):
+    """The floor equals the group size, so two completions of every group are always missing."""
     plain, padded = binary(), binary(name="neyman", floor=G, cap=CAP)
     first, second = run(plain, tmp_path / "plain"), run(padded, tmp_path / "padded")
     assert first.collected[0].lengths.completions.shape == (4, G)
@@ -276,18 +279,18 @@ def test_equal_sizes_in_larger_arrays_are_the_run_without_a_rule(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dynamo", "neyman"])
-def test_a_rule_looks_at_the_objective_it_is_told(tmp_path, name):
+def test_rule_uses_the_configured_objective(tmp_path, name):
     config = binary(name=name, floor=1, objective="low", memory=0.5)
     assert config.largest_group == 6
-    seen = run(config, tmp_path)
-    for collected in seen.collected:
-        assert drawn(collected).sum() == 4 * G
+    recording = run(config, tmp_path)
+    for collected in recording.collected:
+        assert sampled(collected).sum() == 4 * G
     statistics = last_checkpoint(config, tmp_path)[0]["statistics"]
-    assert statistics.count.max() < sum(sum(sizes) for _, sizes in seen.asked) / 4
+    assert statistics.count.max() < sum(sum(sizes) for _, sizes in recording.sampler_calls) / 4
 
 
 @pytest.mark.slow
-def test_a_run_without_a_rule_keeps_nothing_of_the_problems(tmp_path):
+def test_uniform_allocation_keeps_no_statistics(tmp_path):
     config = binary(refills=1)
     run(config, tmp_path)
     saved, extra = last_checkpoint(config, tmp_path)
@@ -295,7 +298,7 @@ def test_a_run_without_a_rule_keeps_nothing_of_the_problems(tmp_path):
     assert extra["position"] > 4 * STEPS
 
 
-def test_groups_of_any_size_are_scored_in_their_places():
+def test_scores_groups_of_any_size():
     def length(completion, reference):
         return len(completion.text) + 10.0 * reference
 
@@ -304,16 +307,16 @@ def test_groups_of_any_size_are_scored_in_their_places():
 
     groups = [group(["a", "bb"]), group([]), group(["c", "dd", "eee"]), group(["f"])]
     prompts = [Prompt("?", i, i) for i in range(4)]
-    places = np.arange(4)
+    indices = np.arange(4)
     suite = RewardSuite({"length": length})
-    scores = score_groups(suite, groups, prompts, groups=places, shape=(4, 3))
+    scores = score_groups(suite, groups, prompts, groups=indices, shape=(4, 3))
     expected = [[1, 2, 0], [0, 0, 0], [21, 22, 23], [31, 0, 0]]
     np.testing.assert_array_equal(scores.rewards[..., 0], expected)
     np.testing.assert_array_equal(scores.mask[..., 0], np.array(expected) > 0)
-    nothing = score_groups(suite, [[], []], prompts[:2], groups=places[:2], shape=(2, 3))
+    nothing = score_groups(suite, [[], []], prompts[:2], groups=indices[:2], shape=(2, 3))
     assert nothing.rewards.shape == (2, 3, 1)
     assert not nothing.mask.any()
     assert nothing.failures == {"length": 0}
     whole = [group(["a", "bb"]), group(["c", "dd"])]
-    full = score_groups(suite, whole, prompts[:2], groups=places[:2], shape=(2, 2))
+    full = score_groups(suite, whole, prompts[:2], groups=indices[:2], shape=(2, 2))
     np.testing.assert_array_equal(full.rewards[..., 0], [[1, 2], [11, 12]])
