@@ -1,8 +1,8 @@
 """GDPO's demonstration: GSM8K with three rewards on Qwen2.5-1.5B-Instruct.
 
 Claim under test (arXiv 2601.05242 and NVlabs/GDPO b080e63d): with the rewards "right", "an integer"
-and "in the form that was asked for", normalising each before they are summed (GDPO) learns all
-three faster than normalising their sum (GRPO).
+and "in the requested format", normalising each reward before summation (GDPO) learns all three
+faster than normalising their sum (GRPO).
 
     dvaojax data prepare gsm8k
     dvaojax train experiments/gdpo_gsm8k.py
@@ -10,21 +10,21 @@ three faster than normalising their sum (GRPO).
     dvaojax train experiments/gdpo_gsm8k.py --name dvao --set aggregator=dvao
     dvaojax train experiments/gdpo_gsm8k.py --name as-published --set task.paid=reference
 
-The repository shows curves and gives no table of figures for this demonstration.
+The repository shows curves for this demonstration, but no table of results.
 
-As its configuration states them: the model, 32 prompts x 16 completions (16 on each of 8 devices,
-4 times), one epoch of the training set, 512 prompt and 1,024 completion tokens, a learning rate of
-5e-6 with a tenth of the updates as warm-up and a cosine to 0, equal weights. By its TRL 0.18's
-defaults: a KL penalty of 0.04 with the k3 estimator, clipping at 0.2, temperature 1, no weight
-decay, the token mean. Ours: the wording of the instruction, AdamW's second decay of 0.999, and
-rewards that know a thousands comma (`task.paid=reference` pays as published).
+As stated in its configuration: the model, 32 prompts x 16 completions (16 on each of 8 devices, 4
+times), one epoch of the training set, 512 prompt and 1,024 completion tokens, a learning rate of
+5e-6 with a tenth of the updates as warm-up and a cosine to 0, equal weights. Defaults of its TRL
+0.18: a KL penalty of 0.04 with the k3 estimator, clipping at 0.2, temperature 1, no weight decay,
+the token mean. Chosen here: the wording of the instruction, AdamW's second decay of 0.999, and
+rewards that accept a comma between thousands (`task.paid=reference` pays as published).
 
-Needs: four chips of v6e. Planned, not run: 16 of 31 GiB a chip, 5 s a step by the roofline and 15
-s by the compiler, 0.3 to 1.0 hours.
-Result: not run yet; no accelerator was at hand.
+Needs: four chips of v6e. Planned, not run: 16 of 31 GiB per chip; 5 s per step by the roofline, 15
+s by the compiler; 0.3 to 1.0 hours.
+Result: not run yet; no accelerator was available.
 """
 
-from dvaojax.config import Config, EvaluationConfig
+from dvaojax.config import AggregatorConfig, Config, EvaluationConfig
 from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.learning.optimizer import OptimizerConfig
@@ -40,14 +40,14 @@ STEPS = 7473 // 32
 
 
 def get_config() -> Config:
-    """The demonstration as it was published."""
+    """The published demonstration."""
     return Config(
         name="gdpo-gsm8k",
         pretrained=POLICY,
         model=PRESETS["qwen2.5-1.5b"],
         task=GSM8K(tokenizer=PretrainedTokenizer(POLICY)),
         weights={"correctness": 1.0, "integer": 1.0, "format": 1.0},
-        aggregator="gdpo",
+        aggregator=AggregatorConfig("gdpo"),
         num_steps=STEPS,
         prompts_per_step=32,
         group_size=16,
@@ -64,5 +64,5 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return miniature(get_config())

@@ -1,7 +1,7 @@
-"""RVPO's HealthBench on Qwen2.5-7B-Instruct: up to 17 rubric items, each an objective of its own.
+"""RVPO on HealthBench with Qwen2.5-7B-Instruct: up to 17 rubric items, each a separate objective.
 
-Claim under test (arXiv 2605.05750): with many objectives a mean (GDPO) lets the easy ones hide the
-failed ones, and the score falls back as training goes on; a soft minimum (RVPO) ends higher.
+Claim under test (arXiv 2605.05750): with many objectives a mean (GDPO) lets easy objectives hide
+failed ones, and the score declines late in training; a soft minimum (RVPO) ends higher.
 
     dvaojax data prepare healthbench
     dvaojax train experiments/rvpo_healthbench.py \\
@@ -9,7 +9,7 @@ failed ones, and the score falls back as training goes on; a soft minimum (RVPO)
     dvaojax train experiments/rvpo_healthbench.py --name gdpo-healthbench --set aggregator=gdpo \\
         task.judge.url=http://JUDGE:8000/v1 task.judge.model=NAME
 
-The paper's own figures, HealthBench score, best / at the end of training:
+The paper's results, HealthBench score, best / at the end of training:
 
 | policy | GDPO          | RVPO          |
 |--------|---------------|---------------|
@@ -17,18 +17,17 @@ The paper's own figures, HealthBench score, best / at the end of training:
 | 7B     | 0.198 / 0.026 | 0.230 / 0.204 |
 | 14B    | 0.215 / 0.000 | 0.261 / 0.236 |
 
-As the paper states them: the data, one objective for each of 5 to 17 rubric items, groups of 16. It
-raises the sharpness linearly from 0.5 to 2 over the run; here it is 1 throughout. Not found, and so
-ours: everything else, among it 64 prompts a step, 200 steps, 1,024 new tokens, AdamW at a constant
-1e-6, the judge, and which conversations are held out.
+As stated in the paper: the data, one objective for each of 5 to 17 rubric items, groups of 16. The
+paper raises the sharpness linearly from 0.5 to 2 over the run; here it is 1 throughout. Not stated
+there, and chosen here: everything else, including 64 prompts per step, 200 steps, 1,024 new tokens,
+AdamW at a constant 1e-6, the judge, and the held-out conversations.
 
-Needs: eight chips of v5p, and a server that speaks OpenAI's chat-completions protocol for the
-judge. Planned, not run: 84 of 96 GiB a chip, 26 s a step by the roofline and 67 s by the compiler,
-without the judge.
-Result: not run yet; no accelerator was at hand.
+Needs: eight chips of v5p, and a judge with OpenAI's chat-completions protocol. Planned, not run:
+84 of 96 GiB per chip; 26 s per step by the roofline, 67 s by the compiler, without the judge.
+Result: not run yet; no accelerator was available.
 """
 
-from dvaojax.config import Config, EvaluationConfig
+from dvaojax.config import AggregatorConfig, Config, EvaluationConfig
 from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.learning.optimizer import OptimizerConfig
@@ -44,7 +43,7 @@ ITEMS = 17
 
 
 def get_config() -> Config:
-    """The experiment as the paper has it, but for the schedule of the sharpness."""
+    """The experiment of the paper, except for the schedule of the sharpness."""
     return Config(
         name="rvpo-healthbench",
         pretrained=POLICY,
@@ -57,7 +56,7 @@ def get_config() -> Config:
             judge=JudgeConfig(cache="judge.sqlite"),
         ),
         weights={f"item_{number}": 1.0 for number in range(1, ITEMS + 1)},
-        aggregator="rvpo",
+        aggregator=AggregatorConfig("rvpo"),
         num_steps=200,
         prompts_per_step=64,
         group_size=16,
@@ -72,5 +71,5 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return miniature(get_config())

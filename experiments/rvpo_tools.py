@@ -1,29 +1,29 @@
-"""RVPO's tool use on Qwen2.5-3B-Instruct: a soft minimum over correctness and format.
+"""RVPO on tool use with Qwen2.5-3B-Instruct: a soft minimum over correctness and format.
 
 Claim under test (arXiv 2605.05750): on tool use, with two rewards that seldom conflict, a soft
-minimum over the objectives (RVPO) does as well as their mean (GDPO); what it gains elsewhere costs
-nothing here.
+minimum over the objectives (RVPO) does as well as their mean (GDPO), so its gains on other tasks
+have no cost here.
 
     dvaojax data prepare toolrl
     dvaojax data prepare bfcl
     dvaojax train experiments/rvpo_tools.py
     dvaojax train experiments/rvpo_tools.py --name gdpo-tools --set aggregator=gdpo
 
-The paper's own figures on BFCL-v3: 80.4 % for RVPO and 80.7 % for GDPO on 3B; 71.9 % for both on
+The paper's results on BFCL-v3: 80.4 % for RVPO and 80.7 % for GDPO on 3B; 71.9 % for both on
 1.5B.
 
-As the paper states it: GDPO's recipe, groups of 4. That recipe (NVlabs/GDPO b080e63d,
-`train_gdpo.sh`): 512 prompts a step in mini-batches of 128, 2,048 prompt and 1,024 new tokens, a
+As stated in the paper: GDPO's recipe, groups of 4. That recipe (NVlabs/GDPO b080e63d,
+`train_gdpo.sh`): 512 prompts per step in mini-batches of 128, 2,048 prompt and 1,024 new tokens, a
 constant 1e-6, ToolRL's correctness in [-3, 3] and format in {0, 1}, about 100 steps, no KL loss.
-Ours: sharpness 1, which third parties use for two rewards; the recommended form of both rewards
-(`--set task.grading=reference` pays what ToolRL's code pays).
+Chosen here: sharpness 1, which third parties use for two rewards; the recommended form of both
+rewards (`--set task.grading=reference` pays as ToolRL's code).
 
-Needs: eight chips of v5p. Planned, not run: 53 of 96 GiB a chip, 28 s a step by the roofline and
-89 s by the compiler, 0.8 to 2.5 hours.
-Result: not run yet; no accelerator was at hand.
+Needs: eight chips of v5p. Planned, not run: 53 of 96 GiB per chip; 28 s per step by the roofline,
+89 s by the compiler; 0.8 to 2.5 hours.
+Result: not run yet; no accelerator was available.
 """
 
-from dvaojax.config import Config, EvaluationConfig
+from dvaojax.config import AggregatorConfig, Config, EvaluationConfig
 from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.learning.optimizer import OptimizerConfig
@@ -37,7 +37,7 @@ POLICY = "Qwen/Qwen2.5-3B-Instruct"
 
 
 def get_config() -> Config:
-    """The experiment as the paper has it."""
+    """The experiment of the paper."""
     return Config(
         name="rvpo-tools",
         pretrained=POLICY,
@@ -46,7 +46,7 @@ def get_config() -> Config:
             tokenizer=PretrainedTokenizer(POLICY), grading="correctness", max_prompt_length=2048
         ),
         weights={"accuracy": 1.0, "format": 1.0},
-        aggregator="rvpo",
+        aggregator=AggregatorConfig("rvpo"),
         num_steps=100,
         prompts_per_step=512,
         group_size=4,
@@ -60,5 +60,5 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return miniature(get_config())

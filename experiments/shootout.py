@@ -1,27 +1,27 @@
-"""Eleven ways to turn rewards into advantages, on the embedded task and five that strain it.
+"""Eleven aggregators on the embedded task and five harder variants of it.
 
-Claim under test: none; the papers' claims are tested, and `EXPECTED` has them, written down before
-there was any result.
+Claim under test: none of this file; it tests the papers' claims, which were written into `EXPECTED`
+before there were any results.
 
-    dvaojax sweep experiments/shootout.py --processes 2     # two cores; goes on where it was killed
-    dvaojax sweep experiments/shootout.py --report          # what there is so far
+    dvaojax sweep experiments/shootout.py --processes 2     # two cores; resumes after a kill
+    dvaojax sweep experiments/shootout.py --report          # the results so far
     dvaojax sweep experiments/shootout.py --smoke           # every code path
     dvaojax train experiments/shootout.py --set aggregator=gdpo task.noise=1 seed=3    # one cell
 
-Methods x accuracy weights 0.1 to 0.9 x seeds, in six situations. On a CPU it is a reduced task:
-sums of two digits in which nothing is carried, a narrow decoder, less than a second a run. On an
-accelerator the same command runs the embedded task as it is. All methods of a situation and seed
-start from one warm start, see the same problems in the same order and draw with the same random
-keys; learning rate and everything else is alike.
+Methods x accuracy weights 0.1 to 0.9 x seeds, in six situations. On a CPU the task is reduced: sums
+of two digits without carries, a narrow decoder, less than a second per run. On an accelerator the
+same command runs the full embedded task. All methods of a situation and seed share the warm start,
+the order of the problems, the random keys, the learning rate and all other settings.
 
-What is alike is not neutral. The mean square of the advantages differs between the methods: 1 in a
-group for reward combination, less for DVAO and advantage combination where objectives disagree or
-are constant. Adam takes out a factor that is constant over the run, and the norm clip one that is
-large; what is left is how the groups of a batch, and early and late steps, are weighed against each
-other. `grpo` and `reward_combination` differ by such a factor alone: what separates them is chance.
+Shared settings are not neutral. The mean square of the advantages differs between the methods: 1
+per group for reward combination, less for DVAO and advantage combination if objectives disagree or
+are constant. Adam removes a factor that is constant over the run, and the norm clip a large one;
+the remaining difference is the relative weight of the groups of a batch, and of early and late
+steps. `grpo` and `reward_combination` differ only by such a factor, so that the difference between
+them is chance.
 
 Needs: two CPU cores, half an hour at most.
-Result: `experiments/results/shootout/`, and README.md, section "The shoot-out".
+Result: `experiments/results/shootout/`.
 """
 
 import dataclasses
@@ -42,22 +42,22 @@ from dvaojax.sweep import Sweep
 from dvaojax.tasks.arithmetic import CLOSING, OPENING, Arithmetic
 from dvaojax.types import Completion, Prompt, RewardFunction, Scorer, Scores
 
-NOISE = 1.0  # standard deviation, twice the largest that a reward of 0 or 1 can have
+NOISE = 1.0  # standard deviation, twice the maximum of a reward of 0 or 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Strained(Arithmetic):
-    """The embedded task with what the papers argue about; by default, nothing of it.
+    """The embedded task with optional difficulties that the papers discuss.
 
     The held-out problems are scored without noise and in the units of the embedded task, so that
-    what is measured is what was wanted.
+    the evaluation measures the true objectives.
 
     Attributes:
-        largest_digit: of the operands; up to 4, nothing is ever carried.
+        largest_digit: of the operands; up to 4, there are no carries.
         noise: standard deviation of normal noise in the reward `format`, in training.
-        scale: what the reward `brevity` is multiplied with, in training.
-        written_out_from: a sum of at least this counts as right only where the problem was written
-            out again first, which takes more tokens than the budget: accuracy or brevity, not both.
+        scale: factor of the reward `brevity`, in training.
+        written_out_from: a sum of at least this counts as right only if the problem was repeated
+            first, which takes more tokens than the budget: accuracy and brevity exclude each other.
     """
 
     largest_digit: int = 9
@@ -70,7 +70,7 @@ class Strained(Arithmetic):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
-        """None by itself: `scorer` has all three."""
+        """Empty, because `scorer` computes all three objectives."""
         return {}
 
     def _operand(self, generator: random.Random) -> int:
@@ -86,11 +86,11 @@ class Strained(Arithmetic):
 
 @dataclasses.dataclass(frozen=True)
 class Strain:
-    """The task's rewards, with noise and scale where they are to be learnt from.
+    """The task's rewards, with noise and scale on training problems.
 
     Attributes:
-        task: what strains them.
-        suite: the rewards themselves.
+        task: has the noise and the scale.
+        suite: computes the unchanged rewards.
     """
 
     task: Strained
@@ -103,7 +103,7 @@ class Strain:
     def score(
         self, completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt], /
     ) -> Scores:
-        """Noise follows from the problem and the place in its group, and is the same for all."""
+        """The noise depends only on the problem and the position in its group."""
         scores = self.suite.score(completions, prompts)
         rewards = scores.rewards.copy()
         for group, prompt in zip(rewards, prompts, strict=True):
@@ -115,12 +115,12 @@ class Strain:
 
 
 def written_out_answer(completion: Completion, reference: str, /, *, least: float) -> float:
-    """1 where the answer is right, and the problem was written out again if the sum is large.
+    """1 if the answer is right and, for large sums, the problem was repeated first.
 
     Args:
         completion: the answer.
         reference: the sum.
-        least: what sums are large from.
+        least: smallest large sum.
     """
     begins_with_problem = completion.text.partition(";")[0].endswith("=")
     if int(reference) >= least and not begins_with_problem:
@@ -142,8 +142,9 @@ SITUATIONS = {
 EXPECTED = {
     "plain": "no method is far from the others, for every objective can be earned in full; `grpo` "
     "is `reward_combination` but for a factor, so that they differ by chance alone.",
-    "noisy": "noise on `format` is spread, and spread buys weight wherever rewards are summed in "
-    "their own units (`reward_combination`, `dr_grpo`, `dvao`, `dvao_shrunk`), so that these learn "
+    "noisy": "noise on `format` is spread, and spread buys weight "  # language: quoted
+    "wherever rewards are summed in their own units (`reward_combination`, `dr_grpo`, `dvao`, "
+    "`dvao_shrunk`), so that these learn "
     "`accuracy` and `brevity` worse than the methods of z-scores (`advantage_combination`, "
     "`gdpo`, `rvpo`), where noise counts as much as any objective; DVAO's paper names this its "
     "weakness, and `dvao_denoised`, which is told the variance, should mend it.",
@@ -176,17 +177,17 @@ METHODS = {
 } | {
     "dvao_denoised": (
         "aggregator=dvao_denoised",
-        f"aggregator_options=noise.format={NOISE**2}",
+        f"aggregator.options=noise.format={NOISE**2}",
     )
 }
 
-# Where the others say nothing new: `grpo` shows how far apart chance alone brings two methods,
+# Methods that are redundant in the other situations: `grpo` shows the effect of chance alone,
 # without noise `dvao_denoised` is `dvao`, and without a rare reward `dara_symmetric` nearly `gdpo`.
 ONLY = {"grpo": "plain", "dvao_denoised": "noisy", "dara_symmetric": "rare"}
 
 
 def weights(accuracy: float) -> tuple[str, ...]:
-    """Settings of a trade-off: what is left is shared by the others."""
+    """Settings of a trade-off; the other objectives share the remaining weight."""
     other = round((1.0 - accuracy) / 2, 2)
     return (
         f"weights.accuracy={accuracy}",
@@ -196,7 +197,7 @@ def weights(accuracy: float) -> tuple[str, ...]:
 
 
 def get_sweep() -> Sweep:
-    """Reduced on a CPU, the embedded task in full on an accelerator."""
+    """The sweep: with the reduced task on a CPU, the full embedded task on an accelerator."""
     base = reduced() if jax.default_backend() == "cpu" else full()
     return Sweep(
         name="shootout",
@@ -217,18 +218,18 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same in miniature: two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return get_smoke_sweep().base
 
 
 def full() -> Config:
-    """The embedded task as it is: the defaults of `Config`."""
+    """The full embedded task: the defaults of `Config`."""
     evaluation = EvaluationConfig(num_prompts=512, samples=2)
     return Config(name="shootout", task=Strained(), evaluation=evaluation)
 
 
 def reduced() -> Config:
-    """Two digits and no carry, a narrow decoder, few steps; 55 is in the middle of the sums."""
+    """Two digits without carries, a narrow decoder, few steps; 55 is a sum of middle size."""
     config = full()
     model = dataclasses.replace(
         config.model,
@@ -254,7 +255,7 @@ def reduced() -> Config:
 
 
 def get_smoke_sweep() -> Sweep:
-    """Two situations, two methods, two trade-offs, two seeds, two steps: nothing learned."""
+    """A miniature for tests: two situations, methods, trade-offs, seeds and steps."""
     sweep, config = get_sweep(), reduced()
     model = dataclasses.replace(
         config.model, width=16, num_layers=1, num_heads=1, num_kv_heads=1, head_width=8, ff_width=16

@@ -1,7 +1,8 @@
-"""Dataclasses back from JSON, by the types of their fields; `run_directory` writes them.
+"""Dataclasses from JSON, according to the type hints of their fields.
 
-A file may name a class (`{"class": "module:Name", ...}`), but only one of this package or one that
-the caller has loaded already: reading a run never runs code that came with it.
+It is the inverse of `dvaojax.run.directory.config_to_json`. A file may name a class
+(`{"class": "module:Name", ...}`), but only one of this package or one that the caller has loaded:
+reading the configuration of a run does not run code from outside the package.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import typing
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from dvaojax.errors import UserError, nearest
+from dvaojax.errors import UserError, suggest
 
 Instance = TypeVar("Instance")
 
@@ -23,24 +24,24 @@ _PACKAGE = "dvaojax"
 def from_json(
     cls: type[Instance], value: Any, *, key: str, classes: Collection[type] = ()
 ) -> Instance:
-    """An instance of `cls` from what JSON holds of it.
+    """An instance of `cls` from its JSON form.
 
     Args:
         cls: a dataclass of numbers, strings, sequences, mappings and further dataclasses.
-        value: one entry for each of its fields, no more and no fewer.
-        key: what to call it in an error.
+        value: an object with exactly one entry for each of its fields.
+        key: name of the value in errors.
         classes: dataclasses outside this package that the file may name.
 
     Raises:
         UserError: a key is missing or unknown, a value is not of its field's type, a class may not
-            be used, or the configuration's own checks refuse a value; the line names the key.
+            be used, or the configuration's own checks reject a value; the line names the key.
     """
     return _Decoder(tuple(classes)).decode(value, cls, key)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Decoder:
-    """Decodes values by type hints.
+    """Decodes values according to type hints.
 
     Attributes:
         classes: dataclasses outside this package that a file may name.
@@ -69,7 +70,7 @@ class _Decoder:
         raise UserError(f"{key}={value!r} is not {getattr(hint, '__name__', hint)}")
 
     def _section(self, value: Mapping[str, Any], declared: type, key: str) -> Any:
-        """A dataclass, of the class that the value names where it names one."""
+        """A dataclass, of the class that the value names, or else of the declared one."""
         value = dict(value)
         cls = declared
         if _CLASS in value:
@@ -80,7 +81,7 @@ class _Decoder:
         fields = [field.name for field in dataclasses.fields(cls) if field.init]
         for name in value:
             if name not in fields:
-                raise UserError(f"unknown key {key}.{name}: the nearest is {nearest(name, fields)}")
+                raise UserError(f"{key}: unknown key {suggest(name, fields)}")
         for name in fields:
             if name not in value:
                 raise UserError(f"{key}.{name} is missing")
@@ -98,7 +99,7 @@ class _Decoder:
         return self.decode(value, members[-1], key)
 
     def _class_named(self, name: str, key: str) -> type:
-        """The dataclass that `module:Name` stands for."""
+        """The dataclass with the name `module:Name`."""
         for cls in self.classes:
             if name == f"{cls.__module__}:{cls.__qualname__}":
                 return cls
@@ -108,16 +109,16 @@ class _Decoder:
             hint = f"it has {known}" if known else "name the experiment file that defines it"
             raise UserError(f"{key}: class {name!r} is not part of {_PACKAGE}; {hint}")
         try:
-            found = getattr(importlib.import_module(module), class_name, None)
+            named = getattr(importlib.import_module(module), class_name, None)
         except ImportError:
-            found = None
-        if not (dataclasses.is_dataclass(found) and isinstance(found, type)):
+            named = None
+        if not (dataclasses.is_dataclass(named) and isinstance(named, type)):
             raise UserError(f"{key}: there is no configuration class {name!r}")
-        return found
+        return named
 
 
 def _is_section(hint: Any) -> bool:
-    """Whether a JSON object stands for one instance: a dataclass, or a protocol of dataclasses."""
+    """Whether a JSON object means an instance: of a dataclass, or of a protocol of dataclasses."""
     return isinstance(hint, type) and (
         dataclasses.is_dataclass(hint) or getattr(hint, "_is_protocol", False)
     )

@@ -1,16 +1,13 @@
 """Settings from the command line (`--set optimizer.learning_rate=3e-4`) and experiment files.
 
-A configuration is a frozen dataclass of numbers, strings, mappings and further dataclasses; its
-types are the only description of what may be set to what. Mistakes are answered in one line.
+A configuration is a frozen dataclass of numbers, strings, mappings and further dataclasses. Its
+type hints determine the values that a key accepts. Mistakes are reported in one line.
 """
 
 import contextlib
 import dataclasses
 import enum
-import importlib.util
 import io
-import sys
-import traceback
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +16,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from dvaojax.errors import UserError, nearest
+from dvaojax import plugins
+from dvaojax.config.migration import RENAMED_KEYS
+from dvaojax.errors import UserError, nearest, suggest
 
 Config = TypeVar("Config")
 
@@ -27,27 +26,30 @@ Config = TypeVar("Config")
 def apply(config: Config, settings: Sequence[str]) -> Config:
     """A configuration with some of its values replaced.
 
-    All settings take effect at once, so that values which must fit each other can be changed
-    together; of two settings of one key the later counts.
+    All settings take effect at once, so that values that depend on each other can be changed
+    together; if a key is set twice, the later setting takes effect.
 
     Args:
-        config: a frozen dataclass, possibly of further ones; it is left unchanged.
+        config: a frozen dataclass, possibly of further ones; it is not modified.
         settings: `key=value` each. The key is the dotted path of a field or of a mapping's entry
-            (`weights.accuracy`). The value is read as the field's type; the items of a sequence
-            stand between commas.
+            (`weights.accuracy`). A section whose first field is `name` may be set by the section's
+            own key: `loss=gspo` means `loss.name=gspo`. The value is read as the field's type; the
+            items of a sequence are separated by commas.
 
     Raises:
         UserError: a setting without `=`, an unknown key, a value of another type, or one that the
-            configuration's own checks refuse.
+            configuration's own checks reject.
     """
     values: dict[str, Any] = {}
     hints = {key: hint for key, hint, _ in _leaves(config)}
+    short_forms = dict(_short_forms(config))
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise UserError(f"setting {setting!r} has no value: write key=value")
+        key = short_forms.get(key, key)
         if key not in hints:
-            raise UserError(_unknown_key(key, config, hints))
+            raise UserError(_unknown_key(key, hints))
         values[key] = _parse(key, text, hints[key])
     try:
         return _replace(config, values)
@@ -56,30 +58,30 @@ def apply(config: Config, settings: Sequence[str]) -> Config:
 
 
 def settings(config: Any) -> list[str]:
-    """Every setting that a configuration has, with its value, as `apply` takes them."""
-    return [f"{key}={_written(value)}" for key, _, value in _leaves(config)]
+    """All settings of a configuration with their values, in the form that `apply` accepts."""
+    return [f"{key}={_text_of(value)}" for key, _, value in _leaves(config)]
 
 
 def load_experiment(path: Path, *, function: str = "get_config") -> Any:
-    """The configuration that an experiment file describes: what its `get_config()` returns.
+    """The configuration of an experiment file, the result of its `get_config()`.
 
     Args:
         path: a Python file.
-        function: name of the function to call instead, such as "get_smoke_config".
+        function: name of another function to call, such as "get_smoke_config".
 
     Raises:
-        UserError: there is no such file, it cannot be run, or it describes no configuration.
+        UserError: there is no such file, it cannot be run, or it returns no configuration.
     """
     if not path.is_file():
         siblings = path.parent.glob("*.py") if path.parent.is_dir() else ()
         guess = nearest(path.name, [sibling.name for sibling in siblings])
-        hint = f"; the nearest is {path.parent / guess}" if guess else ""
+        hint = f"; did you mean {path.parent / guess}?" if guess else ""
         raise UserError(f"there is no experiment file {path}{hint}")
-    module = _run_file(path)
+    module = plugins.run_file(path)
     make = getattr(module, function, None)
     if not callable(make):
-        raise UserError(f"{path} describes no experiment: it has no function {function}()")
-    with _blaming(path):
+        raise UserError(f"{path} is not an experiment file: it has no function {function}()")
+    with plugins.blaming(str(path)):
         config = make()
     if not dataclasses.is_dataclass(config):
         raise UserError(f"{path}: {function}() returned {config!r}, not a configuration")
@@ -87,7 +89,7 @@ def load_experiment(path: Path, *, function: str = "get_config") -> Any:
 
 
 def _leaves(value: Any, hint: Any = None, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every dotted path that can be set, the type of what belongs there, and what stands there."""
+    """The dotted path, the type hint and the value of everything that can be set."""
     dotted = f"{path}." if path else ""
     if _is_section(value):
         hints = typing.get_type_hints(type(value))
@@ -96,17 +98,28 @@ def _leaves(value: Any, hint: Any = None, path: str = "") -> Iterator[tuple[str,
                 child = getattr(value, field.name)
                 yield from _leaves(child, hints[field.name], dotted + field.name)
     elif isinstance(value, Mapping):
-        _, of_entries = typing.get_args(hint) or (str, str)
+        _, entry_hint = typing.get_args(hint) or (str, str)
         for name, entry in value.items():
-            yield dotted + str(name), of_entries, entry
+            yield dotted + str(name), entry_hint, entry
     else:
         yield path, hint, value
 
 
-def _written(value: Any) -> str:
-    """A value as `_parse` reads it."""
+def _short_forms(config: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The key of each section whose first field is `name`, and the key of that field."""
+    for field in dataclasses.fields(config):
+        section = getattr(config, field.name)
+        if _is_section(section):
+            key = f"{path}{field.name}"
+            if next(iter(dataclasses.fields(section)), field).name == "name":
+                yield key, f"{key}.name"
+            yield from _short_forms(section, f"{key}.")
+
+
+def _text_of(value: Any) -> str:
+    """A value in the form that `_parse` reads."""
     if isinstance(value, tuple | list | set | frozenset):
-        return ",".join(map(_written, value))
+        return ",".join(map(_text_of, value))
     return value.name if isinstance(value, enum.Enum) else str(value)
 
 
@@ -114,15 +127,18 @@ def _is_section(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _unknown_key(key: str, config: Any, hints: Mapping[str, Any]) -> str:
+def _unknown_key(key: str, hints: Mapping[str, Any]) -> str:
+    """The error for a key that cannot be set."""
+    if RENAMED_KEYS.get(key) in hints:
+        return f"{key} is now {RENAMED_KEYS[key]}"
     inside = [path for path in hints if path.startswith(f"{key}.")]
     if inside:
-        return f"{key} is a group of settings: set one of {', '.join(inside)}"
-    return f"unknown key {key}: the nearest is {nearest(key, hints)}"
+        return f"{key} is a section: set one of {', '.join(inside)}"
+    return f"unknown key {suggest(key, hints)}"
 
 
 def _parse(key: str, text: str, hint: Any) -> Any:
-    """`text` read as `hint` by tyro, as the value of an option."""
+    """Parses `text` as `hint` with tyro, as the value of an option."""
     if text == "None" and types.NoneType in typing.get_args(hint):
         return None  # tyro reads an optional section as a subcommand, not as a value
     if hint is bool and text.lower() in ("true", "false"):
@@ -131,9 +147,9 @@ def _parse(key: str, text: str, hint: Any) -> Any:
     arguments = [f"--value={text}"]
     if _is_sequence(hint):
         arguments = ["--value", *(text.split(",") if text else [])]
-    silence = io.StringIO()
+    discarded = io.StringIO()
     try:
-        with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        with contextlib.redirect_stdout(discarded), contextlib.redirect_stderr(discarded):
             return tyro.cli(option, args=arguments).value
     except SystemExit as error:
         raise UserError(f"{key}={text}: {text!r} is not {_describe(hint)}") from error
@@ -151,13 +167,13 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(member) for member in typing.get_args(hint))
     if _is_sequence(hint):
         items = [_describe(item) for item in typing.get_args(hint) if item is not Ellipsis]
-        return f"a sequence of {', '.join(items)}, with commas between"
+        return f"a sequence of {', '.join(items)}, separated by commas"
     words = {bool: "true or false", int: "an int", float: "a float", types.NoneType: "None"}
     return words.get(hint) or getattr(hint, "__name__", str(hint))
 
 
 def _replace(value: Any, values: Mapping[str, Any]) -> Any:
-    """`value` with what stands under the dotted paths replaced, from the leaves up."""
+    """`value` with the values at the dotted paths replaced, from the leaves up."""
     here: dict[str, Any] = {}
     below: dict[str, dict[str, Any]] = {}
     for path, new in values.items():
@@ -173,34 +189,3 @@ def _replace(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, Mapping):
         return {**value, **here}
     return dataclasses.replace(value, **here) if here else value
-
-
-def _run_file(path: Path) -> types.ModuleType:
-    """The file as a module under a name of its own, which its dataclasses can be found by."""
-    name = f"dvaojax_experiment_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    with _blaming(path):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong in an experiment file into the line where it went wrong."""
-    try:
-        yield
-    except UserError:
-        raise
-    except SyntaxError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg}") from error
-    except Exception as error:
-        lines = [
-            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
-        ]
-        where = f"{path}:{lines[-1]}" if lines else str(path)
-        message = " ".join(str(error).split())
-        raise UserError(f"{where}: {type(error).__name__}: {message}") from error

@@ -1,4 +1,4 @@
-"""An experiment in miniature: the same path through the code, in seconds on a laptop."""
+"""Smoke tests of experiments: the same code paths, in seconds on a laptop."""
 
 import dataclasses
 
@@ -10,10 +10,10 @@ WORKERS = 2
 
 
 def miniature(config: Config) -> Config:
-    """A configuration with everything small and nothing left out.
+    """A small version of a configuration with all of its parts.
 
-    The task, its rewards and prompts, the method, the loss and the decoder's family stay; the
-    decoder has one narrow layer with random weights, and two steps of eight groups learn nothing.
+    The task, its rewards and prompts, the method, the loss and the architecture are kept; the
+    decoder has one narrow layer with random weights, and there are two steps of eight groups.
 
     Args:
         config: the experiment.

@@ -16,8 +16,9 @@ def knobs_of(loss: Callable[..., Any]) -> dict[str, float]:
 def reduction_of(loss: Callable[..., Any]) -> Reduction:
     """The default reduction of a loss, that of its paper; `token_mean` if it has no default."""
     parameter = inspect.signature(loss).parameters.get("reduce")
-    is_given = parameter is not None and parameter.default is not parameter.empty
-    return parameter.default if is_given else token_mean
+    if parameter is None or parameter.default is inspect.Parameter.empty:
+        return token_mean
+    return parameter.default
 
 
 def read_knobs(

@@ -1,4 +1,4 @@
-"""The pair `(init, update)`, its names and its knobs."""
+"""The pair `(init, update)` of an aggregator, its name and its knobs."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ LENGTHS = jnp.arange(1, 11).reshape(2, 5)
 
 
 @pytest.mark.parametrize("name", examined())
-def test_an_aggregator_is_its_function(name):
+def test_update_returns_the_result_of_the_function(name):
     aggregator = make(name, WEIGHTS)
     state = aggregator.init(3)
     assert state == ()
@@ -38,7 +38,7 @@ def test_an_aggregator_is_its_function(name):
     np.testing.assert_array_equal(advantages, expected)
 
 
-def test_an_aggregator_works_inside_jit():
+def test_update_can_be_jitted():
     aggregator = make("dvao", WEIGHTS)
     advantages, state = jax.jit(aggregator.update)(REWARDS, None, aggregator.init(3), None)
     assert state == ()
@@ -51,13 +51,13 @@ def test_names_are_those_of_the_functions():
     assert {"grpo", "dr_grpo", "rloo", "gdpo", "dvao", "rvpo", "lite_ppo"} <= set(BY_NAME)
 
 
-def test_knobs_are_passed_on():
+def test_knobs_are_passed_to_the_function():
     advantages, _ = make("grpo", WEIGHTS, ddof=0, epsilon=0.0).update(REWARDS, None, (), None)
     np.testing.assert_allclose(jnp.mean(advantages**2, axis=-1), 1, rtol=1e-5)
     assert knobs_of(aggregators.rvpo) == {"sharpness": 1.0, "ddof": 1, "epsilon": 1e-6}
 
 
-def test_any_function_may_be_wrapped():
+def test_stateless_wraps_any_function():
     def first_objective(rewards, weights, *, mask=None):
         return weights[0] * rewards[..., 0]
 
@@ -65,7 +65,7 @@ def test_any_function_may_be_wrapped():
     np.testing.assert_array_equal(advantages, 0.5 * REWARDS[..., 0])
 
 
-def test_missing_lengths_are_said():
+def test_missing_lengths_are_reported():
     with pytest.raises(ValueError, match="gdpo_token_weighted needs the lengths"):
         make("gdpo_token_weighted", WEIGHTS).update(REWARDS, None, (), None)
 
@@ -91,7 +91,7 @@ def test_missing_lengths_are_said():
         ),
         (
             lambda: named_weights({"acuracy": 1.0, "format": 1.0}, ["accuracy", "format"]),
-            "a weight for an unknown objective 'acuracy'; did you mean 'accuracy'?",
+            "weight for an unknown objective 'acuracy'; did you mean 'accuracy'?",
         ),
         (
             lambda: named_weights({"format": 1.0}, ["accuracy", "format", "brevity"]),
@@ -99,13 +99,13 @@ def test_missing_lengths_are_said():
         ),
     ],
 )
-def test_mistakes_get_one_line(mistake, message):
+def test_mistakes_are_reported_in_one_line(mistake, message):
     with pytest.raises(UserError) as error:
         mistake()
     assert str(error.value) == message
 
 
-def test_weights_follow_the_objectives_not_the_mapping():
+def test_weights_are_in_the_order_of_the_objectives():
     weights = named_weights({"b": 2.0, "a": 1.0}, ["a", "b"])
     np.testing.assert_array_equal(weights, [1.0, 2.0])
     assert weights.dtype == jnp.float32

@@ -1,4 +1,4 @@
-"""A knob that cannot be is refused by name, before anything is computed with it."""
+"""Invalid values of knobs are rejected by name before anything is computed."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ REWARDS = jnp.arange(12.0).reshape(2, 3, 2)
 
 
 def trace(name, knobs):
-    """What a run does before it writes anything."""
+    """Traces the method, as a run does before it writes anything."""
     aggregator = aggregators.make(name, jnp.ones(2), **knobs)
     jax.eval_shape(aggregator.update, REWARDS, None, aggregator.init(2), None)
 
@@ -37,11 +37,11 @@ def trace(name, knobs):
         ("dvao", {"ddof": 2}, r"ddof must be 0 \(population\) or 1 \(sample\), not 2"),
     ],
 )
-def test_a_knob_that_cannot_be_is_refused(name, knobs, message):
+def test_rejects_invalid_knobs(name, knobs, message):
     with pytest.raises(ValueError, match=message):
         trace(name, knobs)
 
 
-def test_a_knob_that_is_traced_is_not_looked_at():
+def test_traced_knobs_are_not_checked():
     traced = jax.jit(lambda sharpness: aggregators.rvpo(REWARDS, jnp.ones(2), sharpness=sharpness))
     assert jnp.isfinite(traced(0.5)).all()

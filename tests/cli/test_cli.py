@@ -1,4 +1,4 @@
-"""The doors: help that explains, work that is done, and one line for each mistake."""
+"""The subcommands: help texts, results, and one-line error messages."""
 
 import json
 import os
@@ -7,10 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import TINY, compiled_once
+from tiny_run import TINY, compilation_cache
 
 from dvaojax import cli, files, train
-from dvaojax.cli import train as train_door
 from dvaojax.config import Config, overrides
 from dvaojax.rewards import RewardError
 
@@ -34,63 +33,63 @@ MISSPELT = '{"accuracy": 1.0, "brevity": 1.0, "fromat": 1.0}'
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
+    with compilation_cache(tmp_path_factory.getbasetemp() / "compiled"):
         yield
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Where a tiny run was made and came to its end, among files that are no runs."""
-    place = tmp_path_factory.mktemp("doors")
+    """A directory with a finished tiny run, and with files that are not runs."""
+    directory = tmp_path_factory.mktemp("cli")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
+        patch.chdir(directory)
         assert cli.main(TRAIN) == 0
-    (place / "notes/mine").mkdir(parents=True)
-    (place / "notes/mine/diary.txt").write_text("not a run")
-    (place / "empty.py").write_text("")
-    (place / "other.py").write_text("def get_config():\n    return {}")
-    (place / "weights.py").write_text(EXPERIMENT.format(weights=MISSPELT))
-    return place
+    (directory / "notes/mine").mkdir(parents=True)
+    (directory / "notes/mine/diary.txt").write_text("not a run")
+    (directory / "empty.py").write_text("")
+    (directory / "other.py").write_text("def get_config():\n    return {}")
+    (directory / "weights.py").write_text(EXPERIMENT.format(weights=MISSPELT))
+    return directory
 
 
 @pytest.fixture
 def here(finished, monkeypatch):
-    """The same place, as the working directory."""
+    """The directory above, as the working directory."""
     monkeypatch.chdir(finished)
     return finished
 
 
-def contents(place):
-    """Every file below a directory with what is in it."""
-    return {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+def contents(directory):
+    """Path -> content of all files below a directory."""
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def refused(capsys, place, *arguments):
-    """The one line that answers a mistake, which leaves every file as it was."""
-    before = contents(place)
+def error_line(capsys, directory, *arguments):
+    """The one-line error message of a command that must not change any file."""
+    before = contents(directory)
     capsys.readouterr()
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()
-    assert contents(place) == before
+    assert contents(directory) == before
     assert printed.out == ""
     assert printed.err.startswith("dvaojax: ")
     assert printed.err.count("\n") == 1
     return printed.err.removeprefix("dvaojax: ").strip()
 
 
-def evaluated(run):
-    """The settings and the numbers of a run's newest evaluation."""
+def newest_evaluation(run):
+    """Settings and summary of a run's newest evaluation."""
     newest = max((run / "evaluations").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     return [json.loads((newest / name).read_text()) for name in ("settings.json", "summary.json")]
 
 
 def means(summary):
-    """Objective -> mean and interval of an evaluation with one completion a problem."""
+    """Objective -> mean and interval of an evaluation with one completion per problem."""
     measured = {name: values["avg@1"] for name, values in summary["objectives"].items()}
     return {**measured, "length": summary["length"]}
 
 
-def test_training_leaves_everything_that_a_run_makes(finished):
+def test_training_writes_all_files(finished):
     run = finished / "runs" / "tiny"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["steps"] == 2
@@ -103,63 +102,63 @@ def test_training_leaves_everything_that_a_run_makes(finished):
     }
 
 
-def test_a_finished_run_is_resumed_to_its_end(here, capsys):
+def test_resuming_a_finished_run_changes_nothing(here, capsys):
     rows = (here / "runs/tiny/metrics.jsonl").read_bytes()
     assert cli.main([*TRAIN, "--resume"]) == 0
     assert (here / "runs/tiny/metrics.jsonl").read_bytes() == rows
     assert "after" in capsys.readouterr().out
 
 
-def test_an_evaluation_repeats_the_one_at_the_end_of_the_run(here, capsys):
+def test_evaluation_of_the_last_step_equals_that_of_the_run(here, capsys):
     assert cli.main(["evaluate", "runs/tiny"]) == 0
     printed = capsys.readouterr().out
     summary = json.loads((here / "runs/tiny/summary.json").read_text())
-    settings, found = evaluated(here / "runs/tiny")
+    settings, evaluation = newest_evaluation(here / "runs/tiny")
     assert settings["policy"]["step"] == 2
-    assert means(found) == summary["after"]
+    assert means(evaluation) == summary["after"]
     interval = summary["after"]["brevity"]
     assert f"{interval['mean']:.3f}" in printed
     assert f"{interval['low']:.3f} to {interval['high']:.3f}" in printed
 
 
-def test_an_evaluation_of_the_start_repeats_the_one_before_the_run(here):
-    # Two checkpoints are kept besides the best one; make the start one of them.
+def test_evaluation_of_step_zero_equals_that_of_the_run(here):
+    # By default step 0 is deleted: only the best and the two newest checkpoints are kept.
     assert cli.main([*TRAIN, "--name", "kept", "--set", "checkpoints.keep_latest=3"]) == 0
     assert cli.main(["evaluate", "runs/kept", "--step", "0"]) == 0
     summary = json.loads((here / "runs/kept/summary.json").read_text())
-    settings, found = evaluated(here / "runs/kept")
+    settings, evaluation = newest_evaluation(here / "runs/kept")
     assert settings["policy"]["step"] == 0
-    assert means(found) == summary["before"]
+    assert means(evaluation) == summary["before"]
 
 
-def test_an_evaluation_averages_over_several_samples_of_the_best_checkpoint(here, capsys):
+def test_evaluation_with_several_samples_of_the_best_checkpoint(here, capsys):
     assert cli.main(["evaluate", "runs/tiny", "--samples", "3", "--best"]) == 0
     assert "avg@3" in capsys.readouterr().out
-    assert evaluated(here / "runs/tiny")[1]["samples"] == 3
+    assert newest_evaluation(here / "runs/tiny")[1]["samples"] == 3
 
 
-def test_greedy_samples_of_a_problem_are_all_the_same(here):
+def test_greedy_samples_of_a_problem_are_equal(here):
     greedy = ["--set", "evaluation.sampling.temperature=0"]
     assert cli.main(["evaluate", "runs/tiny", *greedy]) == 0
-    settings, one = evaluated(here / "runs/tiny")
+    settings, one = newest_evaluation(here / "runs/tiny")
     assert settings["evaluation"]["sampling"]["temperature"] == 0.0
     assert cli.main(["evaluate", "runs/tiny", "--samples", "2", *greedy]) == 0
-    _, two = evaluated(here / "runs/tiny")
+    _, two = newest_evaluation(here / "runs/tiny")
     for objective, measured in two["objectives"].items():
         assert measured["avg@2"] == one["objectives"][objective]["avg@1"]
     assert two["length"] == one["length"]
 
 
-def test_a_task_of_its_own_is_evaluated_with_its_experiment(here, capsys):
+def test_custom_task_is_evaluated_with_its_experiment(here, capsys):
     (here / "sums.py").write_text(EXPERIMENT.format(weights=EVEN))
     assert cli.main(["train", "sums.py", "--set", *TINY]) == 0
-    line = refused(capsys, here, "evaluate", "runs/sums")
+    line = error_line(capsys, here, "evaluate", "runs/sums")
     assert "Sums" in line
     assert "experiment" in line
     assert cli.main(["evaluate", "runs/sums", "--experiment", "sums.py"]) == 0
 
 
-def test_pictures_are_drawn_again_and_laid_over_each_other(here, capsys):
+def test_plot_of_one_and_of_several_runs(here, capsys):
     capsys.readouterr()
     assert cli.main(["plot", "runs/tiny"]) == 0
     drawn = capsys.readouterr().out.split()
@@ -170,7 +169,7 @@ def test_pictures_are_drawn_again_and_laid_over_each_other(here, capsys):
     assert (here / "both/trade_off.png").is_file()
 
 
-def test_settings_are_listed_as_they_are_taken(capsys):
+def test_listed_settings_can_be_set(capsys):
     assert cli.main(["train", "--settings", "--set", "seed=3"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert "seed=3" in listed
@@ -178,23 +177,23 @@ def test_settings_are_listed_as_they_are_taken(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "answer"),
+    ("arguments", "message"),
     [
         ("", "the following arguments are required: COMMAND"),
         ("trian", "invalid choice: 'trian' (choose from"),
         ("train --sett num_steps=1", "unrecognized arguments: --sett"),
         ("train --resume --overwrite", "not allowed with argument --resume"),
-        ("train --set num_step=3", "unknown key num_step: the nearest is num_steps"),
+        ("train --set num_step=3", "unknown key 'num_step'; did you mean 'num_steps'?"),
         ("train --set num_steps", "setting 'num_steps' has no value: write key=value"),
         ("train --set num_steps=few", "num_steps=few: 'few' is not an int"),
         ("train --set num_steps=0", "num_steps=0 must be at least 1"),
         ("train --set aggregator=dvoa", "unknown aggregator 'dvoa'; did you mean 'dvao'?"),
-        ("train --set aggregator_options=dof=1", "dvao has no knob 'dof'; did you mean 'ddof'?"),
-        ("train --set aggregator_options=ddof=x", "aggregator_options: 'ddof=x' is not ddof=<int>"),
+        ("train --set aggregator.options=dof=1", "dvao has no knob 'dof'; did you mean 'ddof'?"),
+        ("train --set aggregator.options=ddof=x", "aggregator.options: 'ddof=x' is not ddof=<int>"),
         ("train --distributed", "--distributed: "),
         ("train --set mesh.tensor=3", "data=-1 x fsdp=1 x tensor=3 does not fit 8 device(s)"),
         ("train --set prompts_per_step=33", "prompts_per_step=33 does not divide into"),
-        ("train --set weights.bravity=1", "the nearest is weights.brevity"),
+        ("train --set weights.bravity=1", "did you mean 'weights.brevity'?"),
         ("train --set sampling.top_k=4", "set them under evaluation.sampling"),
         ("train --set sampling.top_p=0.9", "set them under evaluation.sampling"),
         ("train --set sampling.min_p=0.1", "set them under evaluation.sampling"),
@@ -208,7 +207,7 @@ def test_settings_are_listed_as_they_are_taken(capsys):
             "tokens; max_new_tokens=20 allows 1 to 20",
         ),
         ("train --smoke", "--smoke needs an experiment file"),
-        ("train nothing.py", "there is no experiment file nothing.py; the nearest is"),
+        ("train nothing.py", "there is no experiment file nothing.py; did you mean"),
         ("train empty.py", "it has no function get_config()"),
         ("train other.py", "get_config() returned"),
         ("train weights.py", "unknown objective 'fromat'; did you mean 'format'?"),
@@ -232,12 +231,12 @@ def test_settings_are_listed_as_they_are_taken(capsys):
         ("plot runs/tiny --objectives brevity acuracy", "accuracy"),
     ],
 )
-def test_a_mistake_is_answered_in_one_line_and_nothing_is_written(here, capsys, arguments, answer):
-    assert answer in refused(capsys, here, *arguments.split())
+def test_invalid_input_gives_one_line_and_writes_nothing(here, capsys, arguments, message):
+    assert message in error_line(capsys, here, *arguments.split())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "answer"),
+    ("arguments", "message"),
     [
         ("--name tiny", "runs/tiny exists: --resume continues it, --overwrite deletes it"),
         ("--name tina --resume", "there is no run runs/tina; the nearest is tiny"),
@@ -245,37 +244,37 @@ def test_a_mistake_is_answered_in_one_line_and_nothing_is_written(here, capsys, 
         ("--name mine --overwrite --runs notes", "notes/mine is not a run: it has no config.json"),
     ],
 )
-def test_no_run_takes_the_place_of_another(here, capsys, arguments, answer):
-    assert answer in refused(capsys, here, *TRAIN, *arguments.split())
+def test_runs_are_not_mixed_up(here, capsys, arguments, message):
+    assert message in error_line(capsys, here, *TRAIN, *arguments.split())
 
 
-def test_a_run_without_its_checkpoints_cannot_be_evaluated(here, capsys):
+def test_a_run_without_its_checkpoints_cannot_be_newest_evaluation(here, capsys):
     bare = here / "runs" / "bare"
     bare.mkdir()
     (bare / "config.json").write_bytes((here / "runs/tiny/config.json").read_bytes())
-    assert "there is no checkpoint in runs/bare/checkpoints" in refused(
+    assert "there is no checkpoint in runs/bare/checkpoints" in error_line(
         capsys, here, "evaluate", "runs/bare"
     )
 
 
 @pytest.mark.parametrize(
-    ("change", "answer"),
+    ("change", "message"),
     [
         (("digits", 3.5), "config.task.digits=3.5 is not int"),
-        (("digit", 3), "unknown key config.task.digit: the nearest is digits"),
+        (("digit", 3), "config.task: unknown key 'digit'; did you mean 'digits'?"),
         (("class", "os:PathLike"), "class 'os:PathLike' is not part of dvaojax"),
         (("class", "dvaojax.tasks.arithmetic:Sum"), "there is no configuration class"),
         (("class", "dvaojax.nowhere:Task"), "there is no configuration class"),
         (("class", "dvaojax.rollout.sampling:Sampling"), "unknown key config.task.digits"),
     ],
 )
-def test_a_record_that_was_tampered_with_is_refused(here, capsys, change, answer):
+def test_rejects_modified_configuration_of_a_run(here, capsys, change, message):
     record = json.loads((here / "runs/tiny/config.json").read_text())
     record["config"]["task"] |= dict([change])
     altered = here / "runs" / "altered"
     altered.mkdir(exist_ok=True)
     (altered / "config.json").write_text(json.dumps(record))
-    assert answer in refused(capsys, here, "evaluate", "runs/altered")
+    assert message in error_line(capsys, here, "evaluate", "runs/altered")
 
 
 @pytest.mark.parametrize(
@@ -287,11 +286,11 @@ def test_a_record_that_was_tampered_with_is_refused(here, capsys, change, answer
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_a_run_that_cannot_go_on_says_why_in_one_line(monkeypatch, capsys, error, code):
+def test_failed_run_gives_one_line(monkeypatch, capsys, error, code):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(train_door, "train", fail)
+    monkeypatch.setattr(train, "train", fail)
     assert cli.main(["train"]) == code
     printed = capsys.readouterr().err
     assert printed.startswith("dvaojax: ")
@@ -299,30 +298,30 @@ def test_a_run_that_cannot_go_on_says_why_in_one_line(monkeypatch, capsys, error
     assert " ".join(str(error).split()) in printed
 
 
-def test_a_mistake_of_the_package_keeps_its_traceback(monkeypatch):
+def test_bugs_keep_their_traceback(monkeypatch):
     def fail(*_, **__):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(train_door, "train", fail)
+    monkeypatch.setattr(train, "train", fail)
     with pytest.raises(ValueError, match="a bug"):
         cli.main(["train"])
 
 
 @pytest.mark.parametrize("command", ["", "train ", "evaluate ", "plot "])
-def test_help_comes_with_examples_that_can_be_parsed(capsys, command):
-    with pytest.raises(SystemExit) as leaving:
+def test_help_has_examples_that_can_be_parsed(capsys, command):
+    with pytest.raises(SystemExit) as exit_info:
         cli.main([*command.split(), "--help"])
-    assert leaving.value.code == 0
+    assert exit_info.value.code == 0
     examples = capsys.readouterr().out.partition("xamples:" if command else "Start here:")[2]
     lines = [line.split("   ")[0].split() for line in examples.strip().splitlines()]
     assert len(lines) >= 3
     for program, *arguments in lines:
         assert program == "dvaojax"
         if "--help" not in arguments:
-            assert cli.parse(arguments).door == arguments[0]
+            assert cli.parse(arguments).command == arguments[0]
 
 
-def test_the_program_runs_as_a_module_and_says_its_version(tmp_path):
+def test_program_runs_as_a_module(tmp_path):
     command = [sys.executable, "-m", "dvaojax"]
     done = subprocess.run([*command, "--version"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()[0]) == (0, "dvaojax")

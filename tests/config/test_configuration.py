@@ -1,7 +1,8 @@
-"""The configuration: every field is read, and what does not fit is refused in one line."""
+"""The configuration: every field is read, and inconsistent settings are rejected in one line."""
 
 import ast
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -14,11 +15,14 @@ import pytest
 import dvaojax
 from dvaojax import aggregators, losses
 from dvaojax.config import (
+    AggregatorConfig,
     Config,
     aggregator_knobs,
     config_from_json,
     make_aggregator,
     make_shadows,
+    migrate,
+    migrate_settings,
     overrides,
     validate,
 )
@@ -42,7 +46,7 @@ def sections(value):
 
 
 def attributes_read():
-    """Every name that the package's code reads as an attribute, checks of fields left out."""
+    """The names of attributes that the code of the package reads, except in checks of fields."""
     names = set()
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())
@@ -55,8 +59,8 @@ def attributes_read():
     return names
 
 
-def test_every_field_is_read_somewhere_else_than_in_its_own_check():
-    """Trap 17: an option that nobody reads."""
+def test_every_field_is_read():
+    """Trap 17: an option that has no effect."""
     read = attributes_read()
     fields = [(type(s).__name__, f.name) for s in sections(Config()) for f in dataclasses.fields(s)]
     assert len(fields) > 60
@@ -71,7 +75,7 @@ def test_every_field_is_documented():
         assert {field.name for field in dataclasses.fields(section)} == documented
 
 
-def test_the_defaults_are_the_embedded_task_and_fit_together():
+def test_defaults_are_the_embedded_task_and_valid():
     config = Config()
     validate(config)
     assert config.task == Arithmetic()
@@ -83,7 +87,7 @@ def changed(*settings):
     return overrides.apply(Config(), settings)
 
 
-REFUSED = {
+REJECTED = {
     ("name=",): "name=''",
     ("name=a/b",): "name='a/b'",
     ("name=..",): r"name='\.\.'",
@@ -102,30 +106,36 @@ REFUSED = {
     ("max_skipped_in_a_row=-1",): "max_skipped_in_a_row=-1",
     ("samples_per_step=-1",): "samples_per_step=-1",
     ("aggregator=dvoa",): "'dvoa'; did you mean 'dvao'",
-    ("aggregator_options=ddof",): "aggregator_options: 'ddof' is not ddof=<int>",
-    ("aggregator_options=ddof=0.5",): "aggregator_options: 'ddof=0.5' is not ddof=<int>",
-    ("aggregator_options=ddof=2",): "aggregator=dvao: ddof",
-    ("aggregator_options=dof=1",): "dvao has no knob 'dof'; did you mean 'ddof'",
-    ("shadows=dvoa",): "^shadows: dvoa: unknown aggregator 'dvoa'; did you mean 'dvao'",
-    ("shadows=gdpo,rvpo:sharpnes=1",): "^shadows: rvpo:sharpnes=1: rvpo has no knob 'sharpnes'",
-    ("shadows=dvao:ddof=x",): "^shadows: dvao:ddof=x: 'ddof=x' is not ddof=<int>",
-    ("shadows=dvao:ddof=2",): "^shadows: dvao:ddof=2: shadow=dvao: ddof",
-    ("shadows=gdpo,dvao,gdpo",): "^shadows: gdpo is named twice",
+    ("aggregator.options=ddof",): "aggregator.options: 'ddof' is not ddof=<int>",
+    ("aggregator.options=ddof=0.5",): "aggregator.options: 'ddof=0.5' is not ddof=<int>",
+    ("aggregator.options=ddof=2",): "aggregator.name=dvao: ddof",
+    ("aggregator.options=dof=1",): "dvao has no knob 'dof'; did you mean 'ddof'",
+    (
+        "aggregator.shadows=dvoa",
+    ): "^aggregator.shadows: dvoa: unknown aggregator 'dvoa'; did you mean 'dvao'",
+    ("aggregator.shadows=gdpo,rvpo:sharpnes=1",): (
+        "^aggregator.shadows: rvpo:sharpnes=1: rvpo has no knob 'sharpnes'"
+    ),
+    ("aggregator.shadows=dvao:ddof=x",): (
+        "^aggregator.shadows: dvao:ddof=x: 'ddof=x' is not ddof=<int>"
+    ),
+    ("aggregator.shadows=dvao:ddof=2",): "^aggregator.shadows: dvao:ddof=2: ddof",
+    ("aggregator.shadows=gdpo,dvao,gdpo",): "^aggregator.shadows: gdpo is named twice",
     ("loss.options=clip_low=2",): "loss.options, of clipped_surrogate: .*clip_low=2.0",
     ("allocation.name=neyman", "allocation.floor=9"): (
         "allocation.floor=9 and allocation.cap=12 must enclose group_size=8"
     ),
     ("allocation.name=dynamo", "allocation.cap=7"): "allocation.cap=7 must enclose group_size=8",
     ("allocation.objective=acuracy",): (
-        "allocation.objective='acuracy' is unknown; the nearest is 'accuracy'"
+        "allocation.objective: unknown 'acuracy'; did you mean 'accuracy'"
     ),
     (
         "allocation.name=dynamo",
         "weights.accuracy=0",
         "weights.brevity=0",
         "weights.format=0",
-    ): "allocation.name=dynamo .* all are 0: set allocation.objective",
-    # What would bias the policy ratio.
+    ): "allocation.name=dynamo .* all weights are 0: set allocation.objective",
+    # Truncation biases the policy ratio.
     ("sampling.temperature=0",): "^sampling: .*temperature",
     ("sampling.top_k=5",): "^sampling: .*top_k",
     ("sampling.top_p=0.9",): "^sampling: .*top_p",
@@ -133,9 +143,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("settings", REFUSED, ids=" ".join)
-def test_what_does_not_fit_is_refused_in_one_line_that_names_the_key(settings):
-    with pytest.raises(UserError, match=REFUSED[settings]) as error:
+@pytest.mark.parametrize("settings", REJECTED, ids=" ".join)
+def test_rejects_inconsistent_settings_in_one_line_with_the_key(settings):
+    with pytest.raises(UserError, match=REJECTED[settings]) as error:
         validate(changed(*settings))
     assert "\n" not in str(error.value)
 
@@ -151,18 +161,28 @@ def test_what_does_not_fit_is_refused_in_one_line_that_names_the_key(settings):
         ("rewards.on_error=ignore", "rewards.on_error=ignore"),
         ("warm_start.micro_batches=3", "warm_start.micro_batches=3"),
         ("warm_start.learning_rate=nan", "warm_start.learning_rate=nan"),
-        ("loss.name=gpso", "loss.name='gpso' is no loss; did you mean 'gspo'"),
-        ("loss.options=clip_lo=2", "loss.options, of clipped_surrogate: .*did you mean 'clip_low'"),
+        ("loss.name=gpso", "loss.name: unknown loss 'gpso'; did you mean 'gspo'"),
+        (
+            "loss.options=clip_lo=2",
+            "loss.options: clipped_surrogate has no knob .*did you mean 'clip_low'",
+        ),
+        ("loss.options=clip_low=x", "loss.options: 'clip_low=x' is not clip_low=<float>"),
+        ("loss.options=clip_low.format=1", "clipped_surrogate: knob 'clip_low' has one value"),
+        ("loss.reduction=mean", "loss.reduction: unknown 'mean'; did you mean 'token_mean'"),
+        ("loss.kl_estimator=k4", "loss.kl_estimator: unknown 'k4'"),
         ("loss.importance_cap=0.5", "loss.importance_cap=0.5"),
         ("optimizer.schedule=cosin", "optimizer.schedule='cosin'"),
         ("task.digits=1", "task.digits=1"),
-        ("allocation.name=neymann", "allocation.name='neymann' is no rule; .* 'neyman'"),
+        (
+            "allocation.name=neymann",
+            "allocation.name: unknown allocation rule 'neymann'; .*'neyman'",
+        ),
         ("allocation.options=alpha=1", "allocation.options: uniform has no knob 'alpha'"),
         ("allocation.memory=1.5", r"allocation.memory=1.5 must lie in \[0, 1\]"),
         ("allocation.refills=-1", "allocation.refills=-1 must not be negative"),
     ],
 )
-def test_what_can_never_be_is_refused_where_it_is_set(setting, message):
+def test_sections_reject_invalid_values(setting, message):
     with pytest.raises(UserError, match=message) as error:
         changed(setting)
     assert "\n" not in str(error.value)
@@ -170,7 +190,7 @@ def test_what_can_never_be_is_refused_where_it_is_set(setting, message):
 
 @dataclasses.dataclass(frozen=True)
 class Wordless:
-    """A task without problems to test on, and without demonstrations."""
+    """A task without test problems, or without demonstrations."""
 
     num_test: int = 1
     name = "wordless"
@@ -183,7 +203,7 @@ class Wordless:
         return problems[: self.num_test] if split == "test" else problems
 
 
-def test_a_task_without_problems_or_demonstrations_is_refused():
+def test_rejects_a_task_without_problems_or_demonstrations():
     with pytest.raises(UserError, match="wordless has no test problems"):
         validate(dataclasses.replace(Config(), task=Wordless(num_test=0)))
     with pytest.raises(UserError, match=r"^warm_start.num_steps=\d+, but task wordless has no"):
@@ -193,7 +213,7 @@ def test_a_task_without_problems_or_demonstrations_is_refused():
 
 
 def test_objectives_and_weights_are_matched_by_name():
-    """Trap 14: the order in which weights are written changes nothing."""
+    """Trap 14: the order of the weights has no effect."""
     rewards = jax.random.normal(jax.random.key(0), (4, 8, 3))
     made = []
     for weights in ({"accuracy": 3.0, "brevity": 1.0, "format": 0.5},) * 2:
@@ -214,8 +234,8 @@ def test_objectives_and_weights_are_matched_by_name():
         validate(dataclasses.replace(Config(), weights={"accuracy": 1.0, "brevity": 1.0}))
 
 
-def test_options_reach_the_aggregator_as_the_types_of_its_knobs():
-    config = changed("aggregator=rvpo", "aggregator_options=sharpness=2.5,ddof=0,epsilon=1e-3")
+def test_options_have_the_types_of_the_knobs():
+    config = changed("aggregator=rvpo", "aggregator.options=sharpness=2.5,ddof=0,epsilon=1e-3")
     assert aggregator_knobs(config) == {"sharpness": 2.5, "ddof": 0, "epsilon": 1e-3}
     assert type(aggregator_knobs(config)["ddof"]) is int
     rewards = jax.random.normal(jax.random.key(0), (4, 8, 3))
@@ -225,20 +245,20 @@ def test_options_reach_the_aggregator_as_the_types_of_its_knobs():
     assert not np.allclose(made, aggregators.rvpo(rewards, np.ones(3)))
 
 
-def test_a_shadow_is_a_name_with_knobs_and_reads_them_as_the_aggregator_does():
-    config = changed("shadows=gdpo,rvpo:sharpness=2.5:ddof=0,rvpo")
+def test_shadow_is_a_name_with_knobs():
+    config = changed("aggregator.shadows=gdpo,rvpo:sharpness=2.5:ddof=0,rvpo")
     made = make_shadows(config)
     assert list(made) == ["gdpo", "rvpo:sharpness=2.5:ddof=0", "rvpo"]
     rewards = jax.random.normal(jax.random.key(0), (4, 8, 3))
-    seen, _ = made["rvpo:sharpness=2.5:ddof=0"].update(rewards, None, (), None)
+    advantages, _ = made["rvpo:sharpness=2.5:ddof=0"].update(rewards, None, (), None)
     expected = aggregators.rvpo(rewards, np.ones(3), sharpness=2.5, ddof=0)
-    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+    np.testing.assert_allclose(advantages, expected, rtol=1e-6)
     assert make_shadows(Config()) == {}
 
 
-def test_an_option_may_be_of_one_objective():
+def test_option_for_one_objective():
     options = "threshold=0.5,threshold.format=0.9,rate=0.1,threshold.accuracy=-inf"
-    config = changed("aggregator=lagrangian", f"aggregator_options={options}")
+    config = changed("aggregator=lagrangian", f"aggregator.options={options}")
     assert config.objectives == ("accuracy", "brevity", "format")
     assert aggregator_knobs(config) == {"threshold": (-math.inf, 0.5, 0.9), "rate": 0.1}
     method = make_aggregator(config)
@@ -250,22 +270,30 @@ def test_an_option_may_be_of_one_objective():
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
-        ("lagrangian", "threshold.fromat=1", "threshold.fromat is of an unknown objective"),
+        (
+            "lagrangian",
+            "threshold.fromat=1",
+            "threshold.fromat: unknown objective 'fromat'",
+        ),
         (
             "lagrangian",
             "threshold.format=x",
             "'threshold.format=x' is not threshold.format=<float>",
         ),
-        ("lagrangian", "rate.format=1", "lagrangian has no 'rate' for single objectives"),
-        ("dvao", "ddof.format=1", "dvao has no 'ddof' for single objectives"),
-        ("dvao", "threshold.format=1", "dvao has no 'threshold' for single objectives"),
-        ("lagrangian", "rate=-1", "aggregator=lagrangian: rate=-1.0 and most=10.0 must not be"),
-        ("hvpo", "upper.brevity=-2", "aggregator=hvpo: every upper="),
+        ("lagrangian", "rate.format=1", "lagrangian: knob 'rate' has one value for all objectives"),
+        ("dvao", "ddof.format=1", "dvao: knob 'ddof' has one value for all objectives"),
+        ("dvao", "threshold.format=1", "dvao has no knob 'threshold'"),
+        (
+            "lagrangian",
+            "rate=-1",
+            "aggregator.name=lagrangian: rate=-1.0 and most=10.0 must not be",
+        ),
+        ("hvpo", "upper.brevity=-2", "aggregator.name=hvpo: every upper="),
         ("rvpo_annealed", "num_steps=1.5", "'num_steps=1.5' is not num_steps=<int>"),
     ],
 )
-def test_an_option_that_does_not_fit_is_refused_in_one_line(name, option, message):
-    config = changed(f"aggregator={name}", f"aggregator_options={option}")
+def test_rejects_invalid_options_in_one_line(name, option, message):
+    config = changed(f"aggregator={name}", f"aggregator.options={option}")
     with pytest.raises(UserError) as error:
         validate(config)
     assert message in str(error.value)
@@ -273,24 +301,30 @@ def test_an_option_that_does_not_fit_is_refused_in_one_line(name, option, messag
 
 
 @pytest.mark.parametrize("name", sorted(aggregators.METHODS))
-def test_every_aggregator_can_be_configured_with_each_of_its_knobs(name):
+def test_every_knob_of_every_aggregator_can_be_set(name):
     knobs = aggregators.knobs_of(aggregators.METHODS[name])
     options = ",".join(f"{knob}={value}" for knob, value in knobs.items())
-    settings = [f"aggregator={name}", *([f"aggregator_options={options}"] if options else [])]
+    settings = [f"aggregator={name}", *([f"aggregator.options={options}"] if options else [])]
     config = changed(*settings)
     validate(config)
     assert aggregator_knobs(config) == knobs
 
 
-def test_what_may_differ_at_a_resume_are_settings_that_change_no_number():
-    numbers = {"seed", "aggregator", "num_steps", "optimizer.learning_rate", "sampling.temperature"}
+def test_settings_that_may_differ_on_a_resume_do_not_change_numbers():
+    numbers = {
+        "seed",
+        "aggregator.name",
+        "num_steps",
+        "optimizer.learning_rate",
+        "sampling.temperature",
+    }
     assert not numbers & set(MAY_DIFFER)
     judged = Config(task=Rubrics(tokenizer=PretrainedTokenizer("owner/name")))
     flat = run_directory.flatten(run_directory.config_to_json(judged))
     assert set(MAY_DIFFER) <= set(flat)
 
 
-def test_every_loss_can_be_configured_with_each_of_its_knobs():
+def test_every_knob_of_every_loss_can_be_set():
     for name, loss in losses.BY_NAME.items():
         knobs = losses.knobs_of(loss)
         options = ",".join(f"{knob}={value}" for knob, value in knobs.items())
@@ -298,7 +332,7 @@ def test_every_loss_can_be_configured_with_each_of_its_knobs():
         assert config.loss.function.keywords == knobs
 
 
-def test_a_run_recorded_before_losses_had_names_is_read():
+def test_reads_a_run_recorded_before_losses_had_names():
     recorded = json.loads(json.dumps(run_directory.config_to_json(changed("loss.kl_weight=0.1"))))
     for name in ("name", "options", "importance_cap"):
         del recorded["loss"][name]
@@ -309,3 +343,76 @@ def test_a_run_recorded_before_losses_had_names_is_read():
         assert loss.name == "clipped_surrogate"
         assert loss.options == ("clip_low=0.1", "clip_high=0.3", *options)
         assert (loss.reduction, loss.kl_weight) == ("sequence_mean", 0.1)
+
+
+def recorded_before_the_section(**changes):
+    """A configuration as it was recorded before the aggregator was a section."""
+    recorded = json.loads(json.dumps(run_directory.config_to_json(Config())))
+    del recorded["aggregator"]
+    return {
+        **recorded,
+        "aggregator": "rvpo",
+        "aggregator_options": ["sharpness=2.5"],
+        "shadows": ["gdpo", "dvao:ddof=1"],
+        "check_invariants": True,
+        **changes,
+    }
+
+
+def test_reads_a_run_recorded_before_the_aggregator_was_a_section():
+    config = config_from_json(recorded_before_the_section())
+    aggregator = AggregatorConfig("rvpo", ("sharpness=2.5",), ("gdpo", "dvao:ddof=1"), True)
+    assert config == dataclasses.replace(Config(), aggregator=aggregator)
+
+
+def test_resumes_a_run_recorded_before_the_aggregator_was_a_section(tmp_path):
+    path = tmp_path / "run"
+    run_directory.create(path, Config())
+    description = json.loads((path / "config.json").read_text())
+    description["config"] = recorded_before_the_section()
+    (path / "config.json").write_text(json.dumps(description))
+    settings = ["aggregator=rvpo", "aggregator.options=sharpness=2.5"]
+    shadows = "aggregator.shadows=gdpo,dvao:ddof=1"
+    resume = functools.partial(run_directory.resume, may_differ=MAY_DIFFER, migrate=migrate)
+    with pytest.raises(UserError, match=r"with aggregator\.shadows="):
+        resume(path, changed(*settings))
+    resume(path, changed(*settings, shadows))  # check_invariants may differ
+    recorded = run_directory.read_config(path)
+    assert config_from_json(recorded) == changed(*settings, shadows)
+    assert migrate(recorded) == recorded
+
+
+def test_migration_leaves_anything_else_as_it_is():
+    for value in (None, [], "x", {}, {"loss": 3}, {"aggregator": ["dvao"]}):
+        assert migrate(value) == value
+    settings = ["aggregator=dvao", "aggregator_options=ddof=1", "shadows=", "weights.a=1"]
+    assert migrate_settings(settings) == [
+        *("aggregator=dvao", "aggregator.options=ddof=1", "aggregator.shadows=", "weights.a=1")
+    ]
+
+
+def test_sections_with_a_name_have_a_short_form():
+    config = changed("aggregator=rvpo", "loss=gspo", "allocation=neyman")
+    names = (config.aggregator.name, config.loss.name, config.allocation.name)
+    assert names == ("rvpo", "gspo", "neyman")
+    assert changed("aggregator=rvpo", "aggregator.name=gdpo").aggregator.name == "gdpo"
+    assert changed("aggregator.name=gdpo", "aggregator=rvpo").aggregator.name == "rvpo"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("aggregator_options=ddof=1", "aggregator_options is now aggregator.options"),
+        ("shadows=gdpo", "shadows is now aggregator.shadows"),
+        ("check_invariants=true", "check_invariants is now aggregator.check_invariants"),
+    ],
+)
+def test_keys_of_earlier_versions_are_rejected_with_the_new_key(setting, message):
+    with pytest.raises(UserError) as error:
+        changed(setting)
+    assert str(error.value) == message
+
+
+def test_rejects_an_aggregator_that_is_not_a_section():
+    with pytest.raises(UserError, match=r"aggregator='gdpo': write aggregator=AggregatorConfig"):
+        validate(dataclasses.replace(Config(), aggregator="gdpo"))

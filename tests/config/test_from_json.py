@@ -57,7 +57,7 @@ def decode(value):
     return from_json(Config, value, key="config", classes=[Sums])
 
 
-def test_a_configuration_comes_back_as_it_was():
+def test_round_trip():
     assert decode(recorded()) == Config()
     assert decode(recorded(limit=2.5)).limit == 2.5
     assert decode(recorded(optimizer={"learning_rate": 1, "max_grad_norm": "inf"})) == Config()
@@ -76,7 +76,7 @@ def test_a_configuration_comes_back_as_it_was():
         ({"weights": [1.0]}, "config.weights=[1.0] is not"),
         ({"limit": "none"}, "config.limit='none' is not NoneType"),
         ({"start": "newer"}, "config.start='newer' is not"),
-        ({"stepz": 1}, "unknown key config.stepz: the nearest is steps"),
+        ({"stepz": 1}, "config: unknown key 'stepz'; did you mean 'steps'?"),
         ({"optimizer": {"learning_rate": 1.0}}, "config.optimizer.max_grad_norm is missing"),
         ({"optimizer": 3}, "config.optimizer=3 is not Optimizer"),
         ({"task": {"digits": 2, "name": "sums"}}, "config.task does not name its class"),
@@ -86,14 +86,14 @@ def test_a_configuration_comes_back_as_it_was():
         ({"task": {"class": "dvaojax:"}}, "there is no configuration class"),
     ],
 )
-def test_what_does_not_fit_is_named(changes, answer):
+def test_errors_name_the_key(changes, answer):
     with pytest.raises(UserError) as refusal:
         decode(recorded(**changes))
     assert answer in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_reading_imports_no_module_that_a_file_names(monkeypatch, tmp_path):
+def test_reading_imports_no_module_named_in_the_file(monkeypatch, tmp_path):
     (tmp_path / "bait.py").write_text("raise SystemExit('was run')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="'bait:Task' is not part of dvaojax"):

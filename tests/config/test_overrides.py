@@ -79,7 +79,7 @@ class Config:
         ("optimizer.max_grad_norm=inf", lambda c: c.optimizer.max_grad_norm, math.inf),
     ],
 )
-def test_a_value_is_read_as_its_fields_type(setting, read, expected):
+def test_value_is_read_as_the_type_of_its_field(setting, read, expected):
     config = Config()
     actual = read(overrides.apply(config, [setting]))
     assert actual == expected
@@ -87,14 +87,14 @@ def test_a_value_is_read_as_its_fields_type(setting, read, expected):
     assert config == Config()  # untouched
 
 
-def test_nothing_else_changes():
+def test_other_fields_are_kept():
     config = overrides.apply(Config(), ["optimizer.b1=0.5", "num_steps=3"])
     optimizer = dataclasses.replace(Optimizer(), b1=0.5)
     assert config == dataclasses.replace(Config(), num_steps=3, optimizer=optimizer)
     assert overrides.apply(Config(), []) == Config()
 
 
-def test_settings_take_effect_together_and_the_last_one_counts():
+def test_settings_take_effect_together_and_the_last_one_wins():
     config = overrides.apply(
         Config(), ["range.low=5", "range.high=6", "num_steps=1", "num_steps=2"]
     )
@@ -106,25 +106,25 @@ def test_settings_take_effect_together_and_the_last_one_counts():
     [
         ("num_steps", "setting 'num_steps' has no value: write key=value"),
         ("=3", "setting '=3' has no value: write key=value"),
-        ("learning_rate=1", "unknown key learning_rate: the nearest is optimizer.learning_rate"),
-        ("optimiser.b1=1", "unknown key optimiser.b1: the nearest is optimizer.b1"),
-        ("weights.acuracy=1", "unknown key weights.acuracy: the nearest is weights.accuracy"),
-        ("task.digit=1", "unknown key task.digit: the nearest is task.digits"),
-        ("task=x", "task is a group of settings: set one of task.digits, task.name"),
+        ("learning_rate=1", "unknown key 'learning_rate'; did you mean 'optimizer.learning_rate'?"),
+        ("optimiser.b1=1", "unknown key 'optimiser.b1'; did you mean 'optimizer.b1'?"),
+        ("weights.acuracy=1", "unknown key 'weights.acuracy'; did you mean 'weights.accuracy'?"),
+        ("task.digit=1", "unknown key 'task.digit'; did you mean 'task.digits'?"),
+        ("task=x", "task is a section: set one of task.digits, task.name"),
         ("num_steps=1.5", "num_steps=1.5: '1.5' is not an int"),
         ("optimizer.b1=fast", "optimizer.b1=fast: 'fast' is not a float"),
         ("weights.accuracy=x", "weights.accuracy=x: 'x' is not a float"),
         ("shuffle=yes", "shuffle=yes: 'yes' is not true or false"),
         ("early_stop=x", "early_stop=x: 'x' is not an int or None"),
         ("reduction=mean", "reduction=mean: 'mean' is not one of token_mean, sequence_mean"),
-        ("mesh=1,x", "mesh=1,x: '1,x' is not a sequence of an int, with commas between"),
-        ("mesh=--help", "mesh=--help: '--help' is not a sequence of an int, with commas between"),
+        ("mesh=1,x", "mesh=1,x: '1,x' is not a sequence of an int, separated by commas"),
+        ("mesh=--help", "mesh=--help: '--help' is not a sequence of an int, separated by commas"),
         ("range.low=2", "range.low=2.0 must not exceed range.high=1.0"),
         ("callback=abs", "callback=abs: 'abs' is not Callable"),
-        ("optimizer.b3=0", "unknown key optimizer.b3: the nearest is optimizer.b2"),
+        ("optimizer.b3=0", "unknown key 'optimizer.b3'; did you mean 'optimizer.b2'?"),
     ],
 )
-def test_a_mistake_is_answered_in_one_line(setting, line, capfd):
+def test_mistakes_are_reported_in_one_line(setting, line, capfd):
     with pytest.raises(UserError) as refusal:
         overrides.apply(Config(), [setting])
     assert str(refusal.value) == line
@@ -136,7 +136,7 @@ def write(path, text):
     return path
 
 
-def test_an_experiment_file_is_found_by_its_path(tmp_path):
+def test_loads_an_experiment_file(tmp_path):
     text = """
         from __future__ import annotations
         import dataclasses
@@ -160,7 +160,7 @@ def test_an_experiment_file_is_found_by_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("x = 1\n", r"e\.py describes no experiment: it has no function get_config\(\)"),
+        ("x = 1\n", r"e\.py is not an experiment file: it has no function get_config\(\)"),
         ("x = 1\ndef f(:\n", r"e\.py:2: .*"),
         ("\nimport nowhere_at_all\n", r"e\.py:2: ModuleNotFoundError: No module named .*"),
         ("def get_config():\n    return 1 / 0\n", r"e\.py:2: ZeroDivisionError: .*"),
@@ -170,16 +170,16 @@ def test_an_experiment_file_is_found_by_its_path(tmp_path):
         ),
     ],
 )
-def test_a_broken_experiment_file_is_answered_in_one_line(tmp_path, text, line):
+def test_broken_experiment_file_is_reported_in_one_line(tmp_path, text, line):
     with pytest.raises(UserError, match=rf"^.*{line}$") as refusal:
         overrides.load_experiment(write(tmp_path / "e.py", text))
     assert "\n" not in str(refusal.value)
 
 
-def test_a_missing_experiment_file_names_the_nearest(tmp_path):
+def test_missing_experiment_file_is_reported_with_the_nearest(tmp_path):
     with pytest.raises(UserError, match=r"^there is no experiment file .*/gsm8k\.py$"):
         overrides.load_experiment(tmp_path / "none" / "gsm8k.py")
     write(tmp_path / "arithmetic.py", "")
     write(tmp_path / "gsm8k_three_rewards.py", "")
-    with pytest.raises(UserError, match=r"the nearest is .*/gsm8k_three_rewards\.py$"):
+    with pytest.raises(UserError, match=r"did you mean .*/gsm8k_three_rewards\.py\?$"):
         overrides.load_experiment(tmp_path / "gsm8k_rewards.py")

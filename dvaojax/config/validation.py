@@ -1,0 +1,210 @@
+"""Checks of a configuration as a whole, and the aggregators it selects."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from dvaojax import aggregators, plugins
+from dvaojax.aggregators import Aggregator
+from dvaojax.config.schema import AggregatorConfig, Config
+from dvaojax.errors import UserError
+from dvaojax.types import TaskWithDemonstrations
+
+
+def validate(config: Config) -> None:
+    """Checks that the parts of a configuration are consistent; loads plug-ins.
+
+    Raises:
+        UserError: they are not; one line that names the key and the way out.
+    """
+    checks = (_check_name, _check_numbers, _check_task, _check_model, _check_batch)
+    for check in checks:
+        check(config)
+    make_aggregator(config)
+    make_shadows(config)
+    config.loss.check_options()
+    config.allocation.check(config.group_size, config.weights)
+    if config.sampling.truncates:
+        raise UserError(
+            "sampling: temperature 0, top_k, top_p and min_p renormalise the sampler's "
+            "probabilities and bias the policy ratio; train with temperature alone and set "
+            "them under evaluation.sampling"
+        )
+    if config.warm_start.num_steps and not isinstance(config.task, TaskWithDemonstrations):
+        raise UserError(
+            f"warm_start.num_steps={config.warm_start.num_steps}, but task {config.task.name} "
+            "has no demonstrations: set warm_start.num_steps=0"
+        )
+
+
+def validate_evaluation(config: Config) -> None:
+    """Checks the parts of a configuration that an evaluation uses, and no others.
+
+    Raises:
+        UserError: there is no test problem, or the model lacks tokens of the task.
+    """
+    if not config.task.prompts("test"):
+        raise UserError(f"task: {config.task.name} has no test problems")
+    _check_model(config)
+
+
+def make_aggregator(config: Config) -> Aggregator:
+    """The advantage aggregator that the configuration selects.
+
+    Raises:
+        UserError: there is no such method or knob, a knob has an invalid value, or the weights are
+            not those of the task's objectives.
+    """
+    if not isinstance(config.aggregator, AggregatorConfig):
+        raise UserError(f"aggregator={config.aggregator!r}: write aggregator=AggregatorConfig(...)")
+    knobs = aggregator_knobs(config)
+    name = config.aggregator.name
+    return _checked_aggregator(config, name, knobs, key=f"aggregator.name={name}")
+
+
+def aggregator_knobs(config: Config) -> dict[str, Any]:
+    """The values that `aggregator.options` sets, of the types of the method's defaults.
+
+    Raises:
+        UserError: there is no such method or knob, or a value is of another type.
+    """
+    name = _known_aggregator(config.aggregator.name, key="aggregator.name")
+    try:
+        return aggregators.read_options(name, config.aggregator.options, config.objectives)
+    except UserError as error:
+        raise UserError(f"aggregator.options: {error}") from error
+
+
+def make_shadows(config: Config) -> dict[str, Aggregator]:
+    """The shadow aggregators, by the name of each in metrics.
+
+    This is its text in the configuration; the name of a plug-in lacks the directory of its file.
+
+    Raises:
+        UserError: as in `make_aggregator`, or two are the same.
+    """
+    shadows: dict[str, Aggregator] = {}
+    for text in config.aggregator.shadows:
+        name, options = _split_shadow(text)
+        label = ":".join([plugins.short_name(name), *options])
+        if label in shadows:
+            raise UserError(f"aggregator.shadows: {label} is named twice")
+        try:
+            knobs = aggregators.read_options(name, options, config.objectives)
+        except UserError as error:
+            raise UserError(f"aggregator.shadows: {text}: {error}") from error
+        key = f"aggregator.shadows: {text}"
+        shadows[label] = _checked_aggregator(config, name, knobs, key=key)
+    return shadows
+
+
+def _split_shadow(text: str) -> tuple[str, list[str]]:
+    """The name and the options of a shadow; the name of a plug-in contains a colon itself."""
+    first, *others = text.split(":")
+    if first in aggregators.METHODS:
+        return first, others
+    count = next((i for i, part in enumerate(others) if "=" in part), len(others))
+    return ":".join([first, *others[:count]]), others[count:]
+
+
+def _known_aggregator(name: str, *, key: str) -> str:
+    """The name, if there is such an aggregator."""
+    try:
+        aggregators.find(name)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+    return name
+
+
+def _checked_aggregator(
+    config: Config, name: str, knobs: Mapping[str, Any], *, key: str
+) -> Aggregator:
+    """An aggregator for the run's objectives, traced with the shapes of a step."""
+    weights = aggregators.named_weights(config.weights, config.objectives)
+    shape = (config.prompts_per_step, config.largest_group, len(config.objectives))
+    try:  # the method's own checks of its knobs and weights
+        if plugins.is_plugin(name):
+            with plugins.blaming(name):
+                return _traced(name, weights, shape, knobs)
+        return _traced(name, weights, shape, knobs)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{key}: {error}") from error
+
+
+def _traced(
+    name: str, weights: jax.Array, shape: Sequence[int], knobs: Mapping[str, Any]
+) -> Aggregator:
+    """An aggregator that returns advantages of the right shape."""
+    rewards, mask = (jax.ShapeDtypeStruct(shape, dtype) for dtype in ("float32", "bool"))
+    lengths = jax.ShapeDtypeStruct(shape[:2], "float32")
+    aggregator = aggregators.make(name, weights, **knobs)
+    if not isinstance(aggregator, Aggregator):
+        raise UserError(f"{name} returned a {type(aggregator).__name__}, not an Aggregator")
+    state, random = jax.eval_shape(lambda: (aggregator.init(shape[2]), jax.random.key(0)))
+    advantages, _ = jax.eval_shape(aggregator.update, rewards, mask, state, random, lengths=lengths)
+    expected = jax.ShapeDtypeStruct(shape[:2], "float32")
+    if not isinstance(advantages, jax.ShapeDtypeStruct) or (
+        (advantages.shape, advantages.dtype) != (expected.shape, expected.dtype)
+    ):
+        raise UserError(
+            f"{name} returned {_described(advantages)} for rewards {_described(rewards)}, not "
+            f"advantages {_described(expected)}"
+        )
+    return aggregator
+
+
+def _described(array: Any) -> str:
+    """Type and shape, such as `float32[4,8]`."""
+    if not isinstance(array, jax.ShapeDtypeStruct):
+        return f"a {type(array).__name__}"
+    return f"{array.dtype}[{','.join(map(str, array.shape))}]"
+
+
+def _check_name(config: Config) -> None:
+    if not config.name or config.name in (".", "..") or "/" in config.name:
+        raise UserError(f"name={config.name!r} is not a valid name of a directory")
+
+
+def _check_numbers(config: Config) -> None:
+    for key in ("seed", "pipeline_depth", "max_skipped_in_a_row", "samples_per_step"):
+        if getattr(config, key) < 0:
+            raise UserError(f"{key}={getattr(config, key)} must not be negative")
+    for name, weight in config.weights.items():
+        if not 0.0 <= weight < math.inf:
+            raise UserError(
+                f"weights.{name}={weight} is not a finite number of at least 0; to reward the "
+                "opposite, negate the objective"
+            )
+
+
+def _check_task(config: Config) -> None:
+    for split in ("train", "test"):
+        if not config.task.prompts(split):
+            raise UserError(f"task: {config.task.name} has no {split} problems")
+
+
+def _check_model(config: Config) -> None:
+    vocabulary = config.task.tokenizer.vocab_size
+    if config.model.vocab_size < vocabulary:
+        raise UserError(
+            f"model.vocab_size={config.model.vocab_size} is smaller than the {vocabulary} tokens "
+            f"of task {config.task.name}"
+        )
+
+
+def _check_batch(config: Config) -> None:
+    sizes = ("num_steps", "prompts_per_step", "group_size", "max_new_tokens", "rollout_stages")
+    for key in sizes:
+        if getattr(config, key) < 1:
+            raise UserError(f"{key}={getattr(config, key)} must be at least 1")
+    pieces = config.learning.mini_batches * config.learning.micro_batches
+    if config.prompts_per_step % pieces:
+        raise UserError(
+            f"prompts_per_step={config.prompts_per_step} does not divide into "
+            f"learning.mini_batches={config.learning.mini_batches} x "
+            f"learning.micro_batches={config.learning.micro_batches}"
+        )
