@@ -1,4 +1,4 @@
-"""The embedded task: three objectives that pull apart, learned by a laptop in minutes.
+"""The embedded task: three conflicting objectives, learned on a laptop in minutes.
 
 Claim under test: from a policy that is often wrong, too long and badly formatted, reinforcement
 learning on all three objectives at once makes it right, brief and well formatted. On 512 held-out
@@ -10,8 +10,8 @@ least 97 %, for each of the seeds 0, 1 and 2.
     dvaojax train experiments/arithmetic.py --set aggregator=gdpo --name gdpo      # another method
     dvaojax train experiments/arithmetic.py --smoke                                # every code path
 
-Needs: two CPU cores, under five minutes a run.
-Result: the tables in README.md, section "Measured results".
+Needs: two CPU cores, under five minutes per run.
+Result: the measured results in README.md.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     config = get_config()
     model = dataclasses.replace(
         config.model,

@@ -1,4 +1,4 @@
-"""DVAO's mathematics on Qwen3-4B-Base: right answers in at most 4,000 tokens.
+"""DVAO on mathematics with Qwen3-4B-Base: right answers in at most 4,000 tokens.
 
 Claim under test (arXiv 2605.25604, main table): with the rewards "the answer is right" and "at
 most 4,000 tokens", weighted equally, DVAO ends more accurate than reward combination, advantage
@@ -8,7 +8,7 @@ combination and GDPO, and keeps the budget at least as often as any of them.
     dvaojax data prepare aime24        # and aime25, math500, olympiadbench, amc23
     dvaojax train experiments/dvao_mathematics_4b.py
 
-Its baselines, and one point of the Pareto sweep (accuracy weights 0.1, 0.3, 0.5, 0.7, 0.9):
+The baselines, and one point of the Pareto sweep (accuracy weights 0.1, 0.3, 0.5, 0.7, 0.9):
 
     dvaojax train experiments/dvao_mathematics_4b.py --name rc \\
         --set aggregator=reward_combination
@@ -20,11 +20,11 @@ Its baselines, and one point of the Pareto sweep (accuracy weights 0.1, 0.3, 0.5
     dvaojax train experiments/dvao_mathematics_4b.py --name dvao-0.1 \\
         --set weights.accuracy=0.1 weights.length=0.9
 
-Then, 16 completions of every problem at temperature 0.6 and top-p 0.95:
+Evaluation with 16 completions of every problem at temperature 0.6 and top-p 0.95:
 
     dvaojax evaluate runs/dvao-mathematics-4b --preset dvao
 
-The paper's own figures, accuracy / share within the budget, %; GRPO* has accuracy alone:
+The paper's results, accuracy / share within the budget, %; GRPO* is trained on accuracy only:
 
 | method | AIME24      | AIME25      | MATH500     | Olympiad    | AMC23       | mean        |
 |--------|-------------|-------------|-------------|-------------|-------------|-------------|
@@ -35,14 +35,14 @@ The paper's own figures, accuracy / share within the budget, %; GRPO* has accura
 | GDPO   | 2.08/95.83  | 3.75/96.46  | 30.06/99.52 | 16.56/98.29 | 14.60/98.95 | 13.41/97.81 |
 | DVAO   | 16.87/100.0 | 13.54/99.79 | 81.36/99.94 | 45.63/99.96 | 53.53/99.85 | 42.19/99.91 |
 
-As the paper states them: the data, both rewards and their equal weights, 128 prompts x 16
+As stated in the paper: the data, both rewards and their equal weights, 128 prompts x 16
 completions, 500 steps, at most 8,192 new tokens, AdamW at a constant 1e-6, and the evaluation.
-Not stated there, and so ours: clipping at 0.2 on both sides, no KL penalty, one update a step,
-temperature 1, a prompt limit of 1,024 tokens, the wording of the instruction, and the verifier.
+Not stated there, and chosen here: clipping at 0.2 on both sides, no KL penalty, one update per
+step, temperature 1, a prompt limit of 1,024 tokens, the wording of the instruction, the verifier.
 
-Needs: 64 chips of v5p. Planned, not run: 70 of 96 GiB a chip, 107 s a step by the roofline and 333
-s by the compiler, 15 to 46 hours.
-Result: not run yet; no accelerator was at hand.
+Needs: 64 chips of v5p. Planned, not run: 70 of 96 GiB per chip; 107 s per step by the roofline, 333
+s by the compiler; 15 to 46 hours.
+Result: not run yet; no accelerator was available.
 """
 
 from dvaojax.config import Config, EvaluationConfig, RewardConfig
@@ -60,7 +60,7 @@ POLICY = "Qwen/Qwen3-4B-Base"
 
 
 def get_config() -> Config:
-    """The experiment as the paper has it."""
+    """The experiment of the paper."""
     return Config(
         name="dvao-mathematics-4b",
         pretrained=POLICY,
@@ -89,5 +89,5 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return miniature(get_config())

@@ -1,13 +1,13 @@
-"""DVAO's mathematics on Qwen3-8B-Base: `dvao_mathematics_4b.py` with a larger policy.
+"""DVAO on mathematics with Qwen3-8B-Base: `dvao_mathematics_4b.py` with a larger policy.
 
 Claim under test (arXiv 2605.25604, main table): as on 4B, DVAO ends more accurate than every other
-method that is trained on both rewards. It does not end more accurate than GRPO on accuracy alone,
-which breaks the budget in a third of its completions.
+method that is trained on both rewards. It does not end more accurate than GRPO on accuracy only,
+which exceeds the budget in a third of its completions.
 
     dvaojax train experiments/dvao_mathematics_8b.py
 
-Data, baselines, sweep and evaluation as there. The paper's own figures, accuracy / share within the
-budget, % (GRPO* is rewarded for accuracy alone):
+Data, baselines, sweep, evaluation and settings are those of the 4B file. The paper's results,
+accuracy / share within the budget, %; GRPO* is trained on accuracy only:
 
 | method | AIME24      | AIME25      | MATH500     | Olympiad    | AMC23       | mean        |
 |--------|-------------|-------------|-------------|-------------|-------------|-------------|
@@ -18,9 +18,9 @@ budget, % (GRPO* is rewarded for accuracy alone):
 | GDPO   | 1.67/100.0  | 0.00/100.0  | 35.07/100.0 | 9.15/99.96  | 27.56/100.0 | 14.69/99.99 |
 | DVAO   | 21.87/100.0 | 18.33/100.0 | 86.10/99.99 | 50.62/99.76 | 60.54/99.85 | 47.49/99.92 |
 
-Needs: 64 chips of v5p. Planned, not run: 93 of 96 GiB a chip, 145 s a step by the roofline and 410
-s by the compiler, 20 to 57 hours.
-Result: not run yet; no accelerator was at hand.
+Needs: 64 chips of v5p. Planned, not run: 93 of 96 GiB per chip; 145 s per step by the roofline, 410
+s by the compiler; 20 to 57 hours.
+Result: not run yet; no accelerator was available.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ POLICY = "Qwen/Qwen3-8B-Base"
 
 
 def get_config() -> Config:
-    """The experiment on 4B, with another policy."""
+    """The 4B experiment with a larger policy."""
     config = overrides.load_experiment(Path(__file__).with_name("dvao_mathematics_4b.py"))
     return dataclasses.replace(
         config,
@@ -47,5 +47,5 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return miniature(get_config())

@@ -1,14 +1,14 @@
-"""DVAO's tool use on Qwen2.5-3B-Instruct: the right calls in the right form.
+"""DVAO on tool use with Qwen2.5-3B-Instruct: the right calls in the right format.
 
 Claim under test (arXiv 2605.25604, tool table): with the rewards "the calls are right" and "the
-answer has the form that was asked for", weighted equally, DVAO ends ahead of reward combination,
-advantage combination and GDPO on both.
+answer has the requested format", weighted equally, DVAO ends ahead of reward combination, advantage
+combination and GDPO on both.
 
     dvaojax data prepare toolrl --source ToolRL/dataset/rlla_4k    # no public copy of 4k is known
     dvaojax data prepare bfcl
     dvaojax train experiments/dvao_tools_3b.py
 
-Its baselines, and one point of the Pareto sweep (accuracy weights 0.1, 0.3, 0.5, 0.7, 0.9):
+The baselines, and one point of the Pareto sweep (accuracy weights 0.1, 0.3, 0.5, 0.7, 0.9):
 
     dvaojax train experiments/dvao_tools_3b.py --name rc --set aggregator=reward_combination
     dvaojax train experiments/dvao_tools_3b.py --name ac --set aggregator=advantage_combination
@@ -18,7 +18,7 @@ Its baselines, and one point of the Pareto sweep (accuracy weights 0.1, 0.3, 0.5
     dvaojax train experiments/dvao_tools_3b.py --name dvao-0.1 \\
         --set weights.accuracy=0.1 weights.format=0.9
 
-The paper's own figures, accuracy / format on BFCL-v4, %:
+The paper's results, accuracy / format on BFCL-v4, %:
 
 | method         | Live        | Non-Live    | Multi-Turn  | mean        |
 |----------------|-------------|-------------|-------------|-------------|
@@ -30,17 +30,18 @@ The paper's own figures, accuracy / format on BFCL-v4, %:
 | DVAO           | 72.73/77.44 | 84.75/95.11 | 12.50/57.40 | 56.66/76.65 |
 
 A replication in DARA's repository with other settings (groups of 4, 100 steps, correctness in
-[-3, 3] unscaled) does not find GDPO behind: 53.66 against DVAO's 54.22.
+[-3, 3] unscaled) finds nearly no difference: GDPO 53.66, DVAO 54.22.
 
-As the paper states them: the data, equal weights, rewards in [0, 1], 128 prompts x 16 completions,
-500 steps, at most 8,192 new tokens, AdamW at a constant 1e-6. Not stated there, and so ours: that
-accuracy is ToolRL's graded correctness brought to [0, 1] (`--set task.grading=strict` pays exact
-calls alone), clipping at 0.2 on both sides, no KL penalty, one update a step, temperature 1, and a
-prompt limit of 4,096 tokens. BFCL's multi-turn part needs an environment and is not evaluated.
+As stated in the paper: the data, equal weights, rewards in [0, 1], 128 prompts x 16 completions,
+500 steps, at most 8,192 new tokens, AdamW at a constant 1e-6. Not stated there, and chosen here:
+that accuracy is ToolRL's graded correctness scaled to [0, 1] (`--set task.grading=strict` rewards
+only exact calls), clipping at 0.2 on both sides, no KL penalty, one update per step, temperature 1,
+and a prompt limit of 4,096 tokens. BFCL's multi-turn part needs an environment and is not
+evaluated.
 
-Needs: 64 chips of v5p. Planned, not run: 59 of 96 GiB a chip, 54 s a step by the roofline and 131
-s by the compiler, 7 to 18 hours.
-Result: not run yet; no accelerator was at hand.
+Needs: 64 chips of v5p. Planned, not run: 59 of 96 GiB per chip; 54 s per step by the roofline, 131
+s by the compiler; 7 to 18 hours.
+Result: not run yet; no accelerator was available.
 """
 
 from dvaojax.config import Config, EvaluationConfig
@@ -58,7 +59,7 @@ POLICY = "Qwen/Qwen2.5-3B-Instruct"
 
 
 def get_config() -> Config:
-    """The experiment as the paper has it."""
+    """The experiment of the paper."""
     return Config(
         name="dvao-tools-3b",
         pretrained=POLICY,
@@ -80,5 +81,5 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return miniature(get_config())

@@ -1,12 +1,13 @@
-"""DVAO's tool use on Qwen2.5-7B-Instruct: `dvao_tools_3b.py` with a larger policy.
+"""DVAO on tool use with Qwen2.5-7B-Instruct: `dvao_tools_3b.py` with a larger policy.
 
 Claim under test (arXiv 2605.25604, tool table): as on 3B, DVAO's mean is ahead of every other
-method's on both objectives. Of the parts, reward combination keeps the better Live and Non-Live
-format.
+method's on both objectives. Reward combination has the better format in the parts Live and
+Non-Live.
 
     dvaojax train experiments/dvao_tools_7b.py
 
-Data, baselines and evaluation as there. The paper's own figures, accuracy / format on BFCL-v4, %:
+Data, baselines and settings are those of the 3B file. The paper's results, accuracy / format on
+BFCL-v4, %:
 
 | method         | Live        | Non-Live    | Multi-Turn  | mean        |
 |----------------|-------------|-------------|-------------|-------------|
@@ -17,9 +18,9 @@ Data, baselines and evaluation as there. The paper's own figures, accuracy / for
 | GDPO           | 76.17/68.90 | 86.73/85.83 | 17.50/49.63 | 60.13/68.12 |
 | DVAO           | 79.68/77.93 | 87.06/95.11 | 22.25/64.58 | 63.00/79.21 |
 
-Needs: 64 chips of v5p. Planned, not run: 91 of 96 GiB a chip, 106 s a step by the roofline and 261
-s by the compiler, 15 to 36 hours.
-Result: not run yet; no accelerator was at hand.
+Needs: 64 chips of v5p. Planned, not run: 91 of 96 GiB per chip; 106 s per step by the roofline, 261
+s by the compiler; 15 to 36 hours.
+Result: not run yet; no accelerator was available.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ POLICY = "Qwen/Qwen2.5-7B-Instruct"
 
 
 def get_config() -> Config:
-    """The experiment on 3B, with another policy."""
+    """The 3B experiment with a larger policy."""
     config = overrides.load_experiment(Path(__file__).with_name("dvao_tools_3b.py"))
     return dataclasses.replace(
         config,
@@ -46,5 +47,5 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return miniature(get_config())

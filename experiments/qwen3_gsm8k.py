@@ -1,21 +1,22 @@
 """The first real model: Qwen3-0.6B learns GSM8K on one accelerator.
 
-Claim under test: three rewards at once (right, an integer, in the form that was asked for) bring a
-small model that thinks aloud to short, well-formed, right answers; all three objectives rise within
-the first fifty steps.
+Claim under test: trained on three rewards (right, an integer, in the requested format), a small
+reasoning model learns short, well-formed, right answers; all three objectives rise within the first
+fifty steps.
 
     dvaojax data prepare gsm8k
     dvaojax train experiments/qwen3_gsm8k.py
     dvaojax evaluate runs/qwen3-gsm8k
     dvaojax export runs/qwen3-gsm8k qwen3-gsm8k
 
-Every number here is ours: 8 prompts x 8 completions of at most 512 tokens, 300 steps of AdamW at
-1e-6, thinking off, so that the completion writes its own `<think>` block and is scored on it.
+No paper: all settings are chosen here. 8 prompts x 8 completions of at most 512 tokens, 300 steps
+of AdamW at 1e-6; thinking is off in the template, so that the completion writes its own `<think>`
+block, which is scored.
 
-Needs: one GPU of 24 GB or TPU chip of 16 GB; README, "Training a real model". Planned for one chip,
-not run: 14.9 GiB, of which v5e has 15.8 and v6e 31.2; by the roofline 3.1 and 1.3 s a step, by the
-compiler 7.1 and 3.4 s, 0.3 to 0.6 and 0.1 to 0.3 hours.
-Result: not run yet; no accelerator was at hand.
+Needs: one GPU of 24 GB or one TPU chip of 16 GB. Planned, not run: 14.9 GiB, of 15.8 on v5e and
+31.2 on v6e; 3.1 s per step on v5e and 1.3 s on v6e by the roofline, 7.1 s and 3.4 s by the
+compiler; 0.3 to 0.6 hours on v5e, 0.1 to 0.3 on v6e.
+Result: not run yet; no accelerator was available.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ POLICY = "Qwen/Qwen3-0.6B"
 
 
 def get_config() -> Config:
-    """One accelerator's worth."""
+    """Settings for one accelerator."""
     return Config(
         name="qwen3-gsm8k",
         pretrained=POLICY,
@@ -52,5 +53,5 @@ def get_config() -> Config:
 
 
 def get_smoke_config() -> Config:
-    """The same experiment in miniature: every code path, two steps, nothing learned."""
+    """A miniature for tests: two steps that run every code path."""
     return miniature(get_config())

@@ -1,17 +1,16 @@
-"""What this machine's accelerator makes of the group step: utilisation, bandwidth, memory.
+"""Utilisation, bandwidth and memory of RL steps on this machine's accelerator.
 
     python experiments/benchmarks/accelerator.py --markdown accelerator.md --json accelerator.json
     python experiments/benchmarks/accelerator.py --small       # any CPU, under two minutes
 
-Qwen3-0.6B, 1.7B and 4B with random bfloat16 weights, optimiser moments in bfloat16 as well, on one
-device: 8 prompts of 512 tokens with 16 completions of 1,024 each. Of every size: the update's
-model-FLOP utilisation, the sampler's share of what memory bandwidth allows, peak memory, and the
-same work by Tunix where it is installed. Then the aggregators. Limits are those of the device's
-data sheet where `dvaojax.devices` has it, otherwise the ceilings measured in the same run. A size
-that does not fit is tried again in smaller pieces; if that fails too, the table says so and goes
-on.
+Qwen3-0.6B, 1.7B and 4B with random bfloat16 weights and bfloat16 optimiser moments, on one device:
+8 prompts of 512 tokens with 16 completions of 1,024 tokens each. For every size it measures the
+update's model-FLOP utilisation, the sampler's share of the memory bandwidth, peak memory, and the
+same work by Tunix if it is installed; then the aggregators. Limits are those of the device's data
+sheet if `dvaojax.devices` has it, otherwise the ceilings measured in the same run. A size that does
+not fit is tried again in smaller micro-batches; a second failure is reported in the table.
 
-Needs: one accelerator of 80 GB or more for all three sizes (estimated), about 20 minutes.
+Needs: one accelerator with 80 GB or more for all three sizes (estimated), about 20 minutes.
 Result: not yet run on one.
 """
 
@@ -45,13 +44,13 @@ STEPS = 5
 PEER = "tunix"
 
 
-class Plan(NamedTuple):
-    """What is measured.
+class BenchmarkPlan(NamedTuple):
+    """The measurements of a run.
 
     Attributes:
         models: names of presets.
-        shape: prompts, group and lengths, as `make_workload` names them.
-        rounds: of the aggregators' benchmark.
+        shape: arguments of `make_workload`: prompts, group size and lengths.
+        rounds: of the benchmark of the aggregators.
     """
 
     models: tuple[str, ...]
@@ -59,12 +58,12 @@ class Plan(NamedTuple):
     rounds: int
 
 
-FULL = Plan(
+FULL = BenchmarkPlan(
     models=("qwen3-0.6b", "qwen3-1.7b", "qwen3-4b"),
     shape={"prompt_length": 512, "completion_length": 1024, "num_prompts": 8, "group_size": 16},
     rounds=9,
 )
-SMALL = Plan(
+SMALL = BenchmarkPlan(
     models=("tiny",),
     shape={"prompt_length": 16, "completion_length": 16, "num_prompts": 2, "group_size": 4},
     rounds=1,
@@ -72,7 +71,7 @@ SMALL = Plan(
 
 
 def main() -> int:
-    """Measures every size, prints the tables, and returns 1 if ours could measure none."""
+    """Measures every size and prints the tables; returns 1 if dvaojax failed at every size."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="a shape for any CPU")
     parser.add_argument("--models", nargs="+", choices=sorted(PRESETS), help="instead of the three")
@@ -83,7 +82,7 @@ def main() -> int:
     plan = SMALL if arguments.small else FULL
     if arguments.models:
         plan = plan._replace(models=tuple(arguments.models))
-    # JAX leaves a quarter of a GPU's memory to others, and there are none.
+    # By default JAX leaves a quarter of the GPU's memory to other processes.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 
     rows = [row for name in plan.models for row in measure(name, plan, arguments.peer_python)]
@@ -102,8 +101,8 @@ def main() -> int:
     return int(not any(row["system"] == OURS and not row["complaint"] for row in rows))
 
 
-def measure(name: str, plan: Plan, peer_python: str) -> Iterator[dict[str, Any]]:
-    """Our row of a model, and the peer's."""
+def measure(name: str, plan: BenchmarkPlan, peer_python: str) -> Iterator[dict[str, Any]]:
+    """Rows of dvaojax and of the peer for one model."""
     model = dataclasses.replace(
         PRESETS[name], param_dtype="bfloat16", compute_dtype="bfloat16", remat="layer"
     )
@@ -115,23 +114,23 @@ def measure(name: str, plan: Plan, peer_python: str) -> Iterator[dict[str, Any]]
         ours = systems.run(OURS, path)
         if ours.complaint == systems.OUT_OF_MEMORY:
             ours = systems.run(OURS, path, options=["--micro-batches", str(num_prompts)])
-        # It holds all logits of a piece, so it is given the smallest pieces there are.
-        pieces = ["--micro-batches", str(num_prompts)]
-        peer = systems.run(PEER, path, python=peer_python, options=pieces)
+        # It stores all logits of a micro-batch, so it gets the smallest ones.
+        options = ["--micro-batches", str(num_prompts)]
+        peer = systems.run(PEER, path, python=peer_python, options=options)
     limits = limits_of(ours)
     yield as_row(name, ours, workload, limits)
     yield as_row(name, peer, workload, limits)
 
 
 def limits_of(ours: Outcome) -> Ceilings | None:
-    """Of the device that ours ran on: its data sheet's, or else as measured in the run."""
+    """Limits of the device, from its data sheet or else as measured in the run."""
     if ours.complaint:
         return None
     return sheet_of(ours.report["device"]) or Ceilings(**ours.report["ceilings"])
 
 
 def sheet_of(device: str) -> Ceilings | None:
-    """The limits of the device's data sheet, where they are known."""
+    """The limits in the device's data sheet; None if unknown."""
     peak = peak_of(device)
     return None if peak is None else Ceilings(*peak)
 
@@ -139,16 +138,16 @@ def sheet_of(device: str) -> Ceilings | None:
 def as_row(
     name: str, outcome: Outcome, workload: Workload, limits: Ceilings | None
 ) -> dict[str, Any]:
-    """What is shown and kept of one system on one model."""
+    """Row of the tables for one system on one model."""
     row: dict[str, Any] = {"model": name, "system": outcome.system, "complaint": outcome.complaint}
     if outcome.complaint or limits is None:
         return row | outcome.report
     row |= outcome.report | measured(outcome.report, workload, limits)
-    completions = [sum(map(sum, of_step)) for of_step in workload.limits][-STEPS:]
+    completions = [sum(map(sum, limits)) for limits in workload.limits][-STEPS:]
     row["sampled_tokens_per_second"] = statistics.median(completions) / row["rollout_seconds"]
-    for what in ("peak", "update"):
-        if outcome.report.get(f"{what}_bytes") is not None:
-            row[f"{what}_gib"] = outcome.report[f"{what}_bytes"] / 2**30
+    for name in ("peak", "update"):
+        if outcome.report.get(f"{name}_bytes") is not None:
+            row[f"{name}_gib"] = outcome.report[f"{name}_bytes"] / 2**30
     return row
 
 
@@ -178,7 +177,7 @@ def circumstances(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def aggregators(rounds: int) -> dict[str, Any]:
-    """The report of the aggregators' own benchmark; it tells a missed target by its exit code."""
+    """The report of `aggregators.py`, whose exit code, a missed target, is ignored."""
     script = Path(__file__).parent / "aggregators.py"
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "aggregators.json"
@@ -201,7 +200,7 @@ COLUMNS = {
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """The tables, with what they were measured on above them."""
+    """The tables, below a description of the device and the versions."""
     limits = report["data_sheet"] or next(iter(report["measured_ceilings"]), None)
     origin = "data sheet" if report["data_sheet"] else "measured in the same run"
     lines = [
@@ -213,8 +212,8 @@ def as_markdown(report: dict[str, Any]) -> str:
         products, copies = limits["flops_per_second"] / 1e12, limits["bytes_per_second"] / 1e9
         lines.append(f"Limits ({origin}): {products:,.2f} TFLOP/s, {copies:,.0f} GB/s.")
     lines += ["", *_table(["model", "system", *COLUMNS], map(_cells, report["rows"])), ""]
-    of_aggregators = report["aggregators"].get("aggregators", [])
-    cells = [[row["aggregator"], f"{row['microseconds']:.0f}"] for row in of_aggregators]
+    times = report["aggregators"].get("aggregators", [])
+    cells = [[row["aggregator"], f"{row['microseconds']:.0f}"] for row in times]
     lines += _table(["aggregator, 4,096 x 16 x 8", "median, us"], cells)
     return "\n".join(lines) + "\n"
 
@@ -223,10 +222,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
     name = [row["model"], f"{row['system']} {row.get('version', '')}".strip()]
     if row["complaint"]:
         return [*name, row["complaint"], *[""] * (len(COLUMNS) - 1)]
-    seen = [
+    values = [
         "-" if row.get(key) is None else form.format(row[key]) for key, form in COLUMNS.values()
     ]
-    return [*name, *seen]
+    return [*name, *values]
 
 
 def _table(header: Sequence[str], rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:

@@ -1,7 +1,7 @@
-"""The aggregators as NumPy loops over the groups, each with the defaults of its aggregator.
+"""The aggregators as NumPy loops over the groups, with the defaults of the aggregators.
 
-What `aggregators.py` times the package's against: a mean and a deviation of one group at a time, as
-one writes it first. No masks, no groups without signal.
+The baselines of `aggregators.py`: straightforward code with the mean and standard deviation of one
+group at a time, without masks and without handling of zero-variance groups.
 """
 
 import itertools
@@ -36,11 +36,11 @@ def _whiten(values, counts, *, epsilon: float = 0.0, ddof: int = 1):
 
 
 def _whitened(combine: Callable, *, epsilon: float, by_tokens: bool = False) -> Callable:
-    """Z-scores, `combine(z [G, K], weights) -> [G]` group by group, one whitening at the end."""
+    """Z-scores, then `combine(z [G, K], weights) -> [G]` per group, then whitening of the batch."""
 
     def loop(rewards, weights, lengths):
         scores = _scores(rewards, epsilon=epsilon)
-        values = np.stack([combine(of_group, weights) for of_group in scores])
+        values = np.stack([combine(group_scores, weights) for group_scores in scores])
         counts = lengths if by_tokens else np.ones_like(values)
         return _whiten(values, counts, epsilon=epsilon)
 
@@ -48,7 +48,7 @@ def _whitened(combine: Callable, *, epsilon: float, by_tokens: bool = False) -> 
 
 
 def _gdpo_with(adapt: Callable, *, epsilon: float, ddof: int = 1) -> Callable:
-    """GDPO under the weights `adapt(rewards, weights)`, `[K]` or `[B, K]`."""
+    """GDPO with the weights `adapt(rewards, weights)`, `[K]` or `[B, K]`."""
 
     def loop(rewards, weights, lengths):
         del lengths
@@ -217,7 +217,7 @@ def _rdpo(rewards, weights, lengths):
 
 
 def _least(matrix, linear, allowed):
-    """`x >= 0` that minimises `x' matrix x / 2 - linear' x`, by every support."""
+    """`x >= 0` that minimises `x' matrix x / 2 - linear' x`, by enumeration of the supports."""
     best = np.zeros(len(linear))
     for support in itertools.product([False, True], repeat=len(linear)):
         on = np.flatnonzero(support & allowed)

@@ -1,4 +1,4 @@
-"""How long the advantages of a step take: every aggregator beside a loop and beside a copy.
+"""Time of every aggregator, compared with a NumPy loop and with a copy of the rewards.
 
 Claim under test: on 4,096 groups of 16 completions with 8 objectives, each aggregator is at least
 30 times faster, jitted, than a NumPy loop over the groups, and `dvao`, `reward_combination` and
@@ -7,9 +7,11 @@ Claim under test: on 4,096 groups of 16 completions with 8 objectives, each aggr
     python experiments/benchmarks/aggregators.py
     python experiments/benchmarks/aggregators.py --json times.json
 
-Everything is timed in one process, in turns, so that a busy machine slows all of it alike; the
-medians are printed. Needs: any machine, about half a minute. The loop computes what the aggregator
-does, with NumPy's own means and deviations of one group at a time.
+Everything is timed in one process, in turns, so that other load affects all entries equally; the
+medians are printed. The loop computes the same as the aggregator, with NumPy's mean and standard
+deviation of one group at a time.
+
+Needs: any machine, about half a minute.
 """
 
 import argparse
@@ -35,10 +37,10 @@ COPIES = {"dvao": 15.0, "reward_combination": 15.0, "advantage_combination": 15.
 
 
 def main() -> int:
-    """Time everything, print the table, and return 1 if a target is missed."""
+    """Times everything and prints the table; returns 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", type=new_file, help="also write the numbers to this file")
-    parser.add_argument("--rounds", type=int, default=9, help="turns through all (default 9)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of measurement (default 9)")
     arguments = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -73,7 +75,7 @@ def _jitted_call(name: str, rewards, weights, lengths) -> Callable[[], object]:
 
 
 def _repeats(key: tuple[str, str]) -> int:
-    """Calls in a turn: ten of what is jitted, one of a loop."""
+    """Calls per round: ten of jitted functions, one of loops."""
     return 10 if key[0] == "jitted" else 1
 
 

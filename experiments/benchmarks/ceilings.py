@@ -1,12 +1,11 @@
-"""The two limits of a machine: how fast it multiplies matrices and how fast it moves memory.
+"""Measured limits of a machine: floating-point operations and memory traffic per second.
 
     python experiments/benchmarks/ceilings.py
     python experiments/benchmarks/ceilings.py --dtype bfloat16
 
-Both are the best of several measurements, for a limit is what a machine does when nothing disturbs
-it; a share of it is then never flattered by a neighbour. Products are square, of the sizes that
-JAX runs fastest on CPUs and on accelerators. A copy goes back to where it came from, with its sign
-turned; what it reads and what it writes is counted.
+Both are the best of several measurements, so that other load on the machine does not lower the
+limits. The products are square, in the sizes at which JAX is fastest on CPUs and on accelerators.
+The copy is an in-place negation; reads and writes are counted.
 """
 
 import argparse
@@ -19,12 +18,12 @@ import jax.numpy as jnp
 from timing import best_seconds
 
 SIZES = {"cpu": (512, 1024, 2048), "elsewhere": (4096, 8192, 16384)}
-COPY_BYTES = {"cpu": 2**28, "elsewhere": 2**31}  # far more than any cache holds
+COPY_BYTES = {"cpu": 2**28, "elsewhere": 2**31}  # much larger than any cache
 ROUNDS = 7
 
 
 class Ceilings(NamedTuple):
-    """What a machine can do.
+    """The limits of a machine.
 
     Attributes:
         flops_per_second: of a matrix product, two operations per multiply-add.
@@ -56,7 +55,7 @@ def _matmul_rate(size: int, dtype: str) -> float:
 
 
 def _copy_rate(size: int) -> float:
-    # In place: into fresh memory, a CPU would spend most of the time on the system's page faults.
+    # In place: with new memory, a CPU would spend most of the time on page faults.
     copy = jax.jit(jnp.negative, donate_argnums=0)
     buffer = copy(jnp.ones(size // 4, jnp.float32))
     seconds = []
@@ -67,16 +66,16 @@ def _copy_rate(size: int) -> float:
     return 2 * size / min(seconds)
 
 
-def _here(of_platforms):
-    return of_platforms["cpu" if jax.default_backend() == "cpu" else "elsewhere"]
+def _here(by_platform):
+    return by_platform["cpu" if jax.default_backend() == "cpu" else "elsewhere"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
-    found = measure(arguments.dtype)
-    print(json.dumps({"device": jax.devices()[0].device_kind, **found._asdict()}))
+    limits = measure(arguments.dtype)
+    print(json.dumps({"device": jax.devices()[0].device_kind, **limits._asdict()}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Parts of the benchmarks' command lines."""
+"""Argument types shared by the benchmarks."""
 
 import argparse
 from pathlib import Path
 
 
 def new_file(text: str) -> Path:
-    """A file to write at the end of a long run: its directory is there before the run begins."""
+    """An output file; checks before a long run that its directory exists."""
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no directory {path.parent}")

@@ -2,9 +2,9 @@
 
     python experiments/benchmarks/our_step.py WORKLOAD.json [--part sampler] [--micro-batches 4]
 
-`rl_step.py` and `accelerator.py` start it, in a process of its own as the peers have theirs. A
-step is what `dvaojax train` does in one: rollout, two rewards on the host from the decoded text,
-DVAO and an update by AdamW in one jitted call whose state is donated.
+Started by `rl_step.py` and `accelerator.py` as a subprocess, like the scripts of the peers. A step
+is that of `dvaojax train`: rollout, two rewards on the host from the decoded text, then DVAO and an
+AdamW update in one jitted call with donated state.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from workload import PROBE_TOKENS, WARM_UP, Workload
 import dvaojax
 from dvaojax import models
 from dvaojax.aggregators import dvao, stateless
-from dvaojax.data.packing import Layout, choose_layout, fed, pack
+from dvaojax.data.packing import CompletionLayout, choose_layout, num_inputs, pack
 from dvaojax.data.text import decode_completions
 from dvaojax.learning.gradients import init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
@@ -37,12 +37,12 @@ from dvaojax.rollout import completion_keys, rollout
 from dvaojax.rollout.sampling import Sampling
 from dvaojax.types import Experience, Rollout
 
-# Tokens of a micro-batch: a CPU's caches hold the activations of so many; others have room. Packed
-# rows are computed as wide as their micro-batch needs, so small ones are computed tighter.
+# Tokens of a micro-batch: on a CPU its activations fit the caches. Packed rows are only as wide as
+# their micro-batch needs, so small micro-batches have less padding.
 TOKENS_AT_ONCE = {"cpu": 2048, "elsewhere": 32_768}
 PACKED_TOKENS_AT_ONCE = {"cpu": 512, "elsewhere": 32_768}
 
-Seconds = dict[str, float]  # of those parts of a step that were timed
+Seconds = dict[str, float]  # of the timed parts of a step
 
 
 class System(NamedTuple):
@@ -54,7 +54,7 @@ class System(NamedTuple):
         prompts: `[steps, B, P]` int32.
         limits: `[steps, B, G]` int32, tokens of each completion.
         completion_length: `T`.
-        layouts: how each step's completions are laid out for the update, as a run chooses it.
+        layouts: layout of each step's completions in the update, chosen as in a run.
         words: the tokenizer.
     """
 
@@ -63,7 +63,7 @@ class System(NamedTuple):
     prompts: np.ndarray
     limits: np.ndarray
     completion_length: int
-    layouts: list[Layout]
+    layouts: list[CompletionLayout]
     words: Words
 
 
@@ -75,10 +75,10 @@ def main() -> None:
     arguments = parser.parse_args()
     workload = Workload.load(arguments.workload)
     model = ModelConfig(**workload.model)
-    pieces = arguments.micro_batches or automatic_micro_batches(workload)
+    micro_batches = arguments.micro_batches or automatic_micro_batches(workload)
 
     before = ceilings.measure(model.compute_dtype)
-    system, state = begin(model, workload, micro_batches=pieces)
+    system, state = begin(model, workload, micro_batches=micro_batches)
     if workload.weights:
         save_weights(state.learner.params, workload.weights)
     logprob = probe(model, state.learner.params, workload)
@@ -96,7 +96,7 @@ def main() -> None:
         "version": dvaojax.__version__,
         "jax": jax.__version__,
         "device": device.device_kind,
-        "micro_batches": pieces,
+        "micro_batches": micro_batches,
         "probe_logprob": logprob,
         "step_seconds": [sum(seconds.values()) for seconds in times],
         **{f"{part}_seconds": [seconds[part] for seconds in times] for part in times[0]},
@@ -109,15 +109,15 @@ def main() -> None:
 
 
 def automatic_micro_batches(workload: Workload) -> int:
-    """Pieces whose tokens come nearest to what the device computes at once."""
+    """The number of micro-batches whose size is nearest to `TOKENS_AT_ONCE`."""
     _, num_prompts, prompt_length = np.shape(workload.prompts)
-    layouts = [layout_of(of_step, workload) for of_step in np.asarray(workload.limits)]
+    layouts = [layout_of(lengths, workload) for lengths in np.asarray(workload.limits)]
     packed = all(layout.slots for layout in layouts)
-    fullest = max(
-        fed(of_step).max() if layout.slots else workload.group_size * layout.width
-        for of_step, layout in zip(np.asarray(workload.limits), layouts, strict=True)
+    longest = max(
+        num_inputs(lengths).max() if layout.slots else workload.group_size * layout.width
+        for lengths, layout in zip(np.asarray(workload.limits), layouts, strict=True)
     )
-    tokens = num_prompts * (prompt_length + fullest)
+    tokens = num_prompts * (prompt_length + longest)
     at_once = (PACKED_TOKENS_AT_ONCE if packed else TOKENS_AT_ONCE)[
         "cpu" if jax.default_backend() == "cpu" else "elsewhere"
     ]
@@ -128,7 +128,7 @@ def automatic_micro_batches(workload: Workload) -> int:
 def begin(
     model: ModelConfig, workload: Workload, *, micro_batches: int
 ) -> tuple[System, TrainState]:
-    """The functions, compiled at their first call, and the state before the first step."""
+    """The functions, compiled at their first call, and the initial state."""
     optimizer = make_optimizer(OptimizerConfig(), num_updates=len(workload.prompts))
     loss = make_policy_loss(
         LossConfig(),
@@ -169,26 +169,26 @@ def begin(
         prompts=np.asarray(workload.prompts, np.int32),
         limits=np.asarray(workload.limits, np.int32),
         completion_length=workload.completion_length,
-        layouts=[layout_of(of_step, workload) for of_step in np.asarray(workload.limits)],
+        layouts=[layout_of(lengths, workload) for lengths in np.asarray(workload.limits)],
         words=words_of(workload),
     )
     return system, first_state(jax.random.key(0))
 
 
-def layout_of(lengths: np.ndarray, workload: Workload) -> Layout:
-    """The layout of completions `[B, G]` tokens long."""
+def layout_of(lengths: np.ndarray, workload: Workload) -> CompletionLayout:
+    """The layout of completions with lengths `[B, G]`, in tokens."""
     return choose_layout(
         longest=int(lengths.max()),
-        fullest=int(fed(lengths).max()),
+        most_inputs=int(num_inputs(lengths).max()),
         group_size=workload.group_size,
         limit=workload.completion_length,
     )
 
 
 def compile_layouts(system: System, state: TrainState) -> TrainState:
-    """The state after an update in every layout, so that no timed step compiles one."""
+    """Runs an update in every layout, so that no timed step compiles; returns the new state."""
     for layout in dict.fromkeys(system.layouts):
-        state = _update(system, state, _invented(system, system.layouts.index(layout)))
+        state = _update(system, state, _random_experience(system, system.layouts.index(layout)))
     return state
 
 
@@ -206,15 +206,15 @@ def whole_step(system: System, state: TrainState, index: int) -> tuple[TrainStat
 
 
 def sampler_alone(system: System, state: TrainState, index: int) -> tuple[TrainState, Seconds]:
-    """Rollout alone, until its tokens are on the host."""
+    """Only the rollout of step number `index`, until its tokens are on the host."""
     started = time.perf_counter()
     jax.device_get(_sample(system, state, index))
     return state, {"rollout": time.perf_counter() - started}
 
 
 def train_step_alone(system: System, state: TrainState, index: int) -> tuple[TrainState, Seconds]:
-    """Update alone, on completions that no model sampled."""
-    experience = jax.block_until_ready(_invented(system, index))
+    """Only the update, on random completions."""
+    experience = jax.block_until_ready(_random_experience(system, index))
     started = time.perf_counter()
     state = _update(system, state, experience)
     return state, {"train": time.perf_counter() - started}
@@ -224,17 +224,17 @@ PARTS = {"step": whole_step, "sampler": sampler_alone, "train": train_step_alone
 
 
 def update_bytes(system: System, state: TrainState) -> int:
-    """Memory of the update as the compiler plans it: state, experience and temporaries."""
-    lowered = system.train.lower(state, _invented(system, 0), None)
+    """Memory of the compiled update: state, experience and temporaries."""
+    lowered = system.train.lower(state, _random_experience(system, 0), None)
     plan = lowered.compile().memory_analysis()
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return held + plan.temp_size_in_bytes
 
 
 def probe(model: ModelConfig, params: Params, workload: Workload) -> float:
-    """Mean log-probability of the first prompt's tokens: a peer with the same model has the same.
+    """Mean log-probability of the first prompt's tokens, to check that peers have the same model.
 
-    In nats, over the tokens that have one before them, at most the first `PROBE_TOKENS`.
+    In nats, over the first `PROBE_TOKENS` tokens except the very first one.
     """
     tokens = jnp.asarray(workload.prompts[0][0][:PROBE_TOKENS], jnp.int32)[None]
 
@@ -248,7 +248,7 @@ def probe(model: ModelConfig, params: Params, workload: Workload) -> float:
 
 
 def save_weights(params: Params, path: str) -> None:
-    """The parameters in float32, each under the keys that lead to it, for peers to begin with."""
+    """Saves the parameters in float32 under their paths, as the peers' initial weights."""
     named = jax.tree_util.tree_leaves_with_path(params)
     arrays = {
         "/".join(str(key.key) for key in keys): np.asarray(leaf, np.float32) for keys, leaf in named
@@ -268,15 +268,15 @@ def _update(system: System, state: TrainState, experience: Experience) -> TrainS
 
 
 def _rewards(words: Words, sampled: Rollout) -> np.ndarray:
-    """`[B, G, K]` float32, of the decoded text."""
+    """Rewards `[B, G, K]` float32 of the decoded text."""
     groups = decode_completions(words, sampled)
     return np.array(
         [[[reward(c.text) for reward in REWARDS] for c in group] for group in groups], np.float32
     )
 
 
-def _invented(system: System, index: int) -> Experience:
-    """What no model sampled and nobody scored, in the lengths of step number `index`."""
+def _random_experience(system: System, index: int) -> Experience:
+    """Random completions and rewards with the lengths of step number `index`."""
     limits = system.limits[index]
     shape = (*limits.shape, system.completion_length)
     rng = np.random.default_rng(index)

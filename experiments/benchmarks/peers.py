@@ -1,4 +1,4 @@
-"""What the scripts of all peers do alike: read the workload, and time rewards as they are asked."""
+"""Shared code of the peers' scripts: reading the workload, and timing of the reward functions."""
 
 import argparse
 import time
@@ -20,48 +20,48 @@ def parse(description: str | None) -> tuple[Workload, int]:
 
 
 class RewardClock:
-    """When rewards were asked for and given, which is where a step's rollout ends.
+    """Records when rewards are requested and returned, which separates rollout from update.
 
     Attributes:
-        asked: seconds, one a step; sampling has ended.
-        given: seconds, one a step; learning may begin.
-        sampled_tokens: of each step, as the peer counts them.
+        requested: seconds, one per step; sampling has ended.
+        returned: seconds, one per step; learning begins.
+        sampled_tokens: of each step, as counted by the peer.
     """
 
     def __init__(self):
-        self.asked: list[float] = []
-        self.given: list[float] = []
+        self.requested: list[float] = []
+        self.returned: list[float] = []
         self.sampled_tokens: list[int] = []
 
     def rewards(self, count_tokens: Callable[..., int]) -> list[Callable[..., list[float]]]:
-        """The reward functions in the form both peers take; the first and the last note the time.
+        """The reward functions in the form of both peers; the first and the last record the time.
 
         Args:
-            count_tokens: of the completions, from the arguments that the peer calls rewards with.
+            count_tokens: number of sampled tokens, from the arguments of a reward function.
         """
 
         def first(prompts, completions, **columns):
-            self.asked.append(time.perf_counter())
+            self.requested.append(time.perf_counter())
             self.sampled_tokens.append(count_tokens(completions=completions, **columns))
             return [REWARDS[0](text) for text in completions]
 
         def last(prompts, completions, **_):
             scores = [REWARDS[1](text) for text in completions]
-            self.given.append(time.perf_counter())
+            self.returned.append(time.perf_counter())
             return scores
 
         return [first, last]
 
     def seconds(self, begins: list[float], ends: list[float]) -> Mapping[str, list[float]]:
-        """Of each part of the steps after the warm-up, as `our_step.py` names them.
+        """Seconds of each part of the timed steps, with the names of `our_step.py`.
 
         Args:
-            begins: when each step's sampling began.
-            ends: when each step's update was done.
+            begins: when the sampling of each step began.
+            ends: when the update of each step ended.
         """
         parts = {
-            "rollout_seconds": np.subtract(self.asked, begins),
-            "reward_seconds": np.subtract(self.given, self.asked),
-            "train_seconds": np.subtract(ends, self.given),
+            "rollout_seconds": np.subtract(self.requested, begins),
+            "reward_seconds": np.subtract(self.returned, self.requested),
+            "train_seconds": np.subtract(ends, self.returned),
         }
         return {name: seconds[WARM_UP:].tolist() for name, seconds in parts.items()}

@@ -1,14 +1,15 @@
-"""How long mathematics answers take to score: ours by kind of answer, and math-verify beside it.
+"""Time of scoring mathematics answers, by kind of answer, compared with math-verify.
 
 Claim under test: 10,000 answers are scored by `accuracy` in less than 20 seconds on two cores.
 
     python experiments/benchmarks/rewards.py
     python experiments/benchmarks/rewards.py --json times.json
 
-The answers are made here, from one seed: of every kind the same number, a third of them the gold
-answer as it is, a third the same value in another spelling, a third another value; each stands in a
-box after 2,500 characters of work. Hardly two are alike, so that little is remembered. The time of
-`accuracy` includes what it asks math-verify; `accuracy_math_verify` is timed on every tenth answer.
+The answers are generated from one seed. Of every kind, a third equal the reference, a third are the
+same value in another notation, and a third are another value; each is in a box after 2,500
+characters of reasoning. Nearly all differ, so that caches have little effect. The time of
+`accuracy` includes its calls of math-verify; `accuracy_math_verify` is timed on every tenth answer.
+
 Needs: any machine, the extra `mathematics`, about a minute.
 """
 
@@ -32,38 +33,42 @@ ANSWERS, SECONDS, WORKERS = 10_000, 20.0, 2
 WORK = "We compute $x = \\frac{1}{2}$, and so on. " * 60
 
 
-class Problem(NamedTuple):
-    """A gold answer, the same value in another spelling, and another value."""
+class AnswerCase(NamedTuple):
+    """A reference answer, the same value in another notation, and another value."""
 
     gold: str
-    respelt: str
+    equivalent: str
     wrong: str
 
 
-def problem(kind: str, a: int, b: int, c: int) -> Problem:
-    """One problem of a kind, from three whole numbers between 2 and 9,999."""
+def answer_case(kind: str, a: int, b: int, c: int) -> AnswerCase:
+    """One case of a kind, from three integers between 2 and 9,999."""
     match kind:
         case "integer":
-            return Problem(f"{a * b}", f"{a * b:,}.0", f"{a * b + 1}")
+            return AnswerCase(f"{a * b}", f"{a * b:,}.0", f"{a * b + 1}")
         case "fraction":
-            return Problem(rf"\frac{{{a}}}{{{b}}}", f"{7 * a}/{7 * b}", rf"\frac{{{a}}}{{{b + 1}}}")
+            return AnswerCase(
+                rf"\frac{{{a}}}{{{b}}}", f"{7 * a}/{7 * b}", rf"\frac{{{a}}}{{{b + 1}}}"
+            )
         case "root":
-            return Problem(rf"{a}\sqrt{{{b}}}", rf"\sqrt{{{a * a * b}}}", rf"{a}\sqrt{{{b + 1}}}")
+            return AnswerCase(
+                rf"{a}\sqrt{{{b}}}", rf"\sqrt{{{a * a * b}}}", rf"{a}\sqrt{{{b + 1}}}"
+            )
         case "polynomial":
-            return Problem(f"(x+{a})(x-{b})", f"x^2+{a}x-{b}x-{a * b}", f"(x+{a})(x+{b})")
+            return AnswerCase(f"(x+{a})(x-{b})", f"x^2+{a}x-{b}x-{a * b}", f"(x+{a})(x+{b})")
         case "list":
-            return Problem(f"{a}, {b}, -{c}", f"-{c},{b},{a}.0", f"{a}, {b}, {c}")
+            return AnswerCase(f"{a}, {b}, -{c}", f"-{c},{b},{a}.0", f"{a}, {b}, {c}")
         case "tuple":
-            return Problem(f"({a}, {b})", rf"\left({a},{b}\right)", f"({b}, {a + 1})")
+            return AnswerCase(f"({a}, {b})", rf"\left({a},{b}\right)", f"({b}, {a + 1})")
         case "matrix":
             matrix = r"\begin{{pmatrix}} {} & {} \\ {} & 1 \end{{pmatrix}}".format
-            return Problem(matrix(a, b, c), matrix(f"{a}.0", b, c), matrix(a, c, b + 1))
+            return AnswerCase(matrix(a, b, c), matrix(f"{a}.0", b, c), matrix(a, c, b + 1))
         case "equation":
-            return Problem(f"{a}x - {b}y = {c}", f"-{a}x+{b}y+{c}=0", f"{a}x + {b}y = {c}")
+            return AnswerCase(f"{a}x - {b}y = {c}", f"-{a}x+{b}y+{c}=0", f"{a}x + {b}y = {c}")
         case "words":
-            return Problem(rf"\text{{Anna {a}}}", f"anna {a}", f"Bert {b}")
-        case _:  # math-verify is asked about these.
-            return Problem(rf"x \le {a}", rf"{a} \ge x", rf"x < {a}")
+            return AnswerCase(rf"\text{{Anna {a}}}", f"anna {a}", f"Bert {b}")
+        case _:  # these are passed to math-verify
+            return AnswerCase(rf"x \le {a}", rf"{a} \ge x", rf"x < {a}")
 
 
 KINDS = (
@@ -74,27 +79,27 @@ SHARES = dict.fromkeys(KINDS, 0.11) | {"inequality": 0.01}
 
 
 def calls_of(kind: str, count: int) -> list[tuple[Completion, str]]:
-    """Completions and the gold answers of their problems."""
-    chance = random.Random(kind)
+    """Completions with their reference answers."""
+    generator = random.Random(kind)
     calls = []
     for number in range(count):
-        made = problem(kind, *(chance.randrange(2, 10_000) for _ in range(3)))
-        answer = (made.gold, made.respelt, made.wrong)[number % 3]
-        calls.append((Completion(f"{WORK}$\\boxed{{{answer}}}$", (0,), True), made.gold))
+        case = answer_case(kind, *(generator.randrange(2, 10_000) for _ in range(3)))
+        answer = (case.gold, case.equivalent, case.wrong)[number % 3]
+        calls.append((Completion(f"{WORK}$\\boxed{{{answer}}}$", (0,), True), case.gold))
     return calls
 
 
 def seconds_for(
     reward: Callable[[Completion, str], float], calls: Sequence[tuple[Completion, str]]
 ) -> tuple[float, float]:
-    """Seconds for all calls, one after the other, and the mean reward."""
+    """Seconds for all calls in sequence, and the mean reward."""
     start = time.perf_counter()
-    paid = [reward(completion, gold) for completion, gold in calls]
-    return time.perf_counter() - start, sum(paid) / len(paid)
+    rewards = [reward(completion, gold) for completion, gold in calls]
+    return time.perf_counter() - start, sum(rewards) / len(rewards)
 
 
 def seconds_in_a_suite(calls: Sequence[tuple[Completion, str]]) -> float:
-    """Seconds for all calls in worker processes, which have started before."""
+    """Seconds for all calls in worker processes that are already started."""
     with RewardSuite({"accuracy": accuracy}, workers=WORKERS, timeout_seconds=60) as suite:
         for timed in (calls[-100:], calls):
             start = time.perf_counter()
@@ -104,26 +109,26 @@ def seconds_in_a_suite(calls: Sequence[tuple[Completion, str]]) -> float:
 
 
 def measured() -> dict[str, Mapping[str, float]]:
-    """Milliseconds an answer takes, of each kind, and the mean rewards."""
+    """Milliseconds per answer and mean rewards, for each kind."""
     report: dict[str, Mapping[str, float]] = {}
-    # The first question starts math-verify's process.
+    # The first call starts math-verify's process.
     accuracy_math_verify(*calls_of("integer", 1)[0])
     for kind in KINDS:
         calls = calls_of(kind, round(ANSWERS * SHARES[kind]))
-        ours, paid = seconds_for(accuracy, calls)
-        theirs, paid_there = seconds_for(accuracy_math_verify, calls[::10])
+        seconds, reward = seconds_for(accuracy, calls)
+        verify_seconds, verify_reward = seconds_for(accuracy_math_verify, calls[::10])
         report[kind] = {
             "answers": len(calls),
-            "accuracy_ms": 1_000 * ours / len(calls),
-            "accuracy_reward": paid,
-            "math_verify_ms": 1_000 * theirs / len(calls[::10]),
-            "math_verify_reward": paid_there,
+            "accuracy_ms": 1_000 * seconds / len(calls),
+            "accuracy_reward": reward,
+            "math_verify_ms": 1_000 * verify_seconds / len(calls[::10]),
+            "math_verify_reward": verify_reward,
         }
     return report
 
 
 def main() -> int:
-    """Time everything, print the table, and return 1 if the target is missed."""
+    """Times everything and prints the table; returns 1 if the target is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
@@ -133,7 +138,7 @@ def main() -> int:
     in_workers = seconds_in_a_suite(everything)
     report = measured()
 
-    table = Table("kind of answer", title="milliseconds an answer takes, one process")
+    table = Table("kind of answer", title="milliseconds per answer, one process")
     for column in ("answers", "accuracy", "mean reward", "math-verify", "mean reward"):
         table.add_column(column, justify="right")
     for kind, row in report.items():
@@ -148,7 +153,7 @@ def main() -> int:
     Console().print(table)
     here = sum(row["answers"] * row["accuracy_ms"] / 1_000 for row in report.values())
     print(f"accuracy, {len(everything):,} answers: {here:.1f} s in one process")
-    print(f"and {in_workers:.1f} s in a suite of {WORKERS} workers (target {SECONDS:.0f} s)")
+    print(f"and {in_workers:.1f} s with {WORKERS} worker processes (target {SECONDS:.0f} s)")
     if arguments.json:
         totals = {"one_process_seconds": here, "suite_seconds": in_workers}
         arguments.json.write_text(json.dumps({"kinds": report, **totals}, indent=2) + "\n")

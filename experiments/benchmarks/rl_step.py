@@ -1,25 +1,26 @@
-"""How long a whole RL step takes, beside other libraries and beside the machine's limits.
+"""Time of a complete RL step, compared with other libraries and with the machine's limits.
 
-Rollout, two rewards computed on the host, aggregation and an update by AdamW: the same prompts,
-lengths, model and initial weights for every system, each in a process of its own, one after the
-other.
+A step is a rollout, two rewards computed on the host, aggregation, and an AdamW update. All systems
+have the same prompts, lengths, model and initial weights; they run one after the other, each in its
+own process.
 
     python experiments/benchmarks/rl_step.py \
         --prompt-length 32 --completion-length 64 --prompts 8 --group-size 8 --against trl tunix
     python experiments/benchmarks/rl_step.py \
         --prompt-length 64 --completion-length 512 --prompts 4 --group-size 8 --lengths ragged
 
-With `--lengths ragged` completions are as long as a reasoning model's (`workload.ragged_lengths`),
-and the rate of real tokens is held against that of full lengths in the same run.
+With `--lengths ragged` completions have the lengths of a reasoning model
+(`workload.ragged_lengths`), and the rate of real tokens is compared with that of full lengths in
+the same run.
 
-Tokens are real ones: no padding, and a prompt counts once for its group however often a system
-computes it. The arithmetic limit of a step is the time that its matrix products take at the rate
-of the best product measured in the same run (`ceilings.py`; the counts are those of
-`dvaojax.models.flops`). The bandwidth limit of a rollout is the time that it takes to read weights
-and caches for every token. Both shares of a peer are counted with our arithmetic, the prompt once.
+Only real tokens count: no padding, and a prompt counts once per group, even if a system computes it
+several times. The arithmetic limit of a step is the time of its matrix products at the best rate
+measured in the same run (`ceilings.py`; operations are counted by `dvaojax.models.flops`). The
+bandwidth limit of a rollout is the time for reading weights and caches for every token. The shares
+of peers use the same counts, with the prompt computed once.
 
-Needs: any machine, a few minutes with peers. Models are named as published; their weights are
-random. `tiny` is nobody's.
+Needs: any machine, a few minutes with peers. Models have their published shapes and random weights;
+`tiny` is not a published model.
 """
 
 import argparse
@@ -51,7 +52,7 @@ PROBE_TOLERANCE = 1e-3  # nats, between the log-probabilities of one model in tw
 
 
 def main() -> int:
-    """Times every system, prints the table, and returns 1 if one that is installed failed."""
+    """Times every system and prints the table; returns 1 if an installed system failed."""
     arguments = parse()
     with tempfile.TemporaryDirectory() as directory:
         rows = time_systems(arguments, Path(directory), arguments.lengths, arguments.against)
@@ -68,7 +69,7 @@ def main() -> int:
 def time_systems(
     arguments: argparse.Namespace, directory: Path, lengths: str, against: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Ours, and then the peers, on completions of these lengths: a row of each."""
+    """One row per system, dvaojax first, on completions of these lengths."""
     path = directory / f"{lengths}.json"
     workload = make_workload(
         dataclasses.asdict(PRESETS[arguments.model]),
@@ -87,20 +88,20 @@ def time_systems(
     ours = systems.run(OURS, path, options=options)
     if ours.failed:
         raise SystemExit(f"{OURS} {ours.complaint}")
-    # After ours, which has saved the weights that they begin with.
+    # The peers run last: they load the initial weights that dvaojax has saved.
     peers = [systems.run(peer, path, python=arguments.peer_python) for peer in against]
     outcomes = [ours, *(same_model(peer, ours) for peer in peers)]
     return [{"lengths": lengths, **as_row(outcome, ours, workload)} for outcome in outcomes]
 
 
 def parse() -> argparse.Namespace:
-    """The command line; a mistake in it ends the program with code 2."""
+    """Parses the command line; exits with code 2 if it is invalid."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name, text in (
         ("prompt-length", "P, tokens of every prompt"),
-        ("completion-length", "T, the most tokens of a completion"),
-        ("prompts", "B, prompts of a step"),
-        ("group-size", "G, completions of a prompt"),
+        ("completion-length", "T, maximal tokens of a completion"),
+        ("prompts", "B, prompts per step"),
+        ("group-size", "G, completions per prompt"),
     ):
         parser.add_argument(f"--{name}", type=int, required=True, help=text)
     parser.add_argument("--against", nargs="+", choices=PEERS, default=[], help="peers to time")
@@ -109,13 +110,15 @@ def parse() -> argparse.Namespace:
         "--lengths",
         choices=("full", "ragged"),
         default="full",
-        help="all completions at T, or log-normal with T / 4 as mean and a few at T",
+        help="all completions of length T, or log-normal with mean T / 4 and a few of length T",
     )
     parser.add_argument("--steps", type=int, default=5, help="timed steps, at least 5 (default 5)")
     parser.add_argument(
-        "--part", choices=("step", "sampler", "train"), default="step", help="time this alone"
+        "--part", choices=("step", "sampler", "train"), default="step", help="part to be timed"
     )
-    parser.add_argument("--micro-batches", type=int, help="of our update (default: by the device)")
+    parser.add_argument(
+        "--micro-batches", type=int, help="of dvaojax's update (default: by device)"
+    )
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter with the peers")
     parser.add_argument("--json", type=new_file, help="also write the numbers to this file")
     arguments = parser.parse_args()
@@ -126,22 +129,23 @@ def parse() -> argparse.Namespace:
     if arguments.micro_batches and arguments.prompts % arguments.micro_batches:
         parser.error(f"--micro-batches must divide {arguments.prompts} prompts")
     if arguments.against and arguments.part != "step":
-        parser.error(f"--part {arguments.part} times ours alone; peers take whole steps")
+        parser.error(f"--part {arguments.part} needs dvaojax alone; peers run complete steps")
     return arguments
 
 
 def same_model(peer: Outcome, ours: Outcome) -> Outcome:
-    """The peer's outcome, a failure where its first log-probabilities are not ours."""
+    """The peer's outcome, or a failure if its model has other log-probabilities than dvaojax's."""
     if peer.complaint:
         return peer
-    off = abs(peer.report["probe_logprob"] - ours.report["probe_logprob"])
-    if off <= PROBE_TOLERANCE:
+    difference = abs(peer.report["probe_logprob"] - ours.report["probe_logprob"])
+    if difference <= PROBE_TOLERANCE:
         return peer
-    return Outcome(peer.system, {}, f"computes another model: {off:.2g} nats off", failed=True)
+    complaint = f"computes another model: {difference:.2g} nats difference"
+    return Outcome(peer.system, {}, complaint, failed=True)
 
 
 def as_row(outcome: Outcome, ours: Outcome, workload: Workload) -> dict[str, Any]:
-    """What is shown and kept of one system."""
+    """Row of the table for one system."""
     row: dict[str, Any] = outcome._asdict()
     del row["report"]
     if outcome.complaint:
@@ -166,7 +170,7 @@ COLUMNS = {
 
 
 def show(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """The table: medians, and shares of the limits."""
+    """Prints the table of medians and shares of the limits."""
     ours = rows[0]
     products, copies = (limit / 1e9 for limit in Ceilings(**ours["ceilings"]))
     shape = " / ".join(str(getattr(arguments, name)) for name in SHAPE)

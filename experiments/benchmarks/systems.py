@@ -1,4 +1,4 @@
-"""Runs a system on a workload, in a process of its own, and brings back what it measured."""
+"""Runs a system on a workload in a subprocess, and returns its measurements."""
 
 import json
 import subprocess
@@ -15,13 +15,13 @@ INSTALL = "pip install 'dvaojax[bench]'"
 
 
 class Outcome(NamedTuple):
-    """What became of a system.
+    """Result of running a system.
 
     Attributes:
         system: its name.
-        report: what its script measured; empty where it did not run.
-        complaint: one line that says why there is no report; empty where there is one.
-        failed: whether it is installed and still gave none.
+        report: measurements of its script; empty if it did not run.
+        complaint: one line with the reason why there is no report; empty if there is one.
+        failed: whether it is installed but failed.
     """
 
     system: str
@@ -33,13 +33,13 @@ class Outcome(NamedTuple):
 def run(
     system: str, workload: Path, *, python: str = sys.executable, options: Sequence[str] = ()
 ) -> Outcome:
-    """The report of one system. One that is missing or fails is an outcome and not an error.
+    """Runs one system; if it is missing or fails, the outcome says so.
 
     Args:
         system: a key of `SCRIPTS`.
-        workload: the file that says what to do.
-        python: an interpreter that has the system installed.
-        options: passed on to its script.
+        workload: the file of the workload.
+        python: an interpreter in which the system is installed.
+        options: further arguments of its script.
     """
     if not is_installed(system, python):
         return Outcome(system, {}, f"not installed: {INSTALL}")
@@ -51,7 +51,7 @@ def run(
 
 
 def is_installed(module: str, python: str) -> bool:
-    """Whether an interpreter finds a module; nothing is imported."""
+    """Whether an interpreter finds a module, without importing it."""
     look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
     return subprocess.run([python, "-c", look], check=False).returncode == 0
 

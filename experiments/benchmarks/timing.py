@@ -1,4 +1,4 @@
-"""Wall-clock times of functions that hand work to a device."""
+"""Wall-clock times of functions that run on a device."""
 
 import statistics
 import time
@@ -11,14 +11,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def seconds_of(function: Callable[..., Any], *arguments: Any) -> float:
-    """Seconds of one call, until the device has finished what it returned."""
+    """Seconds of one call, until its results are ready."""
     start = time.perf_counter()
     jax.block_until_ready(function(*arguments))
     return time.perf_counter() - start
 
 
 def best_seconds(function: Callable[..., Any], *arguments: Any, rounds: int) -> float:
-    """The shortest of several calls, after one that compiles: what the machine can do."""
+    """The shortest of several calls, after one that compiles."""
     seconds_of(function, *arguments)
     return min(seconds_of(function, *arguments) for _ in range(rounds))
 
@@ -28,12 +28,12 @@ def medians(
 ) -> dict[Key, float]:
     """Median seconds of each call, after one that compiles.
 
-    They take turns, so that a busy machine slows all of them alike.
+    The calls take turns, so that other load affects all of them equally.
 
     Args:
-        calls: what is timed.
-        rounds: turns through all.
-        repeats: how often each is called in a turn.
+        calls: functions to be timed.
+        rounds: number of rounds through all calls.
+        repeats: key -> number of calls per round.
     """
     for call in calls.values():
         call()

@@ -2,11 +2,11 @@
 
     python experiments/benchmarks/trl_step.py WORKLOAD.json [--micro-batches 2]
 
-Needs `trl` and `torch` and nothing of dvaojax. `rl_step.py` starts it and reads its last line.
+Needs `trl` and `torch`, not dvaojax. Started by `rl_step.py`, which reads its last line.
 
-Its setting is the fastest that was found: no gradient checkpointing, no tokens suppressed (the end
-of a sequence lies outside the vocabulary), no reference model, no second forward pass for old
-log-probabilities, rewards normalised each by itself as GDPO does, which is TRL's nearest to DVAO.
+The settings are the fastest known: no gradient checkpointing, no suppressed tokens (the end of a
+sequence is outside the vocabulary), no reference model, no second forward pass for old
+log-probabilities. Rewards are normalised separately as in GDPO, TRL's closest method to DVAO.
 """
 
 import json
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 class Clock(TrainerCallback):
-    """When steps begin and end, and when rewards are computed in between."""
+    """Records when steps begin and end, and when rewards are computed."""
 
     def __init__(self):
         self.begins: list[float] = []
@@ -70,7 +70,7 @@ class Clock(TrainerCallback):
         self.ends.append(time.perf_counter())
 
     def seconds(self) -> dict[str, list[float]]:
-        """Of the steps after the warm-up; a step reaches from the end of the one before it."""
+        """Seconds of the timed steps; a step starts at the end of the previous one."""
         whole = np.diff(self.ends, prepend=self.begins[0])[WARM_UP:].tolist()
         return {"step_seconds": whole, **self.rewards.seconds(self.begins, self.ends)}
 
@@ -109,7 +109,7 @@ def state_dict(workload: Workload) -> dict[str, torch.Tensor]:
     state["lm_head.weight"] = saved["embedding"] if shape["tied_head"] else saved["head"].T
     for i in range(shape["num_layers"]):
         layer = {name.split("/", 1)[1]: saved[name][i] for name in saved if "layers/" in name}
-        of_heads = {
+        named = {
             "self_attn.q_proj": layer["query"].reshape(width, -1).T,
             "self_attn.k_proj": layer["key"].reshape(width, -1).T,
             "self_attn.v_proj": layer["value"].reshape(width, -1).T,
@@ -122,7 +122,7 @@ def state_dict(workload: Workload) -> dict[str, torch.Tensor]:
             "mlp.up_proj": layer["up"].T,
             "mlp.down_proj": layer["down"].T,
         }
-        state |= {f"model.layers.{i}.{name}.weight": array for name, array in of_heads.items()}
+        state |= {f"model.layers.{i}.{name}.weight": array for name, array in named.items()}
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in state.items()}
 
 
@@ -135,11 +135,11 @@ def probe(model: Qwen3ForCausalLM, workload: Workload) -> float:
 
 
 class Limits(StoppingCriteria):
-    """Ends each row after so many tokens; TRL counts the end that follows as its last token."""
+    """Ends each row at its limit; TRL counts the end token that follows as the last token."""
 
     def __init__(self, prompt_length: int, limits: list[list[int]]):
         rows = torch.tensor(limits).flatten()
-        # The longest are ended by the sampler's own limit or by having no row left to wait for.
+        # The longest rows end at the sampler's limit, or because all other rows have ended.
         self.lengths = prompt_length + torch.where(rows < rows.max(), (rows - 1).clamp(1), rows)
 
     def __call__(self, input_ids, scores, **_):
@@ -147,7 +147,7 @@ class Limits(StoppingCriteria):
 
 
 def impose_lengths(model: Qwen3ForCausalLM, workload: Workload) -> None:
-    """Makes each call of `generate` end its rows where the next step's limits say."""
+    """Makes each call of `generate` end its rows at the limits of the next step."""
     generate, steps = model.generate, iter(workload.limits)
     prompt_length = len(workload.prompts[0][0])
 
@@ -159,7 +159,7 @@ def impose_lengths(model: Qwen3ForCausalLM, workload: Workload) -> None:
 
 
 def make_tokenizer(words: Words) -> PreTrainedTokenizerFast:
-    """The words in the form that TRL asks for."""
+    """The tokenizer in TRL's form."""
     vocabulary = {f"w{i}": i for i in range(words.vocab_size)} | {f"w{words.end}": words.end}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w1"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

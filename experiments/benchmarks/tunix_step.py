@@ -2,10 +2,10 @@
 
     python experiments/benchmarks/tunix_step.py WORKLOAD.json [--micro-batches 2]
 
-Needs `google-tunix` and nothing of dvaojax. `rl_step.py` starts it and reads its last line.
+Needs `google-tunix`, not dvaojax. Started by `rl_step.py`, which reads its last line.
 
-Its setting is the fastest that was found: a cache of just the tokens there are, no reference
-model, the vanilla sampler on the weights that are trained (no copy, no transfer).
+The settings are the fastest known: a cache of exactly the needed size, no reference model, and the
+vanilla sampler on the trained weights (no copy, no transfer).
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 class Clock:
-    """When the learner generates, and when rewards are computed."""
+    """Records when the learner generates, and when rewards are computed."""
 
     def __init__(self):
         self.begins: list[float] = []  # of generation; the last entry is the end of training
@@ -65,7 +65,7 @@ class Clock:
             yield {"prompts": np.array([words.decode(prompt) for prompt in step])}
 
     def watch(self, cluster: rl_cluster.RLCluster) -> None:
-        """Notes when generation begins; it has ended when the rewards are asked for."""
+        """Records when generation begins; it ends when the rewards are requested."""
         generate = cluster.generate
 
         def timed(*arguments, **knobs):
@@ -78,7 +78,7 @@ class Clock:
         self.begins.append(time.perf_counter())
 
     def seconds(self) -> dict[str, list[float]]:
-        """Of the steps after the warm-up; a step reaches to the beginning of the next one."""
+        """Seconds of the timed steps; a step ends at the beginning of the next one."""
         whole = np.diff(self.begins)[WARM_UP:].tolist()
         return {
             "step_seconds": whole,
@@ -117,9 +117,9 @@ def make_model(workload: Workload) -> qwen3.Qwen3:
 
 
 def load_weights(model: qwen3.Qwen3, workload: Workload) -> None:
-    """The saved weights, which have the shapes that Tunix keeps them in."""
+    """Loads the saved weights, which have the shapes of Tunix's parameters."""
     saved = np.load(workload.weights)
-    places = {
+    accessors = {
         "query": lambda layer: layer.attn.q_proj.w,
         "key": lambda layer: layer.attn.k_proj.w,
         "value": lambda layer: layer.attn.v_proj.w,
@@ -137,13 +137,13 @@ def load_weights(model: qwen3.Qwen3, workload: Workload) -> None:
     if not workload.model["tied_head"]:
         put(model.lm_head.w, saved["head"])
     for i, layer in enumerate(model.layers):
-        for name, place in places.items():
-            put(place(layer), saved[f"layers/{name}"][i])
+        for name, accessor in accessors.items():
+            put(accessor(layer), saved[f"layers/{name}"][i])
 
 
 def put(param: nnx.Param, array: np.ndarray) -> None:
     if param[...].shape != array.shape:
-        raise ValueError(f"weights of shape {array.shape} for a place of {param[...].shape}")
+        raise ValueError(f"weights of shape {array.shape} for parameters {param[...].shape}")
     param[...] = jnp.asarray(array, param[...].dtype)
 
 
@@ -158,10 +158,10 @@ def probe(model: qwen3.Qwen3, workload: Workload) -> float:
 
 
 def impose_lengths(sampler, workload: Workload) -> None:
-    """Makes each call of the sampler end its rows where the next step's limits say.
+    """Makes each call of the sampler end its rows at the limits of the next step.
 
-    Ends are written into the buffer of tokens before there are any; the sampler leaves one where it
-    finds it, and chooses none itself.
+    End tokens are written into the token buffer in advance; the sampler keeps them, and never
+    samples one itself.
     """
     begin, draw, steps = sampler.init_sample_state, sampler._sample, iter(workload.limits)
     prompt_length, end = len(workload.prompts[0][0]), words_of(workload).end

@@ -1,10 +1,10 @@
-"""Prompts and completions as text: token `i` is the word `wi`. And two rewards of such text.
+"""A tokenizer in which token `i` is the word `wi`, and two rewards of such text.
 
-Every system reads the same words and so trains on the same token ids, and every system decodes what
-it sampled before it is rewarded, as it would with a real tokenizer. Where all completions have one
-length, the end of a sequence lies outside the vocabulary: no model can sample it, and no system
-spends time on suppressing it. Where lengths are imposed, the peers need an end to mark them with,
-and it is the word w0, which no prompt holds and no model may choose.
+All systems read the same words, so they train on the same token ids, and decode their samples
+before they are rewarded, as with a real tokenizer. If all completions have the same length, the
+end-of-sequence token is outside the vocabulary: it cannot be sampled and need not be suppressed.
+If lengths are imposed, the peers need an end token: the word w0, which is in no prompt and is never
+sampled.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ from workload import Workload
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A tokenizer of `vocab_size` words, under the names that dvaojax and Tunix ask for.
+    """A tokenizer of `vocab_size` words, with the interfaces of dvaojax and Tunix.
 
     Attributes:
         vocab_size: `V`.
-        end: marks the end of a sequence and pads it, has no text, and is `V` or 0.
+        end: end-of-sequence and padding token, without text; `V` or 0.
     """
 
     vocab_size: int
     end: int
 
-    pad_token = 0  # stands behind a mask alone
+    pad_token = 0  # only at masked positions
     stop_tokens = ()
 
     def encode(self, text: str, /) -> list[int]:
@@ -45,18 +45,18 @@ class Words:
 
 
 def words_of(workload: Workload) -> Words:
-    """The tokenizer of a workload's systems."""
+    """The tokenizer of a workload."""
     vocab_size = workload.model["vocab_size"]
     return Words(vocab_size, end=0 if workload.is_ragged else vocab_size)
 
 
 def sevens(text: str) -> float:
-    """How often the word w7 was said."""
+    """Number of occurrences of the word w7."""
     return float(text.split().count("w7"))
 
 
 def few_nines(text: str) -> float:
-    """1 where the word w9 was said at most once, else 0."""
+    """1 if the word w9 occurs at most once, else 0."""
     return float(text.split().count("w9") < 2)
 
 

@@ -1,7 +1,7 @@
-"""What every system is asked to do, as one file: the same shapes, token ids and lengths for all.
+"""Workloads of the benchmarks: the same shapes, token ids and lengths for every system.
 
-Peers live in environments of their own, so a workload is plain JSON. A system is a script that
-takes the path of such a file and prints one line of JSON, the `Timings`, as its last line.
+Peers run in their own environments, so a workload is a JSON file. A system is a script that takes
+the path of such a file and prints its timings as one line of JSON, the last line of its output.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-WARM_UP = 2  # steps whose time is not counted: compilation, caches, first allocations
-PROBE_TOKENS = 32  # of the first prompt; every system says how likely its model finds them
+WARM_UP = 2  # steps that are not timed: compilation, caches, first allocations
+PROBE_TOKENS = 32  # of the first prompt; every system reports their log-probability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Workload:
 
     Attributes:
         model: the decoder's shape, the fields of a `ModelConfig`.
-        prompts: `[steps, B, P]` token ids, warm-up steps included; 0 is never among them.
-        limits: `[steps, B, G]` tokens of each completion. Nothing stops one earlier.
-        completion_length: `T`, the sampler's own limit.
-        weights: an `.npz` of the initial parameters; empty, and every system draws its own.
+        prompts: `[steps, B, P]` token ids without 0, including warm-up steps.
+        limits: `[steps, B, G]` tokens of each completion; there are no stop tokens.
+        completion_length: `T`, the sampler's limit.
+        weights: an `.npz` of the initial parameters; empty for random ones in every system.
     """
 
     model: dict[str, Any]
@@ -39,7 +39,7 @@ class Workload:
 
     @property
     def is_ragged(self) -> bool:
-        return any(np.min(of_step) < self.completion_length for of_step in self.limits)
+        return any(np.min(limits) < self.completion_length for limits in self.limits)
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self)))
@@ -60,7 +60,7 @@ def make_workload(
     ragged: bool = False,
     weights: str = "",
 ) -> Workload:
-    """Random prompts without padding and the completions' lengths, the same on every machine.
+    """Random prompts without padding, and lengths of completions; the same on every machine.
 
     Args:
         model: the fields of a `ModelConfig`.
@@ -68,8 +68,8 @@ def make_workload(
         completion_length: `T`.
         num_prompts: `B`.
         group_size: `G`.
-        steps: timed steps; the warm-up comes on top.
-        ragged: lengths from `ragged_lengths`; otherwise all are `T`.
+        steps: timed steps, in addition to the warm-up.
+        ragged: lengths from `ragged_lengths`; otherwise all lengths are `T`.
         weights: see `Workload`.
     """
     rng = np.random.default_rng(0)
@@ -86,16 +86,16 @@ def make_workload(
 def ragged_lengths(
     rng: np.random.Generator, shape: tuple[int, ...], *, maximum: int, sigma: float = 0.7
 ) -> np.ndarray:
-    """Lengths as reasoning models have them: log-normal, and a few cut off by the limit.
+    """Lengths like those of reasoning models: log-normal, with some at the limit.
 
-    One in 32 is at the maximum. The others are log-normal with a mean that makes that of all a
-    quarter of the maximum; the few drawn beyond it are drawn again, so it is a little less.
+    One in 32 is at the maximum. The others are log-normal, so that the overall mean is a quarter of
+    the maximum; values above it are drawn again, which makes the mean slightly smaller.
 
     Args:
-        rng: the source of randomness, advanced.
+        rng: random generator, advanced.
         shape: of the result.
         maximum: in tokens.
-        sigma: deviation of the logarithm of a length.
+        sigma: standard deviation of the logarithm of a length.
 
     Returns:
         int array of the shape, from 1 to `maximum`.

@@ -1,8 +1,8 @@
-"""The experiment in cells of one method, variant and step: computed once, and kept.
+"""Cells of the experiment (a method, a variant, a kind of step), computed once and saved.
 
-A cell is a file of its own, written whole or not at all. It holds every seed's result, so that
-methods can be compared seed by seed, and the digest of the code that computed it: a cell of other
-code or settings is computed again.
+A cell is one file, written atomically. It contains every seed's result, so that methods can be
+compared seed by seed, and the digest of the code that computed it: a cell with other code or
+settings is computed again.
 """
 
 import ast
@@ -27,22 +27,23 @@ from dvaojax import files
 from dvaojax.aggregators import METHODS
 from dvaojax.errors import UserError
 
-SEEDS_AT_ONCE = 125  # of a device: their arrays fit the cache of a core
+SEEDS_AT_ONCE = 125  # per device: their arrays fit the cache of a core
 STEPS = ("common", "equal", "own")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What all cells have in common.
+    """Settings shared by all cells.
 
     Attributes:
-        num_seeds: each with a table and draws of its own; fewer than 125, or a multiple of it.
-        accuracy_weights: what accuracy weighs in each run of a front; the other two objectives
-            share the rest.
-        rate: of the steps "common" and "equal".
-        rates: among which the step "own" chooses, as many as there are weights.
-        num_tuning_seeds: what it is chosen on, at the middle weight; they are no others' seeds.
-        size: how long training is.
+        num_seeds: each with its own table and draws; fewer than 125, or a multiple of it.
+        accuracy_weights: weight of accuracy in each run of a front; the other two objectives share
+            the rest.
+        rate: learning rate of the steps "common" and "equal".
+        rates: candidates for the step "own", as many as there are weights.
+        num_tuning_seeds: for the choice of that rate, at the middle weight; disjoint from the other
+            seeds.
+        size: number of steps and completions.
     """
 
     num_seeds: int = 1000
@@ -53,7 +54,7 @@ class Settings:
     size: learning.Size = learning.Size()
 
     def __post_init__(self):
-        """Refuses what the devices cannot share."""
+        """Refuses numbers of seeds that cannot be split over devices."""
         for num_seeds in (self.num_seeds, self.num_tuning_seeds):
             if num_seeds < 1 or (num_seeds > SEEDS_AT_ONCE and num_seeds % SEEDS_AT_ONCE):
                 raise UserError(
@@ -81,7 +82,7 @@ class Cell(NamedTuple):
     """The runs of one method, variant and step.
 
     Attributes:
-        values: `[S, W, K]` how often each objective is earned at the end.
+        values: `[S, W, K]` probability that the final policy earns each objective.
         mean_square: `[S, W]` of the advantages.
         alignment: `[S, W]` of the first step with the exact gradient.
         rate: `[]` the learning rate.
@@ -99,9 +100,9 @@ def compute(name: str, variant: Variant, step: str, settings: Settings) -> Cell:
     Args:
         name: a key of `aggregators.METHODS`.
         variant: of the tables.
-        step: "common": the advantages as they are, all methods at one rate. "equal": those of each
-            step divided by the root of their mean square, at that rate. "own": as they are, at the
-            rate of `settings.rates` that serves the method best.
+        step: "common": unscaled advantages, one rate for all methods. "equal": the advantages of
+            each step divided by their root mean square, at that rate. "own": unscaled advantages,
+            at the best of `settings.rates` for the method.
         settings: of the experiment.
     """
     rate = own_rate(name, variant, settings) if step == "own" else settings.rate
@@ -135,11 +136,11 @@ def _runs(
     mesh = _mesh_for(len(seeds))
     parts = []
     for begin in range(0, len(seeds), SEEDS_AT_ONCE * mesh.size):
-        some = seeds[begin : begin + SEEDS_AT_ONCE * mesh.size]
+        chunk = seeds[begin : begin + SEEDS_AT_ONCE * mesh.size]
         run = learning.run_seeds(
             name,
-            learning.problems_of(jnp.asarray(some), variant),
-            _draws(int(some[0]), len(some), settings.size, mesh),
+            learning.problems_of(jnp.asarray(chunk), variant),
+            _draws(int(chunk[0]), len(chunk), settings.size, mesh),
             jnp.asarray(weights, jnp.float32),
             jnp.asarray(rates, jnp.float32),
             jnp.asarray(is_equalised),
@@ -152,13 +153,13 @@ def _runs(
 
 @functools.lru_cache(maxsize=16)
 def _draws(first: int, count: int, size: learning.Size, mesh: Mesh) -> learning.Draws:
-    """The draws of seeds that follow one another, which no cell changes: 14 MB for 250."""
+    """The draws of consecutive seeds, cached because all cells share them: 14 MB for 250."""
     draws = learning.draws_of(jnp.arange(first, first + count), size=size)
     return jax.device_put(draws, NamedSharding(mesh, PartitionSpec("seeds")))
 
 
 def _mesh_for(num_seeds: int) -> Mesh:
-    """As many devices as the seeds are whole parts for; a seed's result depends on none of it."""
+    """A mesh that splits the seeds evenly; the result of a seed does not depend on it."""
     parts = max(1, num_seeds // SEEDS_AT_ONCE)
     devices = jax.local_devices()
     count = max(n for n in range(1, len(devices) + 1) if parts % n == 0)
@@ -166,7 +167,7 @@ def _mesh_for(num_seeds: int) -> Mesh:
 
 
 def digest(name: str, settings: Settings) -> str:
-    """Of the settings and of the code of the model, the update and the method; not of its notes."""
+    """Digest of the settings and the code of model, update and method, without docstrings."""
     modules = (problem, learning, sys.modules[METHODS[name].__module__])
     text = "".join(map(_code, modules)) + repr(settings)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -183,25 +184,25 @@ def _code(module: ModuleType) -> str:
 
 
 def path_of(directory: Path, name: str, variant: str, step: str) -> Path:
-    """Where a cell is kept."""
+    """The file of a cell."""
     return directory / name / f"{variant}.{step}.npz"
 
 
 def load(path: Path, expected: str) -> Cell | None:
-    """A cell that was computed before; None where there is none of that digest."""
+    """Loads a cell; None if there is none with that digest."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             if str(kept["digest"]) != expected:
                 return None
             return Cell(*(kept[field].astype(np.float64) for field in Cell._fields))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None  # it is not there, or no cell: it is written anew
+        return None  # missing or damaged: it is computed again
 
 
 def save(path: Path, cell: Cell, digest: str) -> None:
-    """Keeps a cell."""
+    """Writes a cell atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = files.partial(path)
+    temporary = files.partial_path(path)
     with temporary.open("wb") as file:
         fields: dict[str, Any] = {name: np.float32(a) for name, a in cell._asdict().items()}
         np.savez_compressed(file, digest=np.array(digest), **fields)

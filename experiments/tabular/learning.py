@@ -14,7 +14,7 @@ from tabular.problem import (
     NUM_COMPLETIONS,
     NUM_PROMPTS,
     OBJECTIVES,
-    Problem,
+    BanditProblem,
     Variant,
     draw_problem,
     expected,
@@ -26,12 +26,12 @@ from dvaojax.aggregators import make
 
 
 class Size(NamedTuple):
-    """How long training is.
+    """Number of steps, prompts and completions.
 
     Attributes:
         num_steps: of a run.
         prompts_per_step: B, drawn with replacement.
-        group_size: G, completions of each.
+        group_size: G, completions per prompt.
     """
 
     num_steps: int = 30
@@ -45,11 +45,11 @@ class Size(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What became of a run.
+    """Result of a run.
 
     Attributes:
-        values: `[K]` how often its last policy earns each objective.
-        mean_square: `[]` of its advantages, before they are brought to one length; over all steps.
+        values: `[K]` probability that the final policy earns each objective.
+        mean_square: `[]` of its advantages before normalisation, over all steps.
         alignment: `[]` cosine of its first step with the exact gradient of the weighted sum.
     """
 
@@ -59,14 +59,14 @@ class Run(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The random numbers of a step, whatever the policy; in [0, 1) but for the noise.
+    """The random numbers of a step, independent of the policy; uniform in [0, 1) except the noise.
 
     Attributes:
         prompt: `[B]`.
         choice: `[B, G]`.
         reward: `[B, G, K]`.
         noise: `[B, G, K]` standard normal.
-        key: `[]` of what a method draws.
+        key: `[]` random key for the method.
     """
 
     prompt: Array
@@ -76,12 +76,12 @@ class Draws(NamedTuple):
     key: Array
 
 
-class Batch(NamedTuple):
-    """What a step learns from.
+class SampledBatch(NamedTuple):
+    """The sampled completions of a step.
 
     Attributes:
         rewards: `[B, G, K]`.
-        chosen: `[B, G]` which completion of the table each is.
+        chosen: `[B, G]` index of each completion in the table.
     """
 
     rewards: Array
@@ -108,30 +108,30 @@ def draw(key: Array, size: Size) -> Draws:
 def draws_of(seeds: Array, *, size: Size) -> Draws:
     """The draws of all steps of each seed, with the leading axes `[S, T]`."""
 
-    def of_seed(seed: Array) -> Draws:
+    def one_seed(seed: Array) -> Draws:
         run_key = jax.random.split(jax.random.key(seed))[1]
         return jax.vmap(lambda key: draw(key, size))(jax.random.split(run_key, size.num_steps))
 
-    return jax.vmap(of_seed)(seeds)
+    return jax.vmap(one_seed)(seeds)
 
 
 @jax.jit
-def problems_of(seeds: Array, variant: Variant) -> Problem:
+def problems_of(seeds: Array, variant: Variant) -> BanditProblem:
     """The table of each seed, with the leading axis `[S]`."""
     return jax.vmap(lambda seed: draw_problem(jax.random.split(jax.random.key(seed))[0], variant))(
         seeds
     )
 
 
-def batch_of(problem: Problem, logits: Array, draws: Draws) -> Batch:
-    """Groups of completions from the policy, each of one prompt, and their rewards."""
+def batch_of(problem: BanditProblem, logits: Array, draws: Draws) -> SampledBatch:
+    """Samples groups of completions from the policy, and their rewards."""
     prompts = jnp.floor(draws.prompt * NUM_PROMPTS).astype(jnp.int32)
     # The first completion whose cumulative probability exceeds the number.
     cumulative = jnp.cumsum(jax.nn.softmax(logits))[None, None, :-1]
     chosen = jnp.sum(draws.choice[..., None] >= cumulative, axis=-1, dtype=jnp.int32)
     earned = (draws.reward < problem.success[prompts[:, None], chosen]).astype(jnp.float32)
     rewards = earned * problem.scale[None, None] + draws.noise * problem.noise[None, None]
-    return Batch(rewards, chosen)
+    return SampledBatch(rewards, chosen)
 
 
 def policy_gradient(logits: Array, chosen: Array, advantages: Array) -> Array:
@@ -147,12 +147,12 @@ def exact_gradient(value: Array, logits: Array) -> Array:
     return policy * (value - jnp.sum(policy * value))
 
 
-def told(name: str, problem: Problem, size: Size) -> dict[str, Any]:
-    """The knobs without which a method is another one; all other knobs are at their defaults."""
-    asked = (-math.inf, 0.6, 0.6)  # of brevity and format, however they are scaled
+def required_knobs(name: str, problem: BanditProblem, size: Size) -> dict[str, Any]:
+    """The knobs that define a method; all other knobs have their defaults."""
+    threshold = (-math.inf, 0.6, 0.6)  # for brevity and format, at any scale
     return {
-        "constrained_grpo": {"threshold": asked},
-        "lagrangian": {"threshold": asked},
+        "constrained_grpo": {"threshold": threshold},
+        "lagrangian": {"threshold": threshold},
         "rvpo_annealed": {"num_steps": size.num_steps},
         "dvao_denoised": {"noise": problem.noise**2},
         "vpo": {"draws": 1},
@@ -161,7 +161,7 @@ def told(name: str, problem: Problem, size: Size) -> dict[str, Any]:
 
 def learn(
     name: str,
-    problem: Problem,
+    problem: BanditProblem,
     draws: Draws,
     weights: Array,
     *,
@@ -176,12 +176,12 @@ def learn(
         problem: its table.
         draws: of its steps, with the leading axis `[T]`.
         weights: `[K]`.
-        rate: `[]` by how much the logits follow the mean over completions.
-        is_equalised: `[]` bool, whether each step's advantages are divided by the root of their
-            mean square.
-        size: how long training is.
+        rate: `[]` learning rate.
+        is_equalised: `[]` bool, whether each step's advantages are divided by their root mean
+            square.
+        size: number of steps and completions.
     """
-    aggregator = make(name, weights, **told(name, problem, size))
+    aggregator = make(name, weights, **required_knobs(name, problem, size))
     value = jnp.einsum("vk,k->v", worth(problem), weights, precision="highest")
 
     def step(
@@ -212,7 +212,7 @@ def _cosine(a: Array, b: Array) -> Array:
 @partial(jax.jit, static_argnames=("name", "size", "mesh"))
 def run_seeds(
     name: str,
-    problems: Problem,
+    problems: BanditProblem,
     draws: Draws,
     weights: Array,
     rates: Array,
@@ -225,33 +225,33 @@ def run_seeds(
 
     Args:
         name: a key of `aggregators.METHODS`; each is compiled once, for all variants.
-        problems: `problems_of` the seeds, which the devices of the mesh share equally.
-        draws: `draws_of` them.
+        problems: `problems_of` the seeds, split evenly over the mesh.
+        draws: `draws_of` the seeds.
         weights: `[W, K]`, of each setting.
         rates: `[W]`, of each setting, see `learn`.
         is_equalised: `[]`, see `learn`.
-        size: how long training is.
+        size: number of steps and completions.
         mesh: the devices, along the axis "seeds".
 
     Returns:
         Runs with the leading axes `[S, W]`.
     """
 
-    def of_seed(
-        problem: Problem, draws: Draws, weights: Array, rates: Array, is_equalised: Array
+    def run_seed(
+        problem: BanditProblem, draws: Draws, weights: Array, rates: Array, is_equalised: Array
     ) -> Run:
-        def of_setting(weights: Array, rate: Array) -> Run:
+        def run_setting(weights: Array, rate: Array) -> Run:
             return learn(
                 name, problem, draws, weights, rate=rate, is_equalised=is_equalised, size=size
             )
 
-        return jax.vmap(of_setting)(weights, rates)
+        return jax.vmap(run_setting)(weights, rates)
 
-    spread = jax.shard_map(
-        jax.vmap(of_seed, in_axes=(0, 0, None, None, None)),
+    run_all = jax.shard_map(
+        jax.vmap(run_seed, in_axes=(0, 0, None, None, None)),
         mesh=mesh,
         in_specs=(P("seeds"), P("seeds"), P(), P(), P()),
         out_specs=P("seeds"),
-        check_vma=False,  # a scan whose state begins alike on all devices does not stay so
+        check_vma=False,  # the state of the scan is replicated only at the start
     )
-    return spread(problems, draws, weights, rates, is_equalised)
+    return run_all(problems, draws, weights, rates, is_equalised)

@@ -1,4 +1,4 @@
-"""From where runs arrived to numbers with intervals: share of the way, hypervolume, bootstrap."""
+"""Measures of the final policies, with intervals: progress, hypervolume, bootstrap."""
 
 from typing import Any, NamedTuple
 
@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from tabular.learning import problems_of
-from tabular.problem import OBJECTIVES, Problem, Variant, best, worth
+from tabular.problem import OBJECTIVES, BanditProblem, Variant, best, worth
 
 from dvaojax.evaluation import hypervolume
 
-REFERENCE = np.zeros(len(OBJECTIVES))  # nothing is ever earned
+REFERENCE = np.zeros(len(OBJECTIVES))  # no objective is ever earned
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
 class Ends(NamedTuple):
-    """Where the runs of each seed begin, and the best that they could come to.
+    """Values of the initial policy and of the best completions, for each seed.
 
     Attributes:
         untrained: `[S, K]` the uniform policy.
@@ -28,7 +28,7 @@ class Ends(NamedTuple):
 
 
 def ends(variant: Variant, seeds: np.ndarray, weights: np.ndarray) -> Ends:
-    """Exact values of the two ends.
+    """Computes the exact values of both ends.
 
     Args:
         variant: of the tables.
@@ -36,27 +36,27 @@ def ends(variant: Variant, seeds: np.ndarray, weights: np.ndarray) -> Ends:
         weights: `[W, K]`.
     """
     problems = problems_of(jnp.asarray(seeds), variant)
-    found = _ends(problems, jnp.asarray(weights, jnp.float32))
-    return jax.tree.map(lambda end: np.asarray(end, np.float64), found)
+    values = _ends(problems, jnp.asarray(weights, jnp.float32))
+    return jax.tree.map(lambda end: np.asarray(end, np.float64), values)
 
 
 @jax.jit
-def _ends(problems: Problem, weights: jax.Array) -> Ends:
-    def of_seed(problem: Problem) -> Ends:
-        of_weights = jax.vmap(lambda w: best(problem, w))(weights)
-        return Ends(jnp.mean(worth(problem), axis=0), of_weights)
+def _ends(problems: BanditProblem, weights: jax.Array) -> Ends:
+    def seed_ends(problem: BanditProblem) -> Ends:
+        best_values = jax.vmap(lambda w: best(problem, w))(weights)
+        return Ends(jnp.mean(worth(problem), axis=0), best_values)
 
-    return jax.vmap(of_seed)(problems)
+    return jax.vmap(seed_ends)(problems)
 
 
 def progress(values: np.ndarray, weights: np.ndarray, ends: Ends) -> np.ndarray:
-    """`[S, W]` the share of the way from the untrained policy to the best completion.
+    """`[S, W]` gain over the untrained policy, relative to that of the best completion.
 
-    In the weighted sum that was asked for: 0 where nothing was gained, 1 at the optimum. Objectives
-    count as earned or not, whatever they paid in training.
+    Measured in the weighted sum: 0 without gain, 1 at the optimum. Objectives count as earned or
+    not, independently of their scale in training.
 
     Args:
-        values: `[S, W, K]` where the runs arrived.
+        values: `[S, W, K]` of the final policies.
         weights: `[W, K]`.
         ends: of the same seeds and weights.
     """
@@ -66,10 +66,11 @@ def progress(values: np.ndarray, weights: np.ndarray, ends: Ends) -> np.ndarray:
 
 
 def hypervolumes(values: np.ndarray, ends: Ends) -> np.ndarray:
-    """`[S]` the hypervolume of a seed's runs, over the mean of that of the best completions.
+    """`[S]` hypervolume of a seed's runs, divided by the mean hypervolume of the best completions.
 
-    The weightings' policies are the points, and what counts is above `REFERENCE`. The mean over
-    seeds may exceed 1: a policy between two completions can lie beyond what they cover.
+    The points are the policies of the different weights, the reference point is `REFERENCE`. The
+    mean over seeds may exceed 1, because a mixture of completions can be outside the region that
+    they dominate.
     """
     reached, possible = (
         np.array([hypervolume(points, REFERENCE) for points in sets])
@@ -79,7 +80,7 @@ def hypervolumes(values: np.ndarray, ends: Ends) -> np.ndarray:
 
 
 def resampling(num_seeds: int) -> np.ndarray:
-    """`[RESAMPLES, S]` how often each seed is drawn; one for all numbers, so that they compare."""
+    """`[RESAMPLES, S]` how often each seed is drawn, the same for all measures."""
     rng = np.random.default_rng(0)
     share = np.full(num_seeds, 1 / num_seeds)
     return rng.multinomial(num_seeds, share, size=RESAMPLES).astype(np.float32)
@@ -100,5 +101,5 @@ def intervals(values: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     means = drawn @ (flat - centre).astype(np.float32) / len(flat)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    found = np.stack([centre, centre + low, centre + high], axis=-1)
-    return found.reshape(*values.shape[1:], 3)
+    result = np.stack([centre, centre + low, centre + high], axis=-1)
+    return result.reshape(*values.shape[1:], 3)

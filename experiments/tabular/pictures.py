@@ -1,4 +1,4 @@
-"""The experiment as pictures of small multiples, a panel a variant."""
+"""Plots of the experiment, with one panel per variant."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from tabular.report import Report
 
 from dvaojax.evaluation import drawing
 
-# On the fronts, where all methods at once could not be told apart.
+# Methods in the plot of the fronts, which has no space for all of them.
 SHOWN = (
     "reward_combination",
     "dvao",
@@ -26,7 +26,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     "equal": {"markerfacecolor": "white", "color": "#0072B2"},
     "own": {"markerfacecolor": "#000000", "color": "#000000"},
 }
-_SAID = {
+_LABELS = {
     "common": "advantages as they are, one rate for all",
     "equal": "each step's advantages at mean square 1, one rate for all",
     "own": "advantages as they are, at the rate that serves the method best",
@@ -45,7 +45,7 @@ def draw(report: Report, directory: Path) -> None:
 
 
 def methods(report: Report, steps: Sequence[str]) -> Figure:
-    """How far every method came, with intervals; sorted by the mean over the variants."""
+    """Progress of every method with intervals, sorted by the mean over the variants."""
     rows = {(row["method"], row["variant"], row["step"]): row for row in report["cells"]}
     names, situations = {row["method"] for row in report["cells"]}, list(report["variants"])
     reached = {
@@ -61,18 +61,20 @@ def methods(report: Report, steps: Sequence[str]) -> Figure:
             mean, low, high = 100 * np.array(intervals).T
             ends = [mean - low, high - mean]
             style = {"linestyle": "none", "marker": "o", "markersize": 4} | _MARKS[step]
-            ax.errorbar(mean, range(len(order)), xerr=ends, label=f"{step}: {_SAID[step]}", **style)
+            ax.errorbar(
+                mean, range(len(order)), xerr=ends, label=f"{step}: {_LABELS[step]}", **style
+            )
         ax.set(title=situation, yticks=range(len(order)), yticklabels=order)
         ax.margins(y=0.02)
         drawing.quieten(ax)
-    what = "Percent of the way from the untrained policy to the best completion"
-    figure.suptitle(f"{what}, with 95 % intervals over seeds", size=11)
+    subject = "Percent of the way from the untrained policy to the best completion"
+    figure.suptitle(f"{subject}, with 95 % intervals over seeds", size=11)
     drawing.legend_below(figure, *panels[0].get_legend_handles_labels())
     return figure
 
 
 def fronts(report: Report) -> Figure:
-    """Accuracy against the mean of the other objectives over the weights, each at its own step."""
+    """Accuracy against the mean of the other objectives for all weights, at the step "own"."""
     situations, cells = report["variants"], report["cells"]
     figure = Figure(figsize=(12, 8), layout="constrained")
     panels = figure.subplots(2, -(-len(situations) // 2), squeeze=False).flat
@@ -82,11 +84,11 @@ def fronts(report: Report) -> Figure:
         (line,) = ax.plot(*_plane(best), color=drawing.GREY, linewidth=6, alpha=0.3)
         lines["best completions"] = line
         ax.plot(*_plane(np.array([ends["untrained"]])), "x", color=drawing.GREY)
-        for place, name in enumerate(SHOWN):
+        for index, name in enumerate(SHOWN):
             for row in cells:
                 if (row["method"], row["variant"], row["step"]) == (name, situation, "own"):
                     values = np.array(row["per_mille"]) / 1000
-                    style = drawing.line_style(place) | {"linewidth": 1.2, "marker": "."}
+                    style = drawing.line_style(index) | {"linewidth": 1.2, "marker": "."}
                     (lines[name],) = ax.plot(*_plane(values), **style)
         ax.set(title=situation, xlabel="accuracy", ylabel="mean of brevity and format")
         drawing.quieten(ax)
@@ -95,6 +97,6 @@ def fronts(report: Report) -> Figure:
 
 
 def _plane(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`[W, K]` to accuracy and the mean of the others."""
+    """Accuracy and the mean of the other objectives, from values `[W, K]`."""
     others = np.delete(values, ACCURACY, axis=1)
     return values[:, ACCURACY], others.mean(axis=1)

@@ -1,9 +1,9 @@
-"""A table of completions whose rewards have known distributions, and six ways to strain it.
+"""Random tables of completions with known reward distributions, in six variants.
 
-Which of `NUM_COMPLETIONS` ways to answer earns which objective on which of `NUM_PROMPTS` prompts
-follows an item-response model (Rasch, 1960): the probability is the logistic function of
-`STEEPNESS * (skill + fit - difficulty)`. Skill belongs to the completion, difficulty to the prompt,
-fit to the pair; all are normal. An objective is earned or not, as verifiers have it.
+The probability that one of `NUM_COMPLETIONS` completions earns an objective on one of `NUM_PROMPTS`
+prompts follows an item-response model (Rasch, 1960): it is the logistic function of
+`STEEPNESS * (skill + fit - difficulty)`. Skill depends on the completion, difficulty on the prompt,
+fit on both; all are normally distributed. An objective is earned or not, as with a verifier.
 """
 
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ ACCURACY, BREVITY, FORMAT = range(3)
 NUM_PROMPTS = 32
 NUM_COMPLETIONS = 16  # V
 STEEPNESS = 2.0
-USUAL_LENGTH = 100.0  # tokens of a completion of middling brevity
+USUAL_LENGTH = 100.0  # tokens of a completion of average brevity
 
 
 class Variant(NamedTuple):
-    """What a family of tables has in common.
+    """Parameters of a family of tables.
 
     Attributes:
         conflict: `[]` minus the correlation of accuracy with brevity, in skill and in fit.
         difficulty: `[K]` the mean over the prompts.
         variety: `[K]` the standard deviation of skill over the completions.
-        scale: `[K]` what is paid for an objective; its value is counted as 1 all the same.
-        noise: `[K]` standard deviation of what a judge adds to each reward.
+        scale: `[K]` reward of an earned objective; in the measures its value is always 1.
+        noise: `[K]` standard deviation of the noise on each reward.
     """
 
     conflict: Array
@@ -40,7 +40,7 @@ class Variant(NamedTuple):
 
 
 def variants() -> Mapping[str, Variant]:
-    """The six of them, by name."""
+    """The six variants by name."""
     return {
         "plain": _variant(),
         "noisy": _variant(noise=(0.0, 0.0, 1.0)),
@@ -63,12 +63,12 @@ def _variant(
     return Variant(*(jnp.asarray(field, jnp.float32) for field in fields))
 
 
-class Problem(NamedTuple):
-    """One table.
+class BanditProblem(NamedTuple):
+    """One table of completions.
 
     Attributes:
         success: `[prompts, V, K]` probability that a completion earns an objective.
-        lengths: `[V]` tokens of each completion, for methods that weigh by them.
+        lengths: `[V]` tokens of each completion, for methods that weight by length.
         scale: `[K]`, see `Variant`.
         noise: `[K]`, see `Variant`.
     """
@@ -79,8 +79,8 @@ class Problem(NamedTuple):
     noise: Array
 
 
-def draw_problem(key: Array, variant: Variant) -> Problem:
-    """A table of the variant; with the same key, variants differ by what they say alone."""
+def draw_problem(key: Array, variant: Variant) -> BanditProblem:
+    """A random table of the variant; with the same key, only the variant's parameters differ."""
     skill_key, fit_key, difficulty_key = jax.random.split(key, 3)
     num_objectives = len(OBJECTIVES)
     skill = jax.random.normal(skill_key, (NUM_COMPLETIONS, num_objectives))
@@ -90,30 +90,30 @@ def draw_problem(key: Array, variant: Variant) -> Problem:
     skill, difficulty = skill * variant.variety[None], difficulty + variant.difficulty[None]
     success = jax.nn.sigmoid(STEEPNESS * (skill[None] + fit - difficulty[:, None]))
     lengths = jnp.round(USUAL_LENGTH * jnp.exp(-skill[:, BREVITY] / 2))
-    return Problem(success, lengths, variant.scale, variant.noise)
+    return BanditProblem(success, lengths, variant.scale, variant.noise)
 
 
 def _in_conflict(values: Array, conflict: Array) -> Array:
-    """`[..., K]` independent standard normal values, with the correlation of the conflict."""
+    """Correlates accuracy and brevity of independent standard normal values `[..., K]`."""
     against = -conflict * values[..., ACCURACY]
     brevity = against + jnp.sqrt(1 - conflict**2) * values[..., BREVITY]
     return values.at[..., BREVITY].set(brevity)
 
 
-def worth(problem: Problem) -> Array:
-    """`[V, K]` how often each completion earns each objective, over all prompts."""
+def worth(problem: BanditProblem) -> Array:
+    """`[V, K]` probability that each completion earns each objective, mean over the prompts."""
     return jnp.mean(problem.success, axis=0)
 
 
-def expected(problem: Problem, logits: Array) -> Array:
-    """`[K]` how often the policy `softmax(logits)` earns each objective: exact, nothing is drawn.
+def expected(problem: BanditProblem, logits: Array) -> Array:
+    """`[K]` exact probability that the policy `softmax(logits)` earns each objective.
 
-    Noise has mean 0 and the scale is a matter of units, so that neither enters.
+    Noise, which has mean 0, and the scale, which is a unit, do not enter.
     """
     return jnp.einsum("v,vk->k", jax.nn.softmax(logits), worth(problem), precision="highest")
 
 
-def best(problem: Problem, weights: Array) -> Array:
-    """`[K]` of the completion with the largest weighted sum: no policy has a larger one."""
+def best(problem: BanditProblem, weights: Array) -> Array:
+    """`[K]` values of the completion with the largest weighted sum, the optimum of all policies."""
     table = worth(problem)
     return table[jnp.argmax(jnp.einsum("vk,k->v", table, weights, precision="highest"))]

@@ -1,4 +1,4 @@
-"""From cells to what is kept in the repository: numbers with intervals, and a table to read."""
+"""Reports of the cells for the repository: numbers with intervals, and tables in Markdown."""
 
 import json
 import subprocess
@@ -13,14 +13,14 @@ from tabular.problem import OBJECTIVES, variants
 
 from dvaojax import files
 
-AGAINST = "dvao"  # what every method is compared with, seed by seed
+AGAINST = "dvao"  # every method is compared with it, seed by seed
 
 Cells = Mapping[tuple[str, str, str], Cell]  # by method, variant and step
 Report = dict[str, Any]
 
 
-class Scores(NamedTuple):
-    """What a cell is judged by, for each seed.
+class CellScores(NamedTuple):
+    """The measures of a cell for each seed.
 
     Attributes:
         progress: `[S]` mean over the weightings, see `measures.progress`.
@@ -35,15 +35,15 @@ def summarise(cells: Cells, settings: Settings, *, command: str) -> Report:
     """All numbers of the experiment.
 
     Args:
-        cells: all that were computed.
-        settings: what they were computed with.
-        command: how.
+        cells: all computed cells.
+        settings: of the cells.
+        command: the command line that was used.
 
     Returns:
-        What `write` writes: of each cell the intervals `[mean, low, high]` of progress and
-        hypervolume, and of their differences from `AGAINST` at the same step; the objectives
-        `[W, K]` in thousandths, with the distance to the further end of their intervals; the mean
-        square of the advantages, and the alignment of the first step.
+        The content of `bandit.json`: for each cell the intervals `[mean, low, high]` of progress
+        and hypervolume, and of their differences from `AGAINST` at the same step; the objectives
+        `[W, K]` in thousandths, with the larger half-width of their intervals; the mean square of
+        the advantages, and the alignment of the first step.
     """
     drawn = measures.resampling(settings.num_seeds)
     situations, rows = {}, []
@@ -55,7 +55,7 @@ def summarise(cells: Cells, settings: Settings, *, command: str) -> Report:
         }
         here = {key: cell for key, cell in cells.items() if key[1] == name}
         scores = {
-            key: Scores(
+            key: CellScores(
                 measures.progress(cell.values, settings.weights, ends).mean(axis=1),
                 measures.hypervolumes(cell.values, ends),
             )
@@ -80,11 +80,11 @@ def _row(
     variant: str,
     step: str,
     cell: Cell,
-    scores: Scores,
-    against: Scores | None,
+    scores: CellScores,
+    against: CellScores | None,
     drawn: np.ndarray,
 ) -> dict[str, Any]:
-    """One cell's part of the report."""
+    """The entry of one cell."""
     row = {"method": method, "variant": variant, "step": step, "rate": round(float(cell.rate), 4)}
     for measure, values in scores._asdict().items():
         row[measure] = _rounded(measures.intervals(values, drawn), 4)
@@ -106,11 +106,11 @@ def _rounded(values: np.ndarray, digits: int) -> Any:
 
 
 def commit() -> str:
-    """Of the checkout; with a "+" where something differs from it."""
+    """The commit of the checkout, with a "+" if there are uncommitted changes."""
     try:
-        told = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         done = subprocess.run(
-            told, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
@@ -118,13 +118,13 @@ def commit() -> str:
 
 
 def write(report: Report, directory: Path) -> None:
-    """`bandit.json`, a cell a line, and `bandit.md`, the same for people."""
+    """Writes `bandit.json`, one cell per line, and `bandit.md`, the tables."""
     head = {key: value for key, value in report.items() if key != "cells"}
     lines = [json.dumps(row, separators=(",", ":")) for row in report["cells"]]
     entries = [f'"{key}": {json.dumps(value)}' for key, value in head.items()]
     text = ",\n".join([*entries, '"cells": [\n' + ",\n".join(lines) + "\n]"])
     for name, content in {"bandit.json": f"{{\n{text}\n}}\n", "bandit.md": tables(report)}.items():
-        temporary = files.partial(directory / name)
+        temporary = files.partial_path(directory / name)
         temporary.write_text(content)
         temporary.replace(directory / name)
 
@@ -134,16 +134,16 @@ def tables(report: Report) -> str:
     methods = sorted({row["method"] for row in report["cells"]})
     text = (
         f"Written by `{report['command']}` at {report['commit']}: "
-        f"{report['settings']['num_seeds']} seeds, every one with a table of its own. Each entry "
-        f"is for the steps {' / '.join(STEPS)}.\n"
+        f"{report['settings']['num_seeds']} seeds, each with its own table. Each entry is for the "
+        f"steps {' / '.join(STEPS)}.\n"
     )
-    for measure, explained in (
+    for measure, description in (
         ("progress", "Percent of the way from the untrained policy to the best completion"),
         ("hypervolume", "Percent of the hypervolume of the best completions"),
     ):
         width = max(row[measure][2] - row[measure][1] for row in report["cells"])
         text += (
-            f"\n## {measure.capitalize()}\n\n{explained}; the widest of the 95 % intervals is "
+            f"\n## {measure.capitalize()}\n\n{description}; the widest of the 95 % intervals is "
             f"± {50 * width:.1f}. A star: the interval of the difference from `{AGAINST}`, "
             "seed by seed, lies above 0; a circle: below. With so many comparisons, a few are "
             "chance.\n\n"
