@@ -1,4 +1,4 @@
-"""Experiments that are scripts import each other from the directory they stand in."""
+"""Puts the experiment folders on the path, since the scripts import each other as modules."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the accelerator's benchmark makes of what it measured; the run itself is a slow test."""
+"""Rows and tables of the accelerator benchmark; a complete run is a slow test."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ REPORT = {
 }
 
 
-def test_an_unknown_device_has_the_limits_that_were_measured():
+def test_unknown_device_has_measured_limits():
     assert accelerator.sheet_of("cpu") is None
     report = REPORT | {"device": "cpu"}
     assert accelerator.limits_of(Outcome(OURS, report, "")) == Ceilings(1e9, 1e8)
@@ -40,9 +40,7 @@ def test_an_unknown_device_has_the_limits_that_were_measured():
 
 
 @pytest.mark.parametrize("option", ["--json", "--markdown"])
-def test_a_file_that_could_not_be_written_is_refused_before_anything_is_measured(
-    run, monkeypatch, capsys, option
-):
+def test_refuses_unwritable_output_before_measuring(run, monkeypatch, capsys, option):
     monkeypatch.setattr(sys, "argv", ["accelerator.py", option, "nowhere/at/all"])
     with pytest.raises(SystemExit) as stopped:
         accelerator.main()
@@ -51,24 +49,24 @@ def test_a_file_that_could_not_be_written_is_refused_before_anything_is_measured
     assert run[1] == []
 
 
-def test_the_plan_names_models_that_there_are():
+def test_plan_has_known_models():
     assert set(accelerator.FULL.models) | set(accelerator.SMALL.models) <= set(PRESETS)
 
 
 @pytest.fixture
 def run(monkeypatch):
-    """`systems.run` as a list of outcomes to hand out; it notes how it was called."""
+    """A stub of `systems.run` that returns given outcomes and records its calls."""
     outcomes, calls = [], []
 
-    def pretend(system, path, *, python=sys.executable, options=()):
+    def stub(system, path, *, python=sys.executable, options=()):
         calls.append((system, *options))
         return outcomes.pop(0)
 
-    monkeypatch.setattr(systems, "run", pretend)
+    monkeypatch.setattr(systems, "run", stub)
     return outcomes, calls
 
 
-def test_what_does_not_fit_is_tried_in_smaller_pieces_and_then_said(run):
+def test_out_of_memory_is_retried_and_then_reported(run):
     outcomes, calls = run
     full = Outcome(OURS, {}, systems.OUT_OF_MEMORY, failed=True)
     missing = Outcome("tunix", {}, "not installed")
@@ -79,27 +77,27 @@ def test_what_does_not_fit_is_tried_in_smaller_pieces_and_then_said(run):
     assert peer["complaint"] == "not installed"
 
 
-def test_a_row_holds_shares_of_the_data_sheet_and_memory(run):
+def test_row_has_data_sheet_shares_and_memory(run):
     outcomes, _ = run
     outcomes += [Outcome(OURS, REPORT, ""), Outcome("tunix", {}, "not installed")]
     row, _ = accelerator.measure("tiny", accelerator.SMALL, sys.executable)
     assert row["sampled_tokens_per_second"] == 2 * 4 * 16
     assert row["peak_gib"] == 3
     measured = accelerator.as_row("m", Outcome(OURS, REPORT, ""), make(), Ceilings(1e9, 1e8))
-    on_the_sheet = accelerator.as_row("m", Outcome(OURS, REPORT, ""), make(), SHEET)
-    ratio = measured["train_arithmetic_share"] / on_the_sheet["train_arithmetic_share"]
+    from_data_sheet = accelerator.as_row("m", Outcome(OURS, REPORT, ""), make(), SHEET)
+    ratio = measured["train_arithmetic_share"] / from_data_sheet["train_arithmetic_share"]
     assert ratio == pytest.approx(989.4e12 / 1e9)
 
 
-def test_the_tables_name_device_versions_date_and_commit(run):
+def test_tables_name_device_versions_date_and_commit(run):
     outcomes, _ = run
     outcomes += [Outcome(OURS, REPORT, ""), Outcome("tunix", {}, "not installed: pip install it")]
     rows = list(accelerator.measure("tiny", accelerator.SMALL, sys.executable))
-    found = accelerator.circumstances(rows)
+    header = accelerator.circumstances(rows)
     text = accelerator.as_markdown(
-        {**found, "shape": accelerator.SMALL.shape, "rows": rows, "aggregators": {}}
+        {**header, "shape": accelerator.SMALL.shape, "rows": rows, "aggregators": {}}
     )
-    for expected in (GPU, found["date"], found["commit"], "jax", "data sheet", "pip install it"):
+    for expected in (GPU, header["date"], header["commit"], "jax", "data sheet", "pip install it"):
         assert expected in text
     tables = [line for line in text.splitlines() if line.startswith("| tiny")]
     assert len(tables) == 2
@@ -107,17 +105,17 @@ def test_the_tables_name_device_versions_date_and_commit(run):
 
 
 @pytest.mark.slow
-def test_the_whole_command_runs_on_a_cpu(tmp_path):
-    path, markdown = tmp_path / "found.json", tmp_path / "found.md"
+def test_command_runs_on_a_cpu(tmp_path):
+    path, markdown = tmp_path / "report.json", tmp_path / "report.md"
     command = [sys.executable, str(SCRIPT), "--small", "--json", str(path)]
     done = subprocess.run(
         [*command, "--markdown", str(markdown)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(path.read_text())
+    report = json.loads(path.read_text())
     assert markdown.read_text() == done.stdout.rstrip("\n") + "\n"
-    ours = found["rows"][0]
+    ours = report["rows"][0]
     assert ours["complaint"] == ""
     assert 0 < ours["train_arithmetic_share"] < 1
     assert ours["update_bytes"] > 0
-    assert {row["aggregator"] for row in found["aggregators"]["aggregators"]} >= {"dvao", "grpo"}
+    assert {row["aggregator"] for row in report["aggregators"]["aggregators"]} >= {"dvao", "grpo"}

@@ -1,4 +1,4 @@
-"""The bandit: exact values, runs against a plain loop, cells that are kept, results that hold."""
+"""The bandit: exact values, runs against a NumPy loop, saved cells, and the published results."""
 
 import json
 import re
@@ -28,7 +28,7 @@ SEEDS = jnp.array([11, 12, 13], jnp.int32)
 
 @pytest.fixture(scope="module")
 def table():
-    """A table with a scale and with noise, and logits."""
+    """A table with scale and noise, and logits."""
     variant = problem.variants()["noisy"]._replace(scale=jnp.array([1.0, 10.0, 1.0]))
     problems = learning.problems_of(SEEDS, variant)
     logits = jnp.asarray(np.random.default_rng(0).normal(size=problem.NUM_COMPLETIONS), jnp.float32)
@@ -41,37 +41,35 @@ def softmax(logits):
 
 
 def expected_in_a_loop(drawn, logits):
-    """Prompt by prompt and completion by completion, in float64."""
+    """Expected objectives, prompt by prompt and completion by completion, in float64."""
     policy, success = softmax(logits), np.asarray(drawn.success, np.float64)
     expected = [0.0] * len(problem.OBJECTIVES)
-    for of_prompt in success:
-        for probability, earned in zip(policy, of_prompt, strict=True):
-            for k, often in enumerate(earned):
-                expected[k] += probability * often / len(success)
+    for table in success:
+        for probability, earned in zip(policy, table, strict=True):
+            for k, chance in enumerate(earned):
+                expected[k] += probability * chance / len(success)
     return np.array(expected)
 
 
-def test_the_expected_objectives_are_those_of_a_loop(table):
-    found = jax.jit(problem.expected)(*table)
-    np.testing.assert_allclose(found, expected_in_a_loop(*table), rtol=1e-5)
+def test_expected_objectives_match_a_loop(table):
+    actual = jax.jit(problem.expected)(*table)
+    np.testing.assert_allclose(actual, expected_in_a_loop(*table), rtol=1e-5)
 
 
-def test_what_is_drawn_has_the_distribution_of_the_table(table):
+def test_samples_have_the_distribution_of_the_table(table):
     size = learning.Size(prompts_per_step=20_000, group_size=4)
     drawn = jax.jit(lambda key: learning.batch_of(*table, learning.draw(key, size)))
     batch = drawn(jax.random.key(1))
-    often = np.bincount(np.ravel(batch.chosen), minlength=problem.NUM_COMPLETIONS) / 80_000
-    np.testing.assert_allclose(often, softmax(table[1]), atol=0.006)
-    # Groups share a prompt: 20,000 of them, of which each mean has at most the deviation 1.
+    frequencies = np.bincount(np.ravel(batch.chosen), minlength=problem.NUM_COMPLETIONS) / 80_000
+    np.testing.assert_allclose(frequencies, softmax(table[1]), atol=0.006)
+    # There are 20,000 independent groups, whose means have a standard deviation of at most 1.
     expected, rewards = expected_in_a_loop(*table), np.asarray(batch.rewards)
     np.testing.assert_allclose(rewards.mean(axis=(0, 1)) / [1.0, 10.0, 1.0], expected, atol=0.012)
-    of_format = expected[problem.FORMAT]
-    assert rewards[..., problem.FORMAT].var() == pytest.approx(
-        1 + of_format * (1 - of_format), rel=0.03
-    )
+    mean = expected[problem.FORMAT]
+    assert rewards[..., problem.FORMAT].var() == pytest.approx(1 + mean * (1 - mean), rel=0.03)
 
 
-def test_the_gradients_are_those_of_what_they_are_gradients_of(table):
+def test_gradients_match_automatic_differentiation(table):
     drawn, logits = table
     weights = jnp.array([0.5, 0.2, 0.3])
     chosen, advantages = jnp.array([[3, 5], [3, 0]]), jnp.array([[1.0, -2.0], [0.5, 0.25]])
@@ -109,7 +107,7 @@ def z_scores_of_a_group(rewards, weights):
 
 
 def loop(method, drawn, draws, weights, rate, is_equalised):
-    """A run in NumPy, one completion at a time; the table and the random numbers are given."""
+    """A run in NumPy, one completion at a time, with a given table and random numbers."""
     success, scale = np.asarray(drawn.success, np.float64), np.asarray(drawn.scale)
     theta, mean_squares, cosine = np.zeros(problem.NUM_COMPLETIONS), [], None
     for t in range(SIZE.num_steps):
@@ -145,12 +143,12 @@ def loop(method, drawn, draws, weights, rate, is_equalised):
 
 
 @pytest.mark.parametrize("method", ["dvao", pytest.param("gdpo", marks=pytest.mark.slow)])
-def test_a_seed_among_others_is_a_run_alone_in_numpy(method):
+def test_batched_runs_match_numpy(method):
     weights, rates = np.array([[0.2, 0.4, 0.4], [0.6, 0.2, 0.2]]), [0.5, 3.0]
     draws = learning.draws_of(SEEDS, size=SIZE)
     for name, is_equalised in (("noisy", False), ("scaled", True)):
         problems = learning.problems_of(SEEDS, problem.variants()[name])
-        found = learning.run_seeds(
+        runs = learning.run_seeds(
             method,
             problems,
             draws,
@@ -164,18 +162,18 @@ def test_a_seed_among_others_is_a_run_alone_in_numpy(method):
         numbers = learning.Draws(*(np.asarray(a[1]) for a in draws[:-1]), key=draws.key[1])
         for w, rate in enumerate(rates):
             alone = loop(method, table, numbers, weights[w], rate, is_equalised)
-            for field, expected in zip(found, alone, strict=True):
+            for field, expected in zip(runs, alone, strict=True):
                 np.testing.assert_allclose(field[1, w], expected, rtol=2e-4)
 
 
-def test_the_ends_of_the_scale_are_0_and_1():
+def test_progress_is_0_untrained_and_1_at_the_optimum():
     variant, weights = problem.variants()["conflict"], TINY.weights
     ends = measures.ends(variant, TINY.seeds, weights)
     np.testing.assert_allclose(measures.progress(ends.best, weights, ends), 1, rtol=1e-6)
     untrained = np.repeat(ends.untrained[:, None], len(weights), axis=1)
     np.testing.assert_allclose(measures.progress(untrained, weights, ends), 0, atol=1e-6)
     np.testing.assert_allclose(measures.hypervolumes(ends.best, ends).mean(), 1)
-    # Of one point it is the box down to the origin.
+    # The hypervolume of one point is its box.
     one = ends._replace(best=ends.best[:, :1])
     box = untrained[:, 0].prod(axis=1) / ends.best[:, 0].prod(axis=1).mean()
     np.testing.assert_allclose(measures.hypervolumes(untrained, one), box)
@@ -187,24 +185,24 @@ def test_the_ends_of_the_scale_are_0_and_1():
     )
 
 
-def test_intervals_are_those_of_the_normal_distribution_where_that_is_known():
+def test_intervals_match_the_normal_distribution():
     values = np.random.default_rng(0).normal(3.0, 2.0, size=(1000, 4))
-    found = measures.intervals(values, measures.resampling(1000))
-    np.testing.assert_allclose(found[:, 0], values.mean(axis=0))
+    mean, low, high = measures.intervals(values, measures.resampling(1000)).T
+    np.testing.assert_allclose(mean, values.mean(axis=0))
     half = 1.96 * values.std(axis=0) / np.sqrt(1000)
-    np.testing.assert_allclose(found[:, 0] - found[:, 1], half, rtol=0.1)
-    np.testing.assert_allclose(found[:, 2] - found[:, 0], half, rtol=0.1)
+    np.testing.assert_allclose(mean - low, half, rtol=0.1)
+    np.testing.assert_allclose(high - mean, half, rtol=0.1)
 
 
 class Stopped(Exception):
-    """A kill, for a test."""
+    """Simulates a kill."""
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Runs the experiment on DVAO in miniature; returns the report's files and what was computed.
+    """Runs the experiment on DVAO in miniature; returns its files and the number of new cells.
 
-    With `stop_after` the process is killed after so many cells.
+    With `stop_after` the run is killed after that many cells.
     """
     computed = []
 
@@ -229,13 +227,13 @@ def written(tmp_path, monkeypatch):
     return run
 
 
-def test_a_resumed_experiment_is_an_unbroken_one_byte_for_byte(written, tmp_path):
+def test_resumed_experiment_is_byte_identical(written, tmp_path):
     unbroken, num_cells = written("unbroken")
     assert num_cells == len(problem.variants()) * len(cells.STEPS)
     assert set(unbroken) == {"bandit.json", "bandit.md"}
     with pytest.raises(Stopped):
         written("broken", stop_after=7)
-    # What a kill may leave of the cell that it interrupted, and a file that is no cell.
+    # A partial file, as left by a kill, and a damaged cell.
     first, *others = sorted((tmp_path / "broken" / "dvao").iterdir())
     first.with_name(f".{first.name}.partial").write_bytes(first.read_bytes()[:100])
     others[0].write_bytes(b"no cell")
@@ -245,7 +243,7 @@ def test_a_resumed_experiment_is_an_unbroken_one_byte_for_byte(written, tmp_path
     assert written("broken") == (unbroken, 0)
 
 
-def test_cells_of_other_settings_or_sources_are_not_taken(tmp_path):
+def test_cells_of_other_settings_or_code_are_not_loaded(tmp_path):
     cell = cells.Cell(*(np.zeros(1) for _ in cells.Cell._fields))
     path = cells.path_of(tmp_path, "dvao", "plain", "own")
     digest = cells.digest("dvao", TINY)
@@ -263,7 +261,7 @@ def test_cells_of_other_settings_or_sources_are_not_taken(tmp_path):
         (["--seeds", "130", "--out", "."], "130 seeds: fewer than 125, or a multiple"),
     ],
 )
-def test_a_wrong_wish_is_one_line(arguments, complaint, capsys, tmp_path, monkeypatch):
+def test_errors_are_one_line(arguments, complaint, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert bandit.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -273,23 +271,24 @@ def test_a_wrong_wish_is_one_line(arguments, complaint, capsys, tmp_path, monkey
 
 @pytest.fixture(scope="module")
 def results():
-    """What is kept in the repository."""
+    """The results in the repository."""
     return json.loads(RESULTS.read_text())
 
 
-def test_the_results_are_those_of_the_settings_and_small(results):
+def test_results_match_the_settings_and_are_small(results):
     kept = dict(results["settings"], size=learning.Size(**results["settings"]["size"]))
     kept = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
     assert cells.Settings(**kept) == cells.Settings()
-    found = {(row["method"], row["variant"], row["step"]) for row in results["cells"]}
-    methods = {method for method, _, _ in found}
+    keys = {(row["method"], row["variant"], row["step"]) for row in results["cells"]}
+    methods = {method for method, _, _ in keys}
     assert methods <= set(METHODS)
-    assert len(found) == len(methods) * len(problem.variants()) * len(cells.STEPS)
+    assert len(keys) == len(methods) * len(problem.variants()) * len(cells.STEPS)
     assert RESULTS.stat().st_size < 320_000
     assert re.fullmatch(r"[0-9a-f]{12}", results["commit"])
+    assert RESULTS.with_suffix(".md").read_text() == report.tables(results)
 
 
-def test_at_equal_length_a_constant_factor_is_nothing(results):
+def test_constant_factor_has_no_effect_at_equal_length(results):
     rows = {(row["method"], row["variant"], row["step"]): row for row in results["cells"]}
     for variant in problem.variants():
         for one, other in (("dr_grpo", "rloo"), ("grpo", "reward_combination")):
@@ -297,19 +296,19 @@ def test_at_equal_length_a_constant_factor_is_nothing(results):
             np.testing.assert_allclose(*same, atol=0.002)
 
 
-def test_the_readme_shows_these_numbers(results):
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("## What a bandit shows\n")[2].partition("\n## ")[0]
+def test_readme_has_these_numbers(results):
+    text = (ROOT / "experiments" / "README.md").read_text()
+    section = text.partition("\n### Bandit")[2]
     methods = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert "dvao" in methods
     assert report.measured(results, "progress", methods) in section
 
 
-def test_what_the_readme_says_of_them_is_so(results):
+def test_conclusions_of_the_readme(results):
     rows = {(row["method"], row["variant"], row["step"]): row for row in results["cells"]}
 
     def beyond(method, variant, step, measure="progress"):
-        """In points, with its sign where the interval has one: how far it is ahead of DVAO."""
+        """Difference from DVAO in points, 0 if the interval contains 0."""
         mean, low, high = rows[method, variant, step][f"{measure}_beyond_dvao"]
         return 100 * mean if low > 0 or high < 0 else 0.0
 
@@ -345,7 +344,7 @@ def test_what_the_readme_says_of_them_is_so(results):
     ("method", "variant", "step"),
     [("dvao", "noisy", "own"), ("gdpo", "rare", "equal"), ("constrained_grpo", "plain", "common")],
 )
-def test_the_results_can_be_computed_again(method, variant, step, results):
+def test_results_are_reproducible(method, variant, step, results):
     (kept,) = (
         row
         for row in results["cells"]
@@ -354,7 +353,7 @@ def test_the_results_can_be_computed_again(method, variant, step, results):
     settings = cells.Settings()
     again = cells.compute(method, problem.variants()[variant], step, settings)
     assert float(again.rate) == pytest.approx(kept["rate"], abs=1e-4)
-    # Rounding that differs between machines moves a draw now and then, and that seed's run.
+    # Rounding differs between machines, which occasionally changes a draw and that seed's run.
     np.testing.assert_allclose(
         again.values.mean(axis=0), np.array(kept["per_mille"]) / 1000, atol=0.003
     )

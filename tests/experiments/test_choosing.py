@@ -1,4 +1,4 @@
-"""What the README concludes from the experiments is what their results say."""
+"""Conclusions in "Choosing a method" (aggregators/README.md), checked against the results."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ Z_SCORES = ("gdpo", "advantage_combination")
 @pytest.fixture(scope="module")
 def cells():
     """Means of all cells by measure, step, variant and method, in percent."""
-    found = json.loads((RESULTS / "bandit.json").read_text())["cells"]
+    results = json.loads((RESULTS / "bandit.json").read_text())["cells"]
     return {
         (measure, cell["step"], cell["variant"], cell["method"]): 100 * cell[measure][0]
-        for cell in found
+        for cell in results
         for measure in ("progress", "hypervolume")
     }
 
@@ -30,7 +30,7 @@ def variants(cells):
 
 @pytest.fixture(scope="module")
 def ahead(cells, variants):
-    """The variants in which one method is ahead of another, by more than `by` points."""
+    """Function: the variants in which one method is ahead of another by more than `by` points."""
 
     def where(one, other, step, measure="progress", by=0.0):
         return {
@@ -43,8 +43,8 @@ def ahead(cells, variants):
 
 
 @pytest.fixture(scope="module")
-def told_from_dvao():
-    """Of the network: the variants in which a method is told from `dvao`, by `+` and `-`."""
+def differs_from_dvao():
+    """Function: the variants of the shoot-out in which a method is better or worse than `dvao`."""
     table = (RESULTS / "shootout" / "report.md").read_text().partition("\n\n## ")[0]
     head, _, *rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -59,41 +59,41 @@ def told_from_dvao():
     return where
 
 
-def test_dvao_and_reward_combination_are_within_a_point(ahead, told_from_dvao):
+def test_dvao_and_reward_combination_differ_by_less_than_a_point(ahead, differs_from_dvao):
     for step in ("equal", "own"):
         assert not ahead("dvao", "reward_combination", step, by=1.0)
         assert not ahead("reward_combination", "dvao", step, by=1.0)
-    assert told_from_dvao("reward_combination", "-") == {"rare"}
-    assert told_from_dvao("reward_combination", "+") == {"scaled"}
+    assert differs_from_dvao("reward_combination", "-") == {"rare"}
+    assert differs_from_dvao("reward_combination", "+") == {"scaled"}
 
 
-def test_gdpo_is_ahead_of_dvao_with_the_network_too(told_from_dvao):
-    assert told_from_dvao("gdpo", "+") == {"noisy", "scaled", "rare"}
-    assert told_from_dvao("gdpo", "-") == set()
+def test_gdpo_is_ahead_of_dvao_with_the_network(differs_from_dvao):
+    assert differs_from_dvao("gdpo", "+") == {"noisy", "scaled", "rare"}
+    assert differs_from_dvao("gdpo", "-") == set()
 
 
-def test_z_scores_are_ahead_but_under_noise_at_their_own_rate(ahead, variants):
+def test_z_scores_are_ahead_except_with_noise_at_tuned_rates(ahead, variants):
     for z_score in Z_SCORES:
-        for of_sums in SUMS:
-            assert ahead(z_score, of_sums, "equal") == variants
-            assert "scaled" in ahead(z_score, of_sums, "equal", by=10.0)
-            assert "noisy" in ahead(of_sums, z_score, "own", by=1.0)
+        for method in SUMS:
+            assert ahead(z_score, method, "equal") == variants
+            assert "scaled" in ahead(z_score, method, "equal", by=10.0)
+            assert "noisy" in ahead(method, z_score, "own", by=1.0)
 
 
-def test_no_deviation_is_as_good_as_one_where_rewards_share_a_unit(ahead, variants):
+def test_dr_grpo_is_ahead_of_dvao_if_rewards_share_a_unit(ahead, variants):
     assert ahead("dr_grpo", "dvao", "equal") == variants - {"scaled"}
 
 
-def test_the_variants_of_dvao(ahead, variants, told_from_dvao):
-    assert "noisy" in told_from_dvao("dvao_denoised", "+")
+def test_the_variants_of_dvao(ahead, variants, differs_from_dvao):
+    assert "noisy" in differs_from_dvao("dvao_denoised", "+")
     assert ahead("dvao_shrunk", "dvao", "equal") == variants
     assert ahead("dvao_denoised", "dvao", "equal", by=1.0) == {"noisy"}
     assert ahead("dvao", "dvao_denoised", "own", by=1.0) == {"noisy"}
 
 
-def test_what_was_made_for_a_situation(ahead, variants, told_from_dvao):
+def test_specialised_methods(ahead, variants, differs_from_dvao):
     assert "conflict" in ahead("dvao", "rvpo", "equal")
-    assert "conflict" not in told_from_dvao("rvpo", "+")
+    assert "conflict" not in differs_from_dvao("rvpo", "+")
     assert ahead("dvao", "gd2po_hard", "equal") == variants
     for method in ("dara_symmetric", "sa_mrpo"):
         assert "rare" not in ahead(method, "gdpo", "equal", by=1.5)

@@ -1,4 +1,4 @@
-"""Experiments are what their notes say, and run whole in miniature: real rows, real tokenizer."""
+"""Experiment files: docstrings, consistency, and miniature runs with real rows and tokenizer."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from judge_server import JudgeServer, grade
 from shared_data import shared
-from tiny_run import compiled_once
+from tiny_run import compilation_cache
 
 from dvaojax import cli
 from dvaojax.config import Config, overrides
@@ -16,11 +16,11 @@ from dvaojax.models.logprobs import CHUNK_SIZE
 from dvaojax.models.presets import PRESETS
 from dvaojax.tasks.rubrics import Rubrics
 
-PLACE = Path(__file__).parents[2] / "experiments"
-SCRIPTS = {"bandit.py"}  # run by themselves, and tested beside this file
-FILES = sorted({path.name for path in PLACE.glob("*.py")} - SCRIPTS)
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+SCRIPTS = {"bandit.py", "minimal_loop.py"}  # not configurations; tested in other files
+FILES = sorted({path.name for path in EXPERIMENTS.glob("*.py")} - SCRIPTS)
 EMBEDDED = {"arithmetic.py", "shootout.py", "vpo_arithmetic.py"}  # on the embedded task
-# What stands beside the checkout of the sets that an experiment names.
+# Settings that select the datasets of an experiment that the tests have.
 ROWS = {
     "dvao_mathematics_4b.py": ["task.test=math500,aime25,olympiadbench,amc23"],
     "dvao_tools_3b.py": ["task.train=toolrl/sft"],
@@ -29,33 +29,33 @@ ROWS = {
     "rvpo_healthbench.py": ["task.judge.cache="],
     "rvpo_tools.py": ["task.train=toolrl/sft"],
 }
-# In miniature they are another's run: they differ from it in the policy alone.
+# Their miniatures equal those of other files, from which they differ only in the policy.
 SAME = {"dvao_mathematics_8b.py": "dvao_mathematics_4b.py", "dvao_tools_7b.py": "dvao_tools_3b.py"}
-SETS = (
+DATASETS = (
     "gsm8k", "dapo_math_17k", "math500", "aime25", "olympiadbench", "amc23", "toolrl", "bfcl",
     "healthbench",
 )  # fmt: skip
 
 
 def published(name: str) -> dict[str, tuple[float, ...]]:
-    """The rows of the table in an experiment's note."""
-    note = (PLACE / name).read_text().split('"""')[1]
-    rows = [line.strip("|").split("|") for line in note.splitlines() if line.startswith("| ")]
+    """The rows of the table in an experiment's docstring."""
+    docstring = (EXPERIMENTS / name).read_text().split('"""')[1]
+    rows = [line.strip("|").split("|") for line in docstring.splitlines() if line.startswith("| ")]
     cells = {row[0].strip(): "/".join(row[1:]).split("/") for row in rows[1:]}
     return {method: tuple(float(cell) for cell in row) for method, row in cells.items()}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_experiment_says_what_it_claims_and_how_it_is_run(name):
-    note = (PLACE / name).read_text().split('"""')[1]
+def test_docstring_has_claim_command_needs_and_result(name):
+    docstring = (EXPERIMENTS / name).read_text().split('"""')[1]
     for part in ("Claim under test", f"dvaojax train experiments/{name}", "Needs:", "Result:"):
-        assert part in note, part
+        assert part in docstring, part
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_its_weights_are_those_of_its_objectives_and_its_pieces_divide(name):
+def test_weights_match_objectives_and_batches_divide(name):
     for function in ("get_config", "get_smoke_config"):
-        config = overrides.load_experiment(PLACE / name, function=function)
+        config = overrides.load_experiment(EXPERIMENTS / name, function=function)
         assert isinstance(config, Config)
         assert set(config.weights) == set(config.objectives)
         pieces = config.learning.mini_batches * config.learning.micro_batches
@@ -63,16 +63,16 @@ def test_its_weights_are_those_of_its_objectives_and_its_pieces_divide(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(FILES) - EMBEDDED))
-def test_the_policy_is_the_one_it_names(name):
-    config = overrides.load_experiment(PLACE / name)
-    model = dataclasses.replace(config.model, logits_chunk=CHUNK_SIZE)  # which is about memory
+def test_policy_matches_its_preset_and_tokenizer(name):
+    config = overrides.load_experiment(EXPERIMENTS / name)
+    model = dataclasses.replace(config.model, logits_chunk=CHUNK_SIZE)  # affects only memory
     (preset,) = (key for key, known in PRESETS.items() if known == model)
     assert preset in config.pretrained.lower()
     assert config.task.tokenizer.path == config.pretrained
 
 
 @pytest.mark.parametrize("name", ["dvao_mathematics_4b.py", "dvao_mathematics_8b.py"])
-def test_the_means_of_the_published_table_are_those_of_its_columns(name):
+def test_means_of_the_published_table_match_its_columns(name):
     for method, (*columns, accuracy, brevity) in published(name).items():
         assert sum(columns[::2]) / 5 == pytest.approx(accuracy, abs=0.011), method
         assert sum(columns[1::2]) / 5 == pytest.approx(brevity, abs=0.011), method
@@ -80,20 +80,21 @@ def test_the_means_of_the_published_table_are_those_of_its_columns(name):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    place = tmp_path_factory.mktemp("prepared")
-    for name in SETS:
+    directory = tmp_path_factory.mktemp("prepared")
+    for name in DATASETS:
         source = str(shared(name))
         assert (
-            cli.main(["data", "prepare", name, "--source", source, "--data-dir", str(place)]) == 0
+            cli.main(["data", "prepare", name, "--source", source, "--data-dir", str(directory)])
+            == 0
         )
-    return place
+    return directory
 
 
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory):
     """Checkpoints of the miniature's shape, written by `transformers`, with a real tokenizer."""
     transformers = pytest.importorskip("transformers")
-    place = tmp_path_factory.mktemp("policies")
+    policies = tmp_path_factory.mktemp("policies")
     shape = {
         "vocab_size": 6400,
         "hidden_size": 16,
@@ -110,17 +111,17 @@ def policies(tmp_path_factory):
     }
     for family, (config, model, more) in families.items():
         for tied in (True, False):
-            directory = place / f"{family}-{'tied' if tied else 'untied'}"
+            directory = policies / f"{family}-{'tied' if tied else 'untied'}"
             described = config(**shape, **more, tie_word_embeddings=tied)
             model(described).save_pretrained(directory)
             for file in shared("tokenizers", "minimind").iterdir():
                 shutil.copy(file, directory)
-    return place
+    return policies
 
 
 @pytest.fixture(scope="module")
 def judge():
-    """A server that finds every criterion met."""
+    """A judge that reports every criterion as met."""
     pytest.importorskip("httpx")
     with JudgeServer(lambda number, request: grade(met=True)) as server:
         yield server.url
@@ -128,14 +129,14 @@ def judge():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
-def test_it_runs_in_miniature_from_a_checkpoint_on_real_rows(
+def test_runs_in_miniature_from_a_checkpoint_on_real_rows(
     name, data_dir, policies, judge, tmp_path, tmp_path_factory, monkeypatch
 ):
-    experiment = overrides.load_experiment(PLACE / name)
+    experiment = overrides.load_experiment(EXPERIMENTS / name)
     family = "qwen3" if experiment.model.qk_norm else "qwen2.5"
     policy = policies / f"{family}-{'tied' if experiment.model.tied_head else 'untied'}"
     monkeypatch.chdir(tmp_path)
-    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
+    with compilation_cache(tmp_path_factory.getbasetemp() / "compiled"):
         settings = [
             f"pretrained={policy}",
             f"task.tokenizer.path={policy}",
@@ -144,7 +145,7 @@ def test_it_runs_in_miniature_from_a_checkpoint_on_real_rows(
             *ROWS[name],
             *([f"task.judge.url={judge}"] if isinstance(experiment.task, Rubrics) else []),
         ]
-        assert cli.main(["train", str(PLACE / name), "--smoke", "--set", *settings]) == 0
+        assert cli.main(["train", str(EXPERIMENTS / name), "--smoke", "--set", *settings]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     summary = json.loads((run / "summary.json").read_text())
     for evaluation in (summary["before"], summary["after"]):
@@ -154,7 +155,7 @@ def test_it_runs_in_miniature_from_a_checkpoint_on_real_rows(
     for row in rows:
         for objective in experiment.objectives:
             reward = row[f"reward/{objective}"]
-            # Some items of a rubric apply to none of a step's conversations.
+            # Some rubric items apply to no conversation of a step.
             applies = reward is not None or isinstance(experiment.task, Rubrics)
             assert applies
             assert reward is None or -3.0 <= reward <= 3.0
@@ -169,11 +170,11 @@ def test_it_runs_in_miniature_from_a_checkpoint_on_real_rows(
 
 
 def test_every_experiment_has_a_miniature_run():
-    """Those of the embedded task are commands of the README, which its own tests run."""
+    """The tests of the README run the experiments on the embedded task."""
     assert set(FILES) == {*EMBEDDED, *ROWS, *SAME}
     for name, other in SAME.items():
         left, right = (
-            overrides.load_experiment(PLACE / file, function="get_smoke_config")
+            overrides.load_experiment(EXPERIMENTS / file, function="get_smoke_config")
             for file in (name, other)
         )
         changed = {

@@ -1,4 +1,4 @@
-"""The benchmark of a whole step: one small run, and what it makes of what systems report."""
+"""The benchmark of complete steps: a small run, and the measures derived from reports."""
 
 import json
 import subprocess
@@ -36,8 +36,8 @@ SMALL = (
 
 
 @pytest.mark.slow
-def test_a_small_step_is_timed_and_missing_peers_are_named(tmp_path):
-    """One run of the whole command; the peers' interpreter is one that has none of them."""
+def test_times_a_small_step_and_names_missing_peers(tmp_path):
+    """One complete run; the peers' interpreter has neither peer installed."""
     file = tmp_path / "times.json"
     bare = tmp_path / "python"
     bare.write_text("#!/bin/sh\nexit 1\n")
@@ -51,7 +51,7 @@ def test_a_small_step_is_timed_and_missing_peers_are_named(tmp_path):
     assert [peer["system"] for peer in peers] == ["trl", "tunix"]
     parts = [ours[f"{part}_seconds"] for part in ("rollout", "reward", "train")]
     assert min(parts) > 0
-    assert max(parts) < ours["step_seconds"] * 1.5  # medians of each by itself
+    assert max(parts) < ours["step_seconds"] * 1.5  # medians of each part
     assert ours["times_ours"] == 1
     assert ours["tokens_per_second"] == pytest.approx(48 / ours["step_seconds"])
     assert 0 < ours["arithmetic_share"] < 1
@@ -64,11 +64,11 @@ def test_a_small_step_is_timed_and_missing_peers_are_named(tmp_path):
         (("--steps", "4"), "--steps must be at least 5"),
         (("--prompts", "0"), "--prompts must be at least 1"),
         (("--micro-batches", "3"), "must divide 2 prompts"),
-        (("--part", "train", "--against", "trl"), "times ours alone"),
+        (("--part", "train", "--against", "trl"), "needs dvaojax alone"),
         (("--json", "nowhere/at/all.json"), "argument --json: there is no directory nowhere/at"),
     ],
 )
-def test_mistakes_are_refused(monkeypatch, capsys, options, complaint):
+def test_refuses_invalid_arguments(monkeypatch, capsys, options, complaint):
     monkeypatch.setattr(sys, "argv", ["rl_step.py", *SMALL, *options])
     with pytest.raises(SystemExit) as stopped:
         rl_step.parse()
@@ -77,7 +77,7 @@ def test_mistakes_are_refused(monkeypatch, capsys, options, complaint):
 
 
 def report(workload, *, rollout=0.25, train=0.5):
-    """What a system prints whose parts take these seconds."""
+    """The report of a system whose parts take these seconds."""
     steps = len(workload.prompts) - WARM_UP
     return {
         "probe_logprob": -6.0,
@@ -90,60 +90,62 @@ def report(workload, *, rollout=0.25, train=0.5):
     }
 
 
-def test_shares_are_counts_over_rates_over_seconds():
+def test_shares_follow_from_counts_and_seconds():
     workload, model = make(), PRESETS["tiny"]
     lengths = flops.full_lengths(num_prompts=3, group_size=4, prompt_length=6, completion_length=40)
-    found = measured(report(workload), workload, LIMITS)
+    shares = measured(report(workload), workload, LIMITS)
     sampled = flops.prefill_flops(model, lengths) + flops.decode_flops(model, lengths)
     trained = flops.train_flops(model, lengths)
-    assert found["step_seconds"] == 1
-    assert found["tokens_per_second"] == lengths.tokens == 3 * (6 + 4 * 40)
-    assert found["arithmetic_share"] == pytest.approx((sampled + trained) / 1e9)
-    assert found["rollout_arithmetic_share"] == pytest.approx(sampled / 1e9 / 0.25)
-    assert found["train_arithmetic_share"] == pytest.approx(trained / 1e9 / 0.5)
+    assert shares["step_seconds"] == 1
+    assert shares["tokens_per_second"] == lengths.tokens == 3 * (6 + 4 * 40)
+    assert shares["arithmetic_share"] == pytest.approx((sampled + trained) / 1e9)
+    assert shares["rollout_arithmetic_share"] == pytest.approx(sampled / 1e9 / 0.25)
+    assert shares["train_arithmetic_share"] == pytest.approx(trained / 1e9 / 0.5)
     read = flops.decode_bytes(model, lengths)
-    assert found["rollout_bandwidth_share"] == pytest.approx(read / 1e8 / 0.25)
+    assert shares["rollout_bandwidth_share"] == pytest.approx(read / 1e8 / 0.25)
 
 
-def test_what_was_not_timed_is_not_reported():
+def test_untimed_parts_are_not_reported():
     workload = make()
     seconds = [0.5] * 5
-    found = measured({"step_seconds": seconds, "train_seconds": seconds}, workload, LIMITS)
-    assert found["arithmetic_share"] == found["train_arithmetic_share"]
-    assert not any("rollout" in name or "reward" in name for name in found)
+    shares = measured({"step_seconds": seconds, "train_seconds": seconds}, workload, LIMITS)
+    assert shares["arithmetic_share"] == shares["train_arithmetic_share"]
+    assert not any("rollout" in name or "reward" in name for name in shares)
 
 
-def test_ragged_rates_are_medians_over_steps_of_different_tokens():
+def test_ragged_rates_are_medians_over_steps():
     workload = make(ragged=True)
     tokens = [3 * 6 + int(np.sum(limits)) for limits in workload.limits[WARM_UP:]]
     assert len(set(tokens)) > 1
-    found = measured(report(workload), workload, LIMITS)
-    assert found["tokens_per_second"] == pytest.approx(np.median(tokens))
+    shares = measured(report(workload), workload, LIMITS)
+    assert shares["tokens_per_second"] == pytest.approx(np.median(tokens))
 
 
-def test_ragged_lengths_are_held_against_full_ones_of_the_same_run(monkeypatch, capsys, tmp_path):
-    seen = []
+def test_ragged_lengths_are_compared_with_full_lengths_of_the_same_run(
+    monkeypatch, capsys, tmp_path
+):
+    calls = []
 
-    def pretend(system, path, *, python=sys.executable, options=()):
+    def stub(system, path, *, python=sys.executable, options=()):
         workload = Workload.load(path)
-        seen.append((system, workload.is_ragged))
+        calls.append((system, workload.is_ragged))
         seconds = 0.5 if workload.is_ragged else 1.0
         return Outcome(system, report(workload, rollout=seconds, train=seconds), "")
 
     file = tmp_path / "times.json"
-    monkeypatch.setattr(systems, "run", pretend)
+    monkeypatch.setattr(systems, "run", stub)
     monkeypatch.setattr(
         sys, "argv", ["rl_step.py", *SMALL, "--lengths", "ragged", "--json", str(file)]
     )
     assert rl_step.main() == 0
-    assert seen == [("dvaojax", True), ("dvaojax", False)]
+    assert calls == [("dvaojax", True), ("dvaojax", False)]
     ragged, full = json.loads(file.read_text())["systems"]
     assert (ragged["lengths"], full["lengths"]) == ("ragged", "full")
     kept = ragged["train_tokens_per_second"] / full["train_tokens_per_second"]
     assert f"train {kept:.0%}" in capsys.readouterr().out
 
 
-def test_a_peer_is_compared_and_one_with_another_model_is_not():
+def test_peer_with_another_model_is_a_failure():
     workload = make()
     ours = Outcome("dvaojax", report(workload), "")
     peer = Outcome("trl", report(workload, rollout=2.0), "")
@@ -155,7 +157,7 @@ def test_a_peer_is_compared_and_one_with_another_model_is_not():
     assert "another model" in as_row(judged, ours, workload)["complaint"]
 
 
-def test_a_system_that_fails_says_why(tmp_path, monkeypatch):
+def test_failing_system_reports_its_error(tmp_path, monkeypatch):
     script = tmp_path / "broken.py"
     script.write_text("print('{}')\nraise ValueError('no such thing')\n")
     monkeypatch.setitem(systems.SCRIPTS, "dvaojax", str(script))
@@ -164,16 +166,16 @@ def test_a_system_that_fails_says_why(tmp_path, monkeypatch):
     assert outcome.complaint == "failed: ValueError: no such thing"
 
 
-def test_the_ceilings_are_those_of_a_machine(monkeypatch):
+def test_ceilings_are_plausible(monkeypatch):
     monkeypatch.setitem(ceilings.SIZES, "cpu", (256,))
     monkeypatch.setitem(ceilings.COPY_BYTES, "cpu", 2**22)
-    found = ceilings.measure("float32")
-    assert 1e8 < found.flops_per_second < 1e15
-    assert 1e7 < found.bytes_per_second < 1e14
+    limits = ceilings.measure("float32")
+    assert 1e8 < limits.flops_per_second < 1e15
+    assert 1e7 < limits.bytes_per_second < 1e14
     assert ceilings.best(Ceilings(1, 4), Ceilings(3, 2)) == (3, 4)
 
 
-def test_micro_batches_divide_the_prompts_and_hold_about_what_fits():
+def test_micro_batches_divide_the_prompts_and_fit_the_cache():
     assert automatic_micro_batches(make()) == 1  # 498 tokens
     workload = make()
     for prompts, completion, expected in ((8, 64, 2), (2, 256, 2), (1, 4000, 1)):

@@ -1,4 +1,4 @@
-"""The strained task strains what it says and nothing else; its sweep holds together."""
+"""The shoot-out's variants of the embedded task, and its sweep."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from dvaojax.config import overrides
-from dvaojax.sweep.grid import cell_at, check, places
+from dvaojax.sweep.grid import cell_at, cell_keys, check
 from dvaojax.types import Completion, Prompt
 
-PLACE = Path(__file__).parents[2] / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 BRIEF = "7+5=12;4+3+1=8;[82]"
 WRITTEN_OUT = f"47+35=;{BRIEF}"
 
 
 @pytest.fixture(scope="module")
 def sweep():
-    return overrides.load_experiment(PLACE / "shootout.py", function="get_sweep")
+    return overrides.load_experiment(EXPERIMENTS / "shootout.py", function="get_sweep")
 
 
 def scores(sweep, texts, *, index, reference="82", **strain):
@@ -28,12 +28,12 @@ def scores(sweep, texts, *, index, reference="82", **strain):
     return task.scorer().score([group], [Prompt("47+35=", reference, index)]).rewards[0]
 
 
-def test_unstrained_it_is_the_embedded_task(sweep):
-    found = scores(sweep, [BRIEF, WRITTEN_OUT, "[82"], index=10**4)
-    np.testing.assert_array_equal(found, [[1, 1, 1], [1, 0, 1], [0, 1, 0]])
+def test_default_is_the_embedded_task(sweep):
+    rewards = scores(sweep, [BRIEF, WRITTEN_OUT, "[82"], index=10**4)
+    np.testing.assert_array_equal(rewards, [[1, 1, 1], [1, 0, 1], [0, 1, 0]])
 
 
-def test_noise_is_of_the_size_it_says_in_training_alone(sweep):
+def test_noise_has_its_size_in_training_only(sweep):
     clean = scores(sweep, [BRIEF] * 8, index=0, noise=1.0)
     np.testing.assert_array_equal(clean, np.ones((8, 3)))
     drawn = np.array([scores(sweep, [BRIEF] * 8, index=300 + i, noise=2.0) for i in range(500)])
@@ -41,41 +41,41 @@ def test_noise_is_of_the_size_it_says_in_training_alone(sweep):
     noise = drawn[..., 2] - 1.0
     assert np.abs(noise.mean()) < 0.1
     assert noise.std() == pytest.approx(2.0, rel=0.05)
-    # Two completions of a problem, however alike, and two problems have noise of their own.
+    # Every completion has its own noise, even if the texts are the same.
     assert len(np.unique(noise)) == noise.size
     again = scores(sweep, [WRITTEN_OUT] * 8, index=300, noise=2.0)
     np.testing.assert_array_equal(again[:, 2], drawn[0, :, 2])
 
 
-def test_the_scale_is_of_one_reward_in_training_alone(sweep):
+def test_scale_applies_to_one_reward_in_training_only(sweep):
     for index, brevity in ((0, 1.0), (10**4, 10.0)):
-        found = scores(sweep, [BRIEF], index=index, scale=10)
-        np.testing.assert_array_equal(found, [[1.0, brevity, 1.0]])
+        rewards = scores(sweep, [BRIEF], index=index, scale=10)
+        np.testing.assert_array_equal(rewards, [[1.0, brevity, 1.0]])
 
 
 @pytest.mark.parametrize("index", [0, 10**4])
-def test_in_conflict_a_large_sum_is_right_or_brief(sweep, index):
+def test_conflict_excludes_right_and_brief_large_sums(sweep, index):
     for least, brief_is_right in ((82, 0.0), (83, 1.0)):
-        found = scores(sweep, [BRIEF, WRITTEN_OUT], index=index, written_out_from=least)
-        np.testing.assert_array_equal(found, [[brief_is_right, 1, 1], [1, 0, 1]])
+        rewards = scores(sweep, [BRIEF, WRITTEN_OUT], index=index, written_out_from=least)
+        np.testing.assert_array_equal(rewards, [[brief_is_right, 1, 1], [1, 0, 1]])
 
 
-def test_the_sweep_fits_and_its_weights_sum_to_one(sweep):
+def test_sweep_is_valid_and_weights_sum_to_one(sweep):
     check(sweep)
-    for place in places(sweep)[:5]:
+    for place in cell_keys(sweep)[:5]:
         assert sum(cell_at(sweep, place).config.weights.values()) == pytest.approx(1.0)
     assert set(sweep.expected) == set(sweep.situations)
     assert len(sweep.seeds) >= 5
 
 
-def test_an_accelerator_gets_the_embedded_task_in_full(sweep, monkeypatch):
+def test_accelerator_uses_the_full_embedded_task(sweep, monkeypatch):
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    full = overrides.load_experiment(PLACE / "shootout.py", function="get_sweep").base
+    full = overrides.load_experiment(EXPERIMENTS / "shootout.py", function="get_sweep").base
     assert (full.task.digits, full.num_steps, full.model.width) == (3, 120, 128)
     assert (sweep.base.task.digits, sweep.base.model.width) == (2, 32)
 
 
-def test_on_a_cpu_nothing_is_ever_carried(sweep):
+def test_no_carries_on_a_cpu(sweep):
     task = sweep.base.task
     for prompt in (*task.prompts("train"), *task.prompts("test")):
         assert set(prompt.text) <= set("01234+=")

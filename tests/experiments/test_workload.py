@@ -1,4 +1,4 @@
-"""What every system is asked to do: the same for all, and of the lengths that were asked for."""
+"""Workloads of the benchmarks: lengths, determinism, tokenizer and rewards."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def lengths():
     return ragged_lengths(np.random.default_rng(0), (40_000,), maximum=1024)
 
 
-def test_ragged_lengths_have_a_quarter_of_the_maximum_as_their_mean(lengths):
+def test_mean_of_ragged_lengths_is_a_quarter_of_the_maximum(lengths):
     assert np.mean(lengths) / 1024 == pytest.approx(0.25, rel=0.03)
 
 
@@ -37,13 +37,13 @@ def test_ragged_lengths_stay_within_a_small_maximum(maximum):
     assert maximum in lengths
 
 
-def test_a_workload_is_the_same_each_time_and_comes_back_from_its_file(tmp_path):
+def test_workload_is_deterministic_and_round_trips(tmp_path):
     made = make(ragged=True)
     made.save(tmp_path / "workload.json")
     assert Workload.load(tmp_path / "workload.json") == made == make(ragged=True)
 
 
-def test_a_workload_has_the_shape_that_was_asked_for():
+def test_workload_has_the_given_shape():
     full, ragged = make(), make(ragged=True)
     assert np.shape(full.prompts) == (WARM_UP + 5, 3, 6)
     assert np.shape(full.limits) == (WARM_UP + 5, 3, 4)
@@ -55,20 +55,20 @@ def test_a_workload_has_the_shape_that_was_asked_for():
 
 
 @pytest.mark.parametrize("ragged", [False, True])
-def test_words_come_back_as_the_tokens_they_were_and_ends_have_no_text(ragged):
+def test_words_round_trip_and_ends_have_no_text(ragged):
     words = words_of(make(ragged=ragged))
     tokens = [1, 7, 511, 9]
     assert words.encode(words.decode(tokens)) == tokens
     assert words.decode([3, words.eos_id(), words.pad_id()]) == "w3"
 
 
-def test_an_end_can_be_sampled_only_where_lengths_are_imposed():
+def test_end_is_in_the_vocabulary_only_with_imposed_lengths():
     full, ragged = make(), make(ragged=True)
     assert words_of(full).end == full.model["vocab_size"]
     assert words_of(ragged).end == 0
 
 
-def test_the_rewards_count_whole_words():
+def test_rewards_count_whole_words():
     assert sevens("w7 w77 w7 w17") == 2.0
     assert few_nines("w9 w99") == 1.0
     assert few_nines("w9 w1 w9") == 0.0

@@ -1,4 +1,4 @@
-"""A small workload for the tests of the benchmarks."""
+"""A small workload for tests of the benchmarks."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from dvaojax.models.presets import PRESETS
 
 
 def make(**knobs):
-    """Three prompts of 6 tokens, four completions of at most 40."""
+    """A workload with three prompts of 6 tokens and four completions of at most 40 tokens."""
     model = dataclasses.asdict(PRESETS["tiny"])
     shape = {"prompt_length": 6, "completion_length": 40, "num_prompts": 3, "group_size": 4}
     return make_workload(model, **shape, steps=5, **knobs)
