@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 from docstring_rules import complaints
-from test_staircase import PACKAGE, modules
+from import_layers import PACKAGE, modules
 
 from dvaojax import aggregators, losses
 from dvaojax.aggregators import methods

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from test_staircase import PACKAGE, modules
+from import_layers import PACKAGE, modules
 
 ROOT = Path(__file__).parents[1]
 PROBE = """
