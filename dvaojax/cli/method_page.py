@@ -20,7 +20,7 @@ _PER_OBJECTIVE = " One value for all objectives, or KNOB.OBJECTIVE=VALUE for eac
 _NO_PROPERTIES = ("method", "paper", "equation", "takes", "credit", "also")
 
 
-class Subject(NamedTuple):
+class MethodEntry(NamedTuple):
     """The method that a page describes.
 
     Attributes:
@@ -38,7 +38,7 @@ class Subject(NamedTuple):
     use: str
 
 
-def find(name: str) -> Subject:
+def find(name: str) -> MethodEntry:
     """The method of a name.
 
     Args:
@@ -58,39 +58,39 @@ def find(name: str) -> Subject:
     return next(make for rows, make in kinds if name in rows)(name)
 
 
-def _aggregator(name: str) -> Subject:
+def _aggregator(name: str) -> MethodEntry:
     row = aggregators.ROWS.get(name)
     method = aggregators.find(name)
     knobs = aggregators.knobs_of(method)
     use = _settings("aggregator", name, "aggregator.options", knobs)
-    return Subject(method, row, aggregators.SYMBOLS, knobs, use)
+    return MethodEntry(method, row, aggregators.SYMBOLS, knobs, use)
 
 
-def _other_function(name: str) -> Subject:
+def _other_function(name: str) -> MethodEntry:
     row = aggregators.OTHER_FUNCTIONS[name]
     knobs = aggregators.knobs_of(row.method)
     use = f"from dvaojax.aggregators import {name}"
-    return Subject(row.method, row, aggregators.SYMBOLS, knobs, use)
+    return MethodEntry(row.method, row, aggregators.SYMBOLS, knobs, use)
 
 
-def _loss(name: str) -> Subject:
+def _loss(name: str) -> MethodEntry:
     loss = losses.find(name)
     knobs = losses.knobs_of(loss)
     use = _settings("loss.name", name, "loss.options", knobs)
-    return Subject(loss, losses.ROWS.get(name), losses.SYMBOLS, knobs, use)
+    return MethodEntry(loss, losses.ROWS.get(name), losses.SYMBOLS, knobs, use)
 
 
-def _allocation_rule(name: str) -> Subject:
+def _allocation_rule(name: str) -> MethodEntry:
     row = allocation.ROWS.get(name)
     rule = allocation.find(name) if row is None else row.method
     knobs = allocation.knobs_of(rule)
     use = f"from dvaojax.allocation import {name}"
     if row is None or name in allocation.BY_NAME:
         use = _settings("allocation.name", name, "allocation.options", knobs)
-    return Subject(rule, row, allocation.SYMBOLS, knobs, use)
+    return MethodEntry(rule, row, allocation.SYMBOLS, knobs, use)
 
 
-def _plugin(name: str) -> Subject:
+def _plugin(name: str) -> MethodEntry:
     """A user's method; its parameters show whether it is an aggregator, a loss or a rule."""
     function = plugins.load(name)
     plugins.require_arguments(name, function, [])
@@ -134,7 +134,7 @@ def page(name: str) -> str:
         "Paper": () if row is None else _citation(row),
     }
     head = [name, *_wrapped(module.summary, WIDTH), "", *_wrapped(parts.summary, WIDTH)]
-    return "\n".join([*head, *_laid_out(sections)])
+    return "\n".join([*head, *_format_sections(sections)])
 
 
 def _knob(knob: str, default: Any) -> str:
@@ -164,7 +164,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _laid_out(sections: Mapping[str, Iterable[str]]) -> Iterator[str]:
+def _format_sections(sections: Mapping[str, Iterable[str]]) -> Iterator[str]:
     for title, lines in sections.items():
         if (lines := list(lines)) and any(lines):
             yield from ("", title, *(f"  {line}".rstrip() for line in lines))

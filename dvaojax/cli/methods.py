@@ -16,8 +16,8 @@ else:
 _ABOUT = """\
 List the methods that turn rewards into advantages, advantages into a loss, and
 statistics of problems into their numbers of completions: properties that do not depend
-on the rewards, inputs, and sources. With a NAME: the method's equation, methods not to
-be confused with it, its knobs, and a BibTeX entry."""
+on the rewards, inputs, and sources. With a NAME: the method's equation, similar methods,
+its knobs, and a BibTeX entry."""
 
 _EXAMPLES = """\
 Examples:

@@ -21,7 +21,8 @@ from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.directory import RunDirectory
 from dvaojax.tasks import task_class
 from dvaojax.train.program import make_program
-from dvaojax.train.session import BEST_METRIC, checkpoint_shapes
+from dvaojax.train.progress import checkpoint_shapes
+from dvaojax.train.session import BEST_METRIC
 from dvaojax.types import Task, Tokenizer
 
 # Settings of the measurement, as opposed to those of the training.

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dvaojax import sharding
 from dvaojax.config import Config, EvaluationConfig, overrides, validate
-from dvaojax.errors import UserError, nearest
+from dvaojax.errors import UserError, suggest
 from dvaojax.files import write_json
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
@@ -106,7 +106,6 @@ def _config(arguments: argparse.Namespace) -> Config:
 def _model(name: str) -> ModelConfig:
     if name not in PRESETS:
         raise UserError(
-            f"unknown model {name!r}: the nearest is {nearest(name, PRESETS)}; known are "
-            f"{', '.join(PRESETS)}"
+            f"unknown model {suggest(name, PRESETS)} Known models: {', '.join(PRESETS)}"
         )
     return PRESETS[name]

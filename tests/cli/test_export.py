@@ -1,5 +1,7 @@
-"""From published weights through a run to published weights again, by the doors."""
+"""Runs that start from published weights, and exported checkpoints."""
 
+import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +16,7 @@ import tokenizer_files
 import torch
 import transformers
 from decoder_oracle import random_groups
-from tiny_run import compiled_once
+from tiny_run import compilation_cache
 
 from dvaojax import cli, files, models, sharding
 from dvaojax.config import overrides
@@ -89,8 +91,8 @@ def get_smoke_config():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where a published model, an experiment that starts from it, and its run are."""
-    place = tmp_path_factory.mktemp("place")
+    """A directory with a published model, an experiment that starts from it, and its run."""
+    place = tmp_path_factory.mktemp("export")
     model = published.make("qwen3 grouped tied", vocab_size=272, bos_token_id=5, eos_token_id=6)
     path = published.save(model, place / "model", max_shard_size="20KB")
     tokenizer_files.write(
@@ -101,19 +103,19 @@ def place(tmp_path_factory):
         pad_token="<|endoftext|>",
     )
     (place / "mine.py").write_text(EXPERIMENT.format(path=path))
-    with compiled_once(place / "compiled"):
+    with compilation_cache(place / "compiled"):
         assert cli.main(train(place, place / "runs")) == 0
         yield place
 
 
 def train(place, runs):
-    """The command, on eight devices of which two share the weights."""
+    """The command, on eight devices with weights sharded over two."""
     command = ["train", f"{place}/mine.py", "--runs", f"{runs}"]
     return [*command, "--set", "mesh.fsdp=2"]
 
 
 def saved(place, part, step):
-    """Arrays of the run's checkpoint, in the shape of the decoder's parameters."""
+    """A part of the run's checkpoint with the structure of the decoder's parameters."""
     config = overrides.load_experiment(place / "mine.py").model
     template = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
     for name in reversed(part.split("/")):
@@ -131,6 +133,15 @@ def export(place, *arguments):
     )
 
 
+@pytest.fixture(scope="module")
+def exported(place):
+    """The newest checkpoint as a published model, and the printed line."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert export(place, str(place / "exported")) == 0
+    return place / "exported", printed.getvalue()
+
+
 def test_policy_and_reference_start_from_the_published_weights(place):
     path = str(place / "model")
     mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
@@ -145,12 +156,10 @@ def test_policy_and_reference_start_from_the_published_weights(place):
     assert recorded["task"]["tokenizer"]["path"] == path
 
 
-def test_transformers_loads_what_is_exported_with_the_same_logits(place, tmp_path, capsys):
-    out = tmp_path / "exported"
-    assert export(place, str(out)) == 0
-    said = capsys.readouterr().out
-    assert "step 2: " in said
-    assert "parameters in float32, 1 file, with its tokenizer" in said
+def test_transformers_computes_the_same_logits_from_the_export(place, exported):
+    out, printed = exported
+    assert "step 2: " in printed
+    assert "parameters in float32, 1 file, with its tokenizer" in printed
     params = saved(place, "state/learner/params", 2)
     config = overrides.load_experiment(place / "mine.py").model
     groups = random_groups(config, lengths=[9, 2], width=9, group_size=2, completion_length=5)
@@ -161,23 +170,23 @@ def test_transformers_loads_what_is_exported_with_the_same_logits(place, tmp_pat
         published.logits_of_completions(theirs, groups),
         atol=1e-4,
     )
-    # The description is the published one, the text side a copy.
+    # The description is the published one, and the tokenizer files are copies.
     before, after = (json.loads(Path(d, "config.json").read_text()) for d in (place / "model", out))
     assert {**after, "torch_dtype": ...} == {**before, "torch_dtype": ...}
     messages = [{"role": "user", "content": "ab"}]
-    ours = PretrainedTokenizer(str(place / "model"))
-    again = transformers.AutoTokenizer.from_pretrained(out)
-    assert again.apply_chat_template(
+    original = PretrainedTokenizer(str(place / "model"))
+    copied = transformers.AutoTokenizer.from_pretrained(out)
+    assert copied.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=False
-    ) == ours.chat(messages)
-    assert again.encode("abc", add_special_tokens=False) == ours.encode("abc")
-    assert PretrainedTokenizer(str(out)).stop_tokens == ours.stop_tokens
+    ) == original.chat(messages)
+    assert copied.encode("abc", add_special_tokens=False) == original.encode("abc")
+    assert PretrainedTokenizer(str(out)).stop_tokens == original.stop_tokens
     generation = transformers.GenerationConfig.from_pretrained(out)
-    assert generation.eos_token_id == list(ours.stop_tokens)
-    assert (generation.pad_token_id, generation.temperature) == (ours.pad_token, 0.6)
+    assert generation.eos_token_id == list(original.stop_tokens)
+    assert (generation.pad_token_id, generation.temperature) == (original.pad_token, 0.6)
 
 
-def test_an_earlier_checkpoint_in_fewer_bits(place, tmp_path):
+def test_earlier_checkpoint_in_bfloat16(place, tmp_path):
     assert export(place, str(tmp_path / "out"), "--step", "0", "--dtype", "bfloat16") == 0
     exported = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     start = transformers.AutoModelForCausalLM.from_pretrained(place / "model")
@@ -186,9 +195,8 @@ def test_an_earlier_checkpoint_in_fewer_bits(place, tmp_path):
         assert torch.equal(exported.get_parameter(name), weights.bfloat16()), name
 
 
-def test_an_exported_model_is_a_published_one(place, tmp_path):
-    out = str(tmp_path / "out")
-    assert export(place, out) == 0
+def test_exported_model_can_be_loaded_as_a_published_one(place, exported):
+    out = str(exported[0])
     config = pretrained.model_config(out)
     assert config == pretrained.model_config(str(place / "model"))
     mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
@@ -197,12 +205,12 @@ def test_an_exported_model_is_a_published_one(place, tmp_path):
     )
 
 
-def test_nothing_is_overwritten_and_nothing_is_left_half_written(place, tmp_path, capsys):
+def test_export_overwrites_nothing_and_leaves_no_partial_directory(place, tmp_path, capsys):
     mine = tmp_path / "mine"
     mine.mkdir()
-    (mine / "letter.txt").write_text("dear")
+    (mine / "letter.txt").write_text("text")
     assert export(place, str(mine)) == 2
-    assert "exists, and is not overwritten" in capsys.readouterr().err
+    assert "exists and is not overwritten" in capsys.readouterr().err
     assert [file.name for file in mine.iterdir()] == ["letter.txt"]
     assert export(place, str(tmp_path / "new"), "--step", "1") == 2
     assert "there is no checkpoint of step 1" in capsys.readouterr().err
@@ -214,32 +222,32 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(place, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_without_the_published_model_a_run_resumes_and_does_not_begin(place, tmp_path, capsys):
+def test_without_the_published_model_a_run_resumes_but_does_not_start(place, tmp_path, capsys):
     moved = place / "moved"
     shutil.copytree(place / "runs", tmp_path / "runs")
-    # The weights alone: the tokenizer is part of the task.
+    # Only the weights are moved; the task needs the tokenizer.
     weights = [*(place / "model").glob("*.safetensors"), *(place / "model").glob("*.index.json")]
     moved.mkdir()
     try:
         for file in weights:
             file.rename(moved / file.name)
         assert cli.main([*train(place, tmp_path / "runs"), "--resume"]) == 0
-        assert cli.main([*train(place, tmp_path / "runs"), "name=anew"]) == 2
+        assert cli.main([*train(place, tmp_path / "runs"), "name=new"]) == 2
         assert "has neither model.safetensors nor" in capsys.readouterr().err
-        assert not (tmp_path / "runs/anew").exists()
+        assert not (tmp_path / "runs/new").exists()
     finally:
         for file in weights:
             (moved / file.name).rename(file)
 
 
-def test_another_model_than_the_checkpoint_s_is_refused_by_its_key(place, tmp_path, capsys):
+def test_rejects_model_setting_that_differs_from_the_checkpoint(place, tmp_path, capsys):
     assert cli.main([*train(place, tmp_path / "runs"), "model.rope_theta=7.0"]) == 2
     assert "model.rope_theta=7.0, but config.json of" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_run_from_random_weights_is_exported_too(place, tmp_path, monkeypatch, capsys):
+def test_export_of_a_run_from_random_weights(place, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = ["num_steps=1", "prompts_per_step=8", "group_size=2", "max_new_tokens=8"]
     tiny += ["learning.micro_batches=1", "model.width=16", "model.num_layers=1"]

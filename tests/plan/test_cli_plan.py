@@ -19,6 +19,7 @@ from dvaojax.plan.sizes import with_sizes_only
 from dvaojax.sharding import MeshConfig, make_mesh
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+SIZE_OPTIONS = ("prompts", "group-size", "prompt-length", "completion-length", "steps")
 SIZES = "--prompts 8 --group-size 4 --prompt-length 32 --completion-length 64"
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
@@ -43,7 +44,7 @@ def error_line(capsys, arguments):
     ("arguments", "message"),
     [
         ("--topology v7x:4x4 --model qwen3-8b", "unknown topology 'v7x:4x4'"),
-        ("--topology v5p:4x4x4 --model qwen3-9b", "unknown model 'qwen3-9b': the nearest is"),
+        ("--topology v5p:4x4x4 --model qwen3-9b", "unknown model 'qwen3-9b'; did you mean 'qwen3-"),
         ("--topology v5p:4x4x4", "plan needs --model or --experiment"),
         ("--topology v5p:4x4x4 --model tiny --set model.width=0", "model.width=0 must be positive"),
         ("--topology v5p:4x4x4 --model tiny --set modle.width=8", "unknown key 'modle.width'"),
@@ -63,9 +64,12 @@ def test_rejects_bad_input_before_loading_the_compiler(capsys, monkeypatch, argu
     assert message in error_line(capsys, arguments)
 
 
-@pytest.mark.parametrize("size", ["0", "-3", "1.5", "many"])
 @pytest.mark.parametrize(
-    "name", ["prompts", "group-size", "prompt-length", "completion-length", "steps"]
+    ("name", "size"),
+    [
+        *(("prompts", size) for size in ("-3", "1.5", "many")),
+        *((name, "0") for name in SIZE_OPTIONS),
+    ],
 )
 def test_rejects_sizes_below_one(capsys, name, size):
     line = error_line(capsys, f"--topology v5p:4x4x4 --model tiny --{name} {size}")
