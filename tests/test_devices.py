@@ -1,4 +1,4 @@
-"""A device is known by how its kind begins, and by the longest beginning."""
+"""Peak rates are looked up by the longest matching prefix of the device kind."""
 
 import pytest
 
@@ -15,16 +15,16 @@ from dvaojax.devices import PEAKS, peak_of
         ("TPU v6 lite", 918e12),
     ],
 )
-def test_a_device_has_the_peak_of_its_own_kind(kind, flops):
-    found = peak_of(kind)
-    assert found is not None
-    assert found.flops_per_second == flops
+def test_a_device_has_the_peak_of_its_kind(kind, flops):
+    peak = peak_of(kind)
+    assert peak is not None
+    assert peak.flops_per_second == flops
 
 
-def test_no_name_hides_a_longer_one():
+def test_a_name_is_not_matched_by_a_shorter_one():
     for kind, peak in PEAKS.items():
         assert peak_of(kind) is peak
 
 
-def test_an_unknown_device_has_none():
+def test_an_unknown_device_has_no_peak():
     assert peak_of("cpu") is None

@@ -1,4 +1,4 @@
-"""Files that survive a kill at any byte."""
+"""Files remain readable after a kill at any byte."""
 
 import json
 import math
@@ -17,7 +17,7 @@ def write_steps(path, first, last):
     lines.close()
 
 
-def test_rows_come_back_exactly(tmp_path):
+def test_rows_are_read_back_exactly(tmp_path):
     path = tmp_path / "m.jsonl"
     write_steps(path, 1, 3)
     rows = files.read_json_lines(path)
@@ -25,23 +25,23 @@ def test_rows_come_back_exactly(tmp_path):
     assert list(rows[0]) == ["step", "reward/accuracy", "note"]
 
 
-def test_a_number_without_a_word_in_json_becomes_null(tmp_path):
+def test_nan_and_infinity_become_null(tmp_path):
     lines = files.JsonLines(tmp_path / "m.jsonl")
     values = {"a": math.nan, "b": [math.inf, 1.0], "c": {"d": -math.inf}, "e": None, "f": True}
     lines.write(0, values)
     line = (tmp_path / "m.jsonl").read_text()
 
-    def refuse(constant):
+    def reject(constant):
         raise AssertionError(f"{constant} is not JSON")
 
     expected = {"step": 0, "a": None, "b": [None, 1.0], "c": {"d": None}, "e": None, "f": True}
-    assert json.loads(line, parse_constant=refuse) == expected
+    assert json.loads(line, parse_constant=reject) == expected
     with pytest.raises(TypeError):
         lines.write(1, {"x": object()})
     lines.close()
 
 
-def test_every_line_is_on_its_way_before_write_returns(tmp_path):
+def test_every_line_is_readable_when_write_returns(tmp_path):
     lines = files.JsonLines(tmp_path / "m.jsonl")
     for step in range(3):
         lines.write(step, {})
@@ -54,21 +54,21 @@ def test_resuming_after_a_kill_at_any_byte_gives_the_uninterrupted_file(tmp_path
     write_steps(whole, 1, 6)
     content = whole.read_bytes()
     three_lines = len(b"".join(content.splitlines(keepends=True)[:3]))
-    for end in range(three_lines, len(content) + 1):  # the checkpoint of step 3 was complete
+    for end in range(three_lines, len(content) + 1):  # the kill was after the checkpoint of step 3
         path.write_bytes(content[:end])
         assert [row["step"] for row in files.read_json_lines(path)][:3] == [1, 2, 3]
         write_steps(path, 4, 6)
         assert path.read_bytes() == content
 
 
-def test_a_line_that_lacks_only_its_end_is_kept(tmp_path):
+def test_a_last_line_without_newline_is_kept(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}')
     files.JsonLines(path).close()
     assert [row["step"] for row in files.read_json_lines(path)] == [1, 2]
 
 
-def test_several_lines_of_one_step_are_dropped_together(tmp_path):
+def test_all_lines_of_a_later_step_are_removed(tmp_path):
     lines = files.JsonLines(tmp_path / "s.jsonl")
     for step in (1, 1, 2, 2, 3):
         lines.write(step, {})
@@ -79,14 +79,14 @@ def test_several_lines_of_one_step_are_dropped_together(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", '{"a": 1}'])
-def test_a_damaged_line_is_named(tmp_path, line):
+def test_names_a_damaged_line(tmp_path, line):
     path = tmp_path / "m.jsonl"
     path.write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
     with pytest.raises(UserError, match=r"m\.jsonl:2 is not a JSON object with a step"):
         files.read_json_lines(path)
 
 
-def test_json_appears_whole_or_not_at_all(tmp_path):
+def test_json_is_written_atomically(tmp_path):
     path = tmp_path / "summary.json"
     files.write_json(path, {"x": [1, math.nan]})
     assert files.read_json(path) == {"x": [1, None]}
@@ -96,7 +96,7 @@ def test_json_appears_whole_or_not_at_all(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
+def test_names_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match=r"none\.json: No such file"):
         files.read_json(tmp_path / "none.json")
     with pytest.raises(UserError, match=r"none\.jsonl: No such file"):
@@ -106,26 +106,26 @@ def test_what_cannot_be_read_is_named(tmp_path):
         files.read_json(tmp_path / "bad.json")
 
 
-def test_a_directory_appears_whole_or_not_at_all(tmp_path):
-    place = tmp_path / "deep" / "new"
+def test_a_directory_is_created_atomically(tmp_path):
+    path = tmp_path / "deep" / "new"
 
     def fail():
-        with files.new_directory(place) as directory:
+        with files.new_directory(path) as directory:
             (directory / "half").write_text("half")
-            assert not place.exists()
-            raise ValueError("on the way")
+            assert not path.exists()
+            raise ValueError("failed before completion")
 
-    with pytest.raises(ValueError, match="on the way"):
+    with pytest.raises(ValueError, match="failed before completion"):
         fail()
-    assert list(place.parent.iterdir()) == []
-    files.partial(place).mkdir()
-    (files.partial(place) / "killed").write_text("what an earlier process left")
-    with files.new_directory(place) as directory:
+    assert list(path.parent.iterdir()) == []
+    files.partial_path(path).mkdir()
+    (files.partial_path(path) / "killed").write_text("left by an earlier process")
+    with files.new_directory(path) as directory:
         (directory / "whole").write_text("whole")
-    assert [file.name for file in place.iterdir()] == ["whole"]
-    assert list(place.parent.iterdir()) == [place]
-    for taken in (place, tmp_path / "link"):
-        if taken != place:
-            taken.symlink_to(tmp_path / "nowhere")
-        with pytest.raises(UserError, match="exists, and is not overwritten"):
-            files.new_directory(taken).__enter__()
+    assert [file.name for file in path.iterdir()] == ["whole"]
+    assert list(path.parent.iterdir()) == [path]
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "missing")
+    for existing in (path, link):
+        with pytest.raises(UserError, match="exists and is not overwritten"):
+            files.new_directory(existing).__enter__()

@@ -1,4 +1,4 @@
-"""Meshes, the table that is read on them, and arrays that are split by it."""
+"""Meshes, the table of logical axes, and arrays that are split by it."""
 
 import dataclasses
 import math
@@ -29,13 +29,13 @@ from dvaojax.sharding import MeshConfig
         (MeshConfig(replica=2, fsdp=2), 8, (2, 2, 2, 1)),
     ],
 )
-def test_the_mesh_has_the_sizes_and_the_rest_where_asked(config, number, sizes):
+def test_a_mesh_has_the_given_sizes_and_the_remaining_devices_at_minus_one(config, number, sizes):
     mesh = sharding.make_mesh(config, jax.devices()[:number])
     assert tuple(mesh.shape.items()) == tuple(zip(sharding.MESH_AXES, sizes, strict=True))
     assert set(mesh.devices.flat) == set(jax.devices()[:number])
 
 
-def test_all_devices_by_default():
+def test_a_mesh_has_all_devices_by_default():
     assert sharding.make_mesh(MeshConfig()).size == jax.device_count() == 8
 
 
@@ -47,18 +47,21 @@ def test_all_devices_by_default():
         (MeshConfig(data=16), r"data=16 x .* does not fit 8"),
         (MeshConfig(tensor=3), r"data=-1 x fsdp=1 x tensor=3 does not fit 8 device\(s\)"),
         (MeshConfig(tensor=16), r"tensor=16 does not fit 8"),
-        (MeshConfig(fsdp=-1), r"data=-1 x fsdp=-1 x tensor=1: sizes are positive, and -1 at most"),
-        (MeshConfig(data=0), r"data=0 x fsdp=1 x tensor=1: sizes are positive"),
+        (
+            MeshConfig(fsdp=-1),
+            r"data=-1 x fsdp=-1 x tensor=1: sizes must be positive, and -1 may be used once",
+        ),
+        (MeshConfig(data=0), r"data=0 x fsdp=1 x tensor=1: sizes must be positive"),
         (MeshConfig(replica=3), r"replica=3 x data=-1 x fsdp=1 x tensor=1 does not fit 8"),
-        (MeshConfig(data=8, fsdp=-2), r"fsdp=-2 x tensor=1: sizes are positive"),
+        (MeshConfig(data=8, fsdp=-2), r"fsdp=-2 x tensor=1: sizes must be positive"),
     ],
 )
-def test_sizes_that_do_not_fit_are_named(config, message):
+def test_rejects_sizes_that_do_not_match_the_devices(config, message):
     with pytest.raises(ValueError, match=message):
         sharding.make_mesh(config)
 
 
-def test_logical_axes_are_read_from_one_table():
+def test_logical_axes_are_mapped_by_the_table():
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     spec = sharding.named(mesh, "group", None, "heads", "layer").spec
     assert spec == PartitionSpec(("replica", "data", "fsdp"), None, "tensor", None)
@@ -67,15 +70,15 @@ def test_logical_axes_are_read_from_one_table():
     assert mesh_axes == set(sharding.MESH_AXES)
 
 
-def test_the_sampler_splits_no_weight_over_an_axis_it_would_be_gathered_along():
+def test_sampler_rules_avoid_gathering_weights():
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     specs = {
         name: sharding.named(mesh, "group", "embed", "heads", rules=rules).spec
         for name, rules in sharding.SAMPLER_RULES.items()
     }
-    everywhere = ("replica", "data", "fsdp")
+    all_group_axes = ("replica", "data", "fsdp")
     assert specs == {
-        "gathered": PartitionSpec(everywhere, None, "tensor"),
+        "gathered": PartitionSpec(all_group_axes, None, "tensor"),
         "tensor": PartitionSpec(("replica", "data"), None, ("fsdp", "tensor")),
     }
     assert sharding.num_parts(mesh, "heads", sharding.SAMPLER_RULES["tensor"]) == (
@@ -83,11 +86,11 @@ def test_the_sampler_splits_no_weight_over_an_axis_it_would_be_gathered_along():
         4,
     )
     assert sharding.num_parts(mesh, "embed", sharding.SAMPLER_RULES["tensor"]) == ("", 1)
-    with pytest.raises(ValueError, match="'whole' is none of: gathered, tensor"):
+    with pytest.raises(ValueError, match="'whole' must be one of: gathered, tensor"):
         MeshConfig(sampler="whole")
 
 
-def test_constraints_follow_the_table_they_are_made_under():
+def test_constraints_use_the_rules_of_on_mesh():
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     x = jax.device_put(jnp.ones((8, 8)), sharding.named(mesh))
 
@@ -100,7 +103,7 @@ def test_constraints_follow_the_table_they_are_made_under():
 
 
 class Chip(NamedTuple):
-    """As much of a TPU device as a mesh is laid out by."""
+    """The attributes of a TPU device that `make_mesh` reads."""
 
     id: int
     slice_index: int
@@ -109,13 +112,13 @@ class Chip(NamedTuple):
     process_index: int = 0
 
 
-def test_slices_lie_along_the_replica_axis():
+def test_slices_are_placed_along_the_replica_axis():
     chips = [Chip(i, slice_index=i % 2) for i in range(8)]
     assert sharding.num_slices(chips) == 2
     assert sharding.num_slices(jax.devices()) == 1
 
     def hybrid(within, between, devices, **_):
-        """What `create_hybrid_device_mesh` does, for chips without coordinates."""
+        """Replaces `create_hybrid_device_mesh`, for chips without coordinates."""
         assert (within, between) == ([2, 2, 1, 1], [2, 1, 1, 1])
         return np.array(jax.devices()).reshape(4, 2, 1, 1)
 
@@ -126,14 +129,14 @@ def test_slices_lie_along_the_replica_axis():
         sharding.make_mesh(MeshConfig(), chips)
 
 
-def test_every_logical_axis_of_the_decoder_stands_in_the_table():
+def test_every_logical_axis_of_the_decoder_is_in_the_table():
     config = dataclasses.replace(FAMILIES["qwen2"], tied_head=False)
     leaves = jax.tree_util.tree_leaves_with_path(random_params(config))
     names = {axis for path, leaf in leaves for axis in models.logical_axes(path, leaf)}
     assert names - {None, "layer"} == set(sharding.RULES) - {"group"}
 
 
-def test_a_sharding_for_every_leaf_by_its_path():
+def test_shardings_of_a_tree_depend_on_the_path():
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
     tree = {"wide": jnp.zeros((8, 6)), "scalar": jnp.zeros(())}
     axes = {"wide": ("embed", "ff"), "scalar": ()}
@@ -143,7 +146,7 @@ def test_a_sharding_for_every_leaf_by_its_path():
     assert out["scalar"].is_fully_replicated
 
 
-def test_an_array_is_laid_out_on_the_mesh_that_was_named_and_nowhere_else():
+def test_constraints_apply_only_inside_on_mesh():
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
     x, weights = jax.device_put((jnp.ones((8, 4)), jnp.ones((4, 6))), sharding.named(mesh))
 
@@ -180,7 +183,7 @@ def test_logits_and_gradients_do_not_depend_on_the_mesh(mesh_config, unsharded):
 
 @pytest.fixture(scope="module")
 def unsharded():
-    """A decoder whose sizes divide over eight devices, and its results on one."""
+    """A decoder whose sizes are divisible by eight devices, and its results on one device."""
     config = dataclasses.replace(
         FAMILIES["qwen2"], vocab_size=24, num_heads=8, num_kv_heads=8, ff_width=24, num_layers=1
     )

@@ -1,4 +1,4 @@
-"""Layouts of a step's completions: wide enough, few, and cheaper than the rectangle."""
+"""Layouts of a step's completions fit all tokens, are few, and cheaper than the rectangle."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def layout_of(lengths, *, limit=20):
 
 
 @given(LENGTHS)
-def test_every_token_but_the_last_of_each_completion_has_one_place_in_order(lengths):
+def test_every_token_but_the_last_of_each_completion_has_one_slot_in_order(lengths):
     lengths = np.array(lengths)
     layout = CompletionLayout(width=20, slots=int(num_inputs(lengths).max()) + 3)
     packed = pack(lengths, layout)
@@ -35,13 +35,13 @@ def test_every_token_but_the_last_of_each_completion_has_one_place_in_order(leng
         assert (row[len(expected) :] == -1).all()
 
 
-def test_a_group_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="7 tokens do not fit 6 slots"):
+def test_rejects_a_group_that_does_not_fit():
+    with pytest.raises(ValueError, match="7 tokens do not fit into 6 slots"):
         pack(np.array([[4, 5]]), CompletionLayout(width=8, slots=6))
 
 
 @given(LENGTHS)
-def test_a_layout_holds_all_and_costs_no_more_than_the_rectangle(lengths):
+def test_a_layout_fits_all_and_costs_no_more_than_the_rectangle(lengths):
     lengths = np.array(lengths)
     layout = layout_of(lengths)
     assert layout.width >= lengths.max()
@@ -53,16 +53,17 @@ def test_a_layout_holds_all_and_costs_no_more_than_the_rectangle(lengths):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 48, 50, 1000])
-def test_a_rectangle_is_the_shortest_of_four_that_holds_the_longest(limit):
-    # Completions of one length: packing would save nothing.
+def test_a_rectangle_is_the_narrowest_of_four_that_fits_the_longest(limit):
+    # With completions of one length, packing saves nothing.
     layouts = [layout_of(np.full((2, 4), n), limit=limit) for n in range(1, limit + 1)]
-    rectangles = [(n, at.width) for n, at in enumerate(layouts, start=1) if at.slots == 0]
+    lengths = range(1, limit + 1)
+    rectangles = [(n, x.width) for n, x in zip(lengths, layouts, strict=True) if x.slots == 0]
     assert all(n <= width < n + -(-limit // 4) for n, width in rectangles)
     assert len({width for _, width in rectangles}) <= 4
     assert rectangles[-1] == (limit, limit)
 
 
-def test_few_layouts_are_ever_compiled():
+def test_there_are_at_most_five_layouts():
     generator = np.random.default_rng(0)
     layouts = {
         layout_of(generator.integers(1, high, (8, 8)), limit=64)
@@ -72,14 +73,14 @@ def test_few_layouts_are_ever_compiled():
 
 
 @given(st.integers(1, 10**6))
-def test_packed_widths_are_few_rising_and_worth_their_compilation(places):
-    widths = packed_widths(places)
+def test_packed_widths_are_few_and_ascending_with_a_minimal_step(size):
+    widths = packed_widths(size)
     assert 1 <= len(widths) <= 7
     assert np.diff(widths).min(initial=32) >= 32
-    assert 3 * places <= 4 * widths[-1] < 3 * places + 4
+    assert 3 * size <= 4 * widths[-1] < 3 * size + 4
 
 
-def test_a_few_long_completions_do_not_widen_all():
+def test_a_few_long_completions_do_not_widen_the_others():
     lengths = np.full((4, 8), 10)
     lengths[:, 0] = 100
     assert layout_of(lengths, limit=100).slots

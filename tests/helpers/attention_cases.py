@@ -1,4 +1,4 @@
-"""Rows of prompts and completions, and plain attention over them, one query at a time."""
+"""Rows of prompts and completions, and reference attention in NumPy, one query at a time."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 class Rows(NamedTuple):
-    """Arguments of an attention and what its result is multiplied with to get one number.
+    """Inputs of attention, and weights that reduce its result to one number.
 
     Attributes:
         queries: `[B, P + S, H, C]`.
         keys: `[B, P + S, N, C]`.
         values: `[B, P + S, N, C]`.
         prompt_where: `[B, P]`.
-        segments: `[B, S]`, the completion of every token behind the prompt; -1 on padding.
-        weights: `[B, P + S, H, C]`, zero where the result says nothing.
+        segments: `[B, S]`, the completion of every token after the prompt; -1 on padding.
+        weights: `[B, P + S, H, C]`, zero on padding.
     """
 
     queries: np.ndarray
@@ -30,17 +30,17 @@ def random_rows(
     completion_lengths: list[list[int]],
     *,
     prompt_width: int,
-    behind: int,
+    completion_width: int,
     num_heads: int = 4,
     num_kv_heads: int = 2,
     head_width: int = 8,
     seed: int = 0,
 ) -> Rows:
-    """Rows whose completions are packed one after another into `behind` columns."""
+    """Random rows; completions are packed one after another into `completion_width` columns."""
     draw = np.random.default_rng(seed).normal
-    batch, row = len(prompt_lengths), prompt_width + behind
+    batch, row = len(prompt_lengths), prompt_width + completion_width
     where = np.arange(prompt_width)[None] < np.asarray(prompt_lengths)[:, None]
-    segments = np.full((batch, behind), -1, np.int32)
+    segments = np.full((batch, completion_width), -1, np.int32)
     for b, lengths in enumerate(completion_lengths):
         numbers = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         segments[b, : len(numbers)] = numbers
@@ -56,23 +56,23 @@ def random_rows(
 
 
 def visible(rows: Rows, b: int, i: int) -> list[int]:
-    """The columns that token `i` of row `b` sees, itself last; none for padding."""
+    """The columns that token `i` of row `b` attends to, itself last; none for padding."""
     width = rows.prompt_where.shape[1]
     if i < width:
         return [j for j in range(i + 1) if rows.prompt_where[b, i]]
     segment = rows.segments[b, i - width]
     if segment < 0:
         return []
-    of_prompt = [j for j in range(width) if rows.prompt_where[b, j]]
-    return of_prompt + [j for j in range(width, i + 1) if rows.segments[b, j - width] == segment]
+    prompt = [j for j in range(width) if rows.prompt_where[b, j]]
+    return prompt + [j for j in range(width, i + 1) if rows.segments[b, j - width] == segment]
 
 
-def plain_attention(rows: Rows) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The result in float64, and the gradients of its product with the weights."""
+def reference_attention(rows: Rows) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The result in float64, and the gradients of its inner product with the weights."""
     q, k, v = (np.asarray(x, np.float64) for x in rows[:3])
     batch, row, num_heads, width = q.shape
-    served = num_heads // k.shape[2]
-    result, to_q, to_k, to_v = (
+    group = num_heads // k.shape[2]
+    result, grad_q, grad_k, grad_v = (
         np.zeros(q.shape),
         np.zeros(q.shape),
         np.zeros(k.shape),
@@ -81,15 +81,16 @@ def plain_attention(rows: Rows) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarra
     for b, i in np.ndindex(batch, row):
         columns = visible(rows, b, i)
         for h in range(num_heads) if columns else ():
-            n = h // served
+            n = h // group
             scores = k[b, columns, n] @ q[b, i, h] / np.sqrt(width)
-            share = np.exp(scores - scores.max())
-            share /= share.sum()
-            result[b, i, h] = share @ v[b, columns, n]
+            attention = np.exp(scores - scores.max())
+            attention /= attention.sum()
+            result[b, i, h] = attention @ v[b, columns, n]
             weight = rows.weights[b, i, h]
-            to_share = v[b, columns, n] @ weight
-            to_scores = share * (to_share - share @ to_share) / np.sqrt(width)
-            to_q[b, i, h] = to_scores @ k[b, columns, n]
-            to_k[b, columns, n] += np.outer(to_scores, q[b, i, h])
-            to_v[b, columns, n] += np.outer(share, weight)
-    return result, (to_q, to_k, to_v)
+            grad_attention = v[b, columns, n] @ weight
+            grad_scores = attention * (grad_attention - attention @ grad_attention)
+            grad_scores /= np.sqrt(width)
+            grad_q[b, i, h] = grad_scores @ k[b, columns, n]
+            grad_k[b, columns, n] += np.outer(grad_scores, q[b, i, h])
+            grad_v[b, columns, n] += np.outer(attention, weight)
+    return result, (grad_q, grad_k, grad_v)

@@ -1,5 +1,7 @@
-"""The three families of decoder written again in NumPy, one token and one head at a time, in
-float64; and small random models to hold against it."""
+"""Reference decoder in NumPy: the three families in float64, one token and one head at a time.
+
+Also small random models and inputs to compare with it.
+"""
 
 import dataclasses
 import functools
@@ -28,16 +30,18 @@ FAMILIES = {
 
 
 def random_params(config, seed=0):
-    """Parameters in which nothing is zero or one, scales and biases included; the names and shapes
-    are those of `models.init`, and nothing is compiled to draw them."""
+    """Random parameters with the names and shapes of `models.init`, drawn without compilation.
+
+    Scales and biases are random too, so that no parameter is without effect.
+    """
     generator = np.random.default_rng(seed)
 
-    def drawn(path, leaf):
+    def draw(path, leaf):
         noise = generator.normal(1.0 if path[-1].key == "scale" else 0.0, 0.3, leaf.shape)
         return np.asarray(noise, leaf.dtype)
 
     shapes = jax.eval_shape(functools.partial(models.init, config), jax.random.key(0))
-    return jax.tree.map_with_path(drawn, shapes)
+    return jax.tree.map_with_path(draw, shapes)
 
 
 @dataclasses.dataclass
@@ -53,7 +57,7 @@ class Groups:
 
 
 def random_groups(config, *, lengths, width, group_size, completion_length, seed=0):
-    """Random tokens everywhere, padding included."""
+    """Groups of random tokens; padding is random too."""
     generator = np.random.default_rng(seed)
     lengths = np.asarray(lengths, np.int32)
     shapes = ((len(lengths), width), (len(lengths), group_size, completion_length))
@@ -64,11 +68,12 @@ def random_groups(config, *, lengths, width, group_size, completion_length, seed
 
 
 def rms_norm(x, scale, epsilon):
+    """RMSNorm of one vector."""
     return x / np.sqrt(sum(v * v for v in x) / len(x) + epsilon) * scale
 
 
-def turned(x, position, theta):
-    """Rotary embedding: features `i` and `i + C/2` are one complex number, which is rotated."""
+def rotated(x, position, theta):
+    """Rotary embedding: features `i` and `i + C/2` are the parts of a complex number."""
     half = len(x) // 2
     out = np.empty_like(x)
     for i in range(half):
@@ -77,8 +82,8 @@ def turned(x, position, theta):
     return out
 
 
-def attended(queries, keys, values):
-    """One head, `[S, C]` each: every query over the keys up to its own place."""
+def causal_attention(queries, keys, values):
+    """Attention of one head, `[S, C]` each, of every query to the keys up to its position."""
     out = np.empty_like(queries)
     for t, query in enumerate(queries):
         scores = np.array([query @ key / np.sqrt(len(query)) for key in keys[: t + 1]])
@@ -88,7 +93,7 @@ def attended(queries, keys, values):
 
 
 def heads(x, layer, name, config):
-    """`[S, heads, C]`: the projection `name` of the normed residual stream."""
+    """`[S, heads, C]`, the projection `name` of the normalised residual stream."""
     out = np.einsum("sd,dhc->shc", x, layer[name])
     if config.attention_bias:
         out = out + layer[f"{name}_bias"]
@@ -99,7 +104,7 @@ def heads(x, layer, name, config):
             if config.qk_norm:
                 scale = layer[f"{name}_norm"]["scale"]
                 out[s, h] = rms_norm(out[s, h], scale, config.norm_epsilon)
-            out[s, h] = turned(out[s, h], s, config.rope_theta)
+            out[s, h] = rotated(out[s, h], s, config.rope_theta)
     return out
 
 
@@ -113,9 +118,9 @@ def hidden_states(config, params, tokens):
         y = np.array([rms_norm(row, layer["attention_norm"]["scale"], epsilon) for row in x])
         queries, keys, values = (heads(y, layer, n, config) for n in ("query", "key", "value"))
         for h in range(config.num_heads):
-            n = h * config.num_kv_heads // config.num_heads  # the key/value head that serves it
-            mixed = attended(queries[:, h], keys[:, n], values[:, n])
-            x = x + mixed @ layer["output"][h]
+            n = h * config.num_kv_heads // config.num_heads  # its key/value head
+            output = causal_attention(queries[:, h], keys[:, n], values[:, n])
+            x = x + output @ layer["output"][h]
         y = np.array([rms_norm(row, layer["ff_norm"]["scale"], epsilon) for row in x])
         gate = y @ layer["gate"]
         x = x + (gate / (1.0 + np.exp(-gate)) * (y @ layer["up"])) @ layer["down"]
@@ -128,8 +133,12 @@ def logits(config, params, tokens):
     return hidden_states(config, params, tokens) @ np.asarray(matrix, np.float64)
 
 
-def of_completions(function, config, params, groups):
-    """`[B, G, T, ...]`: `function`'s rows that predict the completions' tokens."""
+def for_completions(function, config, params, groups):
+    """`[B, G, T, ...]`, the rows of `function` that predict the tokens of the completions.
+
+    Args:
+        function: `hidden_states` or `logits`.
+    """
     return np.array(
         [
             [

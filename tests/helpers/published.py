@@ -1,4 +1,4 @@
-"""Small checkpoints with random weights, written by `transformers` itself."""
+"""Small checkpoints with random weights, written by `transformers`."""
 
 import json
 import logging
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers.utils import logging as their_logging
+from transformers.utils import logging as transformers_logging
 
-their_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
 _SMALL = {"vocab_size": 61, "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 3}
@@ -20,7 +20,7 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 16,
 }
 
-# Odd heads, groupings and widths of every family; what is not said is the family's default.
+# Various heads, groupings and widths of every family; other settings have the family's default.
 SHAPES = {
     "llama grouped tied scaled": (
         "llama",
@@ -74,7 +74,7 @@ _CLASSES = {
 
 
 def make(name: str, *, dtype: torch.dtype = torch.float32, **changes):
-    """A decoder of `transformers` in which no weight is zero or one."""
+    """A decoder of `transformers` with random weights, norms and biases included."""
     family, shape = SHAPES[name]
     config_class, model_class = _CLASSES[family]
     model = model_class(config_class(**{**_SMALL, **shape, **changes}))
@@ -87,13 +87,13 @@ def make(name: str, *, dtype: torch.dtype = torch.float32, **changes):
 
 
 def save(model, directory: Path, *, max_shard_size: str = "5GB") -> str:
-    """Its checkpoint, as `transformers` writes it; returns the path."""
+    """Saves a checkpoint with `transformers`; returns the path."""
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     return str(directory)
 
 
 def edit(path: str, **changes) -> None:
-    """Sets keys of a `config.json`; a key that is set to `...` is removed."""
+    """Sets keys of a `config.json`; a key set to `...` is removed."""
     file = Path(path) / "config.json"
     description = {**json.loads(file.read_text()), **changes}
     description = {key: value for key, value in description.items() if value is not ...}
@@ -101,7 +101,7 @@ def edit(path: str, **changes) -> None:
 
 
 def logits_of_completions(model, groups):
-    """`[B, G, T, V]` of a decoder of `transformers`, fed with padding on the left."""
+    """`[B, G, T, V]`, computed by a decoder of `transformers` with padding on the left."""
     prompts, lengths, completions = groups
     longest = max(lengths) + completions.shape[2]
     rows = []
@@ -117,6 +117,6 @@ def logits_of_completions(model, groups):
             attention_mask=mask,
             position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
         ).logits
-    # The token before each predicts it.
+    # Each token is predicted by the position before it.
     scores = scores[:, -completions.shape[2] - 1 : -1].float().numpy()
     return scores.reshape(*completions.shape, -1)

@@ -1,4 +1,4 @@
-"""Directories with the files of a tokenizer, as models are published with them."""
+"""Writes directories with the files of a tokenizer, like those of published models."""
 
 import importlib.util
 import json
@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from shared_data import shared
 
-# Like the published templates in what the tests ask of them, and much shorter.
+# Shortened versions of published templates, equal in the aspects that are tested.
 QWEN2_5 = """\
 {%- set given = messages[0].role == 'system' %}
 {%- set start = messages[0].content if given
@@ -59,7 +59,7 @@ LLAMA_SPECIALS = (
 
 
 def published(name: str) -> str:
-    """A published template; TRL brings the files along, and is not imported."""
+    """A published chat template, from the files of TRL, which is not imported."""
     spec = importlib.util.find_spec("trl")
     if spec is None or spec.origin is None:
         pytest.skip("needs the files of trl, from the extra `bench`")
@@ -67,7 +67,7 @@ def published(name: str) -> str:
 
 
 def qwen3_template() -> str:
-    """Qwen3's own, from the file it is published in."""
+    """The published chat template of Qwen3."""
     path = shared("tokenizers", "qwen3_config_only", "tokenizer_config.json")
     return json.loads(path.read_text())["chat_template"]
 
@@ -80,11 +80,12 @@ def write(
     generation: dict | None = None,
     **config: str | None,
 ) -> str:
-    """A tokenizer of single bytes with some added tokens; returns its path.
+    """Writes a byte-level tokenizer with some added tokens; returns its path.
 
     Args:
-        directory: an empty one.
-        specials: tokens behind the bytes; the tags that Qwen marks as not special follow.
+        directory: an empty directory.
+        specials: special tokens after the bytes; they are followed by the tags that Qwen marks as
+            not special.
         template: the chat template.
         generation: the content of `generation_config.json`.
         config: further entries of `tokenizer_config.json`, such as `eos_token`.

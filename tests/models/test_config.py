@@ -1,4 +1,4 @@
-"""Every field of `ModelConfig` is read, and what cannot be a decoder is refused."""
+"""Every field of `ModelConfig` has an effect, and invalid values are rejected."""
 
 import dataclasses
 
@@ -51,8 +51,8 @@ def test_every_field_has_a_change():
     assert set(CHANGES) == {field.name for field in dataclasses.fields(QWEN3)}
 
 
-# What remat and logits_chunk change is what is held, see test_stacking.py and test_policy_loss.py;
-# what attention changes is who computes, see test_attention_splash.py.
+# remat and logits_chunk change the memory, see test_stacking.py and test_policy_loss.py; attention
+# changes the backend, see test_attention_splash.py.
 @pytest.mark.parametrize("field", sorted(set(CHANGES) - {"remat", "attention", "logits_chunk"}))
 def test_changing_a_field_changes_the_parameters_or_the_logits(field, base):
     config = dataclasses.replace(QWEN3, **{field: CHANGES[field]})
@@ -75,13 +75,13 @@ def test_changing_a_field_changes_the_parameters_or_the_logits(field, base):
         ({"num_layers": 0}, r"num_layers=0 must be positive"),
         ({"norm_epsilon": float("nan")}, r"norm_epsilon=nan must be positive"),
         ({"head_width": 5}, r"head_width=5 must be even"),
-        ({"param_dtype": "float16"}, r"param_dtype='float16' is none of: float32, bfloat16"),
-        ({"compute_dtype": "int8"}, r"compute_dtype='int8' is none of"),
-        ({"remat": "full"}, r"remat='full' is none of: none, products, layer"),
-        ({"attention": "flash"}, r"attention='flash' is none of: auto, blocks, splash"),
+        ({"param_dtype": "float16"}, r"param_dtype='float16' must be one of: float32, bfloat16"),
+        ({"compute_dtype": "int8"}, r"compute_dtype='int8' must be one of"),
+        ({"remat": "full"}, r"remat='full' must be one of: none, products, layer"),
+        ({"attention": "flash"}, r"attention='flash' must be one of: auto, blocks, splash"),
     ],
 )
-def test_what_cannot_be_a_decoder_is_refused(change, message):
+def test_rejects_invalid_decoders(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(QWEN3, **change)
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_a_decoder_is_refused(change, message):
         ({"fast_turns": 1.0}, r"slow_turns=1.0 must be less than fast_turns=1.0"),
     ],
 )
-def test_what_cannot_scale_is_refused(change, message):
+def test_rejects_invalid_rope_scaling(change, message):
     scaling = RopeScaling(8.0, slow_turns=1.0, fast_turns=4.0, original_length=8192)
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(scaling, **change)
@@ -121,12 +121,12 @@ def test_bfloat16_compute_keeps_parameters_gradients_and_logits_in_float32():
     chex.assert_type(jax.tree.leaves((params, gradient)), jnp.float32)
     wide = dataclasses.replace(config, compute_dtype="float32")
     _, expected = jax.jit(lambda p: logprobs(wide, p))(params)
-    # Eight bits of mantissa and some twenty roundings; and it is not float32 after all.
+    # Eight bits of mantissa and about twenty roundings; the second check is that it is not float32.
     np.testing.assert_allclose(logp, expected, atol=0.1)
     assert np.abs(logp - expected).max() > 1e-4
 
 
-def test_bfloat16_caches():
+def test_caches_have_the_compute_dtype():
     config = dataclasses.replace(QWEN3, compute_dtype="bfloat16")
 
     def decode(params):
@@ -134,21 +134,23 @@ def test_bfloat16_caches():
         _, prompt_caches = model.prefill(jnp.zeros((2, 4), jnp.int32))
         caches = empty_cache(config, num_prompts=2, group_size=3, length=5)
         tokens, lengths = jnp.zeros((2, 3), jnp.int32), jnp.ones(2, jnp.int32)
-        ready = models.unrolled(model)
-        return prompt_caches, ready.decode(tokens, jnp.int32(0), lengths, prompt_caches, caches)
+        decoding_model = models.unrolled(model)
+        return prompt_caches, decoding_model.decode(
+            tokens, jnp.int32(0), lengths, prompt_caches, caches
+        )
 
     out = jax.eval_shape(decode, random_params(config))
     chex.assert_type(jax.tree.leaves(out), jnp.bfloat16)
 
 
-def test_bfloat16_gradients_of_many_equal_tokens_add_up():
-    # A sum of equal numbers stops growing in bfloat16 at 256 times their size.
+def test_bfloat16_gradients_of_many_equal_tokens_are_summed_exactly():
+    # In bfloat16, a sum of equal numbers would stop growing at 256 times their size.
     count = 512
     config = dataclasses.replace(
         QWEN3, num_layers=1, tied_head=False, compute_dtype="bfloat16", head_width=2
     )
     params = random_params(config)
-    for name in ("output", "down"):  # the layer adds nothing
+    for name in ("output", "down"):  # so that the layer adds nothing
         params["layers"][name][:] = 0.0
 
     @jax.jit

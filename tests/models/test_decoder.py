@@ -1,4 +1,4 @@
-"""The decoder against a loop over tokens and heads, and its three passes against one another."""
+"""The decoder against a loop over tokens and heads, and its three passes against each other."""
 
 import dataclasses
 from functools import partial
@@ -11,9 +11,9 @@ import pytest
 from decoder_oracle import (
     FAMILIES,
     QWEN3,
+    for_completions,
     hidden_states,
     logits,
-    of_completions,
     random_groups,
     random_params,
 )
@@ -22,7 +22,7 @@ from dvaojax import models
 from dvaojax.models.cache import CompletionCache, empty_cache
 
 RAGGED = {"lengths": [5, 1, 3], "width": 5}
-# Several completions, groups of one, and the shortest completions there are.
+# Several completions per group, groups of one, and completions of one token.
 SHAPES = {
     "group": {"group_size": 3, "completion_length": 4},
     "one_completion_of_two_tokens": {"group_size": 1, "completion_length": 2},
@@ -40,34 +40,34 @@ def forward(config, params, groups):
     return models.apply(config, params)(*groups)
 
 
-def with_heads(config, params, groups):
+def with_logits(config, params, groups):
     """Hidden states and logits of the completions."""
     model = models.apply(config, params)
     hidden = model(*groups)
     return hidden, model.logits(hidden)
 
 
-def test_against_a_loop_over_tokens_and_heads(family):
-    params = random_params(family)
-    groups = random_groups(family, **RAGGED, **SHAPES["group"])
-    hidden, scores = jax.jit(partial(with_heads, family))(params, tuple(groups))
+def test_against_a_loop_in_float32():
+    params = random_params(QWEN3)
+    groups = random_groups(QWEN3, **RAGGED, **SHAPES["group"])
+    hidden, scores = jax.jit(partial(with_logits, QWEN3))(params, tuple(groups))
     chex.assert_type([hidden, scores], jnp.float32)
-    expected = of_completions(hidden_states, family, params, groups)
+    expected = for_completions(hidden_states, QWEN3, params, groups)
     np.testing.assert_allclose(hidden, expected, atol=1e-4, rtol=1e-4)
-    expected = of_completions(logits, family, params, groups)
+    expected = for_completions(logits, QWEN3, params, groups)
     np.testing.assert_allclose(scores, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_against_the_loop_in_float64(family):
+def test_against_a_loop_in_float64(family):
     config = dataclasses.replace(family, **WIDE)
     with jax.enable_x64(True):
         params = random_params(config)
         groups = random_groups(config, **RAGGED, **SHAPES["group"])
-        hidden, scores = jax.jit(partial(with_heads, config))(params, tuple(groups))
+        hidden, scores = jax.jit(partial(with_logits, config))(params, tuple(groups))
         chex.assert_type([hidden, scores], jnp.float64)
-    expected = of_completions(hidden_states, config, params, groups)
+    expected = for_completions(hidden_states, config, params, groups)
     np.testing.assert_allclose(hidden, expected, atol=1e-11, rtol=1e-11)
-    expected = of_completions(logits, config, params, groups)
+    expected = for_completions(logits, config, params, groups)
     np.testing.assert_allclose(scores, expected, atol=1e-10, rtol=1e-10)
 
 
@@ -77,23 +77,25 @@ def test_gradient_against_finite_differences_of_the_loop(family):
     generator = np.random.default_rng(3)
     with jax.enable_x64(True):
         params = random_params(config)
-        towards = jax.tree.map(lambda a: generator.normal(size=a.shape), params)
+        direction = jax.tree.map(lambda a: generator.normal(size=a.shape), params)
         weights = generator.normal(size=(1, 2, 3, config.vocab_size))
-        gradient = jax.jit(jax.grad(lambda p: jnp.sum(with_heads(config, p, groups)[1] * weights)))(
-            params
-        )
-        slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), gradient, towards)))
+        gradient = jax.jit(
+            jax.grad(lambda p: jnp.sum(with_logits(config, p, groups)[1] * weights))
+        )(params)
+        slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), gradient, direction)))
 
-    def moved(distance):
-        there = jax.tree.map(lambda a, d: np.asarray(a) + distance * d, params, towards)
-        return np.sum(of_completions(logits, config, there, groups) * weights)
+    def value_at(distance):
+        moved = jax.tree.map(lambda a, d: np.asarray(a) + distance * d, params, direction)
+        return np.sum(for_completions(logits, config, moved, groups) * weights)
 
-    np.testing.assert_allclose(slope, (moved(1e-5) - moved(-1e-5)) / 2e-5, rtol=1e-6)
+    np.testing.assert_allclose(slope, (value_at(1e-5) - value_at(-1e-5)) / 2e-5, rtol=1e-6)
 
 
 def repeated(config, params, groups):
-    """The computation that forgets the group: every completion behind a prompt of its own, as one
-    sequence under plain causal attention."""
+    """Hidden states computed without groups: each completion after a copy of its prompt.
+
+    Every pair is one sequence with plain causal attention.
+    """
     prompts, lengths, completions = groups
     group, length = completions.shape[1:]
     rows = [
@@ -108,24 +110,24 @@ def repeated(config, params, groups):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_group_pass_equals_repeated_prompts_in_value_and_gradient(shape):
+def test_one_pass_equals_repeated_prompts_in_value_and_gradient(shape):
     config = dataclasses.replace(QWEN3, attention_bias=True, tied_head=False, **WIDE)
     groups = random_groups(config, **RAGGED, **SHAPES[shape])
     with jax.enable_x64(True):
         params = random_params(config)
         weights = np.random.default_rng(1).normal(size=(*groups.completions.shape, config.width))
 
-        def summed(function, params):
+        def weighted_sum(function, params):
             hidden = function(config, params, groups)
             return jnp.sum(hidden * weights), hidden
 
-        once, twice = (
-            jax.jit(jax.value_and_grad(partial(summed, function), has_aux=True))(params)
+        actual, expected = (
+            jax.jit(jax.value_and_grad(partial(weighted_sum, function), has_aux=True))(params)
             for function in (forward, repeated)
         )
-        once, twice = jax.device_get((once, twice))
-    chex.assert_trees_all_close(once, twice, rtol=1e-9, atol=1e-9)
-    assert min(np.abs(g).max() for g in jax.tree.leaves(once[1]["layers"])) > 1e-3
+        actual, expected = jax.device_get((actual, expected))
+    chex.assert_trees_all_close(actual, expected, rtol=1e-9, atol=1e-9)
+    assert min(np.abs(g).max() for g in jax.tree.leaves(actual[1]["layers"])) > 1e-3
 
 
 def test_prefill_and_decode_equal_the_one_pass_forward(family):
@@ -138,13 +140,13 @@ def test_prefill_and_decode_equal_the_one_pass_forward(family):
     def step_by_step(params):
         model = models.apply(family, params)
         hidden, prompt_caches = model.prefill(prompts)
-        ready = models.unrolled(model)
+        decoding_model = models.unrolled(model)
         first = hidden[np.arange(len(lengths)), lengths - 1]
         columns = [jnp.broadcast_to(first[:, None], (len(lengths), group, family.width))]
         caches = empty_cache(family, num_prompts=3, group_size=group, length=length - 1)
         for t in range(length - 1):
             tokens, column = completions[..., t], jnp.int32(t)
-            hidden, caches = ready.decode(tokens, column, lengths, prompt_caches, caches)
+            hidden, caches = decoding_model.decode(tokens, column, lengths, prompt_caches, caches)
             columns.append(hidden)
         return jnp.stack(columns, axis=2)
 
@@ -152,35 +154,36 @@ def test_prefill_and_decode_equal_the_one_pass_forward(family):
     chex.assert_trees_all_close(step_by_step(params), expected, atol=2e-5, rtol=2e-5)
 
 
-def test_decode_fills_one_column_and_reads_none_behind_it():
+def test_decode_fills_one_column_and_reads_no_later_one():
     params = random_params(QWEN3)
     prompts, lengths, completions = random_groups(QWEN3, **RAGGED, **SHAPES["group"])
     column, generator = 2, np.random.default_rng(4)
     shape = (3, QWEN3.num_kv_heads, 3, 5, QWEN3.head_width)
 
-    def random_caches(behind):
+    def random_caches(fill):
         caches = []
         for _ in range(QWEN3.num_layers):
             keys, values = generator.normal(size=(2, *shape)).astype(np.float32)
-            keys[..., column:, :] = values[..., column:, :] = behind
+            keys[..., column:, :] = values[..., column:, :] = fill
             caches.append(by_token(CompletionCache(jnp.asarray(keys), jnp.asarray(values))))
         return tuple(caches)
 
     def by_token(cache):
-        """The cache with tokens before features, or back again."""
+        """Swaps the token and feature axes of the keys."""
         return cache._replace(keys=jnp.swapaxes(cache.keys, -1, -2))
 
     @jax.jit
     def decode(caches):
         model = models.apply(QWEN3, params)
         _, prompt_caches = model.prefill(prompts)
-        ready = models.unrolled(model)
-        return ready.decode(completions[..., 2], jnp.int32(column), lengths, prompt_caches, caches)
+        return models.unrolled(model).decode(
+            completions[..., 2], jnp.int32(column), lengths, prompt_caches, caches
+        )
 
-    caches = random_caches(behind=0.0)
+    caches = random_caches(fill=0.0)
     kept = jax.device_get(caches)
     hidden, filled = decode(caches)
-    chex.assert_trees_all_equal(caches, kept)  # what went in is as it was
+    chex.assert_trees_all_equal(caches, kept)  # the input is unchanged
     pairs = zip(map(by_token, caches), map(by_token, filled), strict=True)
     for before, after in (arrays for cache in pairs for arrays in zip(*cache, strict=True)):
         is_new = np.any(np.asarray(before != after), axis=-1)  # [B, N, G, T]
@@ -204,7 +207,7 @@ def test_prompt_caches_are_one_per_layer_with_one_row_per_group():
     chex.assert_shape([cache.values for cache in caches], (*heads, 5, width))
 
 
-def test_groups_that_do_not_fit_together_are_refused():
+def test_rejects_arrays_of_different_groups():
     params = random_params(QWEN3)
     prompts, lengths, completions = random_groups(QWEN3, **RAGGED, **SHAPES["group"])
     model = models.apply(QWEN3, params)

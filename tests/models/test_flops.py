@@ -1,4 +1,4 @@
-"""Counts of arithmetic and traffic, against loops over tokens and against the compiler's own."""
+"""FLOPs and memory traffic, against loops over tokens and against the compiler's counts."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ def config(request):
 
 @functools.cache
 def products(config):
-    """Sizes of the matrices that a token meets in one layer, and of the head, off the arrays."""
+    """Number of weights of one layer's matrix products, and of the head, from the arrays."""
     shapes = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
     names = ("query", "key", "value", "output", "gate", "up", "down")
     in_layers = sum(math.prod(shapes["layers"][name].shape) for name in names)
@@ -47,42 +47,41 @@ def products(config):
     return in_layers // config.num_layers, head
 
 
-def one_token(config, *, sees):
-    """All layers on one token whose queries see so many keys: the loop's own count."""
+def one_token(config, *, keys):
+    """FLOPs of all layers on one token that attends to `keys` keys, counted in a loop."""
     count = 0
     for _layer in range(config.num_layers):
         count += 2 * products(config)[0]
         for _head in range(config.num_heads):
-            for _key in range(sees):
+            for _key in range(keys):
                 count += 2 * config.head_width  # its score
-                count += 2 * config.head_width  # its value, added to the mixture
+                count += 2 * config.head_width  # its weighted value
     return count
 
 
 def by_loop(config, lengths):
-    """Products of prefill, decoding and the training forward pass, token by token."""
+    """FLOPs of prefill, decoding and the training forward pass, token by token."""
     head = 2 * products(config)[1]
     prefill = decode = forward = 0
     for prompt, group in zip(lengths.prompts, lengths.completions, strict=True):
-        layers = sum(one_token(config, sees=place + 1) for place in range(prompt))
+        layers = sum(one_token(config, keys=position + 1) for position in range(prompt))
         prefill += layers + head
         forward += layers
         for completion in group:
-            for place in range(completion):
+            for position in range(completion):
                 forward += head
-                if place > 0:  # the token before this one is run to predict it
-                    turn = one_token(config, sees=prompt + place)
-                    decode += turn + head
-                    forward += turn
+                if position > 0:  # the previous token is run to predict this one
+                    step = one_token(config, keys=prompt + position)
+                    decode += step + head
+                    forward += step
     return prefill, decode, forward
 
 
-def test_real_tokens_are_the_prompts_once_and_the_completions():
+def test_real_tokens_are_prompts_counted_once_and_completions():
     assert RAGGED.tokens == 5 + 3 + 4 + 1 + 2 + 7 + 7
 
 
-def test_parameters_are_those_of_the_arrays(config):
-    """Matrices as a token meets them; besides, the embedding, norms and biases."""
+def test_number_of_parameters(config):
     in_layers, head = products(config)
     count = config.num_layers * in_layers + head * (1 if config.tied_head else 2)
     count += (2 * config.num_layers + 1) * config.width
@@ -94,7 +93,7 @@ def test_parameters_are_those_of_the_arrays(config):
     assert flops.num_params(config) == count
 
 
-def test_products_are_those_of_a_loop_over_tokens(config):
+def test_flops_equal_a_loop_over_tokens(config):
     prefill, decode, forward = by_loop(config, RAGGED)
     assert flops.prefill_flops(config, RAGGED) == prefill
     assert flops.decode_flops(config, RAGGED) == decode
@@ -102,17 +101,17 @@ def test_products_are_those_of_a_loop_over_tokens(config):
     assert flops.train_flops(config, RAGGED) == 3 * forward
 
 
-def test_bytes_are_those_of_a_loop_over_turns(config):
+def test_bytes_equal_a_loop_over_decoding_steps(config):
     size = jnp.dtype(config.compute_dtype).itemsize
-    of_token = 2 * config.num_layers * config.num_kv_heads * config.head_width
+    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_width
     read = 0
-    for turn in range(1, RAGGED.completions.max()):
+    for step in range(1, RAGGED.completions.max()):
         cached = 0
         for prompt, group in zip(RAGGED.prompts, RAGGED.completions, strict=True):
-            going_on = [length for length in group if length > turn]
-            cached += prompt * bool(going_on) + turn * len(going_on)
+            unfinished = [length for length in group if length > step]
+            cached += prompt * bool(unfinished) + step * len(unfinished)
         assert flops.decode_step_bytes(config, cached_tokens=cached) == size * (
-            config.num_layers * products(config)[0] + products(config)[1] + cached * of_token
+            config.num_layers * products(config)[0] + products(config)[1] + cached * per_token
         )
         read += flops.decode_step_bytes(config, cached_tokens=cached)
     assert flops.decode_bytes(config, RAGGED) == read
@@ -131,9 +130,9 @@ def test_a_group_computes_its_prompt_once():
         )
         return flops.forward_flops(SMALL, lengths)
 
-    of_prompt = 2 * forward(1) - forward(2)
+    prompt_flops = 2 * forward(1) - forward(2)
     assert (
-        of_prompt
+        prompt_flops
         == flops.prefill_flops(
             SMALL, full_lengths(num_prompts=2, group_size=1, prompt_length=50, completion_length=0)
         )
@@ -154,8 +153,8 @@ def test_counts_of_large_steps_do_not_overflow():
     assert train(1024) == 1024 * train(1) > 2**63
 
 
-# Wide and short, so that the products outweigh what the compiler counts besides. One layer, for
-# the compiler counts the body of a loop once.
+# Wide and short, so that matrix products dominate the compiler's count of all operations. One
+# layer, because the compiler counts the body of a loop once.
 WIDE = ModelConfig(
     vocab_size=512,
     width=128,
@@ -171,7 +170,7 @@ def counted_flops(function, *arguments):
     return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
 
 
-def test_the_compiler_counts_the_same_within_a_tenth():
+def test_agrees_with_the_compiler_within_ten_percent():
     prompts, group, length, completion = 2, 4, 8, 9
     lengths = full_lengths(
         num_prompts=prompts, group_size=group, prompt_length=length, completion_length=completion
@@ -199,6 +198,6 @@ def test_the_compiler_counts_the_same_within_a_tenth():
         Lengths(np.array([5, 3, 1]), RAGGED.completions),
     ],
 )
-def test_lengths_of_the_wrong_shape_are_refused(lengths):
+def test_rejects_lengths_of_a_wrong_shape(lengths):
     with pytest.raises(AssertionError):
         flops.train_flops(SMALL, lengths)

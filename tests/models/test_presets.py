@@ -1,4 +1,4 @@
-"""Named decoders hold as many parameters as their models are published with."""
+"""Presets have the published number of parameters."""
 
 import math
 
@@ -22,11 +22,11 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_named_decoder_has_as_many_parameters_as_published(name):
+def test_number_of_parameters_is_the_published_one(name):
     shapes = jax.eval_shape(lambda: models.init(PRESETS[name], jax.random.key(0)))
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     assert round(count / 1e9, 2) == PUBLISHED[name]
 
 
-def test_every_named_decoder_is_held_against_its_card():
+def test_every_preset_is_compared_with_its_model_card():
     assert set(PRESETS) == {"tiny", *PUBLISHED}

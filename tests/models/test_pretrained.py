@@ -1,4 +1,4 @@
-"""Checkpoints that `transformers` wrote: read, they give its logits; written again, its files."""
+"""Checkpoints written by `transformers`: loading gives its logits, writing gives its files."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ def one_device():
 
 @pytest.fixture
 def saved(tmp_path):
-    """A checkpoint to be spoilt, and the decoder that wrote it."""
+    """The path of a checkpoint that the test may modify, and the decoder that wrote it."""
     model = published.make("qwen3 grouped tied")
     return published.save(model, tmp_path / "checkpoint"), model
 
@@ -49,9 +49,9 @@ def our_logits(config, params, groups):
 
 
 @pytest.mark.parametrize("shape", published.SHAPES)
-def test_read_it_gives_the_same_logits_and_is_written_as_it_was(shape, tmp_path, one_device):
+def test_loading_gives_the_same_logits_and_writing_the_same_tensors(shape, tmp_path, one_device):
     model = published.make(shape)
-    # Every other shape in several files; and written the other way.
+    # Every other shape is read from several files and written as one, the others the other way.
     sizes = [6_000, 10**9][:: 1 if list(published.SHAPES).index(shape) % 2 else -1]
     path = published.save(model, tmp_path / "read", max_shard_size=f"{sizes[0] // 1000}KB")
     assert Path(path, "model.safetensors.index.json").exists() == (sizes[0] == 6_000)
@@ -65,7 +65,7 @@ def test_read_it_gives_the_same_logits_and_is_written_as_it_was(shape, tmp_path,
 
     directory = tmp_path / "written"
     directory.mkdir()
-    description = configuration.description_of(config, str(directory))
+    description = configuration.make_description(config, str(directory))
     written = pretrained.write(
         directory, params, config, description, dtype="float32", max_file_bytes=sizes[1]
     )
@@ -77,13 +77,13 @@ def test_read_it_gives_the_same_logits_and_is_written_as_it_was(shape, tmp_path,
     )
     for name, values in tensors.items():
         assert torch.equal(values, model.state_dict()[name]), name
-    again = transformers.AutoModelForCausalLM.from_pretrained(directory)
-    assert type(again) is type(model)
-    assert np.array_equal(published.logits_of_completions(again, groups), expected)
+    reloaded = transformers.AutoModelForCausalLM.from_pretrained(directory)
+    assert type(reloaded) is type(model)
+    assert np.array_equal(published.logits_of_completions(reloaded, groups), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_files_of_half_the_bits_are_read_exactly(dtype, tmp_path, one_device):
+def test_half_precision_files_are_read_exactly(dtype, tmp_path, one_device):
     model = published.make("qwen2 grouped tied", dtype=dtype)
     path = published.save(model, tmp_path)
     config = pretrained.model_config(path)
@@ -93,16 +93,16 @@ def test_files_of_half_the_bits_are_read_exactly(dtype, tmp_path, one_device):
     assert np.array_equal(params["embedding"], embedding)
     key = model.model.layers[1].self_attn.k_proj.weight.detach().float().numpy()
     assert np.array_equal(params["layers"]["key"][1].reshape(config.width, -1), key.T)
-    # And kept in the file's own float where that is asked for.
+    # With `param_dtype` of the file, the parameters keep it.
     if dtype == torch.bfloat16:
         half = dataclasses.replace(config, param_dtype="bfloat16")
-        held = pretrained.load(path, half, mesh=one_device)
-        chex.assert_type(jax.tree.leaves(held), jax.numpy.bfloat16)
-        chex.assert_trees_all_equal(jax.tree.map(lambda a: a.astype(np.float32), held), params)
+        kept = pretrained.load(path, half, mesh=one_device)
+        chex.assert_type(jax.tree.leaves(kept), jax.numpy.bfloat16)
+        chex.assert_trees_all_equal(jax.tree.map(lambda a: a.astype(np.float32), kept), params)
 
 
 @pytest.mark.parametrize("sizes", [{"fsdp": 2, "tensor": 2, "data": 2}, {"fsdp": 8}])
-def test_every_shard_is_born_where_it_belongs(sizes, tmp_path, one_device):
+def test_parameters_are_loaded_into_their_shards(sizes, tmp_path, one_device):
     model = published.make("qwen3 grouped tied", vocab_size=64, tie_word_embeddings=False)
     path = published.save(model, tmp_path, max_shard_size="6KB")
     config = pretrained.model_config(path)
@@ -118,7 +118,7 @@ def test_every_shard_is_born_where_it_belongs(sizes, tmp_path, one_device):
     chex.assert_trees_all_equal(params, pretrained.load(path, config, mesh=one_device))
 
 
-# What config.json may say, and how.
+# Reading of config.json.
 
 SHAPE = {
     "model_type": "llama",
@@ -140,7 +140,7 @@ SCALED = {**published.LLAMA3_ROPE, "original_max_position_embeddings": 8192}
         ({"rope_theta": 5e5, "rope_scaling": SCALED}, 5e5, True),
         ({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, 5e5, False),
         ({"rope_parameters": {"rope_theta": 5e5, **SCALED}}, 5e5, True),
-        # The key was `type` once, and the length before can be the length there is.
+        # Older files have the key `type`, and the original length may be given as the maximum.
         (
             {
                 "rope_theta": 5e5,
@@ -157,11 +157,11 @@ SCALED = {**published.LLAMA3_ROPE, "original_max_position_embeddings": 8192}
         ),
     ],
 )
-def test_every_spelling_of_the_rotary_settings(spelling, theta, is_scaled):
-    config = configuration.described({**SHAPE, **spelling}, "m")
+def test_reads_every_spelling_of_the_rotary_settings(spelling, theta, is_scaled):
+    config = configuration.parse_description({**SHAPE, **spelling}, "m")
     scaling = RopeScaling(8.0, slow_turns=1.0, fast_turns=4.0, original_length=8192)
     assert (config.rope_theta, config.rope_scaling) == (theta, scaling if is_scaled else None)
-    # As transformers understands it.
+    # `transformers` reads the same.
     theirs = transformers.LlamaConfig(**{"rope_theta": theta} | SHAPE | spelling).rope_parameters
     assert theirs["rope_theta"] == theta
     assert (theirs["rope_type"] == "llama3") == is_scaled
@@ -169,9 +169,9 @@ def test_every_spelling_of_the_rotary_settings(spelling, theta, is_scaled):
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
-def test_what_is_not_said_is_what_transformers_assumes(kind):
+def test_defaults_are_those_of_transformers(kind):
     sparse = {**SHAPE, "model_type": kind, "num_key_value_heads": None}
-    config = configuration.described(sparse, "m")
+    config = configuration.parse_description(sparse, "m")
     theirs = published._CLASSES[kind][0](**sparse)
     assert config.num_kv_heads == theirs.num_key_value_heads == 32
     assert config.head_width == getattr(theirs, "head_dim", 2048 // 32)
@@ -183,17 +183,17 @@ def test_what_is_not_said_is_what_transformers_assumes(kind):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "mistral"}, "model_type='mistral', none of: qwen2, qwen3, llama"),
-        ({"model_type": ...}, "model_type=None, none of"),
+        ({"model_type": "mistral"}, "model_type='mistral'; supported are: qwen2, qwen3, llama"),
+        ({"model_type": ...}, "model_type=None; supported are"),
         (
             {"architectures": ["LlamaForSequenceClassification"]},
             r"architectures=\['LlamaForSequenceClassification'\], not \['LlamaForCausalLM'\]",
         ),
         ({"hidden_size": ...}, "lacks hidden_size"),
-        ({"vocab_size": "61"}, "vocab_size='61', no positive number"),
+        ({"vocab_size": "61"}, "vocab_size='61', which is not a positive integer"),
         ({"num_key_value_heads": 5}, "num_kv_heads=5 must divide num_heads=32"),
         ({"head_dim": 7}, "head_width=7 must be even"),
-        ({"hidden_act": "gelu"}, "hidden_act='gelu'; the decoder computes 'silu' only"),
+        ({"hidden_act": "gelu"}, "hidden_act='gelu'; the decoder supports only 'silu'"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"mlp_bias": True}, "mlp_bias=True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config="),
@@ -202,7 +202,10 @@ def test_what_is_not_said_is_what_transformers_assumes(kind):
         ({"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters of type 'dynamic'"),
         ({"rope_scaling": {**SCALED, "factor": None}}, "rope_scaling without a number for factor"),
         ({"rope_scaling": {**SCALED, "factor": -1}}, "rope_scaling.factor=-1.0 must be positive"),
-        ({"rope_parameters": {"full_attention": {}}}, "not one setting for all layers"),
+        (
+            {"rope_parameters": {"full_attention": {}}},
+            "only one setting for all layers is supported",
+        ),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types=.*sliding window"),
         (
             {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 8},
@@ -210,28 +213,30 @@ def test_what_is_not_said_is_what_transformers_assumes(kind):
         ),
     ],
 )
-def test_what_the_decoder_cannot_compute_is_refused_by_its_key(change, message):
+def test_rejects_unsupported_settings_and_names_their_key(change, message):
     description = {k: v for k, v in {**SHAPE, **change}.items() if v is not ...}
     with pytest.raises(UserError, match=f"^m: config.json.*{message}"):
-        configuration.described(description, "m")
+        configuration.parse_description(description, "m")
 
 
-def test_a_sliding_window_that_no_layer_has_is_none():
-    idle = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 0}
-    none = {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 16}
-    expected = configuration.described({**SHAPE, "model_type": "qwen2"}, "m")
-    for window in (idle, none):
-        described = configuration.described({**SHAPE, "model_type": "qwen2", **window}, "m")
-        assert described == expected
+def test_accepts_a_sliding_window_that_no_layer_uses():
+    disabled = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 0}
+    no_layer = {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 16}
+    expected = configuration.parse_description({**SHAPE, "model_type": "qwen2"}, "m")
+    for window in (disabled, no_layer):
+        config = configuration.parse_description({**SHAPE, "model_type": "qwen2", **window}, "m")
+        assert config == expected
 
 
-def test_a_field_is_the_checkpoint_s_or_ours():
-    ours = {"param_dtype", "compute_dtype", "remat", "attention", "logits_chunk"}
-    assert set(configuration.DECIDED) | ours == {f.name for f in dataclasses.fields(ModelConfig)}
+def test_every_field_is_from_the_checkpoint_or_from_the_run():
+    from_run = {"param_dtype", "compute_dtype", "remat", "attention", "logits_chunk"}
+    assert set(configuration.CHECKPOINT_FIELDS) | from_run == {
+        f.name for f in dataclasses.fields(ModelConfig)
+    }
 
 
-def test_a_stretched_rope_is_recorded_with_a_run():
-    config = configuration.described({**SHAPE, "rope_scaling": SCALED}, "m")
+def test_rope_scaling_is_recorded_with_a_run():
+    config = configuration.parse_description({**SHAPE, "rope_scaling": SCALED}, "m")
     recorded = json.loads(json.dumps(run_directory.config_to_json(config)))
     assert from_json(ModelConfig, recorded, key="model") == config
 
@@ -240,34 +245,34 @@ def test_a_stretched_rope_is_recorded_with_a_run():
     ("field", "value"),
     [("width", 32), ("rope_theta", 1.0), ("tied_head", False), ("qk_norm", False)],
 )
-def test_another_decoder_than_the_configuration_s_is_refused(field, value, saved):
+def test_rejects_a_configuration_of_another_decoder(field, value, saved):
     config = dataclasses.replace(pretrained.model_config(saved[0]), **{field: value})
-    with pytest.raises(UserError, match=rf"^model.{field}={value}, but config.json of .* makes it"):
+    with pytest.raises(UserError, match=rf"^model.{field}={value}, but config.json of .* has"):
         pretrained.check(saved[0], config)
 
 
-# Checkpoints that are not whole.
+# Invalid checkpoints.
 
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 
 
-def respell(tensors, change):
+def replaced(tensors, change):
     return {**{k: v for k, v in tensors.items() if k not in change}, **change}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({QUERY: None}, rf"lacks the tensor {QUERY}, of shape \[40, 24\]"),
+        ({QUERY: None}, rf"lacks the tensor {QUERY} of shape \[40, 24\]"),
         ({QUERY: torch.zeros(24, 40)}, rf"{QUERY} has shape \[24, 40\], not \[40, 24\]"),
-        ({QUERY: torch.zeros(40, 24, dtype=torch.int8)}, f"{QUERY} is of type I8, none of F32"),
+        ({QUERY: torch.zeros(40, 24, dtype=torch.int8)}, f"{QUERY} has dtype I8, not one of F32"),
         (
             {"model.layers.3.mlp.up_proj.weight": torch.zeros(20, 24)},
-            "holds the tensor model.layers.3.mlp.up_proj.weight.*no place for.*up_proj",
+            "contains the tensor model.layers.3.mlp.up_proj.weight.*does not belong.*up_proj",
         ),
         (
             {"model.layers.0.self_attn.q_proj.bias": torch.zeros(40)},
-            "holds the tensor model.layers.0.self_attn.q_proj.bias",
+            "contains the tensor model.layers.0.self_attn.q_proj.bias",
         ),
         (
             {"lm_head.weight": torch.zeros(61, 24)},
@@ -275,17 +280,17 @@ def respell(tensors, change):
         ),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(change, message, saved, one_device):
+def test_names_a_missing_or_wrong_tensor(change, message, saved, one_device):
     path, _ = saved
     file = f"{path}/model.safetensors"
-    tensors = respell(load_file(file), change)
+    tensors = replaced(load_file(file), change)
     save_file({k: v for k, v in tensors.items() if v is not None}, file)
     with pytest.raises(UserError, match=message) as error:
         pretrained.load(path, pretrained.model_config(path), mesh=one_device)
     assert "\n" not in str(error.value)
 
 
-def test_what_belongs_to_no_weight_or_is_stored_twice_is_no_fault(saved):
+def test_accepts_constants_and_a_stored_tied_head(saved):
     path, model = saved
     file = f"{path}/model.safetensors"
     embedding = model.get_input_embeddings().weight.detach().clone()
@@ -293,11 +298,11 @@ def test_what_belongs_to_no_weight_or_is_stored_twice_is_no_fault(saved):
         "lm_head.weight": embedding,
         "model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(5),
     }
-    save_file(respell(load_file(file), extra), file)
+    save_file(replaced(load_file(file), extra), file)
     pretrained.check(path, pretrained.model_config(path))
 
 
-def test_a_file_that_was_cut_off_is_found_out_wherever_it_was_cut(saved):
+def test_detects_a_truncated_file_at_any_position(saved):
     path, _ = saved
     file = Path(path, "model.safetensors")
     whole = file.read_bytes()
@@ -309,7 +314,7 @@ def test_a_file_that_was_cut_off_is_found_out_wherever_it_was_cut(saved):
             ends[name] = header + entry["data_offsets"][1]
     for end in (0, 7, 8, header - 1, header, header + 100, len(whole) - 1):
         file.write_bytes(whole[:end])
-        with pytest.raises(UserError, match="is cut off") as error:
+        with pytest.raises(UserError, match="is truncated") as error:
             pretrained.check(path, config)
         if end >= header:
             named = next(name for name in ends if f": {name} ends" in str(error.value))
@@ -323,25 +328,28 @@ def test_a_file_that_was_cut_off_is_found_out_wherever_it_was_cut(saved):
     [
         (b"\x02" + bytes(7) + b"{]", "its header is not a JSON object"),
         (b"\x02" + bytes(7) + b"[]", "its header is not a JSON object"),
-        (b"\x0b" + bytes(7) + b'{"a": null}', "does not say where a is"),
+        (b"\x0b" + bytes(7) + b'{"a": null}', "has no valid dtype, shape and data_offsets of a"),
         (
             b"\x3a" + bytes(7) + b'{"a": {"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}    ',
-            "does not say where a is",
+            "has no valid dtype, shape and data_offsets of a",
         ),
         (
             b"\x3a" + bytes(7) + b'{"a": {"dtype":"F32","shape":[2],"data_offsets":[0,4]}}     ',
-            r"a has 4 bytes, not those of F32\[2\]",
+            r"a has 4 bytes, which does not match F32\[2\]",
         ),
-        (b"PK\x03\x04 a pickle in an archive", "cut off in its header, or no safetensors file"),
+        (
+            b"PK\x03\x04 a pickle in an archive",
+            "truncated in its header, or is not a safetensors file",
+        ),
     ],
 )
-def test_what_is_no_safetensors_file(content, message, saved):
+def test_rejects_invalid_safetensors_files(content, message, saved):
     Path(saved[0], "model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=message):
         pretrained.check(saved[0], pretrained.model_config(saved[0]))
 
 
-def test_several_files_that_do_not_belong_together(tmp_path):
+def test_rejects_an_index_that_does_not_match_its_files(tmp_path):
     model = published.make("qwen3 grouped tied")
     path = published.save(model, tmp_path, max_shard_size="6KB")
     config = pretrained.model_config(path)
@@ -350,15 +358,15 @@ def test_several_files_that_do_not_belong_together(tmp_path):
     file = whole["weight_map"][QUERY]
     other = next(name for name in whole["weight_map"].values() if name != file)
 
-    def spoilt(**places):
-        index.write_text(json.dumps({**whole, "weight_map": {**whole["weight_map"], **places}}))
+    def error_with(**files):
+        index.write_text(json.dumps({**whole, "weight_map": {**whole["weight_map"], **files}}))
         with pytest.raises(UserError) as error:
             pretrained.check(path, config)
         return str(error.value)
 
-    assert f"{other} lacks {QUERY}, which" in spoilt(**{QUERY: other})
-    assert "gone.safetensors: No such file" in spoilt(**{QUERY: "gone.safetensors"})
-    assert "'../x' is not the name of a file beside it" in spoilt(**{QUERY: "../x"})
+    assert f"{other} lacks {QUERY}, which" in error_with(**{QUERY: other})
+    assert "gone.safetensors: No such file" in error_with(**{QUERY: "gone.safetensors"})
+    assert "'../x' is not the name of a file in its directory" in error_with(**{QUERY: "../x"})
     index.write_text("{}")
     with pytest.raises(UserError, match="has no weight_map"):
         pretrained.check(path, config)
@@ -369,13 +377,13 @@ def test_several_files_that_do_not_belong_together(tmp_path):
         pretrained.model_config(str(tmp_path.parent))
 
 
-# Written again.
+# Writing.
 
 
-def test_half_the_bits_are_written_on_demand(tmp_path):
+def test_writes_half_precision_if_requested(tmp_path):
     config = dataclasses.replace(QWEN3, tied_head=False)
     params = random_params(config)
-    description = configuration.description_of(config, str(tmp_path))
+    description = configuration.make_description(config, str(tmp_path))
     pretrained.write(tmp_path, params, config, description, dtype="bfloat16")
     head = load_file(tmp_path / "model.safetensors")["lm_head.weight"]
     assert torch.equal(head, torch.tensor(params["head"].T.copy()).bfloat16())
@@ -383,10 +391,10 @@ def test_half_the_bits_are_written_on_demand(tmp_path):
     assert (read.dtype, read.head_dim) == (torch.bfloat16, 6)
 
 
-def test_a_decoder_of_no_family_has_no_description():
+def test_rejects_exporting_a_decoder_of_no_published_family():
     config = dataclasses.replace(QWEN3, attention_bias=True)
     with pytest.raises(UserError, match=r"no published family has model.qk_norm=True with"):
-        configuration.description_of(config, "there")
+        configuration.make_description(config, "there")
 
 
 MEASURED = """
@@ -403,7 +411,7 @@ def status(key):
 
 small, large = sys.argv[1:]
 mesh = sharding.make_mesh(MeshConfig(fsdp=2, data=1), jax.devices()[:2])
-pretrained.load(small, pretrained.model_config(small), mesh=mesh)  # what JAX itself needs
+pretrained.load(small, pretrained.model_config(small), mesh=mesh)  # initialises JAX
 Path("/proc/self/clear_refs").write_text("5")
 before = status("VmRSS")
 config = pretrained.model_config(large)
@@ -412,8 +420,8 @@ print(status("VmHWM") - before, sum(a.nbytes for a in jax.tree.leaves(params)))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no peak to be read")
-def test_no_more_than_one_tensor_is_held_besides_the_parameters(tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="cannot measure peak memory")
+def test_peak_memory_is_the_parameters_and_one_tensor(tmp_path):
     paths = []
     for name, scale in (("small", 1), ("large", 8)):
         shape = {
@@ -431,7 +439,7 @@ def test_no_more_than_one_tensor_is_held_besides_the_parameters(tmp_path):
         "PATH": "",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "MALLOC_MMAP_THRESHOLD_": "65536",  # what is freed goes back at once
+        "MALLOC_MMAP_THRESHOLD_": "65536",  # freed memory is returned at once
         "PYTHONPATH": ":".join(sys.path),
     }
     done = subprocess.run(
@@ -439,7 +447,7 @@ def test_no_more_than_one_tensor_is_held_besides_the_parameters(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     peak, parameters = map(int, done.stdout.split())
-    # 8 MiB for what is compiled. A stacked matrix once more, which is 24 MiB, or the checkpoint's
-    # 20 MiB files would be too much.
+    # 8 MiB for compiled programs. A second stacked matrix of 24 MiB, or a whole file of the
+    # checkpoint, 20 MiB, would exceed the bound.
     print(f"peak {peak / 2**20:.0f} MiB, parameters {parameters / 2**20:.0f} MiB")
     assert peak < parameters + largest + 8 * 2**20

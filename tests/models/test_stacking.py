@@ -1,4 +1,4 @@
-"""Layers lie in stacked arrays and are scanned; parameters pass the border as a plain pytree."""
+"""Layers are stacked and scanned, and parameters are a plain pytree."""
 
 import dataclasses
 from functools import partial
@@ -21,7 +21,7 @@ def total(config, params):
 
 
 def equations(jaxpr):
-    """Every equation, those of inner programs included."""
+    """All equations, including those of nested jaxprs."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):
@@ -41,12 +41,12 @@ def test_training_scans_once_over_the_layers():
     config = with_layers(5)
     params = random_params(config)
     assert scans(partial(total, config), params) == [5]
-    assert scans(jax.grad(partial(total, config)), params) == [5, 5]  # there and back
+    assert scans(jax.grad(partial(total, config)), params) == [5, 5]  # forward and backward
     prefill = lambda p: models.apply(config, p).prefill(GROUPS.prompts)[0]  # noqa: E731
     assert scans(prefill, params) == [5]
 
 
-def test_the_program_is_as_long_for_five_layers_as_for_two():
+def test_the_program_has_the_same_length_for_two_and_five_layers():
     def length(config):
         program = jax.make_jaxpr(jax.grad(partial(total, config)))(random_params(config))
         return len(list(equations(program.jaxpr)))
@@ -55,7 +55,7 @@ def test_the_program_is_as_long_for_five_layers_as_for_two():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_parameters_are_a_plain_tree_with_the_layers_in_front(family):
+def test_parameters_are_a_plain_tree_with_a_leading_layer_axis(family):
     config = FAMILIES[family]
     params = jax.eval_shape(partial(models.init, config), jax.random.key(0))
     for leaf in jax.tree.leaves(params["layers"]):
@@ -66,7 +66,7 @@ def test_parameters_are_a_plain_tree_with_the_layers_in_front(family):
     assert {type(node) for node in nodes} == {dict, jax.ShapeDtypeStruct}
 
 
-def test_init_draws_every_layer_anew_with_unit_variance_of_products():
+def test_init_draws_independent_layers_with_unit_variance_of_products():
     config = with_layers(2, width=64, ff_width=96, tied_head=False, vocab_size=200)
     init = jax.jit(partial(models.init, config))
     params, other = init(jax.random.key(0)), init(jax.random.key(1))
@@ -93,12 +93,12 @@ def test_init_draws_every_layer_anew_with_unit_variance_of_products():
 
 
 @pytest.mark.slow
-def test_remat_keeps_values_and_gradients_and_holds_less():
+def test_remat_keeps_values_and_gradients_and_saves_memory():
     configs = [with_layers(6, remat=name) for name in ("none", "products", "layer")]
     params = random_params(configs[0])
     results = [jax.jit(jax.value_and_grad(partial(total, c)))(params) for c in configs]
-    for again in results[1:]:
-        chex.assert_trees_all_close(again, results[0], rtol=1e-4, atol=1e-4)
+    for result in results[1:]:
+        chex.assert_trees_all_close(result, results[0], rtol=1e-4, atol=1e-4)
 
     def residual_bytes(config):
         backward = jax.eval_shape(lambda p: jax.vjp(partial(total, config), p)[1], params)
@@ -119,12 +119,12 @@ def test_remat_keeps_values_and_gradients_and_holds_less():
         {"tied_head": False},
     ],
 )
-def test_parameters_of_another_decoder_are_refused(change):
+def test_rejects_parameters_of_another_decoder(change):
     with pytest.raises((AssertionError, ValueError)):
         models.apply(dataclasses.replace(QWEN3, **change), random_params(QWEN3))
 
 
-def test_parameters_are_arguments_and_no_constants():
+def test_parameters_are_arguments_and_not_constants():
     params = random_params(QWEN3)
     program = jax.make_jaxpr(partial(total, QWEN3))(params)
     assert sum(np.size(c) for c in program.consts) <= sum(a.size for a in GROUPS)
@@ -136,12 +136,12 @@ def test_every_parameter_has_logical_axes(family):
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
         axes = models.logical_axes(path, leaf)
         assert len(axes) == leaf.ndim
-        is_whole = all(axis is None for axis in axes)
-        assert is_whole == (path[-1].key == "scale")
-        assert (axes[:1] == ("layer",)) == (path[0].key == "layers" and not is_whole)
+        is_replicated = all(axis is None for axis in axes)
+        assert is_replicated == (path[-1].key == "scale")
+        assert (axes[:1] == ("layer",)) == (path[0].key == "layers" and not is_replicated)
 
 
-def test_what_is_not_shaped_like_a_parameter_is_whole():
+def test_leaves_with_another_number_of_axes_are_replicated():
     path = jax.tree_util.tree_leaves_with_path({"query": 0})[0][0]
     assert models.logical_axes(path, np.zeros((2, 3, 4, 5))) == ("layer", "embed", "heads", None)
     assert models.logical_axes(path, np.zeros((2, 3))) == (None, None)

@@ -1,4 +1,4 @@
-"""The sampler against the decoder's oracle and against itself in other company; its program."""
+"""The sampler against the reference decoder; independence of completions; its program."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from decoder_oracle import QWEN3, Groups, logits, of_completions, random_params
+from decoder_oracle import QWEN3, Groups, for_completions, logits, random_params
 from jax.extend.core import jaxprs_in_params
 from samplers import LIMIT, make_sampler, random_prompts
 
@@ -20,26 +20,26 @@ def test_temperature_zero_is_the_argmax_of_teacher_forcing():
     sample = make_sampler(QWEN3, group_size=2, sampling=Sampling(0.0), stop_tokens=())
     done = sample(params, prompts, lengths, jax.random.key(0), np.arange(4))
     groups = Groups(prompts, lengths, np.asarray(done.tokens))
-    best = of_completions(logits, QWEN3, params, groups).argmax(axis=-1)
-    np.testing.assert_array_equal(done.tokens, best)
+    expected = for_completions(logits, QWEN3, params, groups).argmax(axis=-1)
+    np.testing.assert_array_equal(done.tokens, expected)
     np.testing.assert_array_equal(done.logprobs, np.zeros_like(done.logprobs))
 
 
-COMPANY = dataclasses.replace(QWEN3, vocab_size=24)  # divides over two devices
+CONFIG = dataclasses.replace(QWEN3, vocab_size=24)  # divisible by two devices
 
 
 @pytest.fixture(scope="module")
-def company():
-    """Eight prompts, a sampler of threes, and what it says."""
-    params, (prompts, lengths) = random_params(COMPANY), random_prompts(8)
-    sample = make_sampler(COMPANY, group_size=3)
+def sampled():
+    """Eight prompts, a sampler with groups of three, and its result."""
+    params, (prompts, lengths) = random_params(CONFIG), random_prompts(8)
+    sample = make_sampler(CONFIG, group_size=3)
     key, serials = jax.random.key(7), np.arange(40, 48)
     done = jax.device_get(sample(params, prompts, lengths, key, serials))
     return params, prompts, lengths, key, serials, sample, done
 
 
 def assert_same(actual, expected):
-    """The same tokens; log-probabilities to the rounding of another shape's products."""
+    """Equal tokens; log-probabilities equal up to rounding, which depends on the shapes."""
     chex.assert_trees_all_equal(
         (actual.tokens, actual.mask, actual.stopped),
         (expected.tokens, expected.mask, expected.stopped),
@@ -47,27 +47,27 @@ def assert_same(actual, expected):
     chex.assert_trees_all_close(actual.logprobs, expected.logprobs, atol=1e-5)
 
 
-def test_members_of_a_group_differ(company):
-    tokens = company[-1].tokens
-    # Members that stop at once may well be equal; that all are would be no chance.
+def test_members_of_a_group_differ(sampled):
+    tokens = sampled[-1].tokens
+    # Completions of one token may be equal by chance, but not all completions of a group.
     assert all(len({tuple(member) for member in group}) > 1 for group in tokens)
     assert len({tuple(member) for member in tokens.reshape(24, LIMIT)}) > 20
 
 
-def test_equal_prompts_at_different_serials_get_different_completions(company):
-    params, prompts, lengths, key, serials, sample, _ = company
-    same = np.repeat(prompts[:1], 8, axis=0), np.repeat(lengths[:1], 8)
-    tokens = np.asarray(sample(params, *same, key, serials).tokens)
+def test_equal_prompts_at_different_serials_get_different_completions(sampled):
+    params, prompts, lengths, key, serials, sample, _ = sampled
+    equal = np.repeat(prompts[:1], 8, axis=0), np.repeat(lengths[:1], 8)
+    tokens = np.asarray(sample(params, *equal, key, serials).tokens)
     assert len({tuple(member) for member in tokens.reshape(24, LIMIT)}) > 20
-    tokens = np.asarray(sample(params, *same, key, np.zeros(8, np.int64)).tokens)
+    tokens = np.asarray(sample(params, *equal, key, np.zeros(8, np.int64)).tokens)
     np.testing.assert_array_equal(tokens, np.broadcast_to(tokens[:1], tokens.shape))
 
 
-def test_a_completion_does_not_depend_on_the_order_or_the_other_prompts(company):
-    params, prompts, lengths, key, serials, sample, done = company
+def test_a_completion_does_not_depend_on_the_order_or_the_other_prompts(sampled):
+    params, prompts, lengths, key, serials, sample, done = sampled
     order = np.array([3, 0, 7, 1, 6, 2, 5, 4])
-    moved = sample(params, prompts[order], lengths[order], key, serials[order])
-    assert_same(moved, jax.tree.map(lambda a: a[order], done))
+    permuted = sample(params, prompts[order], lengths[order], key, serials[order])
+    assert_same(permuted, jax.tree.map(lambda a: a[order], done))
     others, other_lengths = random_prompts(8, seed=1)
     others[2], other_lengths[2] = prompts[2], lengths[2]
     assert_same(
@@ -78,33 +78,31 @@ def test_a_completion_does_not_depend_on_the_order_or_the_other_prompts(company)
 
 @pytest.mark.parametrize("width", [5, 9])
 @pytest.mark.parametrize("pad_token", [0, 11])
-def test_a_completion_does_not_depend_on_the_prompts_padding(company, width, pad_token):
-    params, prompts, lengths, key, serials, sample, done = company
-    wide = np.full((8, width), pad_token, np.int32)
+def test_a_completion_does_not_depend_on_the_prompts_padding(sampled, width, pad_token):
+    params, prompts, lengths, key, serials, sample, done = sampled
+    padded = np.full((8, width), pad_token, np.int32)
     for row, length in enumerate(lengths):
-        wide[row, :length] = prompts[row, :length]
-    assert_same(sample(params, wide, lengths, key, serials), done)
+        padded[row, :length] = prompts[row, :length]
+    assert_same(sample(params, padded, lengths, key, serials), done)
 
 
-def test_a_completion_does_not_depend_on_the_sizes_of_batch_and_group(company):
-    params, prompts, lengths, key, serials, _, done = company
-    alone = make_sampler(COMPANY, group_size=1)(
+def test_a_completion_does_not_depend_on_the_sizes_of_batch_and_group(sampled):
+    params, prompts, lengths, key, serials, _, done = sampled
+    alone = make_sampler(CONFIG, group_size=1)(
         params, prompts[4:5], lengths[4:5], key, serials[4:5]
     )
     assert_same(alone, jax.tree.map(lambda a: a[4:5, :1], done))
 
 
 MESHES = [
-    sharding.MeshConfig(data=2),
-    sharding.MeshConfig(data=4),
     sharding.MeshConfig(data=8),
     sharding.MeshConfig(data=2, fsdp=2, tensor=2),
 ]
 
 
 @pytest.mark.parametrize("mesh_config", MESHES, ids=str)
-def test_a_completion_does_not_depend_on_the_devices(company, mesh_config):
-    params, prompts, lengths, key, serials, sample, done = company
+def test_a_completion_does_not_depend_on_the_devices(sampled, mesh_config):
+    params, prompts, lengths, key, serials, sample, done = sampled
     number = mesh_config.data * mesh_config.fsdp * mesh_config.tensor
     mesh = sharding.make_mesh(mesh_config, jax.devices()[:number])
     by_group = sharding.named(mesh, "group")
@@ -121,15 +119,15 @@ def test_keys_are_functions_of_key_serial_and_member():
     keys = np.asarray(jax.random.key_data(completion_keys(key, serials, group_size=4)))
     for row, serial in enumerate(serials):
         for member in range(4):
-            own = jax.random.fold_in(jax.random.fold_in(key, serial), member)
-            np.testing.assert_array_equal(keys[row, member], jax.random.key_data(own))
+            expected = jax.random.fold_in(jax.random.fold_in(key, serial), member)
+            np.testing.assert_array_equal(keys[row, member], jax.random.key_data(expected))
     other = jax.random.key_data(completion_keys(jax.random.key(4), serials[:3], group_size=4))
     both = np.concatenate([keys[:3], other]).reshape(24, -1)
     assert len({tuple(words) for words in both}) == 24
 
 
-def test_output_follows_an_update_of_the_parameters(company):
-    params, prompts, lengths, key, serials, sample, done = company
+def test_output_changes_with_the_parameters(sampled):
+    params, prompts, lengths, key, serials, sample, done = sampled
     updated = jax.tree.map(lambda a: a + 0.1 * np.sign(a), params)
     after = sample(updated, prompts, lengths, key, serials)
     assert np.any(np.asarray(after.logprobs) != done.logprobs, axis=-1).all()
@@ -140,15 +138,15 @@ def test_output_follows_an_update_of_the_parameters(company):
 
 
 def equations(jaxpr):
-    """Every equation, those of inner programs included."""
+    """All equations, including those of nested jaxprs."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):
             yield from equations(inner)
 
 
-def test_no_parameter_is_a_constant_and_no_prompt_is_repeated():
-    batch, group, width = 7, 3, 13  # sizes that no other axis has
+def test_parameters_are_not_constants_and_prompts_are_not_repeated():
+    batch, group, width = 7, 3, 13  # sizes of no other axis
     prompts, lengths = random_prompts(batch, width=width)
     sample = make_sampler(QWEN3, group_size=group)
     program = jax.make_jaxpr(sample)(

@@ -1,5 +1,4 @@
-"""The sampler's log-probabilities are the trainer's. Compiled as a run compiles it, for what is
-compared is rounding."""
+"""The sampler's log-probabilities equal those of the trainer, up to rounding."""
 
 from functools import partial
 
@@ -41,5 +40,5 @@ def test_the_trainer_recomputes_the_samplers_logprobs(family, temperature):
     logprobs, _ = recompute(params, experience)
     expected = np.where(done.mask, logprobs, 0.0)
     np.testing.assert_allclose(done.logprobs, expected, atol=1e-5)
-    assert 0 < np.sum(done.mask) < done.mask.size  # some stopped, none before it began
+    assert 0 < np.sum(done.mask) < done.mask.size  # some completions stopped early
     assert np.all(np.asarray(done.logprobs)[np.asarray(done.mask)] < 0.0)

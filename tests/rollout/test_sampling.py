@@ -1,3 +1,5 @@
+"""Truncation of the sampling distribution, and drawing of tokens."""
+
 import dataclasses
 
 import chex
@@ -31,7 +33,7 @@ SAMPLINGS = [
 
 
 def loop(logits, sampling):
-    """The probabilities of one row, in float64, one truncation after the other."""
+    """The probabilities of one row in float64, with one truncation after another."""
     weights = np.exp(np.asarray(logits, np.float64) / sampling.temperature)
     kept = weights / weights.sum()
     if sampling.top_k:
@@ -69,8 +71,8 @@ def test_against_a_loop(sampling, transform):
     st.lists(st.integers(-3, 3), min_size=1, max_size=8),
     st.sampled_from(SAMPLINGS),
 )
-def test_ties_and_short_vocabularies_keep_at_least_the_best(logits, sampling):
-    # Whole numbers tie often. All of equal likelihood share one fate.
+def test_the_best_token_is_kept_and_equal_logits_have_equal_probability(logits, sampling):
+    # Integers tie often.
     actual = probabilities(logits, sampling)
     assert actual[np.argmax(logits)] > 0.0
     np.testing.assert_allclose(actual.sum(), 1.0, rtol=1e-5)
@@ -78,12 +80,12 @@ def test_ties_and_short_vocabularies_keep_at_least_the_best(logits, sampling):
         assert len({float(p) for p, x in zip(actual, logits, strict=True) if x == value}) == 1
 
 
-def test_top_k_keeps_what_ties_with_the_last_one():
+def test_top_k_keeps_ties_with_the_last_token():
     kept = probabilities([3.0, 1.0, 1.0, 1.0, 0.0], Sampling(top_k=2)) > 0.0
     np.testing.assert_array_equal(kept, [True, True, True, True, False])
 
 
-def test_top_k_of_the_whole_vocabulary_and_more_changes_nothing():
+def test_top_k_of_at_least_the_vocabulary_has_no_effect():
     logits = jnp.array([0.3, -1.0, 2.0])
     for top_k in (3, 4, 1_000):
         chex.assert_trees_all_close(
@@ -96,33 +98,33 @@ def test_top_k_of_the_whole_vocabulary_and_more_changes_nothing():
 @pytest.mark.parametrize(
     ("top_p", "number"), [(0.01, 1), (0.49, 1), (0.51, 2), (0.74, 2), (0.76, 3), (0.99, 4)]
 )
-def test_top_p_keeps_the_fewest_that_reach_it(top_p, number):
+def test_top_p_keeps_the_smallest_sufficient_set(top_p, number):
     logits = np.log([0.05, 0.5, 0.2, 0.25])
     kept = probabilities(logits, Sampling(top_p=top_p)) > 0.0
     np.testing.assert_array_equal(kept, np.argsort(np.argsort(-logits)) < number)
 
 
-def test_top_p_counts_what_top_k_left():
-    # Of 0.4, 0.3, 0.2, 0.1 top-k leaves 0.57 and 0.43, and the first reaches one half by itself.
+def test_top_p_applies_to_the_tokens_that_top_k_kept():
+    # Of 0.4, 0.3, 0.2, 0.1 top-k keeps 0.57 and 0.43, of which the first exceeds one half.
     logits = np.log([0.4, 0.3, 0.2, 0.1])
     both = Sampling(top_k=2, top_p=0.5)
     np.testing.assert_allclose(probabilities(logits, both), [1, 0, 0, 0])
-    alone = dataclasses.replace(both, top_k=0)
-    np.testing.assert_allclose(probabilities(logits, alone), [4 / 7, 3 / 7, 0, 0], rtol=1e-5)
+    top_p_only = dataclasses.replace(both, top_k=0)
+    np.testing.assert_allclose(probabilities(logits, top_p_only), [4 / 7, 3 / 7, 0, 0], rtol=1e-5)
 
 
-def test_min_p_is_relative_to_the_best():
+def test_min_p_is_relative_to_the_best_token():
     logits = np.log([0.6, 0.31, 0.09])
     kept = [(probabilities(logits, Sampling(min_p=p)) > 0.0).sum() for p in (0.1, 0.2, 0.5, 0.6)]
     assert kept == [3, 2, 2, 1]
 
 
-def test_temperature_zero_takes_the_first_of_the_best():
+def test_temperature_zero_selects_the_first_of_the_best_tokens():
     logprobs = log_distribution(jnp.array([[1.0, 4.0, 4.0], [5.0, 4.0, 3.0]]), Sampling(0.0))
     np.testing.assert_array_equal(np.exp(logprobs), [[0, 1, 0], [1, 0, 0]])
 
 
-def test_a_low_temperature_tends_to_temperature_zero():
+def test_low_temperatures_approach_temperature_zero():
     logits = jnp.array([1.0, 3.0, 2.9])
     chex.assert_trees_all_close(
         jnp.exp(log_distribution(logits, Sampling(1e-3))),
@@ -132,14 +134,14 @@ def test_a_low_temperature_tends_to_temperature_zero():
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
-def test_a_constant_on_all_logits_changes_nothing(sampling):
+def test_adding_a_constant_to_all_logits_has_no_effect(sampling):
     logits = jnp.array([0.5, -1.0, 2.0, 1.25, 0.0])
     chex.assert_trees_all_close(
         log_distribution(logits + 8.0, sampling), log_distribution(logits, sampling), atol=1e-5
     )
 
 
-def test_a_forbidden_token_stays_forbidden():
+def test_a_logit_of_minus_infinity_has_probability_zero():
     logits = jnp.array([0.5, -jnp.inf, 2.0])
     for sampling in SAMPLINGS:
         logprobs = log_distribution(logits, sampling)
@@ -155,14 +157,13 @@ def test_bfloat16_logits_are_normalised_in_float32():
 
 
 @pytest.mark.parametrize("sampling", [SAMPLINGS[1], SAMPLINGS[-2]], ids=str)
-def test_tokens_come_as_often_as_their_probability_says(sampling):
+def test_frequencies_equal_the_probabilities(sampling):
     logits = np.random.default_rng(1).normal(0.0, 1.5, 10)
     draws = 20_000
     logprobs = log_distribution(jnp.asarray(logits, jnp.float32), sampling)
     uniforms = jax.random.uniform(jax.random.key(0), (draws,))
     tokens, chosen = jax.vmap(sample_token, (0, None))(uniforms, logprobs)
     assert tokens.dtype == jnp.int32
-    # The probability that comes with a token is the one it was drawn with.
     chex.assert_trees_all_equal(chosen, logprobs[tokens])
     expected = draws * loop(logits, sampling)
     counts = np.bincount(tokens, minlength=10)
@@ -174,13 +175,13 @@ def test_tokens_come_as_often_as_their_probability_says(sampling):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 100, 1_000])
-def test_a_token_is_where_the_probabilities_added_up_pass_the_number(size):
+def test_a_token_is_drawn_by_inverse_transform(size):
     generator = np.random.default_rng(size)
     weights = generator.choice([0.0, 1.0, 5.0], size)
     weights[generator.integers(size)] = 2.0
-    reached = np.cumsum(weights) / weights.sum()
-    # In the middle between two steps of the sum no rounding can decide.
-    middles = (np.concatenate([[0.0], reached[:-1]]) + reached)[weights > 0.0] / 2.0
+    cumulative = np.cumsum(weights) / weights.sum()
+    # Midpoints between two steps of the cumulative sum, where rounding has no influence.
+    middles = (np.concatenate([[0.0], cumulative[:-1]]) + cumulative)[weights > 0.0] / 2.0
     logprobs = jnp.log(jnp.asarray(weights / weights.sum(), jnp.float32))
     tokens, _ = jax.vmap(sample_token, (0, None))(jnp.asarray(middles, jnp.float32), logprobs)
     np.testing.assert_array_equal(tokens, np.flatnonzero(weights))
@@ -191,7 +192,7 @@ def test_a_token_is_where_the_probabilities_added_up_pass_the_number(size):
     st.lists(st.sampled_from([-jnp.inf, -90.0, -20.0, 0.0]), min_size=1, max_size=40),
     st.sampled_from([0.0, 2.0**-24, 0.5, 1.0 - 2.0**-24]),
 )
-def test_no_number_draws_a_token_that_cannot_be_drawn(logits, uniform):
+def test_tokens_of_probability_zero_are_never_drawn(logits, uniform):
     logits[len(logits) // 2] = 1.0
     logprobs = log_distribution(jnp.asarray(logits, jnp.float32), Sampling())
     token, chosen = sample_token(jnp.float32(uniform), logprobs)
@@ -199,7 +200,7 @@ def test_no_number_draws_a_token_that_cannot_be_drawn(logits, uniform):
     assert chosen == logprobs[token] > -jnp.inf
 
 
-def test_at_temperature_zero_no_number_matters():
+def test_temperature_zero_is_deterministic():
     logprobs = log_distribution(jnp.array([0.0, 5.0, 1.0]), Sampling(0.0))
     uniforms = jnp.linspace(0.0, 1.0, 100, endpoint=False)
     tokens, chosen = jax.vmap(sample_token, (0, None))(uniforms, logprobs)
@@ -207,7 +208,7 @@ def test_at_temperature_zero_no_number_matters():
 
 
 @pytest.mark.parametrize(
-    ("knobs", "truncates"),
+    ("options", "truncates"),
     [
         ({}, False),
         ({"temperature": 0.6}, False),
@@ -217,15 +218,15 @@ def test_at_temperature_zero_no_number_matters():
         ({"min_p": 0.1}, True),
     ],
 )
-def test_a_sampler_knows_whether_it_leaves_tokens_out(knobs, truncates):
-    sampling = Sampling(**knobs)
+def test_truncates_is_true_if_tokens_are_removed(options, truncates):
+    sampling = Sampling(**options)
     assert sampling.truncates == truncates
     logprobs = log_distribution(jnp.arange(10.0), sampling)
     assert bool(jnp.any(jnp.isneginf(logprobs))) == truncates
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "options",
     [
         {"temperature": -0.1},
         {"temperature": float("nan")},
@@ -236,12 +237,12 @@ def test_a_sampler_knows_whether_it_leaves_tokens_out(knobs, truncates):
         {"min_p": 1.0},
     ],
 )
-def test_knobs_out_of_range_are_refused(knobs):
-    (name,) = knobs
+def test_rejects_options_out_of_range(options):
+    (name,) = options
     with pytest.raises(ValueError, match=rf"sampling\.{name}="):
-        Sampling(**knobs)
+        Sampling(**options)
 
 
-def test_whole_numbers_are_no_logits():
+def test_rejects_integer_logits():
     with pytest.raises(AssertionError):
         log_distribution(jnp.arange(3), Sampling())

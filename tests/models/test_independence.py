@@ -1,5 +1,4 @@
-"""What a log-probability must not depend on: later tokens, other completions, other groups,
-padding."""
+"""Log-probabilities do not depend on later tokens, other completions, other groups or padding."""
 
 import dataclasses
 
@@ -31,15 +30,16 @@ def groups():
     return random_groups(QWEN3, lengths=[5, 1, 3], width=5, group_size=3, completion_length=4)
 
 
-def test_gradient_reaches_the_prompt_and_earlier_tokens_alone():
-    # Every place holds a token of its own, so the gradient to the embedding's rows tells which
-    # places a hidden state depends on. The head is untied, or each row would also be an output.
+def test_gradient_reaches_only_the_prompt_and_earlier_tokens():
+    # Every position has a different token, so the gradient of the embedding's rows shows which
+    # positions a hidden state depends on. The head is untied: otherwise every row would also be an
+    # output.
     lengths, (batch, width, group, length) = [4, 2], (2, 4, 2, 3)
-    places = batch * width + batch * group * length
-    config = dataclasses.replace(QWEN3, vocab_size=places, tied_head=False)
+    num_tokens = batch * width + batch * group * length
+    config = dataclasses.replace(QWEN3, vocab_size=num_tokens, tied_head=False)
     params = random_params(config)
     prompts = np.arange(batch * width, dtype=np.int32).reshape(batch, width)
-    completions = np.arange(batch * width, places, dtype=np.int32).reshape(batch, group, length)
+    completions = np.arange(batch * width, num_tokens, dtype=np.int32).reshape(batch, group, length)
     probe = np.random.default_rng(0).normal(size=(1, 1, 1, config.width)).astype(np.float32)
 
     @jax.jit
@@ -72,7 +72,7 @@ def test_prefill_is_causal_by_gradient():
     np.testing.assert_array_equal(reached, np.tril(np.ones((6, 6), bool)))
 
 
-def test_changing_a_token_changes_no_earlier_logprob_and_every_later_one(params, groups):
+def test_changing_a_token_changes_its_own_and_later_logprobs_only(params, groups):
     before = logprobs(params, *groups)
     for t in range(4):
         completions = groups.completions.copy()
@@ -80,13 +80,13 @@ def test_changing_a_token_changes_no_earlier_logprob_and_every_later_one(params,
         after = logprobs(params, groups.prompts, groups.lengths, completions)
         is_changed = np.asarray(before != after)
         expected = np.zeros_like(is_changed)
-        expected[1, 1, t:] = True  # its own log-probability is that of another token
+        expected[1, 1, t:] = True  # its own is the log-probability of another token now
         np.testing.assert_array_equal(is_changed, expected)
 
 
 @pytest.mark.parametrize("pad_token", [0, QWEN3.vocab_size - 1, QWEN3.vocab_size + 7, -100])
-def test_padding_token_changes_nothing_and_its_gradient_is_finite(params, groups, pad_token):
-    # A token outside the vocabulary is some tokenizers' padding; nothing of it may come through.
+def test_the_padding_token_has_no_effect_and_gradients_are_finite(params, groups, pad_token):
+    # Some tokenizers pad with a token outside the vocabulary.
     prompts, completions = groups.prompts.copy(), groups.completions.copy()
     prompts[np.arange(5)[None] >= groups.lengths[:, None]] = pad_token
     completions[0, :, 2:] = pad_token
@@ -108,7 +108,7 @@ def gradient_of_sum(params, prompts, lengths, completions, where):
     return jnp.sum(jnp.where(where, logprobs(params, prompts, lengths, completions), 0.0))
 
 
-def test_amount_of_padding_changes_nothing(params, groups):
+def test_the_amount_of_padding_has_no_effect(params, groups):
     before = logprobs(params, *groups)
     prompts = np.pad(groups.prompts, [(0, 0), (0, 4)], constant_values=7)
     completions = np.pad(groups.completions, [(0, 0), (0, 0), (0, 3)], constant_values=7)
@@ -116,14 +116,14 @@ def test_amount_of_padding_changes_nothing(params, groups):
     chex.assert_trees_all_close(before, after[..., :4], atol=1e-5)
 
 
-def test_companions_change_nothing(params, groups):
+def test_other_groups_and_completions_have_no_effect(params, groups):
     before = logprobs(params, *groups)
     others = random_groups(
         QWEN3, lengths=[1, 1, 5], width=5, group_size=3, completion_length=4, seed=1
     )
     for array, original in zip(others, groups, strict=True):
         array[1] = original[1]
-    others.completions[1, 0] = 3  # the group's other members too
+    others.completions[1, 0] = 3  # another completion of the same group
     after = logprobs(params, *others)
     np.testing.assert_array_equal(before[1, 1:], after[1, 1:])
 
