@@ -54,7 +54,7 @@ def load(name: str) -> Callable[..., Any]:
         raise UserError(f"{source} has no function {suggest(attribute, public)}")
     function = getattr(module, attribute)
     if not callable(function):
-        raise UserError(f"{name}: {attribute} is a {type(function).__name__}, not a function")
+        raise UserError(f"{name}: {attribute} is of type {type(function).__name__}, not a function")
     return function
 
 

@@ -102,14 +102,23 @@ def describe(sweep: Sweep) -> dict[str, Any]:
     }
 
 
+def migrate_description(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep as JSON, as this or an earlier version recorded it, in the form of this version."""
+    axes = {
+        axis: {label: migrate_settings(settings) for label, settings in described[axis].items()}
+        for axis in _AXES
+    }
+    return {**described, "base": migrate(described["base"]), **axes}
+
+
 def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises a UserError if a setting of the sweep has changed since the start `before`."""
-    bases = [run_directory.flatten(migrate(one["base"]), "base") for one in (before, now)]
+    before, now = migrate_description(before), migrate_description(now)
+    bases = [run_directory.flatten(described["base"], "base") for described in (before, now)]
     pairs = [(key, bases[0].get(key), bases[1].get(key)) for key in sorted({*bases[0], *bases[1]})]
     for axis in _AXES:
         for label in before[axis].keys() & now[axis].keys():
-            was, is_now = (migrate_settings(one[axis][label]) for one in (before, now))
-            pairs.append((f"{axis}.{label}", was, is_now))
+            pairs.append((f"{axis}.{label}", before[axis][label], now[axis][label]))
     for key, was, is_now in pairs:
         if was != is_now:
             raise UserError(

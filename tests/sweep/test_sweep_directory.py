@@ -91,6 +91,25 @@ def test_accepts_additional_values_of_an_axis(tmp_path):
     directory.claim(changed(methods={**SWEEP.methods, "grpo": ("aggregator=grpo",)}))
 
 
+def test_continues_a_sweep_recorded_before_the_aggregator_was_a_section(tmp_path):
+    directory = SweepDirectory(tmp_path)
+    directory.claim(SWEEP)
+    recorded = json.loads((tmp_path / DESCRIPTION).read_text())
+    base = recorded["sweep"]["base"]
+    section = base.pop("aggregator")
+    base["aggregator"] = section["name"]
+    base["aggregator_options"] = section["options"]
+    base |= {key: section[key] for key in ("shadows", "check_invariants")}
+    methods = recorded["sweep"]["methods"]
+    methods["annealed"] = ["aggregator=rvpo_annealed", "aggregator_options=num_steps=2"]
+    (tmp_path / DESCRIPTION).write_text(json.dumps(recorded))
+    directory.claim(SWEEP)
+    methods["annealed"] = ["aggregator=rvpo_annealed", "aggregator_options=num_steps=3"]
+    (tmp_path / DESCRIPTION).write_text(json.dumps(recorded))
+    with pytest.raises(UserError, match=r"methods.annealed was"):
+        directory.claim(SWEEP)
+
+
 def test_rejects_a_directory_with_other_files(tmp_path):
     (tmp_path / "diary.txt").write_text("not a sweep")
     with pytest.raises(UserError, match="is not a sweep"):
