@@ -161,9 +161,9 @@ def test_slow_reply_times_out():
     for slow in (say("yes", delay=2.0), Act(b"x" * 1000, pace=0.05)):
         with JudgeServer(lambda n, r, slow=slow: slow) as server:
             start = time.monotonic()
-            (answer,), _ = ask(server, "a", timeout_seconds=0.3, attempts=2)
+            (answer,), _ = ask(server, "a", timeout_seconds=0.15, attempts=2)
         assert time.monotonic() - start < 1.8
-        assert answer.failure == "no reply within 0.3 s"
+        assert answer.failure == "no reply within 0.15 s"
 
 
 def test_batch_time_limit_keeps_finished_answers():

@@ -1,8 +1,7 @@
 """The client of math-verify's process."""
 
 import os
-import subprocess
-import sys
+import signal
 import threading
 import time
 
@@ -38,8 +37,8 @@ def test_time_out_is_wrong_and_starts_a_new_process():
     assert math_verify_client.equivalent("2", "2")
     hung = child()
     began = time.process_time(), time.perf_counter()
-    assert not math_verify_client.equivalent(HANGS, "34", seconds=0.5)
-    assert time.process_time() - began[0] < 0.5
+    assert not math_verify_client.equivalent(HANGS, "34", seconds=0.2)
+    assert time.process_time() - began[0] < 0.2
     assert time.perf_counter() - began[1] < 60
     assert hung.returncode is not None
     assert math_verify_client.equivalent("2", "2")
@@ -47,20 +46,18 @@ def test_time_out_is_wrong_and_starts_a_new_process():
 
 
 def test_time_limit_works_if_the_parent_ignores_and_blocks_the_signal():
-    """A process that has loaded libtpu does both."""
-    program = f"""
-import signal
-from dvaojax.rewards.mathematics import math_verify_client
-
-signal.signal(signal.SIGPROF, signal.SIG_IGN)
-signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGPROF}})
-print(math_verify_client.equivalent({HANGS!r}, "34", seconds=0.5))
-print(math_verify_client.equivalent("2", "2"))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.stdout, done.stderr) == ("False\nTrue\n", "")
+    """A process that has loaded libtpu does both, and its children inherit it."""
+    math_verify_client._worker.close()
+    handler = signal.signal(signal.SIGPROF, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF})
+    try:
+        began = time.perf_counter()
+        assert not math_verify_client.equivalent(HANGS, "34", seconds=0.2)
+        assert time.perf_counter() - began < 60
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
+        signal.signal(signal.SIGPROF, handler)
+    assert math_verify_client.equivalent("2", "2")
 
 
 def test_dead_process_is_replaced():

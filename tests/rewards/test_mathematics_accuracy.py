@@ -196,7 +196,7 @@ def test_math_verify_works_in_reward_workers():
     right = [completion(r"\boxed{(0,36)\setminus\{9\}}"), completion(r"\boxed{34}")]
     wrong = [completion(r"\boxed{(0,35)\setminus\{9\}}"), completion(r"\boxed{34")]
     objectives = {"accuracy": accuracy, "math_verify": accuracy_math_verify}
-    with RewardSuite(objectives, workers=2, timeout_seconds=120) as suite:
+    with RewardSuite(objectives, workers=1, timeout_seconds=120) as suite:
         scores = suite.score([[right[0], wrong[0]], [right[1], wrong[1]]], prompts)
     assert scores.rewards.tolist() == [[[1.0, 1.0], [0.0, 0.0]]] * 2
 
@@ -217,18 +217,22 @@ def processor_seconds():
     return times.user + times.system + times.children_user + times.children_system
 
 
-def test_ten_thousand_answers_within_twenty_seconds():
-    """All answers differ, so that caches do not help."""
+@pytest.mark.parametrize(
+    ("stride", "seconds"), [(4, 5.0), pytest.param(1, 20.0, marks=pytest.mark.slow)]
+)
+def test_ten_thousand_answers_within_twenty_seconds(stride, seconds):
+    """A quarter of them by default. All answers differ, so that caches do not help."""
     distinct = list(dict.fromkeys(gold for _, gold in golds()))
     work = "We compute.\n\n" + "Thus $x = \\frac{1}{2}$. " * 100
     pairs = [(gold, work + spelling.format(gold)) for spelling in SPELLINGS for gold in distinct]
     pairs += [(gold, f"{work}\\boxed{{{n}.5}}") for n, gold in enumerate(distinct)]
     pairs = pairs[:10_000]
     assert len(pairs) == 10_000
+    pairs = pairs[::stride]
     equivalent.cache_clear()
     math_verify_client._worker.close()
     began = processor_seconds()
     paid = [accuracy(completion(text), gold) for gold, text in pairs]
     math_verify_client._worker.close()
-    assert processor_seconds() - began < 20.0
-    assert len(distinct) < sum(paid) < 10_000 - len(distinct)
+    assert processor_seconds() - began < seconds
+    assert len(distinct) // stride < sum(paid) < len(pairs) - len(distinct) // stride

@@ -94,7 +94,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_gets_no_reward(text):
-    limits = Limits(cpu_seconds=1, wall_seconds=0.7)
+    limits = Limits(cpu_seconds=1, wall_seconds=0.4)
     for reward in (share_passed, all_passed):
         assert reward(answer(text), DOUBLE, limits=limits) == 0.0
     assert one_passed(answer(text), DOUBLE, number=1, limits=limits) == 0.0

@@ -53,14 +53,14 @@ def rewards_of(task, prompt, text):
 
 
 def test_prompts_use_the_models_chat_template(prepared):
-    task = Mathematics(**prepared, train="gsm8k", test=("math500", "aime25"))
+    task = Mathematics(**prepared, train="gsm8k/test", test=("math500", "aime25"))
     assert isinstance(task, Task)
     assert isinstance(task, TaskWithNotes)
     first = task.prompts("train")[0]
     assert first.text.startswith("<|im_start|>")
     assert first.text.count(INSTRUCTION) == 1
-    assert "Natalia sold clips" in first.text
-    assert first.reference == "72"
+    assert "ducks lay 16 eggs" in first.text
+    assert first.reference == "18"
     assert {prompt.category for prompt in task.prompts("test")} == {"math500", "aime25"}
     indices = [prompt.index for prompt in task.prompts("test")]
     assert len(set(indices)) == len(indices)
@@ -192,10 +192,8 @@ def test_programs_are_scored_by_test_and_missing_tests_do_not_apply(prepared):
 
 def test_instructions_are_separate_objectives(prepared):
     task = Instructions(**prepared)
-    counts = [
-        sum(rewards_of(task, prompt, "x")[f"instruction_{n}"] is not None for n in (1, 2, 3))
-        for prompt in task.prompts("test")
-    ]
+    rewards = [rewards_of(task, prompt, "x") for prompt in task.prompts("test")]
+    counts = [sum(row[f"instruction_{n}"] is not None for n in (1, 2, 3)) for row in rewards]
     assert [counts.count(n) for n in (1, 2, 3)] == [305, 179, 57]
 
 
