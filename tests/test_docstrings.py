@@ -1,7 +1,6 @@
-"""Every public name says what it means: its meaning, shapes, errors and source.
+"""Docstrings of public names give meaning, shapes, errors and source.
 
-The rules stand in `docstring_rules`; here the package keeps them, and a sample that breaks one is
-found out.
+The package follows the rules of `docstring_rules`, and a sample that breaks one is reported.
 """
 
 import ast
@@ -16,42 +15,42 @@ from dvaojax.aggregators import methods
 from dvaojax.losses import methods as loss_methods
 
 
-def with_a_source():
-    """Module -> the aggregators and losses that are defined there."""
-    found = defaultdict(set)
-    for room, names in (
+def sourced_functions():
+    """Module -> the aggregators and losses that it defines."""
+    functions = defaultdict(set)
+    for package, names in (
         (aggregators, {**methods.ROWS, **methods.OTHER_FUNCTIONS}),
         (losses, {**loss_methods.ROWS, **losses.KL_ESTIMATORS}),
     ):
         for name in names:
-            found[getattr(room, name).__module__].add(name)
-    return found
+            functions[getattr(package, name).__module__].add(name)
+    return functions
 
 
-def test_every_public_name_says_what_it_means():
-    trees, sourced = modules(PACKAGE), with_a_source()
+def test_public_names_of_the_package_are_documented():
+    trees, sourced = modules(PACKAGE), sourced_functions()
     assert sum(map(len, sourced.values())) > 50
     packages = {name.rpartition(".")[0] for name in trees}
-    found = [
+    lines = [
         line
         for name, tree in trees.items()
         for line in complaints(
             name, tree, is_package=name in packages, sourced=sourced.get(name, ())
         )
     ]
-    assert not found, "\n".join(found)
+    assert not lines, "\n".join(lines)
 
 
 def lacking(source, **about):
-    """What a made-up module lacks."""
+    """The complaints about a sample module."""
     return complaints("made.up", ast.parse(source), **about)
 
 
 GOOD = '''
-"""Methods that nobody has; ours."""
+"""Methods of a sample; ours."""
 
 NAMED = 1
-"""What there is."""
+"""A named constant."""
 
 
 def centred(rewards: Array, *, scale: float = 1.0) -> Array:
@@ -101,7 +100,7 @@ class Step(Protocol):
 
 
 def of_function(apply: Callable[[Array], Array], kind: Literal["Array"]) -> None:
-    """What takes an array is none."""
+    """Callables that take arrays are no arrays."""
 
 
 def short(completion: Completion, reference: str) -> float | None:
@@ -109,23 +108,23 @@ def short(completion: Completion, reference: str) -> float | None:
 
 
 MINE = DataSet(name="mine")
-"""From somebody/somewhere 0123abcd."""
+"""From owner/repository 0123abcd."""
 
 
 def _hidden(x: Array): ...
 '''
 
 
-def test_a_module_that_says_everything_lacks_nothing():
+def test_accepts_a_complete_module():
     assert lacking(GOOD, is_package=True, sourced={"centred"}) == []
 
 
 @pytest.mark.parametrize(
-    ("said", "instead", "complaint"),
+    ("text", "replacement", "complaint"),
     [
-        ('"""Methods that nobody has; ours."""', "", "made.up lacks a docstring"),
-        ("Methods that nobody has; ours.", "Up.", "made.up lacks a meaning beyond its name"),
-        ('"""What there is."""', "", "NAMED lacks a docstring"),
+        ('"""Methods of a sample; ours."""', "", "made.up lacks a docstring"),
+        ("Methods of a sample; ours.", "Up.", "made.up lacks a meaning beyond its name"),
+        ('"""A named constant."""', "", "NAMED lacks a docstring"),
         ('"""1 where it is short."""', "...", "short lacks a docstring"),
         ('"""1 where it is short."""', '"""The short."""', "short lacks a meaning beyond its name"),
         ('"""`[2, B]`."""', "...", "Pair.both lacks a docstring"),
@@ -144,11 +143,11 @@ def test_a_module_that_says_everything_lacks_nothing():
         (
             "    Returns:\n        `[..., G]`.\n",
             "",
-            "centred lacks the shape of what is returned",
+            "centred lacks the shape of the result",
         ),
         ("first: `[B]` of them", "first: of them", "Pair lacks the shape of first"),
         ("second: the same.\n", "", "Pair lacks the shape of second"),
-        ("`[2, B]`", "Both of them", "Pair.both lacks the shape of what is returned"),
+        ("`[2, B]`", "Both of them", "Pair.both lacks the shape of the result"),
         ("`[B]` of one step to `[B]` of", "One step to", "Step.__call__ lacks the shape of x"),
         (
             "        AssertionError: the shapes do not fit.\n",
@@ -165,19 +164,19 @@ def test_a_module_that_says_everything_lacks_nothing():
             "def __post_init__(self):\n        raise TypeError",
             "Pair lacks TypeError under Raises",
         ),
-        ("somebody/somewhere 0123abcd", "somebody", "MINE lacks a source"),
-        ('"""From somebody/somewhere 0123abcd."""', "", "MINE lacks a docstring"),
+        ("owner/repository 0123abcd", "owner", "MINE lacks a source"),
+        ('"""From owner/repository 0123abcd."""', "", "MINE lacks a docstring"),
     ],
 )
-def test_what_a_name_lacks_is_said_in_a_line(said, instead, complaint):
-    assert GOOD.count(said) == 1
-    found = lacking(GOOD.replace(said, instead), is_package=True, sourced={"centred"})
+def test_reports_a_missing_part(text, replacement, complaint):
+    assert GOOD.count(text) == 1
+    lines = lacking(GOOD.replace(text, replacement), is_package=True, sourced={"centred"})
     assert complaint.removeprefix("made.up ") in [
-        line.removeprefix("made.up: ").removeprefix("made.up ") for line in found
+        line.removeprefix("made.up: ").removeprefix("made.up ") for line in lines
     ]
 
 
-def test_methods_and_rewards_name_a_source_themselves_or_in_their_module():
+def test_methods_and_rewards_name_a_source_in_their_docstring_or_module():
     without = GOOD.replace("; ours", "")
     assert lacking(without, sourced={"centred"}) == ["made.up: short lacks a source"]
     nowhere = without.replace(" (Author et al., arXiv 2601.00001)", "")
@@ -188,13 +187,13 @@ def test_methods_and_rewards_name_a_source_themselves_or_in_their_module():
     assert lacking(nowhere) == ["made.up: short lacks a source"]
 
 
-def test_modules_whose_functions_are_alike_tell_the_shapes_once():
-    alike = (
+def test_a_module_may_give_the_shapes_of_all_its_functions():
+    source = (
         '"""Of things; each takes and returns `[B]`."""\n'
         'def f(x: Array) -> Array:\n    """Halves."""'
     )
-    assert lacking(alike) == []
-    assert lacking(alike.replace("`[B]`", "one")) == [
+    assert lacking(source) == []
+    assert lacking(source.replace("`[B]`", "one")) == [
         "made.up: f lacks the shape of x",
-        "made.up: f lacks the shape of what is returned",
+        "made.up: f lacks the shape of the result",
     ]

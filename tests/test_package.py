@@ -1,4 +1,4 @@
-"""What an import costs and what it brings along; each in a Python of its own."""
+"""Time and dependencies of imports, each measured in a new interpreter, and package metadata."""
 
 import importlib.metadata
 import statistics
@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def run_python(code: str) -> str:
-    """What a fresh Python, started outside the checkout, prints."""
+    """The output of a new interpreter started outside the checkout."""
     done = subprocess.run(
         [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True
     )
@@ -41,28 +41,28 @@ def test_importing_the_package_takes_less_than_a_tenth_of_a_second():
         ("dvaojax.rewards", {"jax", "jaxlib", "flax", "optax", "orbax"}),
     ],
 )
-def test_a_room_brings_only_what_it_needs(module, absent):
+def test_a_package_imports_only_what_it_needs(module, absent):
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     loaded = set(run_python(code).split())
     assert "dvaojax" in loaded
     assert loaded & absent == set()
 
 
-def test_the_command_stands_in_the_environment():
+def test_the_command_is_installed():
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="dvaojax")
     assert command.load() is cli.main
 
 
-def test_the_version_is_one():
+def test_the_versions_agree():
     assert importlib.metadata.version("dvaojax") == dvaojax.__version__
 
 
-def test_type_checkers_may_read_the_package():
+def test_the_package_is_typed():
     assert resources.files("dvaojax").joinpath("py.typed").is_file()
 
 
 def requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
-    """What the package needs, and what each extra adds."""
+    """Requirements of the package, and those of each extra."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
     return (
@@ -71,14 +71,14 @@ def requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
     )
 
 
-def test_every_requirement_has_an_upper_end():
+def test_every_requirement_has_an_upper_bound():
     needed, extras = requirements()
     foreign = [r for added in extras.values() for r in added if r.name != "dvaojax"]
     for requirement in [*needed, *foreign]:
         assert {s.operator for s in requirement.specifier} in ({">=", "<"}, {"=="}), requirement
 
 
-def test_what_the_tests_run_with_lies_within_the_ranges():
+def test_installed_versions_are_within_the_ranges():
     needed, extras = requirements()
     for requirement in [*needed, *extras["dev"]]:
         installed = importlib.metadata.version(requirement.name)

@@ -1,4 +1,4 @@
-"""The reference site: the README's one command builds it, and it is whole."""
+"""The API reference: one documented command builds a complete site."""
 
 import ast
 import os
@@ -31,13 +31,13 @@ print("asked:", len(asked), "took devices:", xla_bridge.backends_are_initialized
 
 
 def command():
-    """The README's, as words."""
-    (line,) = re.findall(r"^python -m pdoc .*$", (ROOT / "README.md").read_text(), re.M)
+    """The command of dvaojax/README.md, split into words."""
+    (line,) = re.findall(r"^python -m pdoc .*$", (PACKAGE / "README.md").read_text(), re.M)
     return shlex.split(line)
 
 
 def build(directory):
-    """The site, built by that command in a Python of its own, and what was said meanwhile."""
+    """Builds the site with that command in a new interpreter; returns its directory and output."""
     python, _, pdoc, *arguments = command()
     assert (python, pdoc) == ("python", "pdoc")
     done = subprocess.run(
@@ -52,19 +52,19 @@ def build(directory):
 
 
 def page(name):
-    """Where a module's page is."""
+    """Path of a module's page."""
     return name.replace(".", "/") + ".html"
 
 
 def equations(tree):
-    """Those that the public functions and classes of a module display."""
+    """Displayed equations of the public functions and classes of a module."""
     for one in tree.body:
         if isinstance(one, ast.FunctionDef | ast.ClassDef) and not one.name.startswith("_"):
             yield from re.findall(r"\$\$.*?\$\$", ast.get_docstring(one) or "", re.S)
 
 
-class Shown(HTMLParser):
-    """The text that a browser shows of a page: what looks like a tag is none of it."""
+class VisibleText(HTMLParser):
+    """The text of a page as a browser shows it, without anything that parses as a tag."""
 
     def __init__(self, page):
         super().__init__()
@@ -79,14 +79,14 @@ class Shown(HTMLParser):
 
 
 def links(text):
-    """Those to other pages of the site, with the place on the page."""
+    """Links to other pages of the site, with their anchors."""
     return re.findall(r'href="([^"#:$]+)#?([^":]*)"', text)
 
 
 @pytest.mark.slow
 def test_one_command_builds_the_whole_site(tmp_path):
-    site, said = build(tmp_path)
-    assert said == "asked: 0 took devices: False\n"
+    site, output = build(tmp_path)
+    assert output == "asked: 0 took devices: False\n"
 
     trees = {name: tree for name, tree in modules(PACKAGE).items() if name != "dvaojax.__main__"}
     pages = {path: path.read_text() for path in site.rglob("*.html")}
@@ -96,7 +96,7 @@ def test_one_command_builds_the_whole_site(tmp_path):
     for name, tree in trees.items():
         text = pages[site / page(name)]
         assert "tex-mml-chtml.js" in text  # draws them
-        shown = str(Shown(re.sub(r"(?s)<pre>.*?</pre>", "", text)))
+        shown = str(VisibleText(re.sub(r"(?s)<pre>.*?</pre>", "", text)))
         for equation in equations(tree):
             assert " ".join(equation.split()) in shown, (name, equation)
             displayed += 1
