@@ -4,7 +4,7 @@ Run as a program, it writes the generated tables anew:
 
     python tests/helpers/documentation.py
 
-A table stands between `<!-- generated: NAME -->` and `<!-- /generated -->`; `TABLES` has the
+A generated table is between `<!-- generated: NAME -->` and `<!-- /generated -->`; `TABLES` has the
 function for each name.
 """
 

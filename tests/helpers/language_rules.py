@@ -40,7 +40,7 @@ WORDS = {
     r"spoilt": "broken, invalid",
     r"meanwhile": "in the meantime, while ...",
     r"dear": "expensive",
-    r"behind": "after",
+    r"behind (?:the (?:end|last|prompts?|completions?)|a prompt|it|them|its)": "after",
     r"is what": "say the thing",
     r"are what": "say the thing",
     r"holds? of": "is true for",
