@@ -4,14 +4,16 @@ import argparse
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from dvaojax import config as configuration
-from dvaojax import files, hub
-from dvaojax.config import Config, make_aggregator, overrides
+from dvaojax import files, hub, models, sharding
+from dvaojax.config import Config, overrides
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.errors import UserError, nearest
 from dvaojax.evaluation.presets import PRESETS
@@ -20,8 +22,6 @@ from dvaojax.run import directory as run_directory
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.directory import RunDirectory
 from dvaojax.tasks import task_class
-from dvaojax.train.program import make_program
-from dvaojax.train.progress import checkpoint_shapes
 from dvaojax.train.session import BEST_METRIC
 from dvaojax.types import Task, Tokenizer
 
@@ -131,17 +131,17 @@ def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
     directory = RunDirectory(arguments.policy)
     recorded = recorded_config(directory.path, arguments.experiment)
     config = _with_settings(recorded, recorded.task.tokenizer, arguments)
-    trained = dataclasses.replace(recorded, mesh=config.mesh)
     with Checkpoints.to_read(directory.checkpoints, best_metric=BEST_METRIC) as checkpoints:
         step = checkpoints.best_step if arguments.best else arguments.step
         step = checkpoints.existing_step(step)
     started = files.read_json(directory.config)["starts"][0]["time"]
 
     def load(mesh: Mesh) -> Params:
-        program = make_program(trained, make_aggregator(trained), devices=list(mesh.devices.flat))
+        # The parameters alone: the state of the aggregator may depend on a plug-in.
+        template = {"state": {"learner": {"params": _parameter_shapes(recorded, mesh)}}}
         with Checkpoints.to_read(directory.checkpoints) as checkpoints:
-            saved, _ = checkpoints.restore(checkpoint_shapes(trained, program), step=step)
-        return saved["state"].learner.params
+            saved = checkpoints.restore_part(template, step=step)
+        return saved["state"]["learner"]["params"]
 
     return PolicySource(
         config=config,
@@ -150,6 +150,15 @@ def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
         identity={"run": recorded.name, "started": started, "step": step},
         home=directory.evaluations,
         load=load,
+    )
+
+
+def _parameter_shapes(config: Config, mesh: Mesh) -> Params:
+    """The parameters of the policy as shapes with shardings."""
+    shapes = jax.eval_shape(partial(models.init, config.model), jax.random.key(0))
+    shardings = sharding.shardings(mesh, shapes, models.logical_axes)
+    return jax.tree.map(
+        lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings
     )
 
 
