@@ -124,8 +124,8 @@ def conditioned(
         hard: the reward that has to be reached first; usually another objective of the task.
         threshold: of the hard reward, inclusive. The paper leaves it open for graded rewards.
     """
-    earned = hard(completion, reference)
-    paid = easy(completion, reference)
-    if earned is None or paid is None:
+    hard_reward = hard(completion, reference)
+    easy_reward = easy(completion, reference)
+    if hard_reward is None or easy_reward is None:
         return None
-    return paid if earned >= threshold else 0.0
+    return easy_reward if hard_reward >= threshold else 0.0
