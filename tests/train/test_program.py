@@ -291,7 +291,7 @@ def test_parameters_and_moments_have_equal_shardings():
     assert shapes.params["embedding"].sharding.is_equivalent_to(named, 2)
 
 
-def test_step_has_no_transfers_and_no_callbacks(single, params):
+def test_step_does_not_exchange_data_with_the_host(single, params):
     """Neither during dispatch nor in the compiled program."""
     state, experience = single.begin(params, jax.random.key(1)), jax.device_put(ragged())
     compiled = single.step.lower(state, experience, None).compile()
