@@ -1,4 +1,4 @@
-"""Masked sums and moments beside exact fractions, at zero, at one, at the ends of the floats."""
+"""Masked sums and moments compared with exact fractions, also without values and at extremes."""
 
 from fractions import Fraction
 
@@ -21,7 +21,7 @@ def moments_of(values, where=None, **kwargs):
 
 
 def exact_moments(values, ddof):
-    """Mean and variance of float32 numbers without any rounding."""
+    """Mean and variance of float32 numbers without rounding."""
     numbers = [Fraction(float(v)) for v in values]
     mean = sum(numbers) / len(numbers)
     return mean, sum((x - mean) ** 2 for x in numbers) / (len(numbers) - ddof)
@@ -33,7 +33,7 @@ def exact_moments(values, ddof):
     offset=st.sampled_from([0.0, 1e3, 1e6]),
     ddof=st.integers(0, 1),
 )
-def test_moments_are_exact_to_rounding_whatever_the_offset(values, offset, ddof):
+def test_moments_are_exact_to_rounding_for_any_offset(values, offset, ddof):
     values = (np.array(values) + offset).astype(np.float32)
     mean, variance = exact_moments(values, ddof)
     m = moments_of(values, ddof=ddof)
@@ -49,7 +49,7 @@ def test_moments_are_exact_to_rounding_whatever_the_offset(values, offset, ddof)
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 0.35, -1e30, 1e-30, 0.0])
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_equal_values_leave_exactly_nothing(value, size):
+def test_equal_values_have_exactly_zero_deviation(value, size):
     m = moments_of(np.full(size, value), ddof=1)
     assert np.all(m.centred == 0)
     assert m.deviation == 0
@@ -57,12 +57,12 @@ def test_equal_values_leave_exactly_nothing(value, size):
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12, 1e30])
-def test_squares_neither_overflow_nor_vanish(scale):
+def test_squares_neither_overflow_nor_underflow(scale):
     m = moments_of(np.array([1.0, 2.0, 4.0]) * scale)
     np.testing.assert_allclose(m.deviation / np.float32(scale), np.std([1, 2, 4]), rtol=1e-5)
 
 
-def test_what_does_not_count_may_be_anything():
+def test_masked_values_may_be_nan_or_infinite():
     where = np.array([True, False, True, True, False])
     poisoned = np.array([1.0, np.nan, 2.0, 4.0, np.inf])
     m = moments_of(poisoned, where)
@@ -78,7 +78,7 @@ def test_what_does_not_count_may_be_anything():
     np.testing.assert_allclose(gradient, np.asarray(m.centred) / (3 * m.deviation), atol=1e-6)
 
 
-def test_nothing_counts_and_one_counts():
+def test_no_value_and_a_single_value():
     for where in ([False, False], [True, False]):
         for ddof in (0, 1):
             m = moments_of([3.0, np.nan], where, ddof=ddof)
@@ -93,7 +93,7 @@ def test_ddof_is_zero_or_one():
         numerics.moments(jnp.ones(3), jnp.ones(3, bool), ddof=2)
 
 
-def test_standardise_takes_the_rest_of_a_cancellation_for_rounding():
+def test_standardise_treats_the_rest_of_a_cancellation_as_rounding_error():
     def divide(deviation):
         ones = jnp.ones(3)
         return numerics.standardise(ones, ones, deviation=deviation * ones, scale=ones)
@@ -103,7 +103,7 @@ def test_standardise_takes_the_rest_of_a_cancellation_for_rounding():
     assert np.all(divide(0.0) == 0)
 
 
-def test_safe_divide_and_root_have_no_infinite_gradient():
+def test_safe_divide_and_safe_sqrt_have_finite_gradients():
     x = jnp.array([0.0, 4.0])
     np.testing.assert_array_equal(numerics.safe_sqrt(x), [0, 2])
     np.testing.assert_array_equal(jax.grad(lambda y: numerics.safe_sqrt(y).sum())(x), [0, 0.25])

@@ -1,4 +1,4 @@
-"""References that can be cited, and that agree with the files that follow them."""
+"""BibTeX entries are valid and agree with the files that cite them."""
 
 import re
 import sys
@@ -18,24 +18,24 @@ CITED = {
 
 
 @pytest.mark.parametrize("paper", KNOWN.values(), ids=KNOWN)
-def test_an_entry_can_be_cited(paper):
+def test_entry_is_valid_bibtex(paper):
     head, *fields, end = bibtex(paper).splitlines()
     assert re.fullmatch(r"@misc\{[a-z0-9]+,", head)
     assert end == "}"
-    told = dict(re.fullmatch(r"  (\w+) += \{(.+)\},", field).groups() for field in fields)
-    assert told["title"] == f"{{{paper.title}}}"
-    for text in told.values():
+    fields_by_name = dict(re.fullmatch(r"  (\w+) += \{(.+)\},", field).groups() for field in fields)
+    assert fields_by_name["title"] == f"{{{paper.title}}}"
+    for text in fields_by_name.values():
         assert text.count("{") == text.count("}")
-    for author in told.get("author", "Somebody").split(" and "):
+    for author in fields_by_name.get("author", "Anonymous").split(" and "):
         assert author.strip(" ,") == author != ""
     if paper.arxiv:
         assert re.fullmatch(r"\d{4}\.\d{5}", paper.arxiv)
-        assert told["eprint"] == paper.arxiv
-        assert told["year"] == f"20{paper.arxiv[:2]}"
-        assert told["url"] == f"https://arxiv.org/abs/{paper.arxiv}"
+        assert fields_by_name["eprint"] == paper.arxiv
+        assert fields_by_name["year"] == f"20{paper.arxiv[:2]}"
+        assert fields_by_name["url"] == f"https://arxiv.org/abs/{paper.arxiv}"
 
 
-def test_an_entry_as_a_whole():
+def test_complete_entry():
     paper = Paper("a2026b", "2601.00001", "A Title", "Ann Other and others")
     assert bibtex(paper) == (
         "@misc{a2026b,\n"
@@ -49,7 +49,7 @@ def test_an_entry_as_a_whole():
     )
 
 
-def test_code_without_a_paper_is_cited_by_its_commit():
+def test_code_without_a_paper_is_cited_by_commit():
     entry = bibtex(papers.AMO)
     assert "commit 6e7df03" in entry
     assert "https://github.com/Artessay/Amo}" in entry
@@ -57,21 +57,21 @@ def test_code_without_a_paper_is_cited_by_its_commit():
     assert "year" not in entry
 
 
-def test_every_paper_is_some_methods_and_none_is_there_twice():
+def test_every_paper_is_used_and_listed_once():
     also = {row.also for row in aggregators.ROWS.values()}
     assert set(KNOWN.values()) == {paper for paper in {*CITED.values(), *also} if paper}
     for part in ("key", "title", "name"):
         assert len({getattr(paper, part) for paper in KNOWN.values()}) == len(KNOWN)
 
 
-def test_what_else_is_cited_is_cited_by_the_file_too():
+def test_additional_papers_are_cited_in_the_file():
     for name, row in aggregators.ROWS.items():
         module = sys.modules[aggregators.METHODS[name].__module__]
         docs = f"{module.__doc__} {aggregators.METHODS[name].__doc__}"
         assert row.also is None or f"arXiv {row.also.arxiv}" in docs
 
 
-def test_the_first_author_is_the_one_that_the_files_name():
+def test_first_author_agrees_with_the_files():
     agreed = 0
     for function, paper in CITED.items():
         docs = f"{sys.modules[function.__module__].__doc__} {function.__doc__}"

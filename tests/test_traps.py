@@ -1,4 +1,4 @@
-"""The table of traps is complete, and every test that it names exists."""
+"""The table of traps in TRAPS.md is complete, and every test that it names exists."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ ROWS = [
 ]
 
 
-def test_every_trap_has_its_row():
+def test_every_trap_has_a_row():
     assert [number for number, _, _ in ROWS] == [str(n) for n in range(1, 54)]
     assert all(trap for _, trap, _ in ROWS)
 
@@ -22,7 +22,7 @@ def test_every_trap_has_its_row():
 @pytest.mark.parametrize(
     ("trap", "covered"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
 )
-def test_what_covers_a_trap_exists(trap, covered):
+def test_tests_that_cover_a_trap_exist(trap, covered):
     named = re.findall(r"`([^`]+)`", covered)
     assert named, trap
     for test in named:

@@ -1,4 +1,4 @@
-"""The loops that the aggregators are timed against compute the same advantages."""
+"""The NumPy loops of the benchmark compute the same advantages as the aggregators."""
 
 import importlib.util
 import sys
@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "aggregators
 
 @pytest.fixture(scope="module")
 def benchmark():
-    sys.path.insert(0, str(SCRIPT.parent))  # where the script finds what it shares with others
+    sys.path.insert(0, str(SCRIPT.parent))  # for the modules that the benchmarks share
     spec = importlib.util.spec_from_file_location("benchmark_of_aggregators", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,7 +29,7 @@ def test_every_aggregator_has_a_loop(benchmark):
 
 
 @pytest.mark.parametrize("name", slow_but(["dvao", "gdpo", "rvpo"], BY_NAME))
-def test_the_loop_computes_the_same(benchmark, name):
+def test_loop_equals_the_aggregator(benchmark, name):
     rewards = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     weights = np.array([0.5, 0.3, 0.2], np.float32)
     looped = benchmark.LOOPS[name](rewards, weights, np.asarray(lengths_for(rewards)))

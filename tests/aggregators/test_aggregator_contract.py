@@ -1,4 +1,4 @@
-"""The exam that every aggregator sits. A new one joins `BY_NAME`; nothing changes here."""
+"""Tests of every aggregator of `BY_NAME`; a new method needs no change here."""
 
 import functools
 import subprocess
@@ -43,7 +43,7 @@ def test_works_without_jit(name, rewards):
     chex.assert_trees_all_close(eager, apply(name, rewards[:2], WEIGHTS), atol=1e-6)
 
 
-def test_a_single_group_is_a_batch_of_one(name, rewards):
+def test_single_group_is_a_batch_of_one(name, rewards):
     chex.assert_trees_all_close(
         apply(name, rewards[0], WEIGHTS), apply(name, rewards[:1], WEIGHTS)[0], atol=1e-6
     )
@@ -60,17 +60,17 @@ def test_weights_may_differ_between_groups(name, rewards):
     chex.assert_trees_all_close(same, apply(name, rewards, WEIGHTS), atol=1e-5)
     own = jnp.broadcast_to(WEIGHTS, (B, K)).at[1].set(jnp.array([0.0, 0.0, 1.0]))
     other = apply(name, rewards, own)
-    alone = apply(name, rewards, own[1])  # whitening aside, which is one map for all
+    alone = apply(name, rewards, own[1])  # equal up to whitening, an affine map
     assert np.corrcoef(other[1], alone[1])[0, 1] > 1 - 1e-6
     assert not np.allclose(other[1], apply(name, rewards, WEIGHTS)[1], atol=1e-3)
 
 
-def test_a_batch_of_no_groups(name):
+def test_batch_without_groups(name):
     chex.assert_shape(apply(name, jnp.zeros((0, G, K)), WEIGHTS), (0, G))
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
-def test_what_is_not_finite_is_refused_outside_jit_and_masked_inside(name, rewards, bad):
+def test_nonfinite_rewards_are_rejected_outside_jit_and_masked_inside(name, rewards, bad):
     rewards = rewards[:2]
     poisoned = rewards.at[1, 3, 1].set(bad)
     mask = jnp.ones(rewards.shape, bool).at[1, 3, 1].set(False)
@@ -80,7 +80,7 @@ def test_what_is_not_finite_is_refused_outside_jit_and_masked_inside(name, rewar
     chex.assert_trees_all_close(apply(name, poisoned, WEIGHTS), expected, atol=1e-6)
 
 
-def test_weights_are_not_negative(rewards):
+def test_rejects_negative_and_nan_weights(rewards):
     with pytest.raises(ValueError, match="a weight is negative or NaN"):
         aggregators.dvao(rewards, -WEIGHTS)
     with pytest.raises(ValueError, match="a weight is negative or NaN"):
@@ -96,12 +96,12 @@ def test_weights_are_not_negative(rewards):
         (WEIGHTS, jnp.ones(SHAPE)),
     ],
 )
-def test_shapes_and_types_are_asserted_at_the_door(name, rewards, weights, mask):
+def test_rejects_wrong_shapes_and_types(name, rewards, weights, mask):
     with pytest.raises(AssertionError):
         call(BY_NAME[name], rewards, weights, mask=mask)
 
 
-def test_lengths_have_the_shape_of_the_completions(rewards):
+def test_rejects_lengths_of_another_shape(rewards):
     with pytest.raises(AssertionError):
         aggregators.gdpo_token_weighted(rewards, WEIGHTS, LENGTHS[:, :-1])
 
@@ -115,12 +115,12 @@ def test_ddof_is_zero_or_one(rewards):
 
 
 @pytest.mark.parametrize("family", slow_but(["first"], FAMILIES))
-def test_maps_like_a_loop(family, rewards):
+def test_vmap_equals_a_loop(family, rewards):
     batches = rewards.reshape(4, 2, G, K)
     mask = np.ones((2, G, K), bool)
-    of_family = functools.partial(every, family)
-    mapped = jax.jit(jax.vmap(of_family, (0, None, None)))(batches, WEIGHTS, mask)
-    looped = [of_family(batch, WEIGHTS, mask) for batch in batches]
+    aggregate = functools.partial(every, family)
+    mapped = jax.jit(jax.vmap(aggregate, (0, None, None)))(batches, WEIGHTS, mask)
+    looped = [aggregate(batch, WEIGHTS, mask) for batch in batches]
     chex.assert_trees_all_close(mapped, jax.tree.map(lambda *x: jnp.stack(x), *looped), atol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_sharpness_may_follow_a_schedule(rewards):
         assert np.all(np.isfinite(fixed))
 
 
-def test_the_import_brings_jax_and_chex_alone():
+def test_import_needs_only_jax_and_chex():
     code = (
         "import sys; import dvaojax.aggregators, dvaojax.aggregators.invariants; "
         "print([m for m in ('flax', 'optax', 'orbax', 'transformers') if m in sys.modules])"

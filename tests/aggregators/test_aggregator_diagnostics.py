@@ -1,4 +1,4 @@
-"""Diagnostics beside NumPy, and what they say of silent, cancelling and poisoned groups."""
+"""Diagnostics against NumPy, and for zero-variance, cancelling and NaN groups."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def test_agreement_is_the_factor_between_rc_and_dvao():
     )
 
 
-def test_a_group_is_silent_only_if_every_objective_is_constant():
+def test_zero_variance_group_has_only_constant_objectives():
     rewards = jnp.full((3, 4, 3), 0.1).at[1, 0, 2].set(1.0).at[2, 0, :].set(1.0)
     d = jitted(rewards, WEIGHTS)
     np.testing.assert_allclose(d.zero_variance_groups.value, 1 / 3, rtol=1e-6)
@@ -55,7 +55,7 @@ def test_a_group_is_silent_only_if_every_objective_is_constant():
     np.testing.assert_allclose(d.correlation.count, [[1, 1, 1], [1, 1, 1], [1, 1, 2]])
 
 
-def test_a_batch_of_silent_groups_is_finite():
+def test_batch_of_zero_variance_groups_is_finite():
     d = jitted(jnp.full((3, 4, 3), 0.7), WEIGHTS)
     assert d.zero_variance_groups.value == 1
     assert d.mean_agreement.value == 0
@@ -69,17 +69,17 @@ def test_objectives_that_cancel_have_no_agreement():
     d = jitted(rewards, jnp.array([0.5, 0.5]))
     assert d.agreement < 1e-6
     np.testing.assert_allclose(d.correlation.value, [[1, -1], [-1, 1]], atol=1e-6)
-    assert d.zero_variance_groups.value == 0, "each objective varies; it is their sum that does not"
+    assert d.zero_variance_groups.value == 0, "each objective varies, only their sum does not"
 
 
-def test_what_is_not_finite_is_counted_and_poisons_nothing():
+def test_nonfinite_rewards_are_counted_and_masked():
     rewards = jax.random.normal(jax.random.key(0), (2, 5, 3))
     mask = jnp.ones((2, 5, 3), bool).at[0, 1, 1].set(False).at[1, 2, 0].set(False)
     expected = jitted(rewards, WEIGHTS, mask=mask)
     poisoned = rewards.at[0, 1, 1].set(jnp.nan).at[1, 2, 0].set(jnp.inf)
     assert expected.nonfinite == 0
     assert jitted(poisoned, WEIGHTS, mask=mask).nonfinite == 0
-    known = jax.jit(lambda: diagnostics(poisoned, WEIGHTS))()  # an aggregator would refuse these
+    known = jax.jit(lambda: diagnostics(poisoned, WEIGHTS))()  # an aggregator rejects these
     for d in (known, jitted(poisoned, WEIGHTS)):
         assert d.nonfinite == 2
         same = jax.tree.map(
@@ -94,7 +94,13 @@ def test_shards_add_up():
     rewards = jax.random.normal(jax.random.key(0), (4, 5, 3)).at[0].set(1.0)
     whole = jitted(rewards, WEIGHTS)
     halves = [jitted(rewards[:2], WEIGHTS), jitted(rewards[2:], WEIGHTS)]
-    for field in ("spread", "effective_weight", "correlation", "zero_variance_groups", "mean_agreement"):
+    for field in (
+        "spread",
+        "effective_weight",
+        "correlation",
+        "zero_variance_groups",
+        "mean_agreement",
+    ):
         one, other = (getattr(half, field) for half in halves)
         added = type(one)(one.total + other.total, one.count + other.count)
         np.testing.assert_allclose(added.value, getattr(whole, field).value, atol=1e-6)

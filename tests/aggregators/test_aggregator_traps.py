@@ -1,4 +1,4 @@
-"""Bugs that systems of this kind have shipped; the numbers are those of the collection of traps."""
+"""Bugs that similar systems have shipped; the numbers are those of tests/TRAPS.md."""
 
 import inspect
 
@@ -13,13 +13,13 @@ from dvaojax.aggregators import BY_NAME
 
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
 NOT_DIVIDING = ("dr_grpo", "opo", "rloo")
-DROPPING = ("gd2po_hard", "gd2po_snr")  # a completion in conflict gets 0
-WITHOUT_GROUPS = ("reinforce_plus_plus",)  # a constant group is above or below the batch
-# To these a disagreement of the objectives is a signal, or they weigh the two sides differently.
+DROPPING = ("gd2po_hard", "gd2po_snr")  # completions in conflict get 0
+WITHOUT_GROUPS = ("reinforce_plus_plus",)  # constant groups get the distance to the batch's mean
+# Methods that use conflict as a signal, or weigh its two sides differently.
 SIGNALLED = ("rvpo", "rvpo_variance_penalty", "saw_grpo", "saw_gdpo", "sa_mrpo", "focal_reward")
 SIGNALLED += ("augmented_tchebycheff", "sc_ppo")
-# These are whitened about a mean that is not the group's (statements 37 and 54), or after some
-# completions were dropped or stretched.
+# Methods that whiten about a mean that is not the group's (propositions 37 and 54), or after
+# completions were dropped or scores stretched.
 GROUPS_DO_NOT_SUM_TO_ZERO = ("rvpo", "rvpo_variance_penalty", "gdpo_token_weighted")
 GROUPS_DO_NOT_SUM_TO_ZERO += (*DROPPING, *WITHOUT_GROUPS, "reinforce_plus_plus_baseline")
 GROUPS_DO_NOT_SUM_TO_ZERO += ("dara_asymmetric", "opo")
@@ -46,12 +46,12 @@ def test_trap_01_constant_groups_are_exactly_zero(name):
         rewards = jnp.asarray(np.broadcast_to(np.array(values)[:, None, None], (9, size, 3)))
         rewards = rewards.astype(jnp.float32)
         assert np.all(apply(name, rewards, WEIGHTS) == 0)
-        beside = rewards.at[:2].set(normal(2, size, 3))
-        assert np.all(apply(name, beside, WEIGHTS)[2:] == 0), "beside groups that do teach"
+        mixed = rewards.at[:2].set(normal(2, size, 3))
+        assert np.all(apply(name, mixed, WEIGHTS)[2:] == 0), "in a batch with other groups"
     assert np.all(apply(name, rewards.astype(jnp.bfloat16), WEIGHTS) == 0)
 
 
-def test_trap_02_small_differences_are_not_floored():
+def test_trap_02_small_differences_are_not_reduced():
     rewards = jnp.array([1.00000, 1.00001, 1.00001, 2.00001, 2.00000, 2.00001]).reshape(2, 3, 1)
     values = np.asarray(rewards, np.float64)
     expected = (values - values.mean(1, keepdims=True)) / values.std(1, keepdims=True)
@@ -63,7 +63,7 @@ def test_trap_02_small_differences_are_not_floored():
     np.testing.assert_allclose(aggregators.grpo(rewards, jnp.ones(1)), sample[..., 0], rtol=1e-5)
 
 
-def test_trap_02_neighbouring_floats_are_told_apart():
+def test_trap_02_neighbouring_floats_are_distinguished():
     low = np.float32(1.0)
     rewards = jnp.asarray([[low], [np.nextafter(low, np.float32(2))]])
     for method in (aggregators.reward_combination, aggregators.dvao):
@@ -72,16 +72,16 @@ def test_trap_02_neighbouring_floats_are_told_apart():
 
 @pytest.mark.parametrize("name", examined(without=(*NOT_DIVIDING, *SIGNALLED)))
 @pytest.mark.parametrize("total", [1.0, 0.3, 100.0])
-def test_trap_03_rewards_that_cancel_leave_no_noise(name, total):
+def test_trap_03_rewards_that_cancel_give_no_noise(name, total):
     first = jax.random.uniform(jax.random.key(0), (8, 6))
     rewards = jnp.stack([first, total - first], axis=-1)
     advantages = apply(name, rewards, jnp.array([0.5, 0.5]))
-    limit = 1e-5 if total <= 1 else 1e-4  # what float32 leaves of 100 - x is that coarse
-    limit *= 10 if name == "rdpo" else 1  # which enlarges what two objectives share
+    limit = 1e-5 if total <= 1 else 1e-4  # rounding error of 100 - x in float32
+    limit *= 10 if name == "rdpo" else 1  # which amplifies the common part
     assert np.max(np.abs(advantages)) < limit
 
 
-def test_trap_03_rvpo_sees_no_signal_in_binary_rewards_that_cancel():
+def test_trap_03_rvpo_is_zero_for_binary_rewards_that_cancel():
     first = jnp.tile(jnp.array([0.0, 1.0, 1.0, 0.0, 0.0, 1.0]), (8, 1))
     rewards = jnp.stack([first, 1 - first], axis=-1)
     for name in ("rvpo", "rvpo_variance_penalty"):
@@ -89,7 +89,7 @@ def test_trap_03_rvpo_sees_no_signal_in_binary_rewards_that_cancel():
 
 
 @pytest.mark.parametrize(("ddof", "largest"), [(0, 7**0.5), (1, 7 / 8**0.5)])
-def test_trap_04_the_largest_score_depends_on_ddof(ddof, largest):
+def test_trap_04_largest_score_depends_on_ddof(ddof, largest):
     rewards = jnp.zeros((8, 1)).at[3].set(1.0)
     for name in ("grpo", "reward_combination", "advantage_combination", "dvao"):
         advantages = BY_NAME[name](rewards, jnp.ones(1), ddof=ddof, epsilon=0.0)
@@ -117,12 +117,12 @@ def test_trap_05_golden_numbers_for_every_option(name, knobs, expected):
 
 
 def agreeing(name):
-    """Rewards `[2, 5, 3]`; of objectives much alike where completions in conflict are dropped."""
+    """Rewards `[2, 5, 3]`, with correlated objectives for methods that drop conflicts."""
     rewards = normal(2, 5, 3)
     return 0.3 * rewards + normal(2, 5, 1, seed=4) if name in DROPPING else rewards
 
 
-def test_trap_06_every_member_moves_every_advantage(name):
+def test_trap_06_every_completion_affects_every_advantage(name):
     rewards = agreeing(name)
     base = apply(name, rewards, WEIGHTS)
     for i in range(5):
@@ -135,13 +135,13 @@ def test_trap_06_every_member_moves_every_advantage(name):
 def test_trap_07_identical_prompts_stay_separate_groups():
     rewards = normal(2, 5, 3)
     for name in ("grpo", "dvao", "advantage_combination", "rloo", "dr_grpo"):
-        beside_another = apply(name, rewards, WEIGHTS)
-        beside_itself = apply(name, rewards.at[1].set(rewards[0] + 10.0), WEIGHTS)
-        for group in beside_itself:
-            np.testing.assert_allclose(group, beside_another[0], atol=1e-5)
+        with_another = apply(name, rewards, WEIGHTS)
+        with_itself = apply(name, rewards.at[1].set(rewards[0] + 10.0), WEIGHTS)
+        for group in with_itself:
+            np.testing.assert_allclose(group, with_another[0], atol=1e-5)
 
 
-def test_trap_07_a_short_group_is_a_masked_one(name):
+def test_trap_07_short_group_equals_a_masked_one(name):
     rewards, mask = normal(2, 5, 3), np.ones((2, 5, 3), bool)
     mask[1, 3:] = False
     padded = apply(name, rewards, WEIGHTS, mask=mask)
@@ -154,12 +154,12 @@ def test_trap_07_a_short_group_is_a_masked_one(name):
 
 
 @pytest.mark.parametrize("name", examined(without=WITHOUT_GROUPS))
-def test_trap_08_groups_of_one_teach_nothing_and_groups_of_two_are_finite(name):
+def test_trap_08_groups_of_one_are_zero_and_groups_of_two_finite(name):
     assert np.all(apply(name, normal(9, 1, 3), WEIGHTS) == 0)
     assert np.all(np.isfinite(apply(name, normal(2, 2, 3), WEIGHTS)))
 
 
-def test_trap_08_a_pair_is_one_over_root_two_apart():
+def test_trap_08_pair_has_advantages_of_one_over_root_two():
     advantages = aggregators.grpo(jnp.array([[0.0], [1.0]]), jnp.ones(1), epsilon=0.0)
     np.testing.assert_allclose(advantages, [-(0.5**0.5), 0.5**0.5], rtol=1e-6)
 
@@ -171,16 +171,16 @@ def test_trap_09_advantages_sum_to_zero_in_every_group(name):
     np.testing.assert_allclose(np.sum(advantages, axis=1), 0, atol=1e-5)
 
 
-def test_trap_10_leave_one_out_takes_no_deviation():
+def test_trap_10_leave_one_out_has_no_deviation():
     assert aggregators.knobs_of(aggregators.rloo) == {}
     with pytest.raises(ValueError, match="rloo has no knob 'ddof'"):
         aggregators.make("rloo", WEIGHTS, ddof=1)
 
 
-def test_trap_11_a_swapped_pair_cancels(name):
+def test_trap_11_swapped_pair_cancels(name):
     rewards = jnp.array([[[1.0, 0.0, 7.0], [0.0, 1.0, 7.0]]] * 2)
     np.testing.assert_allclose(apply(name, rewards, jnp.array([0.5, 0.5, 0])), 0, atol=1e-6)
-    assert "(1, 0) and (0, 1)" in aggregators.gdpo.__doc__
+    assert "(1, 0) and (0, 1)" in aggregators.gdpo.__doc__, "documented"
 
 
 def test_trap_12_every_objective_is_used(name):
@@ -191,15 +191,15 @@ def test_trap_12_every_objective_is_used(name):
         assert not np.allclose(moved, base, atol=1e-4)
 
 
-def test_trap_13_a_penalty_changes_the_advantages(name):
+def test_trap_13_penalty_changes_the_advantages(name):
     rewards = normal(2, 5, 3)
     penalty = -jnp.abs(normal(2, 5, seed=1))
-    punished = apply(name, rewards.at[..., 2].set(penalty), WEIGHTS)
-    spared = apply(name, rewards.at[..., 2].set(0), WEIGHTS)
-    assert not np.allclose(punished, spared, atol=1e-3)
+    penalised = apply(name, rewards.at[..., 2].set(penalty), WEIGHTS)
+    unpenalised = apply(name, rewards.at[..., 2].set(0), WEIGHTS)
+    assert not np.allclose(penalised, unpenalised, atol=1e-3)
 
 
-def test_trap_14_weights_go_by_name():
+def test_trap_14_weights_are_matched_by_name():
     weights = {"accuracy": 0.5, "brevity": 0.3, "format": 0.2}
     one = aggregators.named_weights(weights, ["accuracy", "brevity", "format"])
     other = aggregators.named_weights(weights, ["format", "accuracy", "brevity"])
@@ -211,7 +211,7 @@ def test_trap_14_weights_go_by_name():
     )
 
 
-def test_trap_15_an_unscored_completion_moves_nobody(name):
+def test_trap_15_unscored_completion_does_not_affect_others(name):
     rewards, mask = normal(2, 5, 3), np.ones((2, 5, 3), bool)
     mask[0, 3] = False
     advantages = apply(name, rewards.at[0, 3].set(jnp.nan), WEIGHTS, mask=mask)
@@ -221,12 +221,12 @@ def test_trap_15_an_unscored_completion_moves_nobody(name):
     assert np.all(np.isfinite(advantages))
 
 
-def test_trap_15_one_unscored_objective_counts_as_its_groups_mean(name):
+def test_trap_15_unscored_objective_counts_as_the_groups_mean(name):
     rewards, mask = normal(2, 5, 3), np.ones((2, 5, 3), bool)
     mask[0, 3, 1] = False
     advantages = apply(name, rewards.at[0, 3, 1].set(jnp.nan), WEIGHTS, mask=mask)
     assert np.all(np.isfinite(advantages))
-    if name in ("dr_grpo", "lite_ppo"):  # filling in the mean changes no deviation of theirs
+    if name in ("dr_grpo", "lite_ppo"):  # the mean does not change their divisor
         mean = jnp.mean(rewards[0, mask[0, :, 1], 1])
         filled = apply(name, rewards.at[0, 3, 1].set(mean), WEIGHTS)
         np.testing.assert_allclose(advantages, filled, atol=1e-6)
@@ -241,11 +241,11 @@ def test_trap_16_scale_dominance():
             with_knobs(name, rewards, WEIGHTS, epsilon=0.0),
             atol=2e-5,
         )
-    # These are not invariant; what holds is that a scale acts as a weight.
+    # These are not invariant; a scale acts as a weight.
     for name in ("reward_combination", "dvao"):
-        loud = apply(name, scaled, WEIGHTS)
-        assert np.any(np.sign(loud) != np.sign(apply(name, rewards, WEIGHTS)))
-        np.testing.assert_allclose(loud, apply(name, rewards, WEIGHTS * scales), atol=1e-5)
+        scaled_up = apply(name, scaled, WEIGHTS)
+        assert np.any(np.sign(scaled_up) != np.sign(apply(name, rewards, WEIGHTS)))
+        np.testing.assert_allclose(scaled_up, apply(name, rewards, WEIGHTS * scales), atol=1e-5)
 
 
 def test_trap_17_no_knob_is_ignored(name):
@@ -280,7 +280,7 @@ def test_trap_18_whitening_over_tokens_is_another_estimator():
     np.testing.assert_allclose(equal, sequences, rtol=5e-4)
 
 
-def test_trap_20_inputs_are_left_alone(name):
+def test_trap_20_inputs_are_not_modified(name):
     rewards = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     weights = np.array([0.5, 0.3, 0.2], np.float32)
     mask = np.ones((2, 5, 3), bool)

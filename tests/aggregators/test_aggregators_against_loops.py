@@ -1,11 +1,11 @@
-"""10,080 random batches through every aggregator, beside the loops of `aggregator_oracles`.
+"""10,080 random batches: every aggregator against the loops of `aggregator_oracles`.
 
-The rewards are rounded to float32 (or bfloat16) before anyone sees them, so that one oracle serves
-both floats and measures the arithmetic alone. Errors are compared with 1e-9 in float64 and 1e-5 in
-float32, relative to the advantage where it exceeds 1. Where the terms of an advantage cancel until
-it is the difference of terms more than ten times its unit, the last digits of the inputs decide:
-there the tolerance grows with that `size` over ten, because no arithmetic in that float could do
-better. `dr_grpo` and `rloo` live on the scale of the rewards and are compared on it.
+The rewards are rounded to float32 (or bfloat16) first, so that one oracle serves both dtypes and
+only the arithmetic is tested. The tolerance is 1e-9 in float64 and 1e-5 in float32, relative to the
+advantage if it exceeds 1. If an advantage is a difference of terms more than ten times its unit,
+rounding errors of the inputs dominate: then the tolerance grows with `size / 10`, which no
+arithmetic in this dtype could improve. Methods on the scale of the rewards, such as `dr_grpo`, are
+compared on it.
 """
 
 import functools
@@ -28,14 +28,14 @@ CASES_PER_KIND = 180
 SHAPES = [  # groups, completions, objectives
     *[(3, 1, 3), (3, 2, 1), (2, 3, 5), (2, 4, 8), (3, 5, 2), (2, 8, 4), (1, 33, 6), (1, 64, 7)]
 ]
-QUICK = [(3, 1, 3), (2, 8, 4)]  # the others are slow tests: each compiles
-QUICK_RELATIVES = [(2, 3, 5)]
-OF_RELATIVES = [(3, 1, 3), (2, 3, 5), (2, 8, 4)]
-EAGER = [(3, 1, 3), (2, 8, 4)]  # without jit every operation is compiled by itself
+QUICK = [(3, 1, 3), (2, 8, 4)]  # the others are slow tests, because each compiles
+QUICK_OTHERS = [(2, 3, 5)]
+SHAPES_OF_OTHERS = [(3, 1, 3), (2, 3, 5), (2, 8, 4)]
+EAGER = [(3, 1, 3), (2, 8, 4)]  # without jit every operation is compiled separately
 
-# The papers that the package began with, and their relatives, by where their oracles stand.
+# Two families, by the modules of their oracles.
 FIRST = tuple(n for n in aggregators.BY_NAME if hasattr(aggregator_oracles, n))
-RELATIVES = tuple(n for n in aggregators.BY_NAME if n not in FIRST)
+OTHERS = tuple(n for n in aggregators.BY_NAME if n not in FIRST)
 ORACLES = {
     name: next(
         getattr(module, name)
@@ -47,7 +47,7 @@ ORACLES = {
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 
 
-def test_there_are_ten_thousand_cases():
+def test_number_of_cases_is_at_least_ten_thousand():
     assert len(SHAPES) * len(KINDS) * CASES_PER_KIND >= 10_000
     assert {g for _, g, _ in SHAPES} >= {1, 2, 64}
     assert {k for _, _, k in SHAPES} == set(range(1, 9))
@@ -70,7 +70,7 @@ def _rewards(rng, kind, shape):
         rewards = np.where(is_constant, values, rewards)
     if kind == "cancelling" and shape[-1] > 1:
         weights = rng.dirichlet(np.ones(shape[-1])) + 0.05
-        if rng.random() < 0.5:  # exactly, on a grid that every float holds
+        if rng.random() < 0.5:  # exactly, on a grid that every dtype represents
             weights[:] = 1 / shape[-1]
             rewards = np.round(rewards * 64) / 64
         others = rewards[..., :-1] @ weights[:-1]
@@ -80,7 +80,7 @@ def _rewards(rng, kind, shape):
 
 @functools.cache
 def _cases(shape):
-    """All cases of one shape, `[N, B, G, K]` and so on; each value is one of float32."""
+    """All cases of one shape, `[N, B, G, K]` and so on; all values are float32 numbers."""
     rng = np.random.default_rng(shape)
     rewards, weights, masks = [], [], []
     for kind in KINDS:
@@ -102,7 +102,7 @@ def _cases(shape):
 
 @functools.cache
 def _expected(shape, names):
-    """Per float and aggregator the advantages and sizes of all cases, `[N, B, G]`."""
+    """Advantages and sizes of all cases, `[N, B, G]`, by dtype and aggregator."""
     expected = {(dtype, name): ([], []) for dtype in ROUNDING for name in names}
     rewards, weights, masks, lengths = _cases(shape)
     for r, w, mask, n in zip(rewards, weights, masks, lengths, strict=True):
@@ -116,7 +116,7 @@ def _expected(shape, names):
 
 
 def _aggregate(names, rewards, weights, masks, lengths):
-    """`[N, B, G]` by name; each of the N cases is a batch of its own."""
+    """Advantages `[N, B, G]` by name; each of the N cases is a batch."""
 
     def one_case(r, w, mask, n):
         functions = {name: aggregators.BY_NAME[name] for name in names}
@@ -147,15 +147,15 @@ def test_equals_the_loop_jitted(shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", slow_but(["float64"], ["float32", "float64"]))
-@pytest.mark.parametrize("shape", slow_but(QUICK_RELATIVES, OF_RELATIVES), ids=_name)
-def test_relatives_equal_the_loop_jitted(shape, dtype):
-    _assert_equals_the_loop(_jitted, RELATIVES, shape, dtype)
+@pytest.mark.parametrize("shape", slow_but(QUICK_OTHERS, SHAPES_OF_OTHERS), ids=_name)
+def test_second_family_equals_the_loop_jitted(shape, dtype):
+    _assert_equals_the_loop(_jitted, OTHERS, shape, dtype)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", EAGER, ids=_name)
-def test_equals_the_loop_eagerly(shape, dtype):
+def test_equals_the_loop_without_jit(shape, dtype):
     _assert_equals_the_loop(_eager, FIRST, shape, dtype)
 
 
@@ -172,14 +172,14 @@ def _assert_equals_the_loop(compile_for, names, shape, dtype):
 
 @pytest.mark.parametrize("shape", [(2, 8, 4)], ids=_name)
 def test_bfloat16_rewards_are_widened_before_any_arithmetic(shape):
-    of_kind = slice(-CASES_PER_KIND, None)
-    rewards, weights, masks, lengths = (x[of_kind] for x in _cases(shape))
+    last_kind = slice(-CASES_PER_KIND, None)
+    rewards, weights, masks, lengths = (x[last_kind] for x in _cases(shape))
     narrow = jnp.asarray(rewards, jnp.bfloat16)
     actual = _jitted(FIRST)(narrow, jnp.asarray(weights, jnp.float32), masks, lengths)
     for name in FIRST:
         advantages, sizes = _expected(shape, FIRST)["float32", name]
         assert actual[name].dtype == jnp.float32
-        _assert_close(actual[name], advantages[of_kind], sizes[of_kind], name, 1e-5)
+        _assert_close(actual[name], advantages[last_kind], sizes[last_kind], name, 1e-5)
 
 
 def _assert_close(actual, expected, sizes, name, tolerance):

@@ -1,4 +1,4 @@
-"""Gates before a dense reward: beside GRPO, and no rejected completion above an accepted one."""
+"""DRO: equal to GRPO without rejections; no rejected completion exceeds an accepted one."""
 
 import functools
 
@@ -31,7 +31,7 @@ def call(rewards, passes, mask=None, **knobs):
     passes=hnp.arrays(bool, (B, G)),
     mask=st.one_of(st.just(np.ones((B, G, K), bool)), hnp.arrays(bool, (B, G, K))),
 )
-def test_a_rejected_completion_never_gets_more_than_an_accepted_one(rewards, passes, mask):
+def test_rejected_completion_never_gets_more_than_an_accepted_one(rewards, passes, mask):
     advantages = call(rewards, passes, mask)
     ranked = passes & mask.any(-1)
     for row, is_ranked, is_passed in zip(advantages, ranked, passes, strict=True):
@@ -44,13 +44,13 @@ def test_a_rejected_completion_never_gets_more_than_an_accepted_one(rewards, pas
         np.testing.assert_allclose(row.sum(), 0, atol=1e-4)
 
 
-def test_where_all_are_accepted_it_is_grpo():
+def test_equals_grpo_if_all_are_accepted():
     rewards = np.random.default_rng(0).normal(size=(B, G, K)).astype(np.float32)
     expected = aggregators.grpo(rewards, WEIGHTS)
     np.testing.assert_allclose(call(rewards, np.ones((B, G), bool)), expected, atol=1e-5)
 
 
-def test_a_rejected_completion_is_worth_the_least_of_the_accepted_whatever_it_earned():
+def test_rejected_completion_gets_the_lowest_accepted_reward_for_any_own_reward():
     rewards = np.random.default_rng(1).normal(size=(B, G, K)).astype(np.float32)
     passes = np.ones((B, G), bool)
     passes[:, 2] = False
@@ -64,7 +64,7 @@ def test_a_rejected_completion_is_worth_the_least_of_the_accepted_whatever_it_ea
     np.testing.assert_array_equal(call(rewards, passes), advantages)
 
 
-def test_a_group_with_too_few_accepted_completions_is_left_out():
+def test_group_with_too_few_accepted_completions_gets_zero():
     rewards = np.random.default_rng(2).normal(size=(B, G, K))
     passes = np.zeros((B, G), bool)
     passes[0, :2], passes[1, :3] = True, True
@@ -73,7 +73,7 @@ def test_a_group_with_too_few_accepted_completions_is_left_out():
     assert np.any(advantages[1] != 0)
 
 
-def test_every_check_that_applies_has_to_pass():
+def test_accepted_needs_every_applicable_check():
     checks = np.array([[1, 1], [1, 0], [0.5, 1], [1, 0]])
     mask = np.array([[True, True], [True, True], [True, True], [True, False]])
     assert accepted(checks).tolist() == [True, False, False, False]

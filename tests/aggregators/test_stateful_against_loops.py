@@ -1,8 +1,8 @@
-"""Four hundred runs of five steps through every aggregator with memory, beside plain loops.
+"""400 runs of five steps: every stateful aggregator against plain loops.
 
-Errors are compared with 1e-9 in float64 and 3e-5 in float32, for what one step rounds is carried
-into the next by the state. Rewards lie on a grid that every float holds, so that it is no accident
-of rounding which of them are equal, at a reference or at a cap.
+The tolerance is 1e-9 in float64 and 3e-5 in float32, because the state accumulates rounding errors
+over steps. Rewards are on a grid that every dtype represents, so that rounding does not decide
+which of them are equal, at a reference or at a cap.
 """
 
 import functools
@@ -32,13 +32,13 @@ KNOBS = {
 }
 
 
-def test_every_aggregator_with_memory_has_a_loop():
+def test_every_stateful_aggregator_has_an_oracle():
     assert set(KNOBS) == set(STATEFUL)
 
 
 @functools.cache
 def _cases():
-    """Rewards and masks `[N, steps, B, G, K]`, weights `[N, K]`: of every kind."""
+    """Rewards and masks `[N, steps, B, G, K]` of all kinds, and weights `[N, K]`."""
     rng = np.random.default_rng(0)
     shape = (CASES, STEPS, B, G, K)
     rewards = np.round(64 * rng.normal(0.5, 0.5, size=shape)) / 64
@@ -77,8 +77,8 @@ def _run_every(rewards, masks, weights):
     def one_run(r, mask, w, name):
         method = make(name, w, **KNOBS[name])
 
-        def step(state, seen):
-            advantages, state = method.update(seen[0], seen[1], state, None)
+        def step(state, step_inputs):
+            advantages, state = method.update(*step_inputs, state, None)
             return state, advantages
 
         state, advantages = jax.lax.scan(step, method.init(K), (r, mask))

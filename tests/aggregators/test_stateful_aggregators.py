@@ -1,6 +1,6 @@
-"""The exam that every aggregator with memory sits; a new one joins `STATEFUL` and `OTHERS`.
+"""Tests of every aggregator of `STATEFUL`; knobs of a new one are added to `OTHERS`.
 
-What each of them computes is held against a loop of its own, in a file of its own.
+Their numbers are compared with loops in `test_stateful_against_loops`.
 """
 
 import inspect
@@ -23,7 +23,7 @@ SHAPE = B, G, K = 8, 5, 3
 STEPS = 4
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
 
-# Another value of every knob, under which a few steps of normal rewards come out differently.
+# Another value of every knob, which changes the advantages of a few steps of normal rewards.
 OTHERS = {
     "cap": -9.0,
     "decay": 0.1,
@@ -43,7 +43,7 @@ OTHERS = {
     "upper": 3.0,
 }
 
-# Knobs whose defaults leave a method at rest.
+# Knobs with which the state changes; with the defaults it does not.
 SETTINGS = {
     "constrained_grpo": {"threshold": (0.5, 1.0, -math.inf)},
     "ctwa": {"target": (2.0, 0.0, 0.7), "rate": 0.3},
@@ -66,10 +66,10 @@ UNMASKED = np.ones(MASK.shape, bool)
 
 
 def run(method, rewards, mask):
-    """Advantages `[steps, ..., G]` and the states before, between and after."""
+    """Advantages `[steps, ..., G]` and all states, including the first and the last."""
 
-    def step(state, seen):
-        advantages, after = method.update(*seen, state, None)
+    def step(state, step_inputs):
+        advantages, after = method.update(*step_inputs, state, None)
         return after, (advantages, after)
 
     begin = method.init(K)
@@ -79,12 +79,12 @@ def run(method, rewards, mask):
 
 @jax.jit
 def run_every(rewards, mask):
-    """Together, so that they are compiled once."""
+    """All aggregators in one compiled function."""
     return {name: run(made(name), rewards, mask) for name in STATEFUL}
 
 
 def eagerly(method, rewards):
-    """Advantages `[steps, ..., G]` and the last state, one operation at a time."""
+    """Advantages `[steps, ..., G]` and the last state, without jit."""
     state, advantages = method.init(K), []
     for step_rewards in rewards:
         one, state = method.update(step_rewards, None, state, None)
@@ -92,7 +92,7 @@ def eagerly(method, rewards):
     return jnp.stack(advantages), state
 
 
-def test_a_state_is_a_named_tuple_of_arrays_that_changes_and_keeps_its_types(name):
+def test_state_is_a_named_tuple_of_arrays_that_changes_and_keeps_its_types(name):
     method = made(name)
     first = method.init(K)
     assert isinstance(first, tuple)
@@ -101,8 +101,8 @@ def test_a_state_is_a_named_tuple_of_arrays_that_changes_and_keeps_its_types(nam
     chex.assert_tree_all_finite(states)
     chex.assert_trees_all_equal(jax.tree.map(lambda a: a[0], states), first)
     changes = jax.tree.map(lambda a: bool(jnp.any(a[0] != a[-1])), states)
-    assert all(jax.tree.leaves(changes)), "what never changes is no state"
-    with jax.enable_x64(True):  # the rewards' type does not change the state's
+    assert all(jax.tree.leaves(changes)), "a state that never changes is not needed"
+    with jax.enable_x64(True):  # the state keeps its dtype for float64 rewards
         _, after = jax.eval_shape(method.update, jnp.zeros(SHAPE, jnp.float64), None, first, None)
     chex.assert_trees_all_equal_shapes_and_dtypes(first, after)
 
@@ -124,7 +124,7 @@ def test_works_without_jit_on_any_leading_axes(name):
     chex.assert_trees_all_close(state, jax.tree.map(lambda a: a[-1], states), atol=1e-5)
 
 
-def test_the_past_matters(name):
+def test_advantages_depend_on_earlier_steps(name):
     expected, _ = run_every(REWARDS, UNMASKED)[name]
     other, _ = run_every(REWARDS.at[:-1].multiply(3.0).at[:-1].add(1.0), UNMASKED)[name]
     backwards, _ = run_every(REWARDS[::-1], UNMASKED)[name]
@@ -132,7 +132,7 @@ def test_the_past_matters(name):
     assert max(np.max(np.abs(change)) for change in changed) > 1e-3
 
 
-def test_a_group_without_signal_gets_exactly_zero_whatever_came_before(name):
+def test_zero_variance_group_gets_exactly_zero_after_any_history(name):
     values = jnp.asarray([0.1, 0.3, 0.7, 1 / 3, -1e6 / 7, 1e-20, 1e4, 0.0])
     constant = jnp.broadcast_to(values[:, None, None], SHAPE)
     advantages, _ = run_every(REWARDS.at[:, 2:].set(constant[2:]).at[3].set(constant), MASK)[name]
@@ -141,7 +141,7 @@ def test_a_group_without_signal_gets_exactly_zero_whatever_came_before(name):
     assert np.any(advantages[:3, :2] != 0)
 
 
-def test_a_completion_that_nobody_scored_gets_zero_and_moves_nobody(name):
+def test_unscored_completion_gets_zero_and_does_not_affect_others(name):
     mask = UNMASKED.copy()
     mask[:, 3, 1] = False
     expected, states = run_every(REWARDS, mask)[name]
@@ -152,7 +152,7 @@ def test_a_completion_that_nobody_scored_gets_zero_and_moves_nobody(name):
     chex.assert_trees_all_equal(poisoned, (expected, states))
 
 
-def test_a_step_in_which_nothing_was_scored_leaves_finite_numbers(name):
+def test_step_without_scores_leaves_the_state_finite(name):
     mask = UNMASKED.copy()
     mask[1] = False
     advantages, states = run_every(REWARDS, mask)[name]
@@ -168,7 +168,7 @@ def test_sharding_over_groups_changes_nothing(name):
     chex.assert_trees_all_close(jax.device_get(split), jax.device_get(whole), atol=1e-5)
 
 
-def test_what_is_not_finite_is_refused_outside_jit(name):
+def test_nonfinite_rewards_are_rejected_outside_jit(name):
     method = made(name)
     poisoned = REWARDS[0, :2].at[1, 3, 1].set(jnp.nan)
     with pytest.raises(ValueError, match="1 of 30 rewards are NaN or infinite"):
@@ -187,7 +187,7 @@ def test_no_knob_is_ignored(name):
     assert parameters == {"weights", *aggregators.knobs_of(factory)}
 
 
-def test_the_annealed_soft_minimum_is_the_soft_minimum_of_each_step():
+def test_annealed_rvpo_equals_rvpo_of_each_step():
     method = make("rvpo_annealed", WEIGHTS, first=0.5, last=2.0, num_steps=3)
     advantages, state = eagerly(method, REWARDS[:, :2])
     for t, sharpness in enumerate((0.5, 1.25, 2.0, 2.0)):
@@ -197,12 +197,14 @@ def test_the_annealed_soft_minimum_is_the_soft_minimum_of_each_step():
 
 
 @pytest.mark.parametrize("knobs", [{"num_steps": 1}, {"first": -0.1}, {"last": -1.0}])
-def test_a_schedule_that_is_none_is_refused(knobs):
-    with pytest.raises(ValueError, match=r"num_steps=.* at least 2, and first=.* not negative"):
+def test_rejects_an_invalid_schedule(knobs):
+    with pytest.raises(
+        ValueError, match=r"num_steps=.* at least 2, and first=.* must not be negative"
+    ):
         make("rvpo_annealed", WEIGHTS, **knobs)
 
 
-def test_without_a_threshold_nothing_is_constrained():
+def test_without_thresholds_multipliers_stay_zero():
     few = REWARDS[:, :2]
     for name, plain in (
         ("lagrangian", aggregators.grpo),
@@ -215,8 +217,8 @@ def test_without_a_threshold_nothing_is_constrained():
             chex.assert_trees_all_close(one, expected, atol=1e-6)
 
 
-def test_dual_ascent_finds_the_policy_that_just_keeps_the_constraint():
-    """A bandit of known optimum: with probability p of the safe arm, reward 1 - p, safety p."""
+def test_dual_ascent_converges_to_the_constraint():
+    """A bandit with known optimum: the safe arm has probability p, reward 1 - p and safety p."""
     threshold, rate = 0.7, 0.2
 
     def step(carry, key):
@@ -236,7 +238,7 @@ def test_dual_ascent_finds_the_policy_that_just_keeps_the_constraint():
         keys = jax.random.split(jax.random.key(0), 4000)
         (_, state), safety = jax.jit(lambda b, k: jax.lax.scan(step, b, k))(begin, keys)
         assert abs(jnp.mean(safety[2000:]) - threshold) < 0.02, name
-        # Where reward and constraint weigh the same, neither arm is preferred.
+        # At the optimum reward and constraint have nearly equal weights.
         assert 0.5 < state.multipliers[1] < 2.0
         assert state.multipliers[0] == 0
 
@@ -261,7 +263,7 @@ def test_64_hypervolume_credit():
 
 
 @pytest.mark.slow
-def test_69_the_covariance_that_ctwa_watches_is_what_an_update_does_to_a_reward():
+def test_69_covariance_of_ctwa_is_the_effect_of_an_update_on_a_reward():
     """Tilting a group's distribution by exp(eta A) changes E[r_k] by eta Cov(r_k, A)."""
     with jax.enable_x64(True):
         rewards = jnp.asarray(REWARDS[0], jnp.float64)
@@ -272,15 +274,15 @@ def test_69_the_covariance_that_ctwa_watches_is_what_an_update_does_to_a_reward(
             tilted = jax.nn.softmax(eta * advantages, axis=-1)
             return jnp.mean(jnp.sum(tilted[..., None] * rewards, axis=1), axis=0)
 
-        found, is_known = covariances(batch, advantages)
+        actual, is_known = covariances(batch, advantages)
         assert np.all(is_known)
-        np.testing.assert_allclose(found, jax.jacfwd(mean_after)(jnp.zeros(())), rtol=1e-9)
+        np.testing.assert_allclose(actual, jax.jacfwd(mean_after)(jnp.zeros(())), rtol=1e-9)
 
 
 @pytest.mark.slow
-def test_ctwa_lets_the_weight_of_a_neglected_reward_grow_and_no_other():
+def test_ctwa_increases_only_the_weight_of_a_neglected_reward():
     first = jax.random.normal(jax.random.key(2), (10, 8, 6))
-    rewards = jnp.stack([first, -0.5 * first], axis=-1)  # what helps one hurts the other
+    rewards = jnp.stack([first, -0.5 * first], axis=-1)  # conflicting objectives
     method = make("ctwa", jnp.array([1.0, 1.0]), rate=0.02)
     state = method.init(2)
     update = jax.jit(method.update)
@@ -296,16 +298,20 @@ def test_ctwa_lets_the_weight_of_a_neglected_reward_grow_and_no_other():
     [
         ("lagrangian", {"rate": -1.0}, "rate=-1.0 and most=10.0 must not be negative"),
         ("constrained_grpo", {"most": -1.0}, "rate=0.05 and most=-1.0 must not be negative"),
-        ("ctwa", {"smoothing": 2.0}, "rate=0.02 must not be negative and smoothing=2.0 must lie in"),
+        (
+            "ctwa",
+            {"smoothing": 2.0},
+            "rate=0.02 must not be negative and smoothing=2.0 must lie in",
+        ),
         ("hvpo", {"decay": -0.1}, "decay=-0.1 must lie in"),
     ],
 )
-def test_knobs_that_make_no_sense_are_refused(name, knobs, message):
+def test_rejects_invalid_knobs(name, knobs, message):
     with pytest.raises(ValueError, match=message):
         make(name, WEIGHTS, **knobs)
 
 
-def test_knobs_are_one_number_or_one_for_each_objective():
+def test_knobs_are_one_number_or_one_per_objective():
     method = make("lagrangian", WEIGHTS, threshold=(0.5, 0.1))
     with pytest.raises(ValueError, match=r"\(2,\) values of a knob for 3 objectives"):
         method.update(REWARDS[0, :2], None, method.init(K), None)

@@ -1,6 +1,6 @@
-"""VPO: sets of answers, beside a loop in float64, and the statements 59 to 61 of the papers.
+"""VPO: sets of answers against a float64 loop, and propositions 59 to 61.
 
-Only the drawn trade-offs are shared with the loop; how they are distributed is tested by itself.
+The loop uses the drawn trade-offs of the package; their distribution is tested separately.
 """
 
 import functools
@@ -55,29 +55,29 @@ def loop(rewards, mask, drawn, epsilon=1e-6):
     num_objectives = len(rewards[0][0])
     means = []
     for k in range(num_objectives):
-        seen = [
+        scored = [
             float(y[k]) for i, s in enumerate(rewards) for j, y in enumerate(s) if mask[i][j][k]
         ]
-        means.append(math.fsum(seen) / len(seen) if seen else 0.0)
-    worths = []
+        means.append(math.fsum(scored) / len(scored) if scored else 0.0)
+    values_of_sets = []
     for i, answers in enumerate(rewards):
-        there = [
+        exists = [
             [float(y[k]) if mask[i][j][k] else means[k] for k in range(num_objectives)]
             for j, y in enumerate(answers)
             if any(mask[i][j])
         ]
         values = (
-            [max(math.fsum(map(math.prod, zip(w, y, strict=True))) for y in there) for w in drawn]
-            if there
+            [max(math.fsum(map(math.prod, zip(w, y, strict=True))) for y in exists) for w in drawn]
+            if exists
             else None
         )
-        worths.append(None if values is None else math.fsum(values) / len(values))
-    counted = [w for w in worths if w is not None]
+        values_of_sets.append(None if values is None else math.fsum(values) / len(values))
+    counted = [w for w in values_of_sets if w is not None]
     mean = math.fsum(counted) / max(len(counted), 1)
     deviation = math.sqrt(math.fsum((w - mean) ** 2 for w in counted) / max(len(counted), 1))
     return [
         0.0 if w is None or deviation < epsilon else (w - mean) / (deviation + epsilon)
-        for w in worths
+        for w in values_of_sets
     ]
 
 
@@ -116,7 +116,7 @@ def test_all_leading_axes_are_the_batch():
     chex.assert_trees_all_close(folded.reshape(B, G), advantages, atol=1e-6)
 
 
-def test_the_key_decides_and_nothing_else():
+def test_result_depends_on_the_key_only():
     rewards = normal()
     np.testing.assert_array_equal(call(rewards), call(rewards))
     assert not np.allclose(call(rewards, key=jax.random.key(4)), call(rewards), atol=1e-3)
@@ -133,7 +133,7 @@ def test_sharding_over_groups_changes_nothing():
     chex.assert_trees_all_close(jax.device_get(split), jax.device_get(whole), atol=1e-5)
 
 
-def test_a_constant_group_and_an_unscored_completion_get_zero_and_move_nobody():
+def test_constant_groups_and_unscored_completions_get_zero_and_do_not_affect_others():
     values = jnp.asarray([0.1, 1 / 3, -1e6 / 7, 1e-20, 1e34, 0.0])
     rewards = normal().at[:6].set(jnp.broadcast_to(values[:, None, None, None], (6, G, M, K)))
     assert np.all(call(rewards)[:6] == 0)
@@ -155,7 +155,7 @@ def test_no_knob_is_ignored():
     assert set(aggregators.knobs_of(vpo)) == {"answers", "draws", "concentration", "epsilon"}
 
 
-def test_the_defaults_are_the_official_ones():
+def test_defaults_are_those_of_the_official_code():
     assert aggregators.knobs_of(vpo) == {
         "answers": 1,
         "draws": 100,
@@ -163,7 +163,7 @@ def test_the_defaults_are_the_official_ones():
         "epsilon": 1e-6,
     }
     rewards = normal()[:1]
-    small = 1e-7 * rewards  # a deviation below epsilon counts as none
+    small = 1e-7 * rewards  # a deviation below epsilon is treated as 0
     assert np.all(call(jnp.tile(small, (B, 1, 1, 1))) == 0)
 
 
@@ -176,12 +176,12 @@ def test_the_defaults_are_the_official_ones():
         ({"concentration": 0.0}, "concentration=0.0"),
     ],
 )
-def test_what_cannot_be_is_refused(knobs, message):
+def test_rejects_invalid_knobs(knobs, message):
     with pytest.raises(ValueError, match=message):
         call(normal(), **knobs)
 
 
-def test_without_a_key_it_says_so():
+def test_requires_a_key():
     method = aggregators.make("vpo", for_answers(WEIGHTS), answers=M)
     assert method.init(M * K) == ()
     with pytest.raises(ValueError, match="vpo needs a random key"):
@@ -206,18 +206,18 @@ def test_61_trade_offs_are_points_of_the_simplex_around_the_weights():
     # Of Dirichlet(1, 1, 1) a coordinate has density 2 (1 - x), so P(x < 1/2) = 3/4.
     np.testing.assert_allclose((drawn[0] < 0.5).mean(0), 0.75, atol=0.03)
     np.testing.assert_allclose(drawn[0].var(0), 1 / 18, atol=0.006)
-    # 61: two specialists are worth 3/4, one of them twice 1/2 (five standard errors).
-    specialists, there = jnp.eye(3)[:2], np.ones(2, bool)
+    # 61: the value of two specialists is 3/4, of one of them twice 1/2 (five standard errors).
+    specialists, exists = jnp.eye(3)[:2], np.ones(2, bool)
     between_two = jnp.asarray(drawn[2], jnp.float32)
-    np.testing.assert_allclose(set_value(specialists, there, between_two), 3 / 4, atol=0.012)
+    np.testing.assert_allclose(set_value(specialists, exists, between_two), 3 / 4, atol=0.012)
     one_twice = specialists[jnp.array([0, 0])]
-    np.testing.assert_allclose(set_value(one_twice, there, between_two), 1 / 2, atol=0.023)
+    np.testing.assert_allclose(set_value(one_twice, exists, between_two), 1 / 2, atol=0.023)
     correlation = np.corrcoef(drawn[0, :, 0], drawn[1, :, 0])[0, 1]
-    assert abs(correlation) < 0.07, "groups draw independently"
+    assert abs(correlation) < 0.07, "draws of groups are independent"
 
 
 @pytest.mark.slow
-def test_more_concentration_is_less_spread():
+def test_larger_concentration_has_smaller_spread():
     spread = [
         np.asarray(trade_offs(KEY, jnp.ones((1, 3)), draws=2000, concentration=c)).std()
         for c in (0.1, 1.0, 100.0)
@@ -225,12 +225,12 @@ def test_more_concentration_is_less_spread():
     assert spread[0] > 1.5 * spread[1] > 3 * spread[2]
 
 
-# Statements 59 and 60 are exact for whatever was drawn; 61 is in the test of what is drawn.
+# Propositions 59 and 60 are exact for any draw; 61 is in the test of the distribution.
 
 SETS = hnp.arrays(np.int64, (B, G, M, K), elements=st.integers(-4, 4)).map(lambda x: x / 4)
 SHIFT = hnp.arrays(np.int64, K, elements=st.integers(-4, 4)).map(lambda x: x * 8.0)
 DRAWN = np.random.default_rng(9).dirichlet(np.ones(K), DRAWS)
-of_sets = jax.jit(jax.vmap(set_value, (0, 0, None)))
+batched_set_value = jax.jit(jax.vmap(set_value, (0, 0, None)))
 
 
 @pytest.fixture
@@ -239,18 +239,18 @@ def float64():
         yield
 
 
-def value(rewards, there):
-    """`[G]` of sets `[G, M, K]`, in float64."""
-    return np.asarray(of_sets(jnp.asarray(rewards), there, jnp.asarray(DRAWN)))
+def value(rewards, exists):
+    """Values `[G]` of sets `[G, M, K]`, in float64."""
+    return np.asarray(batched_set_value(jnp.asarray(rewards), exists, jnp.asarray(DRAWN)))
 
 
 @pytest.mark.usefixtures("float64")
 @property_test
-@given(rewards=SETS.map(lambda x: x[0]), there=hnp.arrays(bool, (G, M)))
-def test_59_more_answers_are_never_worth_less_and_duplicates_nothing(rewards, there):
+@given(rewards=SETS.map(lambda x: x[0]), exists=hnp.arrays(bool, (G, M)))
+def test_59_more_answers_never_lower_the_value_and_duplicates_do_not_change_it(rewards, exists):
     """To 1e-9 in float64."""
-    base, everything = value(rewards, there), value(rewards, np.ones((G, M), bool))
-    has_some = there.any(axis=1)
+    base, everything = value(rewards, exists), value(rewards, np.ones((G, M), bool))
+    has_some = exists.any(axis=1)
     assert (everything - base >= -1e-9)[has_some].all()
     np.testing.assert_array_equal(base[~has_some], 0)
     twice = rewards.copy()
@@ -267,21 +267,21 @@ def test_59_more_answers_are_never_worth_less_and_duplicates_nothing(rewards, th
 
 @property_test
 @given(rewards=SETS, shift=SHIFT)
-def test_60_a_shift_of_all_rewards_changes_no_advantage(rewards, shift):
+def test_60_shift_of_all_rewards_does_not_change_the_advantages(rewards, shift):
     """In float32, through the aggregator itself."""
     base, moved = (call(jnp.asarray(r, jnp.float32)) for r in (rewards, rewards + shift))
     np.testing.assert_allclose(moved, base, atol=1e-4)
 
 
-def test_60_holds_only_with_trade_offs_shared_in_the_group():
-    """With its own trade-offs for each completion a shift would move the advantages."""
+def test_60_holds_only_if_the_group_shares_its_trade_offs():
+    """With different trade-offs for each completion a shift changes the advantages."""
     rewards, shift = np.asarray(normal()[0]), np.array([8.0, -8.0], np.float32)
     own = np.random.default_rng(9).dirichlet(np.ones(K), (G, DRAWS)).astype(np.float32)
 
-    def worth(rewards):
+    def set_values(rewards):
         return np.max(np.einsum("gmk,gsk->gsm", rewards, own), axis=-1).mean(axis=-1)
 
-    assert np.ptp(worth(rewards + shift) - worth(rewards)) > 0.1
+    assert np.ptp(set_values(rewards + shift) - set_values(rewards)) > 0.1
     shared = np.einsum("gmk,sk->gsm", rewards, own[0]).max(-1).mean(-1)
     moved = np.einsum("gmk,sk->gsm", rewards + shift, own[0]).max(-1).mean(-1)
     assert np.ptp(moved - shared) < 1e-4

@@ -1,4 +1,4 @@
-"""Oracles of the aggregators whose weights follow the rewards; see `aggregator_oracles`."""
+"""Oracles of the aggregators that adapt their weights to the rewards; see `aggregator_oracles`."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ def _over_batch(rewards, k):
 
 
 def _by_variation(rewards, weights, *, lower=0.0, delta=1e-8):
-    """SAW's weights, and how many times the relative error of a mean is that of its terms."""
+    """Weights of SAW, and the largest ratio of the relative errors of a mean and of its terms."""
     coefficients, amplified = [], 1.0
     for k in range(len(weights)):
         values = _over_batch(rewards, k)
@@ -67,7 +67,7 @@ def sa_mrpo(rewards, weights, *, rounding, gamma=0.5):
 
 
 def _factors(rewards, weights, *, cap=5.0):
-    """DARA's."""
+    """Factors of DARA."""
     counts = [
         sum(columns_of(group, 0)[k][1] > 0 for group in rewards) if w > 0 else 0
         for k, w in enumerate(weights)
@@ -95,10 +95,10 @@ def dara_asymmetric(rewards, weights, *, rounding):
 
 
 def _kept(rewards, weights, is_dropped, *, rounding):
-    """GD2PO; `is_dropped(weighted scores)` of a completion in conflict."""
-    values, magnitudes, counts, alive = [], [], [], []
+    """GD2PO; `is_dropped(weighted scores)` decides about completions in conflict."""
+    values, magnitudes, counts, signals = [], [], [], []
     for group in rewards:
-        scores, is_alive = scores_of(group, 1, 1e-6)
+        scores, has_signal = scores_of(group, 1, 1e-6)
         kept = []
         for row, z in zip(group, scores, strict=True):
             counted = [(w, s) for w, s in zip(weights, z, strict=True) if w > 0]
@@ -111,13 +111,13 @@ def _kept(rewards, weights, is_dropped, *, rounding):
         values.append([share * dot(weights, z) for z in scores])
         magnitudes.append([share * dot(weights, [abs(s) for s in z]) for z in scores])
         counts.append([int(k) for k in kept])
-        alive.append(is_alive)
+        signals.append(has_signal)
 
     def divisor(variance):
         return math.sqrt(variance) + 1e-6
 
     advantages, sizes = whiten(
-        rewards, values, magnitudes, counts, alive, divisor, rounding=rounding, ddof=1
+        rewards, values, magnitudes, counts, signals, divisor, rounding=rounding, ddof=1
     )
     only_kept = [
         [a if n else 0.0 for a, n in zip(*rows, strict=True)]
@@ -137,11 +137,11 @@ def gd2po_snr(rewards, weights, *, rounding, threshold=0.8):
     return _kept(rewards, weights, is_dropped, rounding=rounding)
 
 
-# SC-PPO: the same minima by active sets, where the package enumerates supports.
+# SC-PPO: minima by active sets; the package enumerates supports instead.
 
 
 def _solve(matrix, values):
-    """Gauss's elimination with pivots."""
+    """Gaussian elimination with pivoting."""
     rows = [[*row, v] for row, v in zip(matrix, values, strict=True)]
     size = len(rows)
     for i in range(size):
@@ -190,7 +190,7 @@ def _coefficients(groups, weights):
     headroom = [min(max(1.0 - (m or 0.0), 0.0), 1.0) for m in means]
     priorities = [w * max(h, 0.05) ** 0.5 for w, h in zip(weights, headroom, strict=True)]
     covered = [sum(columns_of(g, 1)[k][1] > 0 for g in groups) for k in size]
-    carries = [
+    usable = [
         k
         for k in size
         if weights[k] > 0
@@ -198,21 +198,21 @@ def _coefficients(groups, weights):
         and norms[k] >= 0.05 * max(norms)
         and covered[k] >= 0.05 * len(groups)
     ]
-    leads = [k for k in carries if headroom[k] > 0.05] or carries
-    if not leads:
+    active = [k for k in usable if headroom[k] > 0.05] or usable
+    if not active:
         return [p / sum(priorities) for p in priorities]
     ridge = 0.01 * max(norms) ** 2
     q = [[q[k][j] + ridge * (k == j) for j in size] for k in size]
     # The c of least norm with p' c = 1 has the direction of the least c' q c / 2 - p' c.
-    leading = _least(q, priorities, leads)
-    leading = [c / sum(leading) for c in leading]
-    margins = [dot(row, leading) for row in q]
-    back = _least(q, [-m for m in margins], [k for k in size if weights[k] > 0])
-    guarded = [c + b for c, b in zip(leading, back, strict=True)]
-    return [c / sum(guarded) for c in guarded]
+    shortest = _least(q, priorities, active)
+    shortest = [c / sum(shortest) for c in shortest]
+    margins = [dot(row, shortest) for row in q]
+    correction = _least(q, [-m for m in margins], [k for k in size if weights[k] > 0])
+    corrected = [c + b for c, b in zip(shortest, correction, strict=True)]
+    return [c / sum(corrected) for c in corrected]
 
 
-@functools.lru_cache(maxsize=8)  # the coefficients depend on no rounding
+@functools.lru_cache(maxsize=8)  # the coefficients do not depend on the dtype
 def _cross_fitted(rewards, weights):
     folds = [[g for i, g in enumerate(rewards) if i % 2 != f] or rewards for f in (0, 1)]
     return [_coefficients(fold, weights) for fold in folds]
@@ -220,21 +220,21 @@ def _cross_fitted(rewards, weights):
 
 def sc_ppo(rewards, weights, *, rounding):
     folds = _cross_fitted(rewards, tuple(weights))
-    values, magnitudes, largest, counts, alive = [], [], [], [], []
+    values, magnitudes, largest, counts, signals = [], [], [], [], []
     for i, group in enumerate(rewards):
-        scores, is_alive = scores_of(group, 1, 1e-6)
+        scores, has_signal = scores_of(group, 1, 1e-6)
         largest.append([math.fsum(map(abs, z)) for z in scores])
         values.append([dot(folds[i % 2], z) for z in scores])
         magnitudes.append([dot(folds[i % 2], [abs(s) for s in z]) for z in scores])
         counts.append([int(is_scored(row)) for row in group])
-        alive.append(is_alive)
+        signals.append(has_signal)
 
     def divisor(variance):
         return math.sqrt(variance) + 1e-6
 
     whitened = functools.partial(whiten, rewards, values)
-    rest = (counts, alive, divisor)
+    rest = (counts, signals, divisor)
     advantages, _ = whitened(magnitudes, *rest, rounding=rounding, ddof=1)
-    # A coefficient is as exact as the largest of them, however small it is.
+    # The absolute error of each coefficient is that of the largest.
     _, sizes = whitened(largest, *rest, rounding=0.0, ddof=1)
     return advantages, _larger(sizes, 20.0)

@@ -1,10 +1,10 @@
-"""Every aggregator once more, one number at a time, in float64 and from the papers' formulas.
+"""Oracles: aggregators from the formulas of the papers, in plain Python loops in float64.
 
-Plain Python on nested tuples: nothing of the package and no array library is used. A reward is None
-where it is masked. Each oracle takes one batch, `rewards[group][completion][objective]`, and
-returns `(advantages, size)`, both `[group][completion]`: `size` is how large the terms are that the
-advantage is the difference of, in units of the advantage. No computation in a float with the
-machine epsilon `eps` can come nearer to the exact result than about `eps * size`.
+They use nested tuples, nothing of the package and no array library. Masked rewards are None. Each
+oracle takes one batch, `rewards[group][completion][objective]`, and returns `(advantages, size)`,
+both `[group][completion]`: `size` is the size of the terms whose difference the advantage is, in
+units of the advantage. A computation with machine epsilon `eps` has an error of at least about
+`eps * size`.
 """
 
 import math
@@ -41,7 +41,7 @@ def reward_combination(rewards, weights, *, rounding):
 
 
 def dr_grpo(rewards, weights, *, rounding):
-    del rounding  # nothing is divided
+    del rounding  # there is no division
     advantages, sizes = [], []
     for group in rewards:
         columns = columns_of(group, 0)
@@ -148,7 +148,7 @@ def lite_ppo(rewards, weights, *, rounding, epsilon=1e-4):
     ]
     all_sums, terms, counted = [], 0.0, 0
     for group in rewards:
-        # An objective that nobody here was scored on counts as the batch's mean of it.
+        # An objective without scores in the group counts as the batch's mean.
         columns = [
             (overall[k] if mean is None else mean, deviation)
             for k, (mean, deviation) in enumerate(columns_of(group, 0))

@@ -1,4 +1,4 @@
-"""What the oracles of the aggregators share: means, deviations, z-scores and whitening.
+"""Means, deviations, z-scores and whitening for the oracles of the aggregators.
 
 Plain Python on nested tuples; see `aggregator_oracles`.
 """
@@ -21,7 +21,7 @@ def moments(values, ddof):
     return mean, math.sqrt(variance)
 
 
-@functools.lru_cache(maxsize=32)  # several methods ask for the same group
+@functools.lru_cache(maxsize=32)  # several oracles use the same group
 def columns_of(group, ddof):
     """Mean and standard deviation of each objective of one group."""
     return [moments([row[k] for row in group], ddof) for k in range(len(group[0]))]
@@ -32,7 +32,7 @@ def is_scored(row):
 
 
 def sums_of(group, weights, columns):
-    """The summed reward of each completion, masked objectives at their group's mean."""
+    """Weighted sum of the rewards of each completion, masked ones replaced by the group's mean."""
     sums = []
     for row in group:
         if not is_scored(row):
@@ -51,7 +51,7 @@ def spread_of_terms(weights, columns):
 
 @functools.lru_cache(maxsize=32)
 def scores_of(group, ddof, epsilon):
-    """Z-scores `[completion][objective]`, 0 where masked or constant; and whether any varies."""
+    """Z-scores `[completion][objective]`, 0 if masked or constant; and whether any varies."""
     columns = columns_of(group, ddof)
     rows = []
     for row in group:
@@ -67,8 +67,8 @@ def dot(weights, values):
     return math.fsum(w * v for w, v in zip(weights, values, strict=True))
 
 
-def whiten(rewards, values, magnitudes, counts, alive, divisor, *, rounding, ddof):
-    """Whitening over the batch; `counts[group][completion]` is how often each value counts."""
+def whiten(rewards, values, magnitudes, counts, signals, divisor, *, rounding, ddof):
+    """Whitens over the batch; `counts[group][completion]` is how often each value counts."""
     flat = [
         (n, v, m)
         for group in zip(counts, values, magnitudes, strict=True)
@@ -82,10 +82,10 @@ def whiten(rewards, values, magnitudes, counts, alive, divisor, *, rounding, ddo
         zeros = [[0.0] * len(group) for group in rewards]
         return zeros, [[1.0] * len(group) for group in rewards]
     advantages = []
-    for group, row, is_alive in zip(rewards, values, alive, strict=True):
+    for group, row, has_signal in zip(rewards, values, signals, strict=True):
         advantages.append(
             [
-                (v - mean) / divisor(variance) if is_alive and is_scored(r) else 0.0
+                (v - mean) / divisor(variance) if has_signal and is_scored(r) else 0.0
                 for r, v in zip(group, row, strict=True)
             ]
         )
@@ -93,13 +93,15 @@ def whiten(rewards, values, magnitudes, counts, alive, divisor, *, rounding, ddo
 
 
 def decoupled(rewards, weights, combine, divisor, *, rounding, epsilon, lengths=None, ddof=1):
-    """Z-scores, one number per completion by `combine(weights, scores)`, whitening."""
-    values, magnitudes, counts, alive = [], [], [], []
+    """Z-scores, combined by `combine(weights, scores)` and whitened over the batch."""
+    values, magnitudes, counts, signals = [], [], [], []
     for g, group in enumerate(rewards):
-        scores, is_alive = scores_of(group, ddof, epsilon)
+        scores, has_signal = scores_of(group, ddof, epsilon)
         values.append([combine(weights, row) for row in scores])
         magnitudes.append([dot(weights, [abs(s) for s in row]) for row in scores])
         one = [1] * len(group) if lengths is None else lengths[g]
         counts.append([n if is_scored(row) else 0 for n, row in zip(one, group, strict=True)])
-        alive.append(is_alive)
-    return whiten(rewards, values, magnitudes, counts, alive, divisor, rounding=rounding, ddof=ddof)
+        signals.append(has_signal)
+    return whiten(
+        rewards, values, magnitudes, counts, signals, divisor, rounding=rounding, ddof=ddof
+    )

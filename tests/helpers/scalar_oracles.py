@@ -1,5 +1,4 @@
-"""Oracles of the aggregators that sum in another way, or divide by something else; see
-`aggregator_oracles`."""
+"""Oracles of the aggregators with other scalarisations or divisors; see `aggregator_oracles`."""
 
 import math
 
@@ -16,7 +15,7 @@ from oracle_arithmetic import (
 
 
 def corr_grpo(rewards, weights, *, rounding, variance_epsilon=1e-6):
-    """The sum of all correlations is the square of the sum of unit columns."""
+    """The sum of all correlations is computed as the square of the sum of unit columns."""
     advantages, sizes = [], []
     for group in rewards:
         columns = columns_of(group, 0)
@@ -26,7 +25,7 @@ def corr_grpo(rewards, weights, *, rounding, variance_epsilon=1e-6):
             for k in range(len(weights))
         }
         norms = {k: math.sqrt(dot(centred[k], centred[k])) for k in counted}
-        # Of all pairs at once: their single correlations would leave 1e-16 of total, 1e-8 of root.
+        # Summing single correlations would leave an error of 1e-16 in total and 1e-8 in root.
         total = math.fsum(
             math.fsum(centred[k][i] / norms[k] for k in counted) ** 2 for i in range(len(group))
         )
@@ -52,10 +51,10 @@ def maxrl(rewards, weights, *, rounding, epsilon=1e-6):
         mean = abs(math.fsum(w * m for w, m, _ in known))
         cancels = mean <= rounding * terms
         middle = math.fsum(w * m for w, m, _ in known)
-        alive = spread_of_terms(weights, columns) > 0
+        signals = spread_of_terms(weights, columns) > 0
         advantages.append(
             [
-                0.0 if cancels or s is None or not alive else (s - middle) / (mean + epsilon)
+                0.0 if cancels or s is None or not signals else (s - middle) / (mean + epsilon)
                 for s in sums_of(group, weights, columns)
             ]
         )
@@ -63,7 +62,7 @@ def maxrl(rewards, weights, *, rounding, epsilon=1e-6):
     return advantages, sizes
 
 
-def _over_tokens(rewards, values, magnitudes, lengths, alive, *, rounding):
+def _over_tokens(rewards, values, magnitudes, lengths, signals, *, rounding):
     counts = [
         [n if is_scored(row) else 0 for n, row in zip(ns, group, strict=True)]
         for ns, group in zip(lengths, rewards, strict=True)
@@ -72,7 +71,7 @@ def _over_tokens(rewards, values, magnitudes, lengths, alive, *, rounding):
     def divisor(variance):
         return math.sqrt(variance + 1e-8)
 
-    return whiten(rewards, values, magnitudes, counts, alive, divisor, rounding=rounding, ddof=1)
+    return whiten(rewards, values, magnitudes, counts, signals, divisor, rounding=rounding, ddof=1)
 
 
 def reinforce_plus_plus(rewards, weights, lengths, *, rounding):
@@ -85,18 +84,18 @@ def reinforce_plus_plus(rewards, weights, lengths, *, rounding):
         sums = [0.0] * len(group)
         for k, (mean, deviation) in enumerate(columns_of(group, 0)):
             if mean is None:
-                continue  # stands at the batch's mean
+                continue  # counts as the batch's mean
             size += weights[k] * (deviation + abs(mean - overall[k]))
             for i, row in enumerate(group):
                 sums[i] += weights[k] * ((mean if row[k] is None else row[k]) - overall[k])
         values.append(sums)
         magnitudes.append([size] * len(group))
-    alive = [True] * len(rewards)
-    return _over_tokens(rewards, values, magnitudes, lengths, alive, rounding=rounding)
+    signals = [True] * len(rewards)
+    return _over_tokens(rewards, values, magnitudes, lengths, signals, rounding=rounding)
 
 
 def reinforce_plus_plus_baseline(rewards, weights, lengths, *, rounding):
-    values, magnitudes, alive = [], [], []
+    values, magnitudes, signals = [], [], []
     for group in rewards:
         columns = columns_of(group, 0)
         values.append(
@@ -110,8 +109,8 @@ def reinforce_plus_plus_baseline(rewards, weights, lengths, *, rounding):
             ]
         )
         magnitudes.append([spread_of_terms(weights, columns)] * len(group))
-        alive.append(any(deviation > 0 for _, deviation in columns))
-    return _over_tokens(rewards, values, magnitudes, lengths, alive, rounding=rounding)
+        signals.append(any(deviation > 0 for _, deviation in columns))
+    return _over_tokens(rewards, values, magnitudes, lengths, signals, rounding=rounding)
 
 
 def augmented_tchebycheff(rewards, weights, *, rounding, ideal=1.0, augmentation=0.05):
@@ -159,7 +158,7 @@ def focal_reward(rewards, weights, *, rounding):
 
 
 def _eigen(matrix):
-    """Eigenvalues and eigenvectors of a symmetric matrix, by Jacobi's rotations."""
+    """Eigenvalues and eigenvectors of a symmetric matrix, by Jacobi rotations."""
     size = len(matrix)
     a = [list(row) for row in matrix]
     v = [[float(i == j) for j in range(size)] for i in range(size)]
@@ -180,8 +179,8 @@ def _eigen(matrix):
 
 
 def rdpo(rewards, weights, *, rounding, shrinkage=0.01):
-    """The inverse root from the eigenvalues."""
-    del rounding  # nothing cancels beyond the shrinkage
+    """The inverse root is computed from the eigenvalues."""
+    del rounding  # the shrinkage bounds the cancellation
     size = range(len(weights))
     spread = []
     for k in size:
@@ -193,7 +192,7 @@ def rdpo(rewards, weights, *, rounding, shrinkage=0.01):
         spread.append(math.sqrt(math.fsum(squares) / count) if count else 0.0)
     ranks = []
     for group in rewards:
-        of_group = []
+        group_ranks = []
         for row in group:
             own = []
             for k in size:
@@ -204,8 +203,8 @@ def rdpo(rewards, weights, *, rounding, shrinkage=0.01):
                     if row[k] is not None and spread[k] > 0
                 ]
                 own.append(math.fsum(steps) / len(others) if steps else 0.0)
-            of_group.append(own)
-        ranks.append(of_group)
+            group_ranks.append(own)
+        ranks.append(group_ranks)
     flat = [row for group in ranks for row in group]
     norms = [math.sqrt(math.fsum(row[k] ** 2 for row in flat)) for k in size]
     correlations = [

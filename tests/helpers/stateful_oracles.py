@@ -1,7 +1,7 @@
-"""Every aggregator with memory once more, one number at a time, in float64 and from its formulas.
+"""Oracles of the stateful aggregators, in plain Python loops in float64.
 
-Plain Python on nested tuples, as in `aggregator_oracles`, with a list of steps around them. Each
-oracle returns the advantages `[step][group][completion]` and what it remembers in the end.
+They use nested tuples, as in `aggregator_oracles`, in a list of steps. Each oracle returns the
+advantages `[step][group][completion]` and the final state.
 """
 
 import math
@@ -35,10 +35,10 @@ def _dual_ascent(steps, weights, combine, *, threshold, rate, most):
         advantages.append(
             combine(batch, [w + m for w, m in zip(weights, multipliers, strict=True)])
         )
-        for k, asked in enumerate(threshold):
+        for k, bound in enumerate(threshold):
             column = _column(batch, k)
-            if asked > -math.inf and column:
-                moved = multipliers[k] + rate * (asked - _mean(column))
+            if bound > -math.inf and column:
+                moved = multipliers[k] + rate * (bound - _mean(column))
                 multipliers[k] = min(most, max(0.0, moved))
     return advantages, {"multipliers": multipliers}
 
@@ -51,7 +51,7 @@ def lagrangian(steps, weights, *, rounding, **knobs):
 
 
 def constrained_grpo(steps, weights, *, rounding, **knobs):
-    del rounding  # every objective is divided by its own deviation
+    del rounding  # each objective is divided by its own deviation, nothing cancels
 
     def combine(batch, weights):
         groups = [scores_of(group, 1, 1e-6)[0] for group in batch]
@@ -62,15 +62,16 @@ def constrained_grpo(steps, weights, *, rounding, **knobs):
 
 def dvao_shrunk_running(steps, weights, *, rounding, decay):
     del rounding
-    seen, advantages = [[0.0] * 4 for _ in weights], []
+    running, advantages = [[0.0] * 4 for _ in weights], []
     for batch in steps:
-        for k, before in enumerate(seen):
-            now = variant_oracles.seen_of(batch, k)
-            seen[k] = [decay * old + new for old, new in zip(before, now, strict=True)]
-        advantages.append(variant_oracles.shrunk(batch, weights, seen)[0])
+        for k, before in enumerate(running):
+            now = variant_oracles.deviation_sums(batch, k)
+            running[k] = [decay * old + new for old, new in zip(before, now, strict=True)]
+        advantages.append(variant_oracles.shrunk(batch, weights, running)[0])
     fields = ("groups", "total", "squares", "uncertainty")
     return advantages, {
-        field: list(column) for field, column in zip(fields, zip(*seen, strict=True), strict=True)
+        field: list(column)
+        for field, column in zip(fields, zip(*running, strict=True), strict=True)
     }
 
 
@@ -119,7 +120,7 @@ def hvpo(steps, weights, *, rounding, lower, upper, reference, decay, initial, e
 
 
 def _against_the_others(group, weights, lower, upper, reference):
-    """Credit minus the others' mean credit; None for a completion that nobody scored."""
+    """Credit minus the mean credit of the others; None for a completion that was not scored."""
     columns = [_column([group], k) for k in range(len(weights))]
     means = [_mean(column) if column else 0.0 for column in columns]
     shares = [w if column else 0.0 for w, column in zip(weights, columns, strict=True)]

@@ -1,4 +1,4 @@
-"""Our variants of DVAO, and OPO, once more as plain loops; see `aggregator_oracles`."""
+"""Oracles of our variants of DVAO and of OPO; see `aggregator_oracles`."""
 
 import math
 
@@ -8,7 +8,7 @@ from oracle_arithmetic import columns_of, is_scored, moments, spread_of_terms, s
 
 def opo(rewards, weights, lengths, *, rounding):
     """Each objective minus its mean over the tokens of the completions that were scored on it."""
-    del rounding  # nothing is divided
+    del rounding  # there is no division
     advantages, sizes = [], []
     for group, tokens in zip(rewards, lengths, strict=True):
         columns = columns_of(group, 0)
@@ -34,12 +34,12 @@ def opo(rewards, weights, lengths, *, rounding):
 
 
 def dvao_denoised(rewards, weights, *, rounding):
-    """Its default: no noise is known of."""
+    """With the default noise of 0."""
     return aggregator_oracles.dvao(rewards, weights, rounding=rounding)
 
 
 def dvao_interpolated(rewards, weights, *, rounding, caution=0.5):
-    del rounding  # with any caution the divisor is no small difference
+    del rounding  # with caution above 0 the divisor is not a small difference
     advantages, sizes = [], []
     for group in rewards:
         columns = columns_of(group, 0)
@@ -54,11 +54,11 @@ def dvao_interpolated(rewards, weights, *, rounding, caution=0.5):
 
 def dvao_shrunk(rewards, weights, *, rounding):
     del rounding
-    return shrunk(rewards, weights, [seen_of(rewards, k) for k in range(len(weights))])
+    return shrunk(rewards, weights, [deviation_sums(rewards, k) for k in range(len(weights))])
 
 
-def seen_of(rewards, objective):
-    """Of one objective: groups, the sum of deviations, of their squares, of their variances."""
+def deviation_sums(rewards, objective):
+    """Number of groups, sums of the deviations, their squares and their variances."""
     deviations = []
     for group in rewards:
         count = sum(row[objective] is not None for row in group)
@@ -76,9 +76,9 @@ def _c4(n):
     return math.sqrt(2 / (n - 1)) * math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2))
 
 
-def shrunk(rewards, weights, seen):
+def shrunk(rewards, weights, sums_by_objective):
     towards = []
-    for groups, *sums in seen:
+    for groups, *sums in sums_by_objective:
         mean, mean_square, uncertainty = (total / max(groups, 1e-9) for total in sums)
         variance = mean_square - mean**2
         towards.append((mean, min(1.0, uncertainty / variance) if variance > 0 else 0.0))
