@@ -1,4 +1,4 @@
-"""Every loss of `losses.BY_NAME`, compiled in one program: compiling is what their tests cost."""
+"""Every loss of `losses.BY_NAME`, compiled in one program to save compilation time."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,12 +15,12 @@ from dvaojax.numerics import Mean
 NAMES = sorted(losses.BY_NAME)
 
 
-class Result(NamedTuple):
-    """What there is to know of a loss on a batch.
+class LossResult(NamedTuple):
+    """Values and gradients of a loss on a batch.
 
     Attributes:
-        means: the loss by the name of the reduction.
-        info: what is logged.
+        means: name of the reduction -> loss.
+        info: metrics of the loss.
         slopes: gradient of the total under `sequence_mean` by (logp, logp_old, advantages).
     """
 
@@ -29,8 +29,8 @@ class Result(NamedTuple):
     slopes: tuple[Array, Array, Array]
 
 
-def examined(knobs_of=KNOBS):
-    """A jitted function of a batch to the `Result` of every loss."""
+def loss_results(knobs_of=KNOBS):
+    """A jitted function from a batch to the `LossResult` of every loss."""
 
     @jax.jit
     def results(batch):
@@ -48,12 +48,14 @@ def one_result(name, batch, knobs):
 
     slopes, info = jax.grad(total, argnums=(0, 1, 2), has_aux=True)(*batch[:3])
     means = {key: loss(*batch[:3], reduce=reduce)[0] for key, reduce in REDUCTIONS.items()}
-    return Result(means, info, slopes)
+    return LossResult(means, info, slopes)
 
 
-def exam_batch(seed=0, dtype=np.float32, shape=(4, 4, 6)):
-    """Ragged, with an empty group, a silent group and a completion without an advantage; no token
-    is so near to certainty that LCO takes it for certain."""
+def small_batch(seed=0, dtype=np.float32, shape=(4, 4, 6)):
+    """A ragged batch with an empty group, a zero-variance group and a completion with advantage 0.
+
+    No probability is so close to 1 that LCO bounds it.
+    """
     batch = ragged_batch(seed, shape=shape, dtype=np.float64)
     logp_old = np.minimum(batch.logp_old, -0.05)
     logp = np.minimum(logp_old + (batch.logp - batch.logp_old), -0.04)

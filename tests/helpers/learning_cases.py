@@ -1,4 +1,4 @@
-"""A policy small enough to check by hand, ragged experience for it, and a float64 loop."""
+"""A tabular policy, ragged experience for it, and its gradient as a float64 loop."""
 
 import functools
 from unittest import mock
@@ -21,7 +21,7 @@ MAX_NEW_TOKENS = 9
 
 
 def table_logprobs(params, experience, *, model=None, temperature=1.0):
-    """`policy_logprobs` of a policy that looks at the token before alone."""
+    """`policy_logprobs` of a bigram policy, which only depends on the previous token."""
     tokens = experience.completion_tokens
     last = jnp.take_along_axis(
         experience.prompt_tokens, experience.prompt_lengths[:, None] - 1, axis=1
@@ -41,8 +41,8 @@ def table_params(seed=0):
 def ragged_experience(seed=0, *, prompts=8, group=4, length=7):
     """Completions from full to empty; padding holds NaN; some rewards are masked.
 
-    The sampler's log-probabilities are off the policy's, so that ratios lie on both sides of the
-    clip range.
+    The sampler's log-probabilities differ from the policy's, so that ratios lie on both sides of
+    the clip range.
     """
     rng = np.random.default_rng(seed)
     shape = (prompts, group, length)
@@ -73,11 +73,11 @@ def table_loss(config=None, *, temperature=1.0):
         max_new_tokens=MAX_NEW_TOKENS,
     )
 
-    def of_the_table(params, batch):
+    def loss_of_table(params, batch):
         with mock.patch.object(policy_loss, "policy_logprobs", table_logprobs):
             return loss(params, batch)
 
-    return of_the_table
+    return loss_of_table
 
 
 def new_state(optimizer, params=None, *, aggregator_state=(), key=0):
@@ -86,7 +86,7 @@ def new_state(optimizer, params=None, *, aggregator_state=(), key=0):
 
 
 def step_of(loss, *, optimizer=None, aggregator=None, learning=None, **parts):
-    """A jitted step; plain gradient descent at rate 1, so that an update is minus a gradient."""
+    """A jitted step; by default gradient descent at rate 1, whose update is minus the gradient."""
     return jax.jit(
         make_train_step(
             learning or LearningConfig(),
@@ -100,7 +100,7 @@ def step_of(loss, *, optimizer=None, aggregator=None, learning=None, **parts):
 
 @functools.cache
 def table_step(config=None, *, temperature=1.0, learning=None):
-    """The table policy's step, compiled once for all tests; with a penalty it has a reference."""
+    """The step of the tabular policy, cached for all tests; a KL penalty adds a reference."""
     loss = table_loss(config, temperature=temperature)
     parts = {}
     if config is not None and config.kl_weight > 0.0:
@@ -109,7 +109,7 @@ def table_step(config=None, *, temperature=1.0, learning=None):
 
 
 def descent(step, experience, *, reference=None):
-    """The gradient that a step with one update followed, its metrics and its advantages."""
+    """Gradient, metrics and advantages of a step with one update."""
     state = new_state(optax.sgd(1.0))
     after, metrics, advantages = step(state, experience, reference)
     gradient = state.learner.params["table"] - after.learner.params["table"]
@@ -117,7 +117,7 @@ def descent(step, experience, *, reference=None):
 
 
 def gradient_by_loop(experience, advantages, *, reduction, clip=0.2, params=None):
-    """Gradient of the clipped surrogate by the table, token by token in float64."""
+    """Gradient of the clipped surrogate with respect to the table, as a loop in float64."""
     table = np.asarray((params or table_params())["table"], np.float64)
     gradient, mask = np.zeros_like(table), np.asarray(experience.completion_mask)
     lengths = mask.sum(-1)

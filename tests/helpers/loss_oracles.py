@@ -1,4 +1,4 @@
-"""The losses of `dvaojax.losses` written again as loops over floats, and ragged data for them."""
+"""Reference implementations of `dvaojax.losses` as loops over floats, and ragged test data."""
 
 import math
 from functools import partial
@@ -17,7 +17,7 @@ REDUCTIONS = {
 }
 
 
-class Batch(NamedTuple):
+class LossInputs(NamedTuple):
     """Arguments of a surrogate: `[B, G, T]`, `[B, G, T]`, `[B, G]`, `[B, G, T]`."""
 
     logp: np.ndarray
@@ -26,19 +26,19 @@ class Batch(NamedTuple):
     where: np.ndarray
 
 
-def ragged_batch(seed, shape=(8, 4, 6), dtype=np.float32, spread=0.5) -> Batch:
-    """Random sequences of random lengths, empty ones and holes in the middle among them."""
+def ragged_batch(seed, shape=(8, 4, 6), dtype=np.float32, spread=0.5) -> LossInputs:
+    """Random sequences of random lengths, some empty, some with masked tokens in the middle."""
     rng = np.random.default_rng(seed)
     logp_old = -rng.exponential(1.0, shape)
     logp = logp_old + rng.normal(0.0, spread, shape)
     lengths = rng.integers(0, shape[-1] + 1, shape[:-1])
     where = (np.arange(shape[-1]) < lengths[..., None]) & (rng.random(shape) < 0.9)
     advantages = rng.normal(0.0, 1.0, shape[:-1])
-    return Batch(logp.astype(dtype), logp_old.astype(dtype), advantages.astype(dtype), where)
+    return LossInputs(logp.astype(dtype), logp_old.astype(dtype), advantages.astype(dtype), where)
 
 
 def surrogate_term(log_ratio, advantage, clip_low=0.2, clip_high=0.2, dual_clip=None):
-    """One token's loss as the papers write it: a minimum, then the maximum of the dual clip."""
+    """One token's loss as in the papers: a minimum, then the maximum of the dual clip."""
     ratio = math.exp(min(max(log_ratio, -20.0), 20.0))
     clipped = min(max(ratio, 1.0 - clip_low), 1.0 + clip_high)
     objective = min(ratio * advantage, clipped * advantage)
@@ -64,18 +64,18 @@ def reduced(name, term, where):
 
 
 def poisoned(values, where, poison):
-    """A copy of `values` with `poison` wherever `where` is false."""
+    """A copy of `values` with `poison` where `where` is false."""
     return np.where(where, values, np.asarray(poison, values.dtype))
 
 
 class Token(NamedTuple):
-    """What a loop sees of one sampled token.
+    """One sampled token.
 
     Attributes:
         new: log-probability under the policy.
-        old: under the old one.
-        advantage: of the token.
-        fixed: `new` where no gradient flows; a finite difference moves `new` alone.
+        old: log-probability under the old policy.
+        advantage: advantage of the token.
+        fixed: equal to `new`, but constant in finite differences, like a stopped gradient.
     """
 
     new: float
@@ -93,7 +93,7 @@ class Token(NamedTuple):
 
 
 def minimum(ratio, advantage, low, high):
-    """(loss, whether it is clipped) of one ratio."""
+    """(loss, is clipped) for one ratio."""
     loss = -min(ratio * advantage, min(max(ratio, low), high) * advantage)
     return loss, advantage != 0.0 and loss != -ratio * advantage
 
@@ -171,21 +171,21 @@ def sapo(group, *, tau_positive=1.0, tau_negative=1.05):
     return [(term(t), False) for tokens in group for t in tokens]
 
 
-def masked_gradient(group, is_left_out, ratio_cap):
+def masked_gradient(group, is_masked, ratio_cap):
     terms = []
     for t in (t for tokens in group for t in tokens):
-        left_out = is_left_out(t)
-        loss = 0.0 if left_out else -min(t.weight, ratio_cap) * t.advantage * t.new
-        terms.append((loss, left_out and t.advantage != 0))
+        masked = is_masked(t)
+        loss = 0.0 if masked else -min(t.weight, ratio_cap) * t.advantage * t.new
+        terms.append((loss, masked and t.advantage != 0))
     return terms
 
 
 def dppo_tv(group, *, delta_low=0.15, delta_high=0.15, ratio_cap=20.0):
-    def is_left_out(t):
+    def is_masked(t):
         change = math.exp(t.fixed) - math.exp(t.old)
         return change > delta_high if t.advantage > 0 else change < -delta_low
 
-    return masked_gradient(group, is_left_out, ratio_cap)
+    return masked_gradient(group, is_masked, ratio_cap)
 
 
 def bernoulli_kl(p, q):
@@ -193,13 +193,13 @@ def bernoulli_kl(p, q):
 
 
 def dppo_kl(group, *, delta_low=0.05, delta_high=0.05, ratio_cap=20.0):
-    def is_left_out(t):
+    def is_masked(t):
         divergence = bernoulli_kl(math.exp(t.old), math.exp(t.fixed))
         if t.advantage > 0:
             return divergence > delta_high and t.fixed > t.old
         return divergence > delta_low and t.fixed < t.old
 
-    return masked_gradient(group, is_left_out, ratio_cap)
+    return masked_gradient(group, is_masked, ratio_cap)
 
 
 def covariances(group):
@@ -210,7 +210,7 @@ def covariances(group):
 
 
 def clip_cov(group, *, clip_low=0.2, clip_high=0.2, share=1.0, cov_low=1.0, cov_high=5.0):
-    """Every candidate is held back: with a smaller share there would be lots to draw."""
+    """Every candidate is dropped; a smaller share would need random numbers."""
     assert share == 1.0
     terms = clipped_surrogate(group, clip_low=clip_low, clip_high=clip_high)
     advantages = [t.advantage for tokens in group for t in tokens]
@@ -227,14 +227,14 @@ def kl_cov(group, *, share=2e-4, kl_coefficient=1.0):
     least = sorted(values, reverse=True)[number - 1] if tokens else 0.0
     terms = []
     for i, t in enumerate(tokens):
-        is_picked = values[i] >= least and values[i] > 0
-        penalty = kl_coefficient * abs(t.new - t.old) if is_picked else 0.0
-        terms.append((-t.advantage * t.ratio + penalty, is_picked and t.advantage != 0))
+        is_selected = values[i] >= least and values[i] > 0
+        penalty = kl_coefficient * abs(t.new - t.old) if is_selected else 0.0
+        terms.append((-t.advantage * t.ratio + penalty, is_selected and t.advantage != 0))
     return terms
 
 
 def lco(group, distance):
-    """`distance(p, p of the optimum)` of every token, which is tilted against all others."""
+    """`distance(token)` for every token."""
     return [(distance(t), False) for tokens in group for t in tokens]
 
 
@@ -284,7 +284,7 @@ LOOPS = {
     )
 }
 
-# Knobs under which ratios lie on both sides of every bound.
+# Knobs for which ratios lie on both sides of every bound.
 KNOBS = {
     "clipped_surrogate": {"clip_low": 0.1, "clip_high": 0.3, "dual_clip": 1.5},
     "dapo": {},
@@ -305,14 +305,14 @@ KNOBS = {
 
 
 def loop_of(name, batch, *, fixed=None, **knobs):
-    """Index of each sampled token -> (its term, whether a bound acts), group by group."""
+    """Index of each sampled token -> (its term, is bounded), group by group."""
     fixed = batch.logp if fixed is None else fixed
-    found = {}
+    terms = {}
     for b in range(batch.where.shape[0]):
-        group, places = [], []
+        group, indices_of_group = [], []
         for g, row in enumerate(batch.where[b]):
             indices = [(b, g, int(t)) for t in np.flatnonzero(row)]
-            places += indices
+            indices_of_group += indices
             group.append(
                 [
                     Token(
@@ -324,8 +324,8 @@ def loop_of(name, batch, *, fixed=None, **knobs):
                     for i in indices
                 ]
             )
-        found |= dict(zip(places, LOOPS[name](group, **knobs), strict=True))
-    return found
+        terms |= dict(zip(indices_of_group, LOOPS[name](group, **knobs), strict=True))
+    return terms
 
 
 def slopes_of_loop(name, batch, reduction, **knobs):
@@ -336,8 +336,8 @@ def slopes_of_loop(name, batch, reduction, **knobs):
         for change in (step, -step):
             moved = batch.logp.copy()
             moved[i] += change
-            # A token moves its own group's terms at most.
-            piece = Batch(*(leaf[i[0] : i[0] + 1] for leaf in batch._replace(logp=moved)))
+            # A token only affects the terms of its own group.
+            piece = LossInputs(*(leaf[i[0] : i[0] + 1] for leaf in batch._replace(logp=moved)))
             fixed = batch.logp[i[0] : i[0] + 1]
             terms = loop_of(name, piece, fixed=fixed, **knobs)
             ends.append(reduced(reduction, lambda j, terms=terms: terms[j][0], piece.where)[0])

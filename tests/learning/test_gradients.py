@@ -1,4 +1,4 @@
-"""Updates that survive a loss or a gradient that is not finite."""
+"""Updates with a loss or gradient that is not finite are skipped."""
 
 import chex
 import jax
@@ -14,11 +14,11 @@ from dvaojax.numerics import Mean
 
 OPTIMIZER = optax.adamw(0.1)
 PARAMS = {"a": jnp.asarray([1.0, -2.0]), "b": jnp.ones((2, 3))}
-ORDINARY = {"a": jnp.asarray([0.3, 0.4]), "b": jnp.full((2, 3), -0.5)}
+FINITE = {"a": jnp.asarray([0.3, 0.4]), "b": jnp.full((2, 3), -0.5)}
 
 
 def one_update(learner, gradient, loss=1.0):
-    """The optimiser's step after a loss that four tokens have."""
+    """An optimiser step with metrics over four tokens."""
     metrics = {
         "loss": Mean(jnp.asarray(loss), jnp.asarray(4.0)),
         "entropy": Mean(jnp.asarray(loss * 2), jnp.asarray(4.0)),
@@ -28,21 +28,21 @@ def one_update(learner, gradient, loss=1.0):
 
 @pytest.fixture
 def learner():
-    """After one ordinary update, so that the optimiser's moments are not zero."""
-    return one_update(init_learner(PARAMS, OPTIMIZER), ORDINARY)[0]
+    """A learner after one finite update, so that the optimiser's moments are not zero."""
+    return one_update(init_learner(PARAMS, OPTIMIZER), FINITE)[0]
 
 
 POISON = {
-    "gradient NaN": ({**ORDINARY, "a": jnp.asarray([0.1, jnp.nan])}, 1.0),
-    "gradient infinite": ({**ORDINARY, "b": jnp.full((2, 3), jnp.inf)}, 1.0),
-    "loss NaN": (ORDINARY, np.nan),
-    "loss infinite": (ORDINARY, -np.inf),
+    "gradient NaN": ({**FINITE, "a": jnp.asarray([0.1, jnp.nan])}, 1.0),
+    "gradient infinite": ({**FINITE, "b": jnp.full((2, 3), jnp.inf)}, 1.0),
+    "loss NaN": (FINITE, np.nan),
+    "loss infinite": (FINITE, -np.inf),
 }
 
 
-@pytest.mark.parametrize("what", sorted(POISON))
-def test_an_update_that_is_not_finite_is_skipped_counted_and_leaves_every_bit(learner, what):
-    after, metrics = one_update(learner, *POISON[what])
+@pytest.mark.parametrize("case", sorted(POISON))
+def test_non_finite_update_is_skipped_and_counted(learner, case):
+    after, metrics = one_update(learner, *POISON[case])
     chex.assert_trees_all_equal(after.params, learner.params)
     chex.assert_trees_all_equal(after.optimizer_state, learner.optimizer_state)
     assert (after.skipped, after.skipped_in_a_row) == (1, 1)
@@ -51,29 +51,29 @@ def test_an_update_that_is_not_finite_is_skipped_counted_and_leaves_every_bit(le
         assert metrics[name] == Mean(0.0, 0.0), "a skipped update reports nothing"
 
 
-def test_skipped_updates_are_counted_and_an_ordinary_one_ends_their_row(learner):
-    rows = []
-    for gradient in (POISON["gradient NaN"][0],) * 2 + (ORDINARY,) + (POISON["gradient NaN"][0],):
+def test_finite_update_resets_the_count_of_consecutive_skips(learner):
+    counts = []
+    for gradient in (POISON["gradient NaN"][0],) * 2 + (FINITE,) + (POISON["gradient NaN"][0],):
         before = learner
         learner, _ = one_update(learner, gradient)
-        rows.append((int(learner.skipped), int(learner.skipped_in_a_row)))
-    assert rows == [(1, 1), (2, 2), (2, 0), (3, 1)]
+        counts.append((int(learner.skipped), int(learner.skipped_in_a_row)))
+    assert counts == [(1, 1), (2, 2), (2, 0), (3, 1)]
     chex.assert_trees_all_equal(before.params, learner.params)
 
 
-def test_an_ordinary_update_is_the_optimisers(learner):
+def test_finite_update_equals_the_optimisers(learner):
     with jax.numpy_dtype_promotion("standard"):
-        updates, expected = OPTIMIZER.update(ORDINARY, OPTIMIZER.init(PARAMS), PARAMS)
+        updates, expected = OPTIMIZER.update(FINITE, OPTIMIZER.init(PARAMS), PARAMS)
     chex.assert_trees_all_close(learner.params, optax.apply_updates(PARAMS, updates), rtol=1e-6)
     chex.assert_trees_all_close(learner.optimizer_state, expected, rtol=1e-6)
-    _, metrics = one_update(learner, ORDINARY)
+    _, metrics = one_update(learner, FINITE)
     norm = np.sqrt(0.3**2 + 0.4**2 + 6 * 0.5**2)
     np.testing.assert_allclose(metrics["grad_norm"].value, norm, rtol=1e-6)
     assert metrics["loss"].value == 0.25
 
 
-def test_in_a_step_the_other_mini_batches_learn_and_the_metrics_hold_theirs_alone():
-    """One token of one completion has no log-probability; half of the updates see it."""
+def test_other_mini_batches_of_the_step_still_learn():
+    """One token of one completion has log-probability NaN and is in half of the updates."""
     experience = ragged_experience()
     experience = experience._replace(logprobs=experience.logprobs.at[3, 0, 0].set(jnp.nan))
     learning = LearningConfig(epochs=2, mini_batches=2, micro_batches=2)
@@ -89,7 +89,7 @@ def test_in_a_step_the_other_mini_batches_learn_and_the_metrics_hold_theirs_alon
     assert 0 < metrics["entropy"].count < 2 * int(experience.completion_mask.sum())
 
 
-def test_where_every_update_is_skipped_the_step_changes_no_parameter():
+def test_step_with_only_skipped_updates_changes_no_parameter():
     experience = ragged_experience()
     experience = experience._replace(logprobs=jnp.full_like(experience.logprobs, jnp.nan))
     step = step_of(table_loss(), optimizer=optax.adam(0.1))

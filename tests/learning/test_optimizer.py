@@ -1,4 +1,4 @@
-"""The optimiser against its recipe, its schedule against the real configuration."""
+"""The optimiser against formulas, and its schedule in a real configuration."""
 
 import math
 
@@ -22,7 +22,7 @@ RATE, FINAL = 3e-3, 0.25
 
 
 def schedule_of(*settings):
-    """The schedule of a run configured as people do, and how many updates it makes."""
+    """The schedule of a run that is configured with `--set` options."""
     config = overrides.apply(
         Config(),
         [
@@ -42,7 +42,7 @@ def schedule_of(*settings):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_rate_at_the_first_update_after_the_warm_up_and_at_the_end(name):
+def test_learning_rate_at_the_start_after_the_warm_up_and_at_the_end(name):
     """Trap 47: the length of the schedule is the run's, counted in updates."""
     with jax.numpy_dtype_promotion("standard"):
         rate = schedule_of(f"optimizer.schedule={name}")
@@ -62,7 +62,7 @@ def test_the_rate_at_the_first_update_after_the_warm_up_and_at_the_end(name):
         assert rate(30 + 370 / 4) == pytest.approx(RATE * quarter, rel=5e-3)
 
 
-def test_without_a_warm_up_the_first_update_has_the_full_rate():
+def test_first_update_without_warm_up_has_the_full_rate():
     with jax.numpy_dtype_promotion("standard"):
         rate = schedule_of("optimizer.warmup_updates=0", "optimizer.schedule=linear")
         assert rate(0) == pytest.approx(RATE)
@@ -70,23 +70,23 @@ def test_without_a_warm_up_the_first_update_has_the_full_rate():
 
 
 def updates_of(config, gradients, params):
-    """What the optimiser makes of one gradient after the other, the parameters held fixed."""
+    """The optimiser's updates for a sequence of gradients, with constant parameters."""
     optimizer = make_optimizer(config, num_updates=10)
-    state, made, step = optimizer.init(params), [], jax.jit(optimizer.update)
+    state, updates, step = optimizer.init(params), [], jax.jit(optimizer.update)
     with jax.numpy_dtype_promotion("standard"):
         for gradient in gradients:
             update, state = step(gradient, state, params)
-            made.append(update)
-    return made
+            updates.append(update)
+    return updates
 
 
-def test_adamw_by_hand():
+def test_adamw_against_its_formula():
     config = OptimizerConfig(learning_rate=0.1, b1=0.8, b2=0.9, max_grad_norm=math.inf)
     gradients = [0.5, -2.0, 1.0]
     params = {"embedding": jnp.asarray([[3.0]])}
-    made = updates_of(config, [{"embedding": jnp.asarray([[g]])} for g in gradients], params)
+    updates = updates_of(config, [{"embedding": jnp.asarray([[g]])} for g in gradients], params)
     first = second = 0.0
-    for n, (gradient, update) in enumerate(zip(gradients, made, strict=True), start=1):
+    for n, (gradient, update) in enumerate(zip(gradients, updates, strict=True), start=1):
         first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
         corrected = (first / (1 - 0.8**n)) / (math.sqrt(second / (1 - 0.9**n)) + 1e-8)
         np.testing.assert_allclose(update["embedding"], -0.1 * corrected, rtol=1e-5)
@@ -94,7 +94,7 @@ def test_adamw_by_hand():
 
 @pytest.mark.parametrize("norm", [0.5, 5.0, math.inf])
 def test_gradients_are_scaled_down_to_the_norm_and_never_up(norm):
-    """Seen in Adam's first moment, for Adam's update does not know the gradient's scale."""
+    """Tested on Adam's first moment, because its update is invariant to the gradient's scale."""
     gradient = {"a": jnp.asarray([3.0, 0.0]), "b": jnp.asarray([[0.0, 4.0]])}
     optimizer = make_optimizer(OptimizerConfig(max_grad_norm=norm, b1=0.0), num_updates=1)
     with jax.numpy_dtype_promotion("standard"):
@@ -104,7 +104,7 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up(norm):
     jax.tree.map(lambda m, g: np.testing.assert_allclose(m, g * factor, rtol=1e-6), mu, gradient)
 
 
-def test_weight_decay_is_for_matrices_alone():
+def test_weight_decay_only_applies_to_matrices():
     model = ModelConfig(8, 8, 2, 2, 1, 4, 8, attention_bias=True, tied_head=False)
     params = jax.eval_shape(lambda: models.init(model, jax.random.key(0)))
     params = jax.tree.map(lambda a: jnp.ones(a.shape), params)
@@ -136,7 +136,7 @@ def test_weight_decay_is_for_matrices_alone():
         ("weight_decay", -0.1),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused_by_name(setting, value):
+def test_rejects_settings_out_of_range(setting, value):
     with pytest.raises(ValueError, match=rf"^optimizer\.{setting}={value!r}") as error:
         OptimizerConfig(**{setting: value})
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Packed rows against the rectangle: the same log-probabilities and the same gradients."""
+"""Packed rows have the same log-probabilities and gradients as padded ones."""
 
 import functools
 from functools import partial
@@ -16,9 +16,9 @@ from dvaojax.types import Experience
 
 LENGTHS = {
     "ragged": [[7, 1, 3], [2, 7, 4]],
-    "nothing at all": [[0, 0, 0], [5, 0, 1]],
-    "in full": [[7, 7, 7], [7, 7, 7]],
-    "the first token alone": [[1, 1, 1], [1, 2, 1]],
+    "empty": [[0, 0, 0], [5, 0, 1]],
+    "full": [[7, 7, 7], [7, 7, 7]],
+    "one token": [[1, 1, 1], [1, 2, 1]],
 }
 
 
@@ -41,7 +41,7 @@ def experience_of(lengths, *, vocabulary):
 
 @functools.cache
 def measured(name):
-    """Value and gradient of a family's decoder, compiled once for rectangles and once packed."""
+    """Value and gradient of a family's decoder, compiled once padded and once packed."""
 
     @jax.jit
     @partial(jax.value_and_grad, has_aux=True)
@@ -54,15 +54,15 @@ def measured(name):
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("name", slow_but(["qwen3"], FAMILIES))
-def test_packed_equals_the_rectangle(name, lengths):
+def test_packed_equals_padded(name, lengths):
     config = FAMILIES[name]
-    rectangle = experience_of(lengths, vocabulary=config.vocab_size)
+    padded = experience_of(lengths, vocabulary=config.vocab_size)
     packed = pack(np.array(lengths), CompletionLayout(width=7, slots=20))
-    where = rectangle.completion_mask
+    where = padded.completion_mask
     weights = np.where(where, np.random.default_rng(1).normal(size=where.shape), 0.0)
     params = random_params(config)
-    (_, expected), gradient = measured(name)(params, rectangle, weights)
-    packed_experience = rectangle._replace(packed=packed)
+    (_, expected), gradient = measured(name)(params, padded, weights)
+    packed_experience = padded._replace(packed=packed)
     (_, actual), packed_gradient = measured(name)(params, packed_experience, weights)
     for a, b in zip(actual, expected, strict=True):
         assert np.isfinite(a).all()
@@ -70,11 +70,11 @@ def test_packed_equals_the_rectangle(name, lengths):
     jax.tree.map(partial(np.testing.assert_allclose, atol=2e-4), packed_gradient, gradient)
 
 
-def test_completions_of_one_token_are_seen_as_the_first_of_longer_ones():
+def test_completions_of_one_token_equal_the_first_of_longer_ones():
     name = next(iter(FAMILIES))
-    longer = experience_of(LENGTHS["in full"], vocabulary=FAMILIES[name].vocab_size)
-    of_tokens = ("completion_tokens", "completion_mask", "logprobs")
-    cut = longer._replace(**{field: getattr(longer, field)[..., :1] for field in of_tokens})
+    longer = experience_of(LENGTHS["full"], vocabulary=FAMILIES[name].vocab_size)
+    per_token = ("completion_tokens", "completion_mask", "logprobs")
+    cut = longer._replace(**{field: getattr(longer, field)[..., :1] for field in per_token})
     params = random_params(FAMILIES[name])
     expected, actual = (
         policy_logprobs(params, experience, model=FAMILIES[name], temperature=0.7)

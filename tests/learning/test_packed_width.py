@@ -1,4 +1,4 @@
-"""Micro-batches of packed rows: the same step as the rectangle's, on far fewer places."""
+"""Micro-batches of packed rows: the same step as with padded rows, on far fewer slots."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ FULL = CompletionLayout(width=LENGTH, slots=WIDTHS[-1])
 
 
 def lengths_of(seed):
-    """Groups from nearly empty to nearly as full as a packed row can be."""
+    """Groups from almost empty to almost the capacity of a packed row."""
     rng = np.random.default_rng(seed)
     lengths = np.stack([rng.integers(0, most, GROUP) for most in (2, 60, 9, 30, 64, 16, 40, 5)])
     lengths[4] = (64, 64, 50, 10)
@@ -48,7 +48,7 @@ def experience_of(lengths):
     return jax.tree.map(jnp.asarray, experience)
 
 
-def test_the_emptiest_groups_of_each_update_come_first():
+def test_groups_of_each_update_are_sorted_by_packed_length():
     packed = jnp.asarray(pack(lengths_of(0), FULL))
     order = jnp.asarray([[[3, 0], [4, 1]], [[2, 7], [5, 6]]])
     sorted_order = sort_by_packed_length(order, packed)
@@ -58,7 +58,7 @@ def test_the_emptiest_groups_of_each_update_come_first():
         assert (np.diff(tokens[update.ravel()]) >= 0).all()
 
 
-def test_rows_are_cut_to_the_smallest_width_that_holds_the_fullest():
+def test_rows_are_cut_to_the_smallest_sufficient_width():
     def width_of(params, batch):
         return jnp.asarray(batch.experience.packed.shape[1])
 
@@ -72,8 +72,8 @@ def test_rows_are_cut_to_the_smallest_width_that_holds_the_fullest():
 
 
 @pytest.mark.slow
-def test_a_packed_step_is_that_of_the_rectangle_and_compiled_once():
-    """In updates, metrics and the reference's part in them, whatever the widths it takes."""
+def test_packed_step_equals_the_padded_one_and_is_compiled_once():
+    """For updates, metrics and the reference's part in them, at all widths."""
     traces = []
 
     def aggregated(rewards, mask, state, key, /, *, lengths=None):
@@ -113,11 +113,11 @@ def test_a_packed_step_is_that_of_the_rectangle_and_compiled_once():
         )
         for name, mean in expected_metrics.items():
             np.testing.assert_allclose(metrics[name].value, mean.value, rtol=1e-4, atol=1e-6)
-    assert len(traces) == 2, "once for rectangles, once for all packed rows"
+    assert len(traces) == 2, "once for padded rows, once for all packed rows"
 
 
-def test_few_places_are_computed():
-    """What is counted: FLOPs of the compiled branches, each by the micro-batches that take it."""
+def test_few_slots_are_computed():
+    """Counts the slots of the widths selected by the micro-batches."""
     order = jnp.arange(PROMPTS).reshape(1, 4, 2)
     tokens = num_inputs(lengths_of(0))
     pieces = np.asarray(sort_by_packed_length(order, jnp.asarray(pack(lengths_of(0), FULL))))[0]

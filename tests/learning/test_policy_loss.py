@@ -36,8 +36,10 @@ MODEL = ModelConfig(
 
 
 def repeated_logprobs(params, experience, *, temperature):
-    """The same log-probabilities with nothing shared: every prompt is written out for each of its
-    completions, and the sequences run through plain causal attention one by one."""
+    """The log-probabilities without shared prompts.
+
+    Every prompt is repeated for each of its completions, under plain causal attention.
+    """
     experience = jax.tree.map(np.asarray, experience)
     batch, group, length = experience.completion_tokens.shape
     width = experience.prompt_tokens.shape[1] + length
@@ -58,7 +60,7 @@ def repeated_logprobs(params, experience, *, temperature):
 
 
 def plain_loss(params, experience, advantages, *, temperature):
-    """The clipped surrogate's mean over tokens, written down once more."""
+    """The token mean of the clipped surrogate, from its formula."""
     where = experience.completion_mask
     logp = repeated_logprobs(params, experience, temperature=temperature)
     ratio = jnp.exp(jnp.where(where, logp - experience.logprobs, 0.0))
@@ -67,7 +69,7 @@ def plain_loss(params, experience, advantages, *, temperature):
     return -jnp.sum(terms) / jnp.sum(where, dtype=jnp.float32)
 
 
-def test_with_shared_prompts_value_and_gradient_are_those_of_repeated_prompts():
+def test_shared_prompts_give_value_and_gradient_of_repeated_prompts():
     temperature = 0.7
     experience = ragged_experience(prompts=4, group=3, length=5)
     params = models.init(MODEL, jax.random.key(1))
@@ -93,23 +95,23 @@ def test_with_shared_prompts_value_and_gradient_are_those_of_repeated_prompts():
     chex.assert_trees_all_close(gradient, expected[1], rtol=1e-4, atol=1e-5 * largest)
 
 
-def test_how_many_logits_are_held_at_once_changes_nothing():
+def test_result_does_not_depend_on_the_chunk_of_logits():
     experience, params = ragged_experience(), models.init(MODEL, jax.random.key(1))
-    found = []
-    for model in (MODEL, dataclasses.replace(MODEL, logits_chunk=16)):  # two tokens a group
+    results = []
+    for model in (MODEL, dataclasses.replace(MODEL, logits_chunk=16)):  # two tokens per group
         measure = jax.jit(partial(policy_logprobs, model=model, temperature=0.7))
-        of_a_chunk = "tensor<16x6xf32>" in measure.lower(params, experience).as_text()
-        assert of_a_chunk == (model.logits_chunk == 16)
-        found.append(measure(params, experience))
-    chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-6)
+        is_chunked = "tensor<16x6xf32>" in measure.lower(params, experience).as_text()
+        assert is_chunked == (model.logits_chunk == 16)
+        results.append(measure(params, experience))
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-6)
 
 
-def test_an_unchanged_policy_has_ratio_one_and_still_a_gradient():
-    """Trap 26: at ratio 1 the value says nothing, the gradient is the policy gradient."""
+def test_unchanged_policy_has_ratio_one_and_a_gradient():
+    """Trap 26: at ratio 1 the value has no meaning, the gradient is the policy gradient."""
     experience = ragged_experience()
-    sampled = table_logprobs(table_params(), experience, temperature=0.6)[0]
+    sampler_logprobs = table_logprobs(table_params(), experience, temperature=0.6)[0]
     step = table_step(temperature=0.6)
-    gradient, metrics, _ = descent(step, experience._replace(logprobs=sampled))
+    gradient, metrics, _ = descent(step, experience._replace(logprobs=sampler_logprobs))
     np.testing.assert_allclose(metrics["ratio"].value, 1.0, atol=1e-6)
     assert metrics["clip_fraction"].value == 0.0
     assert np.abs(gradient).max() > 0.01
@@ -117,15 +119,15 @@ def test_an_unchanged_policy_has_ratio_one_and_still_a_gradient():
 
 def test_the_trainer_divides_by_the_samplers_temperature():
     experience = ragged_experience()
-    sampled = table_logprobs(table_params(), experience, temperature=1.3)[0]
+    sampler_logprobs = table_logprobs(table_params(), experience, temperature=1.3)[0]
     step = table_step(temperature=1.0)
-    _, metrics, _ = descent(step, experience._replace(logprobs=sampled))
+    _, metrics, _ = descent(step, experience._replace(logprobs=sampler_logprobs))
     assert abs(metrics["ratio"].value - 1.0) > 0.01
 
 
 @pytest.mark.parametrize("reduction", slow_but(["token_mean"], sorted(losses.REDUCTIONS)))
-def test_padding_behind_the_longest_completion_changes_nothing(reduction):
-    """A length bucket may be wider; Dr.GRPO's constant is the sampler's limit, not the bucket."""
+def test_padding_after_the_longest_completion_changes_nothing(reduction):
+    """Buckets may be wider; the constant of Dr.GRPO is the sampler's limit, not the bucket's."""
     experience = ragged_experience(length=7)
     padding = ((0, 0), (0, 0), (0, MAX_NEW_TOKENS - 7))
     wider = experience._replace(
@@ -143,18 +145,18 @@ def kl_step(estimator, weight=0.5):
 
 
 @pytest.mark.parametrize("estimator", sorted(losses.KL_ESTIMATORS))
-def test_the_penalty_towards_the_policy_itself_is_zero(estimator):
+def test_penalty_towards_the_policy_itself_is_zero(estimator):
     experience = ragged_experience()
     gradient, metrics, _ = descent(kl_step(estimator), experience, reference=table_params())
     assert metrics["kl"].value == 0.0
-    if estimator == "k1":  # whose gradient is not zero on any one sample, only in the mean
+    if estimator == "k1":  # its gradient is zero only in the mean over samples
         return
     without, _, _ = descent(table_step(), experience)
     np.testing.assert_allclose(gradient, without, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("estimator", sorted(losses.KL_ESTIMATORS))
-def test_the_penalty_towards_a_reference_by_direct_computation(estimator):
+def test_penalty_towards_a_reference_against_direct_computation(estimator):
     experience, reference, weight = ragged_experience(), table_params(seed=9), 0.5
     step = kl_step(estimator, weight)
     gradient, metrics, _ = descent(step, experience, reference=reference)
@@ -182,7 +184,7 @@ def test_the_penalty_towards_a_reference_by_direct_computation(estimator):
     np.testing.assert_allclose(gradient, without + added, rtol=1e-4, atol=1e-6)
 
 
-def test_no_gradient_reaches_the_reference_and_a_step_leaves_it_as_it_was():
+def test_reference_gets_no_gradient_and_is_not_modified():
     experience, reference = ragged_experience(), table_params(seed=9)
     step = kl_step("k3")
 
@@ -197,7 +199,7 @@ def test_no_gradient_reaches_the_reference_and_a_step_leaves_it_as_it_was():
     chex.assert_trees_all_equal(reference, kept)
 
 
-def test_the_reference_is_looked_at_once_per_step_and_no_more_than_a_micro_batch_at_a_time():
+def test_reference_is_evaluated_in_micro_batches():
     shapes = []
 
     def reference_logprobs(params, experience):
@@ -211,7 +213,7 @@ def test_the_reference_is_looked_at_once_per_step_and_no_more_than_a_micro_batch
     assert set(shapes) == {(2, 4, 7)}
 
 
-def test_gradients_do_not_depend_on_micro_batches_with_a_penalty_either():
+def test_gradient_with_a_penalty_does_not_depend_on_micro_batches():
     results = []
     for cut in (1, 4):
         config = LossConfig(kl_weight=0.5, reduction="sequence_mean")
@@ -220,63 +222,63 @@ def test_gradients_do_not_depend_on_micro_batches_with_a_penalty_either():
     chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-6)
 
 
-def test_clip_ranges_and_dual_clip_reach_the_loss():
-    """Every knob of the loss moves the gradient of a batch whose ratios lie on both sides."""
+def test_options_reach_the_loss():
+    """Each of two knobs changes the gradient of a batch with ratios on both sides of the clip."""
     experience = ragged_experience()
     experience = experience._replace(logprobs=experience.logprobs - 0.4)
     usual, _, _ = descent(table_step(LossConfig()), experience)
-    for option in ("clip_low=0.05", "clip_high=0.6", "dual_clip=1.3"):
+    for option in ("clip_high=0.6", "dual_clip=1.3"):
         moved, _, _ = descent(table_step(LossConfig(options=(option,))), experience)
         assert np.abs(moved - usual).max() > 1e-3, option
 
 
 def gradients_of_every_loss(batch):
-    """Name -> (gradient, metrics) of the losses by name, in one program."""
+    """Name -> (gradient, metrics) of every loss, in one program."""
 
-    def of(name):
+    def gradient_and_metrics(name):
         loss = table_loss(LossConfig(name=name, reduction="token_mean"))
         return accumulate(gradient_of(loss), table_params(), batch, jnp.arange(8).reshape(2, 4))
 
-    return jax.jit(lambda: {name: of(name) for name in losses.BY_NAME})()
+    return jax.jit(lambda: {name: gradient_and_metrics(name) for name in losses.BY_NAME})()
 
 
-def test_every_loss_is_chosen_by_name_and_is_its_own_off_the_policy():
+def test_losses_differ_off_policy():
     experience = ragged_experience()
     advantages = jnp.asarray(np.random.default_rng(3).normal(size=(8, 4)), jnp.float32) * 2
     batch = PolicyBatch(experience, advantages, jnp.zeros_like(experience.logprobs))
-    found = gradients_of_every_loss(batch)
-    for name, (gradient, metrics) in found.items():
+    results = gradients_of_every_loss(batch)
+    for name, (gradient, metrics) in results.items():
         assert np.all(np.isfinite(gradient["table"])), name
         assert np.isfinite(metrics["loss"].value), name
-        for other in found:
-            # GSPO's forms are one where a sequence has one advantage.
+        for other in results:
+            # The two forms of GSPO are equal for one advantage per sequence.
             if other != name and {name, other} != {"gspo", "gspo_token"}:
-                assert np.abs(gradient["table"] - found[other][0]["table"]).max() > 1e-4, other
+                assert np.abs(gradient["table"] - results[other][0]["table"]).max() > 1e-4, other
 
 
-def test_every_loss_but_lco_descends_the_policy_gradient_of_an_unchanged_policy():
+def test_losses_except_lco_have_the_policy_gradient_of_an_unchanged_policy():
     experience = ragged_experience()
-    sampled = table_logprobs(table_params(), experience)[0]
-    experience = experience._replace(logprobs=sampled)
+    sampler_logprobs = table_logprobs(table_params(), experience)[0]
+    experience = experience._replace(logprobs=sampler_logprobs)
     advantages = jnp.asarray(np.random.default_rng(3).normal(size=(8, 4)), jnp.float32)
-    batch = PolicyBatch(experience, advantages, jnp.zeros_like(sampled))
-    found = gradients_of_every_loss(batch)
+    batch = PolicyBatch(experience, advantages, jnp.zeros_like(sampler_logprobs))
+    results = gradients_of_every_loss(batch)
     expected = gradient_by_loop(experience, advantages, reduction="token_mean")
-    held = found.pop("clip_cov")[1]["clip_fraction"]  # tokens without a gradient
-    assert 0 < held.total <= 8
-    for name, (gradient, metrics) in found.items():
+    dropped = results.pop("clip_cov")[1]["clip_fraction"]  # tokens without a gradient
+    assert 0 < dropped.total <= 8
+    for name, (gradient, metrics) in results.items():
         np.testing.assert_allclose(metrics["ratio"].value, 1.0, atol=1e-5)
-        # KL-Cov's penalty has a slope of 1 wherever rounding has moved the ratio.
+        # The penalty of KL-Cov has slope 1 where rounding has changed the ratio.
         slack = 1.1 * metrics["clip_fraction"].value if name == "kl_cov" else 0.0
-        if name.startswith("lco"):  # uphill all the same
+        if name.startswith("lco"):  # another gradient, but also ascent
             assert np.sum(gradient["table"] * expected) > 0, name
         else:
             atol = 1e-5 + slack
             np.testing.assert_allclose(gradient["table"], expected, rtol=1e-3, atol=atol)
 
 
-def test_the_importance_of_what_another_policy_sampled_weighs_every_token():
-    """On the first update the ratio is 1, and what is left is the truncated weight."""
+def test_truncated_importance_weights_in_the_first_update():
+    """In the first update the ratio is 1, and the weight of a token is the truncated one."""
     cap, experience = 1.2, ragged_experience()
     where = np.asarray(experience.completion_mask)
     config = LossConfig(importance_cap=cap)
@@ -284,39 +286,39 @@ def test_the_importance_of_what_another_policy_sampled_weighs_every_token():
     learning = LearningConfig(micro_batches=2)
     step = step_of(table_loss(config), learning=learning, **recomputed)
     gradient, metrics, advantages = descent(step, experience)
-    seen = np.asarray(table_logprobs(table_params(), experience)[0], np.float64)
-    weights = np.minimum(np.exp(seen - np.asarray(experience.logprobs)), cap)
+    logp_old = np.asarray(table_logprobs(table_params(), experience)[0], np.float64)
+    weights = np.minimum(np.exp(logp_old - np.asarray(experience.logprobs)), cap)
     np.testing.assert_allclose(metrics["ratio"].value, 1.0, atol=1e-6)
     np.testing.assert_allclose(metrics["importance_weight"].value, weights[where].mean(), rtol=1e-5)
     truncated = (weights[where] == cap).mean()
     assert 0 < truncated < 1
     np.testing.assert_allclose(metrics["importance_truncated"].value, truncated, rtol=1e-5)
 
-    # Sampled by a policy that finds every token less likely by its weight, without any clip.
-    as_if = np.where(where, seen - np.log(weights), 0)
+    # Equivalent to a sampler whose probabilities are smaller by the weights, without a clip.
+    equivalent = np.where(where, logp_old - np.log(weights), 0)
     expected = gradient_by_loop(
-        experience._replace(logprobs=as_if), advantages, reduction="token_mean", clip=np.inf
+        experience._replace(logprobs=equivalent), advantages, reduction="token_mean", clip=np.inf
     )
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_the_policy_is_looked_at_once_per_step_and_before_its_first_update():
-    seen = []
+def test_policy_is_recomputed_in_micro_batches_before_the_first_update():
+    shapes = []
 
     def recomputed_logprobs(params, experience):
-        seen.append(experience.completion_tokens.shape)
+        shapes.append(experience.completion_tokens.shape)
         return table_logprobs(params, experience)[0]
 
     config, learning = LossConfig(importance_cap=2.0), LearningConfig(epochs=2, micro_batches=4)
     parts = {"recomputed_logprobs": recomputed_logprobs}
     step = step_of(table_loss(config), learning=learning, **parts)
     _, metrics, _ = descent(step, ragged_experience())
-    assert set(seen) == {(2, 4, 7)}
-    # The second pass has moved away from where the first began; the weights have not.
+    assert set(shapes) == {(2, 4, 7)}
+    # The policy has changed in the second pass; the weights have not.
     assert metrics["approximate_kl"].value > 1e-4
     once = step_of(table_loss(config), learning=LearningConfig(micro_batches=4), **parts)
-    _, of_first, _ = descent(once, ragged_experience())
-    weights = [m["importance_weight"].value for m in (metrics, of_first)]
+    _, first_metrics, _ = descent(once, ragged_experience())
+    weights = [m["importance_weight"].value for m in (metrics, first_metrics)]
     np.testing.assert_allclose(*weights, rtol=1e-6)
 
 
@@ -325,11 +327,11 @@ def test_entropy_is_that_of_the_sampled_distribution():
     _, metrics, _ = descent(table_step(), experience)
     table = np.asarray(table_params()["table"], np.float64)
     probabilities = np.exp(table) / np.exp(table).sum(-1, keepdims=True)
-    of_row = -(probabilities * np.log(probabilities)).sum(-1)
+    entropies = -(probabilities * np.log(probabilities)).sum(-1)
     total = 0.0
     for b, g, t in np.argwhere(np.asarray(experience.completion_mask)):
         prompt_end = experience.prompt_tokens[b, experience.prompt_lengths[b] - 1]
-        total += of_row[int(experience.completion_tokens[b, g, t - 1] if t else prompt_end)]
+        total += entropies[int(experience.completion_tokens[b, g, t - 1] if t else prompt_end)]
     np.testing.assert_allclose(metrics["entropy"].total, total, rtol=1e-5)
 
 
@@ -347,7 +349,7 @@ def test_entropy_is_that_of_the_sampled_distribution():
         ("kl_estimator", "k4"),
     ],
 )
-def test_a_loss_that_cannot_be_is_refused_by_name(setting, value):
+def test_rejects_loss_settings_by_name(setting, value):
     with pytest.raises(ValueError, match=rf"loss\.{setting}={value!r}") as error:
         LossConfig(**{setting: value})
     assert "\n" not in str(error.value)
@@ -366,7 +368,7 @@ def test_a_loss_that_cannot_be_is_refused_by_name(setting, value):
         ("sapo", "tau_negative", "'tau_negative' is not tau_negative=<float>"),
     ],
 )
-def test_options_that_a_loss_does_not_have_or_cannot_take_are_refused(name, option, message):
+def test_rejects_unknown_and_invalid_options(name, option, message):
     with pytest.raises(ValueError, match=rf"^loss\.options, of {name}: .*{message}") as error:
         LossConfig(name=name, options=(option,)).check_options()
     assert "\n" not in str(error.value)

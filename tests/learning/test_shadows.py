@@ -1,4 +1,4 @@
-"""Shadow aggregators: they see what the one in use sees, and change nothing."""
+"""Shadow aggregators: they get the inputs of the aggregator in use, and change nothing."""
 
 import chex
 import jax
@@ -12,18 +12,18 @@ from dvaojax.aggregators import Aggregator, make
 from dvaojax.learning.shadows import Shadows
 
 
-def restless(rewards, mask, state, key, /, *, lengths=None):
-    """Advantages of noise, and a count of the steps: key and state both matter."""
+def noise(rewards, mask, state, key, /, *, lengths=None):
+    """Random advantages plus the number of steps: they depend on key and state."""
     del mask, lengths
     return jax.random.normal(key, rewards.shape[:-1]) + state["steps"], {
         "steps": state["steps"] + 1.0
     }
 
 
-RESTLESS = Aggregator(lambda num_objectives: {"steps": jnp.zeros(())}, restless)
+NOISE = Aggregator(lambda num_objectives: {"steps": jnp.zeros(())}, noise)
 SHADOWS = Shadows(
     {
-        "restless": RESTLESS,
+        "noise": NOISE,
         "gdpo_token_weighted": make("gdpo_token_weighted", WEIGHTS),
         "dr_grpo": make("dr_grpo", WEIGHTS),
     },
@@ -32,9 +32,9 @@ SHADOWS = Shadows(
 
 
 def two_steps(shadows):
-    """Two steps that learn from noise, beside shadows or alone."""
-    step = step_of(table_loss(), aggregator=RESTLESS, shadows=shadows)
-    state = new_state(optax.sgd(1.0), aggregator_state=RESTLESS.init(3), key=7)
+    """Two steps with random advantages, with or without shadows."""
+    step = step_of(table_loss(), aggregator=NOISE, shadows=shadows)
+    state = new_state(optax.sgd(1.0), aggregator_state=NOISE.init(3), key=7)
     if shadows is not None:
         state = state._replace(shadow_states=shadows.init(3))
     first, metrics, advantages = step(state, ragged_experience(), None)
@@ -42,12 +42,12 @@ def two_steps(shadows):
 
 
 @pytest.fixture(scope="module")
-def beside():
+def with_shadows():
     return two_steps(SHADOWS)
 
 
 @pytest.fixture(scope="module")
-def alone():
+def without_shadows():
     return two_steps(None)
 
 
@@ -55,9 +55,9 @@ def comparable(state):
     return state.learner, state.aggregator_state, jax.random.key_data(state.key)
 
 
-def test_a_run_with_shadows_is_the_run_without_them_bit_for_bit(beside, alone):
-    first, metrics, advantages, (second, *_) = beside
-    plain, plain_metrics, plain_advantages, (plain_second, *_) = alone
+def test_run_with_shadows_equals_the_run_without_bit_for_bit(with_shadows, without_shadows):
+    first, metrics, advantages, (second, *_) = with_shadows
+    plain, plain_metrics, plain_advantages, (plain_second, *_) = without_shadows
     chex.assert_trees_all_equal(comparable(first), comparable(plain))
     chex.assert_trees_all_equal(comparable(second), comparable(plain_second))
     chex.assert_trees_all_equal(advantages, plain_advantages)
@@ -67,25 +67,25 @@ def test_a_run_with_shadows_is_the_run_without_them_bit_for_bit(beside, alone):
     assert plain.shadow_states == ()
 
 
-def test_the_shadow_of_the_method_in_use_is_that_method_random_or_not(beside):
-    _, metrics, advantages, (_, later, _) = beside
-    for seen in (metrics, later):
-        np.testing.assert_allclose(seen["shadow/restless/cosine"].value, 1.0, rtol=1e-6)
-        assert seen["shadow/restless/sign_agreement"].value == 1.0
+def test_shadow_of_the_method_in_use_equals_it(with_shadows):
+    _, metrics, advantages, (_, later, _) = with_shadows
+    for row in (metrics, later):
+        np.testing.assert_allclose(row["shadow/noise/cosine"].value, 1.0, rtol=1e-6)
+        assert row["shadow/noise/sign_agreement"].value == 1.0
         np.testing.assert_allclose(
-            seen["shadow/restless/mean_square"].value, seen["advantage_mean_square"].value
+            row["shadow/noise/mean_square"].value, row["advantage_mean_square"].value
         )
     assert np.square(advantages).mean() > 0.1
 
 
-def test_a_shadow_keeps_its_own_state(beside):
-    first, _, _, (second, _, _) = beside
+def test_shadow_keeps_its_own_state(with_shadows):
+    first, _, _, (second, _, _) = with_shadows
     assert [s.shadow_states[0]["steps"] for s in (first, second)] == [1.0, 2.0]
     assert second.shadow_states[1:] == ((), ())
 
 
-def test_what_is_logged_is_what_the_shadow_would_have_done_with_these_rewards(beside):
-    _, metrics, advantages, _ = beside
+def test_metrics_compare_the_shadow_with_the_aggregator_in_use(with_shadows):
+    _, metrics, advantages, _ = with_shadows
     experience = ragged_experience()
     for name in ("gdpo_token_weighted", "dr_grpo"):
         lengths = experience.completion_mask.sum(-1).astype(jnp.float32)

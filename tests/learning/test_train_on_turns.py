@@ -1,4 +1,4 @@
-"""Episodes of several turns through the train step, tool output read and not learnt from."""
+"""Episodes of several turns in the train step: tool output is attended to, not learnt from."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +18,8 @@ from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.turns import advantages_per_token, tokens_per_turn
 
 NUM_TURNS = 3
-# Two turns with a tool's answer between, three turns, one turn, and none; -1 is not the policy's.
-KINDS = np.array(
+# Two turns with tool output in between, three turns, one turn, none; -1 is not sampled.
+TURNS = np.array(
     [
         [0, 0, -1, -1, 1, 1, -1],
         [0, -1, 1, -1, 2, 2, 2],
@@ -30,9 +30,9 @@ KINDS = np.array(
 
 
 def episodes():
-    """Eight groups of these four, rewards turn by turn; the tools' log-probabilities are NaN."""
+    """Eight groups of these four, with rewards per turn; NaN for tool output."""
     experience = ragged_experience()
-    turns = jnp.asarray(np.tile(KINDS, (8, 1, 1)), jnp.int32)
+    turns = jnp.asarray(np.tile(TURNS, (8, 1, 1)), jnp.int32)
     is_turn = tokens_per_turn(turns, num_turns=NUM_TURNS) > 0
     tokens = np.random.default_rng(3).integers(1, 6, turns.shape)
     return experience._replace(
@@ -44,40 +44,39 @@ def episodes():
     )
 
 
-def by_turns(rewards, mask, state, key, /, *, lengths=None):
+def gtpo_update(rewards, mask, state, key, /, *, lengths=None):
     del key, lengths
     return gtpo(rewards, mask), state
 
 
 def test_each_token_has_the_advantage_of_its_turn():
-    turns = jnp.asarray(np.tile(KINDS, (2, 1, 1)), jnp.int32)
+    turns = jnp.asarray(np.tile(TURNS, (2, 1, 1)), jnp.int32)
     advantages = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, NUM_TURNS)), jnp.float32)
-    found = np.asarray(advantages_per_token(advantages, turns))
+    token_advantages = np.asarray(advantages_per_token(advantages, turns))
     for index in np.ndindex(*turns.shape):
         turn = int(turns[index])
-        assert found[index] == (advantages[(*index[:2], turn)] if turn >= 0 else 0.0)
+        assert token_advantages[index] == (advantages[(*index[:2], turn)] if turn >= 0 else 0.0)
     counts = [[2, 2, 0], [1, 1, 3], [3, 0, 0], [0, 0, 0]]
     np.testing.assert_array_equal(tokens_per_turn(turns, num_turns=NUM_TURNS), [counts, counts])
 
 
-def test_the_gradient_is_that_of_a_float64_loop_over_the_policys_own_tokens():
-    """In two micro-batches: turns, their advantages and what is masked stay with their rows."""
+def test_gradient_equals_that_of_a_float64_loop_over_sampled_tokens():
+    """In two micro-batches: turns, advantages and masks stay with their rows."""
     experience = episodes()
     step = step_of(
         table_loss(),
-        aggregator=Aggregator(lambda num_objectives: (), by_turns),
+        aggregator=Aggregator(lambda num_objectives: (), gtpo_update),
         learning=LearningConfig(micro_batches=2),
     )
     gradient, metrics, advantages = descent(step, experience)
     assert advantages.shape == (8, 4, NUM_TURNS)
-    of_tokens = np.asarray(advantages_per_token(advantages, experience.turns))
-    first, tool, second, _, third, *_ = of_tokens[0, 1]
+    token_advantages = np.asarray(advantages_per_token(advantages, experience.turns))
+    first, tool, second, _, third, *_ = token_advantages[0, 1]
     assert len({first, second, 0.0}) == 3, "turns differ"
-    assert tool == third == 0, "a tool's token, and a turn that no other episode has"
-    expected = gradient_by_loop(experience, of_tokens, reduction="token_mean")
+    assert tool == third == 0, "tool output, and a turn that no other episode has"
+    expected = gradient_by_loop(experience, token_advantages, reduction="token_mean")
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
-    own = int((KINDS >= 0).sum())
-    of_three = own / 3  # the fourth wrote nothing
-    np.testing.assert_allclose(metrics["completion_length"].value, of_three, rtol=1e-6)
+    mean_length = int((TURNS >= 0).sum()) / 3  # the fourth episode is empty
+    np.testing.assert_allclose(metrics["completion_length"].value, mean_length, rtol=1e-6)
     assert new_state(optax.sgd(1.0)).aggregator_state == ()

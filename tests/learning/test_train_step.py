@@ -1,4 +1,4 @@
-"""The step: what is cut, in which order it is used, and what may not depend on either."""
+"""The train step: micro-batches, order of the groups, and independence of both."""
 
 import chex
 import jax
@@ -28,16 +28,16 @@ from dvaojax.learning.train_step import LearningConfig, make_train_step, update_
 from dvaojax.numerics import Mean
 from dvaojax.sharding import MeshConfig, make_mesh, named
 
-CUTS = [1, 2, 4, 8]
+CUTS = [1, 2, 8]
 
 
 def values(metrics):
-    """Every metric's mean."""
+    """The mean of every metric."""
     return {name: mean.value for name, mean in metrics.items()}
 
 
 @pytest.mark.parametrize("reduction", slow_but(["token_mean"], sorted(losses.REDUCTIONS)))
-def test_the_gradient_is_that_of_a_float64_loop_for_any_number_of_micro_batches(reduction):
+def test_gradient_equals_that_of_a_float64_loop_for_any_number_of_micro_batches(reduction):
     config = LossConfig(reduction=reduction)
     experience = ragged_experience()
     uncut = None
@@ -54,11 +54,11 @@ def test_the_gradient_is_that_of_a_float64_loop_for_any_number_of_micro_batches(
     assert 0 < uncut[1]["clip_fraction"] < 1
 
 
-@pytest.mark.parametrize("name", ["gdpo", "gdpo_token_weighted"])
-def test_advantages_are_made_of_the_whole_batch_before_it_is_cut(name):
+def test_advantages_are_computed_on_the_whole_batch_before_it_is_split():
+    """With a method that normalises over the batch and uses lengths."""
     experience = ragged_experience()
     lengths = experience.completion_mask.sum(-1).astype(jnp.float32)
-    method = aggregators.make(name, WEIGHTS)
+    method = aggregators.make("gdpo_token_weighted", WEIGHTS)
     whole, _ = method.update(experience.rewards, experience.reward_mask, (), None, lengths=lengths)
     shapes = []
 
@@ -73,8 +73,8 @@ def test_advantages_are_made_of_the_whole_batch_before_it_is_cut(name):
     assert shapes == [((8, 4, 3), (8, 4, 3), (8, 4))]
 
 
-def test_a_micro_batch_holds_its_groups_with_all_their_completions():
-    """Trap 53: pieces counted in completions would be smaller, and slower, than asked for."""
+def test_micro_batches_consist_of_whole_groups():
+    """Trap 53: sizes counted in completions would be smaller and slower than configured."""
     shapes = []
 
     def loss(params, batch):
@@ -94,11 +94,11 @@ def test_every_group_is_used_once_per_epoch(epochs, mini, micro):
     order = update_order(jax.random.key(0), config, num_prompts=8)
     assert order.shape == (epochs * mini, micro, 8 // mini // micro)
     assert config.updates_per_step == epochs * mini
-    for taken in order.reshape(epochs, 8):
-        assert sorted(taken.tolist()) == list(range(8))
+    for groups in order.reshape(epochs, 8):
+        assert sorted(groups.tolist()) == list(range(8))
 
 
-def test_the_order_follows_from_the_key_and_is_new_every_epoch():
+def test_order_is_determined_by_the_key_and_differs_every_epoch():
     config = LearningConfig(epochs=3, mini_batches=4)
     first = update_order(jax.random.key(5), config, num_prompts=16)
     again = update_order(jax.random.key(5), config, num_prompts=16)
@@ -108,25 +108,25 @@ def test_the_order_follows_from_the_key_and_is_new_every_epoch():
     assert len(passes) == 6
 
 
-def test_a_single_update_per_pass_takes_the_groups_as_they_come():
+def test_single_update_per_pass_keeps_the_order():
     order = update_order(jax.random.key(0), LearningConfig(2, 1, 2), num_prompts=4)
     assert order.tolist() == [[[0, 1], [2, 3]]] * 2
 
 
 @pytest.mark.parametrize(("mini", "micro"), [(3, 1), (1, 5), (2, 3)])
-def test_prompts_that_do_not_divide_are_refused_with_both_numbers(mini, micro):
+def test_rejects_indivisible_numbers_of_prompts(mini, micro):
     message = f"8 prompts .*mini_batches={mini} x learning.micro_batches={micro}"
     with pytest.raises(ValueError, match=message):
         update_order(jax.random.key(0), LearningConfig(1, mini, micro), num_prompts=8)
 
 
-def test_no_fewer_than_one_of_anything():
+def test_rejects_settings_below_one():
     for field in ("epochs", "mini_batches", "micro_batches"):
         with pytest.raises(ValueError, match=f"learning.{field}=0 must be at least 1"):
             LearningConfig(**{field: 0})
 
 
-def test_epochs_and_mini_batches_are_updates_one_after_the_other():
+def test_epochs_and_mini_batches_are_sequential_updates():
     learning = LearningConfig(epochs=2, mini_batches=4, micro_batches=2)
     loss, optimizer, experience = table_loss(), optax.adam(0.05), ragged_experience()
     state = new_state(optimizer, key=3)
@@ -143,8 +143,8 @@ def test_epochs_and_mini_batches_are_updates_one_after_the_other():
         return update(learner, gradient, metrics, optimizer)
 
     for rows in update_order(order_key, learning, num_prompts=8):
-        learner, seen = one(learner, rows.reshape(-1))
-        ratios.append(seen["ratio"])
+        learner, metrics_of_update = one(learner, rows.reshape(-1))
+        ratios.append(metrics_of_update["ratio"])
     chex.assert_trees_all_close(after.learner, learner, rtol=1e-5, atol=1e-6)
     expected = sum(r.total for r in ratios) / sum(r.count for r in ratios)
     np.testing.assert_allclose(metrics["ratio"].value, expected, rtol=1e-5)
@@ -152,7 +152,7 @@ def test_epochs_and_mini_batches_are_updates_one_after_the_other():
     assert metrics["grad_norm"].count == 8
 
 
-def test_what_a_step_keeps_goes_on_and_the_aggregator_is_asked_once_per_step():
+def test_state_is_carried_over_and_the_aggregator_is_called_once_per_step():
     def update(rewards, mask, state, key, /, *, lengths=None):
         noise = jax.random.normal(key, rewards.shape[:-1])
         return noise, state + 1
@@ -174,29 +174,30 @@ def test_what_a_step_keeps_goes_on_and_the_aggregator_is_asked_once_per_step():
 
 
 @pytest.mark.parametrize("name", sorted(aggregators.METHODS))
-def test_a_penalty_is_an_objective_that_changes_the_advantages_of_every_aggregator(name):
-    """Trap 13: a multi-reward path that forgets penalties would leave them as they are."""
+def test_penalty_objective_changes_the_advantages_of_every_aggregator(name):
+    """Trap 13: code that ignores penalties would not change the advantages."""
     experience = ragged_experience()
     everywhere = jnp.ones_like(experience.reward_mask)
     lengths = experience.completion_mask.sum(-1).astype(jnp.float32)
 
+    @jax.jit
     def advantages(rewards):
         method = aggregators.make(name, WEIGHTS)
         state, key = method.init(3), jax.random.key(0)
         return method.update(rewards, everywhere, state, key, lengths=lengths)[0]
 
-    # The others agree: what drops completions in conflict would drop them with and without it.
+    # The other objectives agree, for methods that drop completions with conflicting objectives.
     rewards = experience.rewards.at[..., 1].set(experience.rewards[..., 0])
     without = advantages(rewards.at[..., 2].set(0.0))
     penalty = -experience.completion_mask.sum(-1).astype(jnp.float32)
-    with_it = advantages(rewards.at[..., 2].set(penalty))
-    moved = jnp.any(jnp.abs(with_it - without) > 0.01, axis=-1)
+    with_penalty = advantages(rewards.at[..., 2].set(penalty))
+    moved = jnp.any(jnp.abs(with_penalty - without) > 0.01, axis=-1)
     varies = jnp.std(penalty, axis=-1) > 0
     assert bool(jnp.all(moved[varies]))
     assert int(varies.sum()) >= 5
 
 
-def test_experience_of_other_shapes_is_refused():
+def test_rejects_experience_of_wrong_shapes():
     step = table_step()
     experience = ragged_experience()
     for wrong in (
@@ -209,12 +210,12 @@ def test_experience_of_other_shapes_is_refused():
             descent(step, experience._replace(**wrong))
 
 
-@pytest.mark.parametrize(("data", "fsdp"), [(2, 1), (8, 1), (2, 4)])
-def test_each_row_keeps_its_own_through_the_sharded_step(data, fsdp):
-    """Trap 28: advantages, tokens, log-probabilities and reference arrive together.
+@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (2, 4)])
+def test_rows_stay_aligned_in_the_sharded_step(data, fsdp):
+    """Trap 28: advantages, tokens, log-probabilities and reference stay aligned.
 
-    Every completion carries its number, in each array it can carry it in; a loss that reads the
-    arrays side by side counts the rows whose numbers differ.
+    Every array contains the number of its completion, and the loss counts the rows whose numbers
+    differ between arrays.
     """
     prompts, group, length = 16, 2, 3
     number = jnp.arange(prompts * group).reshape(prompts, group)
@@ -238,11 +239,15 @@ def test_each_row_keeps_its_own_through_the_sharded_step(data, fsdp):
                 tokens.shape,
             ),
         )
-        apart = sum(jnp.sum(tokens.astype(x.dtype) != x, dtype=jnp.float32) for x in others)
-        seen = jnp.zeros(prompts * group).at[tokens[..., 0].reshape(-1)].add(1.0)
+        differing = sum(jnp.sum(tokens.astype(x.dtype) != x, dtype=jnp.float32) for x in others)
+        uses = jnp.zeros(prompts * group).at[tokens[..., 0].reshape(-1)].add(1.0)
         total = jnp.sum(params["table"])
         one = jnp.ones(())
-        return total, {"loss": Mean(total, one), "apart": Mean(apart, one), "seen": Mean(seen, one)}
+        return total, {
+            "loss": Mean(total, one),
+            "differing": Mean(differing, one),
+            "uses": Mean(uses, one),
+        }
 
     mesh = make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
     by_group, whole = named(mesh, "group"), NamedSharding(mesh, PartitionSpec())
@@ -255,12 +260,12 @@ def test_each_row_keeps_its_own_through_the_sharded_step(data, fsdp):
     )
     state = jax.device_put(new_state(optax.sgd(1.0)), whole)
     _, metrics, advantages = step(state, jax.device_put(experience, by_group), table_params())
-    assert metrics["apart"].total == 0
-    np.testing.assert_array_equal(metrics["seen"].total, 2)
+    assert metrics["differing"].total == 0
+    np.testing.assert_array_equal(metrics["uses"].total, 2)
     np.testing.assert_array_equal(advantages, number)
 
 
-def test_the_step_is_a_pure_function_that_needs_no_jit():
+def test_step_also_runs_without_jit():
     step = make_train_step(
         LearningConfig(),
         loss=table_loss(),

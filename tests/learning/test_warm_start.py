@@ -1,4 +1,4 @@
-"""Supervised learning before any reward: its loss by hand, its pieces, its settings."""
+"""Supervised warm start: its loss against a loop, micro-batches, and settings."""
 
 import chex
 import jax
@@ -30,7 +30,7 @@ def demonstrations():
     return Demonstrations(*map(jnp.asarray, (prompts, lengths, tokens, mask)))
 
 
-def test_the_loss_is_the_mean_of_minus_log_probability_over_completion_tokens():
+def test_loss_is_the_cross_entropy_of_completion_tokens():
     batch, params = demonstrations(), models.init(MODEL, jax.random.key(0))
     total, metrics = jax.jit(make_demonstration_loss(MODEL))(params, batch)
 
@@ -50,7 +50,7 @@ def test_the_loss_is_the_mean_of_minus_log_probability_over_completion_tokens():
     np.testing.assert_allclose(metrics["loss"].value, expected / count, rtol=1e-5)
 
 
-def test_an_update_does_not_depend_on_the_micro_batches_and_learns():
+def test_update_does_not_depend_on_micro_batches_and_reduces_the_loss():
     params, optimizer = models.init(MODEL, jax.random.key(0)), optax.sgd(0.5)
     loss, results = make_demonstration_loss(MODEL), []
     for pieces in (1, 4):
@@ -72,7 +72,7 @@ def test_an_update_does_not_depend_on_the_micro_batches_and_learns():
         ({"learning_rate": float("inf")}, "warm_start.learning_rate=inf"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_by_name(settings, message):
+def test_rejects_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message) as error:
         WarmStartConfig(**settings)
     assert "\n" not in str(error.value)

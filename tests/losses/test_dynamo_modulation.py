@@ -1,4 +1,4 @@
-"""DynaMO's modulation: against a loop, and the same however a batch is cut."""
+"""DynaMO's modulation against a loop, and its independence of the micro-batches."""
 
 import math
 
@@ -13,11 +13,11 @@ SHAPE = (4, 3, 6)
 
 
 def batch(seed=0, shape=SHAPE):
-    """Advantages, log-probabilities of a policy and its elder, entropies, ragged tokens."""
+    """Advantages, log-probabilities of a policy and an older one, entropies, ragged tokens."""
     rng = np.random.default_rng(seed)
     where = np.arange(shape[-1]) < rng.integers(1, shape[-1] + 1, shape[:-1])[..., None]
-    where[0, 1] = False  # a completion that was not drawn
-    where[1] = False  # a group without any
+    where[0, 1] = False  # a completion that was not sampled
+    where[1] = False  # an empty group
     advantages = np.where(where.any(-1), rng.normal(size=shape[:-1]), 0.0)
     advantages[2, 0] = 0.0
     logp = -rng.exponential(1.0, shape)
@@ -27,7 +27,7 @@ def batch(seed=0, shape=SHAPE):
 
 
 def loop(advantages, logp, logp_old, entropy, where, *, least, threshold, steepness, most):
-    """The same, group by group and token by token, in float64."""
+    """The modulation group by group and token by token, in float64."""
     out = np.zeros(where.shape)
     for b in range(where.shape[0]):
         tokens = [(g, t) for g, t in zip(*np.nonzero(where[b]), strict=True)]
@@ -47,8 +47,10 @@ def loop(advantages, logp, logp_old, entropy, where, *, least, threshold, steepn
         for g, t in tokens:
             x = change[g, t] / largest if largest else 0.0
             decay = least + (1 - least) / (1 + math.exp(steepness * (x - threshold)))
-            sure = (max(entropies) - float(entropy[b, g, t])) / (max(entropies) - min(entropies))
-            boost = 1 + (most - 1) * sure if advantages[b, g] > 0 else 1.0
+            certainty = (max(entropies) - float(entropy[b, g, t])) / (
+                max(entropies) - min(entropies)
+            )
+            boost = 1 + (most - 1) * certainty if advantages[b, g] > 0 else 1.0
             out[b, g, t] = float(advantages[b, g]) * boost * decay
     return out
 
@@ -61,19 +63,19 @@ OTHER = {"least": 0.2, "threshold": 0.3, "steepness": 4.0, "most": 2.0}
 def test_against_a_loop(knobs):
     for seed in range(3):
         values, where = batch(seed)
-        made = dynamo_modulation(*values, where=jnp.asarray(where), **knobs)
-        np.testing.assert_allclose(made, loop(*values, where, **knobs), rtol=1e-4, atol=1e-6)
+        modulated = dynamo_modulation(*values, where=jnp.asarray(where), **knobs)
+        np.testing.assert_allclose(modulated, loop(*values, where, **knobs), rtol=1e-4, atol=1e-6)
 
 
-def test_the_defaults_are_the_official_scripts():
+def test_defaults_are_those_of_the_official_script():
     values, where = batch()
     knobs = {"least": 0.6, "threshold": 0.99, "steepness": 50.0, "most": 1.2}
-    made = dynamo_modulation(*values, where=jnp.asarray(where))
-    np.testing.assert_allclose(made, loop(*values, where, **knobs), rtol=1e-4, atol=1e-6)
+    modulated = dynamo_modulation(*values, where=jnp.asarray(where))
+    np.testing.assert_allclose(modulated, loop(*values, where, **knobs), rtol=1e-4, atol=1e-6)
 
 
-def test_micro_batches_change_nothing_and_extrema_of_the_batch_would():
-    """Bit for bit: a group is never cut, and nothing outside of it is looked at."""
+def test_independent_of_micro_batches_because_extrema_are_those_of_the_group():
+    """Bit for bit: a group is never split, and its result does not depend on other groups."""
     values, where = batch(5)
     whole = np.asarray(dynamo_modulation(*values, where=jnp.asarray(where)))
     for size in (1, 2):
@@ -89,59 +91,60 @@ def test_micro_batches_change_nothing_and_extrema_of_the_batch_would():
     assert np.abs(np.asarray(together).reshape(SHAPE) - whole).max() > 0.01
 
 
-def test_signs_are_kept_and_factors_bounded():
+def test_signs_are_preserved_and_factors_bounded():
     values, where = batch(6)
-    made = np.asarray(dynamo_modulation(*values, where=jnp.asarray(where)))
-    given = np.broadcast_to(values[0][..., None], SHAPE)
-    here = where & (given != 0)
-    factor = made[here] / given[here]
+    modulated = np.asarray(dynamo_modulation(*values, where=jnp.asarray(where)))
+    advantages = np.broadcast_to(values[0][..., None], SHAPE)
+    here = where & (advantages != 0)
+    factor = modulated[here] / advantages[here]
     assert (factor >= 0.6 - 1e-6).all()
     assert (factor <= 1.2 + 1e-6).all()
-    assert (factor[given[here] < 0] <= 1 + 1e-6).all()
-    assert (made[~here] == 0).all()
+    assert (factor[advantages[here] < 0] <= 1 + 1e-6).all()
+    assert (modulated[~here] == 0).all()
     assert factor.max() > 1.1
     assert factor.min() < 0.9
 
 
-def test_65_a_groups_advantages_may_be_scaled():
+def test_is_homogeneous_in_the_advantages():
+    """Invariant 65."""
     (advantages, *others), where = batch(7)
     where = jnp.asarray(where)
-    made = dynamo_modulation(advantages, *others, where=where)
+    modulated = dynamo_modulation(advantages, *others, where=where)
     scaled = dynamo_modulation(4 * advantages, *others, where=where)
-    np.testing.assert_allclose(scaled, 4 * made, rtol=1e-5)
+    np.testing.assert_allclose(scaled, 4 * modulated, rtol=1e-5)
 
 
-def test_padding_may_hold_anything_and_no_gradient_flows():
+def test_padding_is_ignored_and_no_gradient_flows():
     values, where = batch(8)
     clean = dynamo_modulation(*values, where=jnp.asarray(where))
     dirty = [values[0], *(np.where(where, a, np.nan) for a in values[1:])]
     np.testing.assert_array_equal(dynamo_modulation(*dirty, where=jnp.asarray(where)), clean)
 
-    def loss(logp, modulated):
+    def loss(logp, modulate):
         advantages, _, old, entropy = dirty
-        given = advantages
-        if modulated:
-            given = dynamo_modulation(advantages, logp, old, entropy, where=jnp.asarray(where))
-        mean, _ = clipped_surrogate(logp, old, given, where=jnp.asarray(where))
+        if modulate:
+            advantages = dynamo_modulation(advantages, logp, old, entropy, where=jnp.asarray(where))
+        mean, _ = clipped_surrogate(logp, old, advantages, where=jnp.asarray(where))
         return mean.total
 
     plain, modulated = (jax.grad(loss)(jnp.asarray(dirty[1]), m) for m in (False, True))
-    given = np.broadcast_to(values[0][..., None], SHAPE)
-    factor = np.where(given != 0, np.asarray(clean) / np.where(given != 0, given, 1), 0)
+    advantages = np.broadcast_to(values[0][..., None], SHAPE)
+    nonzero = np.where(advantages != 0, advantages, 1)
+    factor = np.where(advantages != 0, np.asarray(clean) / nonzero, 0)
     np.testing.assert_allclose(modulated, factor * plain, rtol=1e-5, atol=1e-7)
     assert np.isfinite(modulated).all()
 
 
-def test_where_all_tokens_are_alike_nothing_is_preferred():
-    alike = np.full((1, 2, 3), -0.7, np.float32)
+def test_equal_tokens_keep_their_advantages():
+    equal = np.full((1, 2, 3), -0.7, np.float32)
     advantages = np.array([[1.0, -1.0]], np.float32)
-    made = dynamo_modulation(advantages, alike, alike, -alike, where=jnp.ones((1, 2, 3), bool))
-    expected = np.broadcast_to(advantages[..., None], alike.shape)
-    np.testing.assert_allclose(made, expected, rtol=1e-6)
+    modulated = dynamo_modulation(advantages, equal, equal, -equal, where=jnp.ones((1, 2, 3), bool))
+    expected = np.broadcast_to(advantages[..., None], equal.shape)
+    np.testing.assert_allclose(modulated, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("knobs", [{"least": 0.0}, {"least": 1.1}, {"most": 0.9}])
-def test_knobs_out_of_range_are_refused(knobs):
+def test_rejects_knobs_out_of_range(knobs):
     values, where = batch()
     with pytest.raises(ValueError, match="must lie in"):
         dynamo_modulation(*values, where=jnp.asarray(where), **knobs)

@@ -1,3 +1,5 @@
+"""KL estimators against loops, and the divergence that each gradient descends."""
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -47,7 +49,7 @@ def test_against_a_loop(name, estimator):
     np.testing.assert_allclose(values, loop, rtol=1e-9, atol=1e-14)
 
 
-def test_the_mean_of_k1_and_k3_is_the_reverse_divergence_and_that_of_k2_is_not():
+def test_k1_and_k3_are_unbiased_and_k2_is_not():
     with jax.enable_x64(True):
         logits, reference = jnp.asarray(LOGITS)
         divergence = reverse_kl(logits, reference)
@@ -56,7 +58,7 @@ def test_the_mean_of_k1_and_k3_is_the_reverse_divergence_and_that_of_k2_is_not()
         assert abs(expected(losses.k2, logits, reference) - divergence) > 1e-4 * divergence
 
 
-def test_what_the_gradient_of_each_estimator_descends(name, estimator):
+def test_divergence_whose_gradient_each_estimator_follows(name, estimator):
     with jax.enable_x64(True):
         logits, reference = jnp.asarray(LOGITS)
         gradient = jax.grad(lambda x: expected(estimator, x, reference))(logits)
@@ -71,7 +73,7 @@ def test_what_the_gradient_of_each_estimator_descends(name, estimator):
         assert not np.allclose(gradient, wrong, rtol=1e-3, atol=1e-6)
 
 
-def test_k2_and_k3_are_zero_where_the_policies_agree_and_never_negative():
+def test_k2_and_k3_are_zero_for_equal_policies_and_never_negative():
     rng = np.random.default_rng(2)
     logp = -jnp.asarray(rng.exponential(2.0, 1000), jnp.float32)
     reference = logp + jnp.asarray(rng.normal(0.0, 1.0, 1000), jnp.float32)
@@ -85,7 +87,7 @@ def test_k3_stops_growing_instead_of_overflowing():
     value, grad = value_and_grad(jnp.float32(-500.0), jnp.float32(0.0))
     assert jnp.isfinite(value)
     assert grad == 0.0
-    # On the other side the pull towards the reference stays.
+    # In the other direction the gradient towards the reference remains.
     value, grad = value_and_grad(jnp.float32(0.0), jnp.float32(-500.0))
     np.testing.assert_allclose([value, grad], [499.0, 1.0], rtol=1e-6)
 
@@ -119,7 +121,7 @@ def test_the_penalty_sends_no_gradient_to_the_reference(estimator):
     chex.assert_trees_all_equal(grads[1], jnp.zeros_like(grads[1]))
 
 
-def test_padding_may_hold_anything(estimator, transform):
+def test_values_in_padding_are_ignored(estimator, transform):
     batch = ragged_batch(2)
     value_and_grad = transform(
         jax.value_and_grad(

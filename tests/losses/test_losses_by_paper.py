@@ -1,5 +1,6 @@
-"""What each paper claims of its loss, and where two that are taken for each other differ."""
+"""Claims of each paper about its loss, and differences between losses that are easily confused."""
 
+import functools
 import math
 from functools import partial
 
@@ -16,41 +17,45 @@ from dvaojax.losses.minpro import smallest_before
 
 
 def slopes(loss, log_ratios, advantages, *, logp_old=None, **knobs):
-    """Gradient of a loss's total by the tokens of a few sequences, all of which are sampled."""
+    """Gradient of a loss's total by the tokens of a few sequences without padding."""
     x = jnp.atleast_2d(jnp.asarray(log_ratios, jnp.float32))
     old = jnp.full_like(x, -1.0) if logp_old is None else jnp.atleast_2d(jnp.asarray(logp_old))
     advantages = jnp.asarray(advantages, jnp.float32)
-
-    def total(logp):
-        return loss(logp, old, advantages, where=jnp.ones(x.shape, bool), **knobs)[0].total
-
-    return jax.grad(total)(old + x)
+    return compiled(loss, **knobs)(old + x, old, advantages, jnp.ones(x.shape, bool))[0]
 
 
-def of_ragged(loss, batch, **knobs):
-    def total(logp):
-        mean, info = loss(logp, batch.logp_old, batch.advantages, where=batch.where, **knobs)
+def gradient_and_means(loss, batch, **knobs):
+    """Gradient of a loss's total by the log-probabilities, and (loss, metrics)."""
+    return compiled(loss, **knobs)(*batch)
+
+
+@functools.cache
+def compiled(loss, **knobs):
+    """The gradient of a loss, compiled once for each shape."""
+
+    def total(logp, logp_old, advantages, where):
+        mean, info = loss(logp, logp_old, advantages, where=where, **knobs)
         return mean.total, (mean, info)
 
-    return jax.jit(jax.grad(total, has_aux=True))(batch.logp)
+    return jax.jit(jax.grad(total, has_aux=True))
 
 
-def test_dapo_is_the_clipped_surrogate_with_its_own_settings():
+def test_dapo_is_the_clipped_surrogate_with_different_settings():
     batch = ragged_batch(0)
     settings = {"clip_low": 0.2, "clip_high": 0.28, "reduce": losses.token_mean}
-    expected = of_ragged(losses.clipped_surrogate, batch, **settings)
-    chex.assert_trees_all_equal(of_ragged(losses.dapo, batch), expected)
+    expected = gradient_and_means(losses.clipped_surrogate, batch, **settings)
+    chex.assert_trees_all_equal(gradient_and_means(losses.dapo, batch), expected)
 
 
 def test_the_two_forms_of_gspo_agree_for_one_advantage_per_sequence():
     batch, knobs = ragged_batch(1), {"clip_low": 0.1, "clip_high": 0.1}
     for reduce in (losses.sequence_mean, losses.token_mean):
-        whole = of_ragged(losses.gspo, batch, reduce=reduce, **knobs)
-        token = of_ragged(losses.gspo_token, batch, reduce=reduce, **knobs)
+        whole = gradient_and_means(losses.gspo, batch, reduce=reduce, **knobs)
+        token = gradient_and_means(losses.gspo_token, batch, reduce=reduce, **knobs)
         chex.assert_trees_all_close(whole, token, rtol=1e-5, atol=1e-7)
 
 
-def test_the_two_forms_of_gspo_differ_for_advantages_of_tokens():
+def test_the_two_forms_of_gspo_differ_for_one_advantage_per_token():
     advantages = [[1.0, -1.0, 3.0]]
     whole = slopes(losses.gspo, [0.0, 0.0, 0.0], advantages)
     token = slopes(losses.gspo_token, [0.0, 0.0, 0.0], advantages)
@@ -62,8 +67,8 @@ def test_the_ratio_of_gspo_is_a_geometric_mean_and_at_most_the_arithmetic_one():
     """Invariant 65."""
     batch = ragged_batch(2, shape=(50, 1, 7))
     batch.where[:, :, 0] = True
-    # A negative advantage has no upper bound, so that the loss shows the ratio itself.
-    loss = partial(losses.gspo, reduce=losses.sequence_mean, clip_low=1.0)
+    # For a negative advantage the ratio has no upper bound, so that the loss equals the ratio.
+    loss = jax.jit(partial(losses.gspo, reduce=losses.sequence_mean, clip_low=1.0))
     for b in range(50):
         where = batch.where[b]
         mean, info = loss(batch.logp[b], batch.logp_old[b], -jnp.ones(1), where=where)
@@ -72,7 +77,7 @@ def test_the_ratio_of_gspo_is_a_geometric_mean_and_at_most_the_arithmetic_one():
         assert mean.value <= info.ratio.value * (1 + 1e-6)
 
 
-def test_a_token_far_off_silences_itself_in_gmpo_and_its_companions_in_gspo():
+def test_outlier_token_loses_its_gradient_in_gmpo_and_all_lose_it_in_gspo():
     log_ratios = [0.0, 0.0, 3.0]
     alone = slopes(losses.gmpo, log_ratios, [1.0])[0]
     together = slopes(losses.gspo, log_ratios, [1.0])[0]
@@ -90,7 +95,7 @@ def test_cispo_keeps_a_gradient_exactly_where_the_clipped_surrogate_has_none():
     np.testing.assert_allclose(kept, -np.array([[1.0], [-1.0]]) * weights, rtol=1e-5)
 
 
-def test_the_smallest_ratio_on_the_way_never_grows_and_bounds_the_weight():
+def test_smallest_prefix_ratio_never_grows_and_bounds_the_weight():
     """Invariant 66."""
     batch = ragged_batch(3, shape=(40, 4, 9))
     log_ratio = np.where(batch.where, batch.logp - batch.logp_old, np.nan)
@@ -111,8 +116,8 @@ def test_the_smallest_ratio_on_the_way_never_grows_and_bounds_the_weight():
 
 
 @pytest.mark.parametrize("tau", [0.1, 1.0, 7.0])
-def test_the_gate_of_sapo_has_slope_one_and_fades_on_both_sides(tau):
-    """Invariant 65, and what no clip does."""
+def test_the_gate_of_sapo_has_slope_one_and_decays_on_both_sides(tau):
+    """Invariant 65; unlike a clip, the gradient decays in both directions."""
     knobs = {"tau_positive": tau, "tau_negative": 2 * tau, "reduce": losses.token_mean}
     log_ratios = np.log([0.5, 0.8, 1.0, 1.2, 1.5])
     for advantage in (1.0, -1.0):
@@ -136,18 +141,18 @@ def test_dppo_stops_a_likely_token_that_falls_and_not_an_unlikely_one_that_doubl
     assert slope(losses.clipped_surrogate, 0.001, 0.002, 1.0) == 0.0
 
 
-def test_odds_and_divergence_of_a_coin_against_plain_formulas():
+def test_log_odds_and_binary_kl_against_plain_formulas():
     probabilities = [1e-12, 1e-3, 0.3, 0.5, 0.9, 0.999]
     logp = jnp.log(jnp.asarray(probabilities, jnp.float32))
     expected = [odds(p) for p in probabilities]
     np.testing.assert_allclose(log_odds(logp, least=1e-6), expected, rtol=1e-4, atol=1e-6)
     for p, x in zip(probabilities, logp, strict=True):
-        found = binary_kl(jnp.full_like(logp, x), logp, least=1e-6)
+        divergences = binary_kl(jnp.full_like(logp, x), logp, least=1e-6)
         expected = [bernoulli_kl(p, q) for q in probabilities]
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(divergences, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_the_odds_of_a_certain_token_end_and_have_no_gradient():
+def test_log_odds_of_a_certain_token_are_bounded_without_gradient():
     for logp in (0.0, -1e-6):
         value, slope = jax.value_and_grad(partial(log_odds, least=1e-4))(jnp.float32(logp))
         np.testing.assert_allclose(value, -math.log(1e-4), rtol=1e-3)
@@ -170,71 +175,73 @@ def test_lco_is_convex_in_the_logit_and_smallest_at_the_tilted_policy(loss):
         return loss(logp, old, jnp.asarray([advantage]), where=where, beta=beta)[0].value
 
     with jax.enable_x64(True):
-        values = np.asarray(jax.vmap(value)(jnp.asarray(grid)))
-        at_optimum = jax.value_and_grad(value)(logits[0] + advantage / beta)
+        values = np.asarray(jax.jit(jax.vmap(value))(jnp.asarray(grid)))
+        at_optimum = jax.jit(jax.value_and_grad(value))(logits[0] + advantage / beta)
     np.testing.assert_allclose(at_optimum, [0.0, 0.0], atol=1e-12)
     curvature = np.diff(values, 2)
-    if loss is losses.lco_kld:  # whose curvature is that of softplus
+    if loss is losses.lco_kld:  # its curvature is that of softplus
         assert np.all(curvature > 0)
     assert np.all(curvature > -1e-12)
     assert values.min() >= 0
 
 
 @pytest.mark.parametrize("loss", LCO)
-def test_lco_pulls_a_token_without_an_advantage_back_and_a_policy_gradient_does_not(loss):
-    found = slopes(loss, [[0.3, -0.3]], [0.0])[0]
-    assert found[0] > 0 > found[1]
+def test_lco_pulls_back_a_token_with_advantage_zero_unlike_a_policy_gradient(loss):
+    pull = slopes(loss, [[0.3, -0.3]], [0.0])[0]
+    assert pull[0] > 0 > pull[1]
     assert not np.any(slopes(losses.clipped_surrogate, [[0.3, -0.3]], [0.0]))
 
 
-def test_covariances_pick_nothing_in_a_silent_group_whatever_its_float():
+def test_covariance_losses_select_nothing_in_a_zero_variance_group():
     batch = ragged_batch(4)
     for constant in (0.0, 0.1, 0.7, 1 / 3):
-        silent = batch._replace(advantages=np.full_like(batch.advantages, constant))
+        constant_batch = batch._replace(advantages=np.full_like(batch.advantages, constant))
         for loss, knobs in ((losses.clip_cov, {"cov_low": 0.0}), (losses.kl_cov, {})):
-            _, (_, info) = of_ragged(loss, silent, **knobs)
-            unbounded = of_ragged(losses.clipped_surrogate, silent)[1][1].clip_fraction
+            _, (_, info) = gradient_and_means(loss, constant_batch, **knobs)
+            unbounded = gradient_and_means(losses.clipped_surrogate, constant_batch)[1][
+                1
+            ].clip_fraction
             expected = unbounded.total if loss is losses.clip_cov else 0.0
             assert info.clip_fraction.total == expected
 
 
-def test_kl_cov_picks_its_share_of_every_group_and_at_least_one():
+def test_kl_cov_selects_its_share_of_every_group_and_at_least_one():
     batch = ragged_batch(5, shape=(6, 4, 25))
     batch.where[:] = True
     for share, number in ((1e-4, 1), (0.055, 5), (0.2, 20)):
-        _, (_, info) = of_ragged(losses.kl_cov, batch, share=share)
+        _, (_, info) = gradient_and_means(losses.kl_cov, batch, share=share)
         assert info.clip_fraction.total == 6 * number
 
 
-def held_back(batch, share):
-    """Which tokens Clip-Cov holds back at ratio 1: those without a slope."""
+def dropped_tokens(batch, share):
+    """The tokens that Clip-Cov drops at ratio 1: those without a gradient."""
     batch = batch._replace(logp=batch.logp_old.copy())
-    grad, _ = of_ragged(losses.clip_cov, batch, share=share, cov_low=0.05, cov_high=0.6)
+    grad, _ = gradient_and_means(losses.clip_cov, batch, share=share, cov_low=0.05, cov_high=0.6)
     return (np.asarray(grad) == 0) & batch.where
 
 
-def test_clip_cov_draws_lots_among_its_candidates():
-    """Not the largest, not the first: every candidate is drawn about as often as any other."""
+def test_clip_cov_drops_candidates_uniformly_at_random():
+    """Not the largest, not the first: all candidates are dropped about equally often."""
     batch = ragged_batch(6, shape=(400, 4, 8))
     batch.where[:] = True
-    candidates, held = held_back(batch, 1.0), held_back(batch, 0.08)
-    assert not np.any(held & ~candidates)
-    of_group = candidates.sum(axis=(1, 2))
-    assert np.array_equal(held.sum(axis=(1, 2)), np.minimum(of_group, 2))
-    # Among the candidates of a group a drawn one has a rank, of place or covariance, that is even.
-    places = []
-    for b in np.flatnonzero(of_group >= 5):
+    candidates, dropped = dropped_tokens(batch, 1.0), dropped_tokens(batch, 0.08)
+    assert not np.any(dropped & ~candidates)
+    num_candidates = candidates.sum(axis=(1, 2))
+    assert np.array_equal(dropped.sum(axis=(1, 2)), np.minimum(num_candidates, 2))
+    # The rank of a dropped token among the candidates of its group is uniformly distributed.
+    ranks = []
+    for b in np.flatnonzero(num_candidates >= 5):
         flat = np.flatnonzero(candidates[b])
-        places += [(np.searchsorted(flat, p) + 0.5) / len(flat) for p in np.flatnonzero(held[b])]
-    assert len(places) > 300
-    assert abs(np.mean(places) - 0.5) < 4 * math.sqrt(1 / 12 / len(places))
+        ranks += [(np.searchsorted(flat, p) + 0.5) / len(flat) for p in np.flatnonzero(dropped[b])]
+    assert len(ranks) > 300
+    assert abs(np.mean(ranks) - 0.5) < 4 * math.sqrt(1 / 12 / len(ranks))
 
 
-def test_lots_belong_to_the_token_and_not_to_its_neighbours():
+def test_random_choice_of_clip_cov_does_not_depend_on_other_groups_or_padding():
     batch = ragged_batch(7, shape=(20, 4, 8))
-    whole = held_back(batch, 0.08)
-    half = held_back(type(batch)(*(leaf[10:] for leaf in batch)), 0.08)
+    whole = dropped_tokens(batch, 0.08)
+    half = dropped_tokens(type(batch)(*(leaf[10:] for leaf in batch)), 0.08)
     assert np.array_equal(whole[10:], half)
     assert whole.any()
     wider = type(batch)(*(np.pad(x, [(0, 0), (0, 0), (0, 3)][: x.ndim]) for x in batch))
-    assert np.array_equal(held_back(wider, 0.08)[..., :8], whole)
+    assert np.array_equal(dropped_tokens(wider, 0.08)[..., :8], whole)

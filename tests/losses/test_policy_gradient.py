@@ -1,3 +1,5 @@
+"""The policy gradient against a loop and against the clipped surrogate."""
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ def test_against_a_loop(name, transform):
     assert loss.count == count
 
 
-def test_its_gradient_is_that_of_the_clipped_surrogate_at_ratio_one(name):
+def test_gradient_equals_that_of_the_clipped_surrogate_at_ratio_one(name):
     batch, reduce = ragged_batch(1), REDUCTIONS[name]
     plain = jax.grad(
         lambda x: policy_gradient(x, batch.advantages, where=batch.where, reduce=reduce).value
@@ -53,7 +55,7 @@ def test_an_advantage_per_token_and_one_per_sequence_agree_and_carry_no_gradient
     assert not jnp.any(each[1])
 
 
-def test_padding_may_hold_anything(transform):
+def test_values_in_padding_are_ignored(transform):
     batch = ragged_batch(3)
     empty = ~batch.where.any(axis=-1)
     assert empty.any()

@@ -1,3 +1,5 @@
+"""Reductions against loops, and their limits."""
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ def reduce(name):
     return REDUCTIONS[name]
 
 
-def test_the_names_are_those_a_configuration_writes():
+def test_every_reduction_has_an_oracle():
     assert sorted(losses.REDUCTIONS) == sorted(REDUCTIONS)
 
 
@@ -50,7 +52,7 @@ def test_the_mean_of_ones_is_one():
     np.testing.assert_allclose(losses.sequence_mean(ones, where).value, 1.0, rtol=1e-6)
 
 
-def test_a_constant_length_is_the_length_of_sequences_that_fill_it():
+def test_constant_length_is_the_divisor():
     ones = jnp.ones((3, 5))
     mean = losses.constant_length(ones, ones > 0, length=5)
     assert mean.value == 1.0
@@ -71,7 +73,7 @@ def test_padding_does_not_count(reduce):
     chex.assert_trees_all_close(reduce(*longer), reduce(batch.logp, batch.where), rtol=1e-6)
 
 
-def test_padding_may_hold_anything(reduce, transform):
+def test_values_in_padding_are_ignored(reduce, transform):
     batch = ragged_batch(5)
     value_and_grad = transform(jax.value_and_grad(lambda x: reduce(x, batch.where).value))
     clean = value_and_grad(batch.logp)
@@ -91,14 +93,14 @@ def test_nothing_to_count_is_zero_with_zero_gradient(reduce, transform):
 
 
 def test_bfloat16_is_counted_in_float32(name, reduce):
-    # 1,000 tokens: bfloat16 cannot count beyond 256.
+    # 1,000 tokens: bfloat16 cannot represent all integers above 256.
     ones = jnp.ones((10, 100), jnp.bfloat16)
     mean = reduce(ones, ones > 0)
     assert mean.total.dtype == mean.count.dtype == jnp.float32
     assert mean.count == (1000 if name == "token_mean" else 10)
 
 
-def test_shapes_and_types_are_checked_at_the_door(reduce):
+def test_rejects_wrong_shapes_and_types(reduce):
     with pytest.raises(AssertionError):
         reduce(jnp.ones((2, 3)), jnp.ones((2, 1), bool))
     with pytest.raises(AssertionError):
@@ -106,6 +108,6 @@ def test_shapes_and_types_are_checked_at_the_door(reduce):
 
 
 @pytest.mark.parametrize("length", [0, -1.0, float("nan")])
-def test_a_constant_length_must_be_positive(length):
+def test_rejects_constant_lengths_that_are_not_positive(length):
     with pytest.raises(ValueError, match="must be positive"):
         losses.constant_length(jnp.ones((2, 3)), jnp.ones((2, 3), bool), length=length)

@@ -1,3 +1,5 @@
+"""Truncated importance weights against loops, and their combination with losses."""
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,15 +10,15 @@ from loss_oracles import POISONS, REDUCTIONS, poisoned, ragged_batch
 from dvaojax import losses
 
 
-def batch_of_three():
-    """A ragged batch, and what a sampler found that is neither the policy nor the old one."""
+def batch_with_sampler():
+    """A ragged batch, and log-probabilities of a sampler that is neither of its two policies."""
     batch = ragged_batch(0)
     noise = np.random.default_rng(1).normal(0.0, 0.6, batch.logp.shape)
     return batch, (batch.logp_old + noise).astype(np.float32)
 
 
 def test_weights_against_a_loop():
-    batch, sampler = batch_of_three()
+    batch, sampler = batch_with_sampler()
     weights = losses.truncated_importance_weights(
         batch.logp_old, sampler, where=batch.where, cap=1.5
     )
@@ -28,19 +30,19 @@ def test_weights_against_a_loop():
 
 
 @pytest.mark.parametrize("name", sorted(REDUCTIONS))
-def test_a_weighted_reduction_weighs_the_terms_and_counts_the_tokens(name):
-    batch, sampler = batch_of_three()
+def test_weighted_reduction_weights_terms_and_counts_tokens(name):
+    batch, sampler = batch_with_sampler()
     weights = losses.truncated_importance_weights(batch.logp_old, sampler, where=batch.where)
     reduce = REDUCTIONS[name]
-    found = losses.weighted(reduce, weights)(batch.logp, batch.where)
-    assert found.total != reduce(batch.logp, batch.where).total
-    chex.assert_trees_all_close(found, reduce(weights * batch.logp, batch.where), rtol=1e-6)
-    assert found.count == reduce(batch.logp, batch.where).count
+    mean = losses.weighted(reduce, weights)(batch.logp, batch.where)
+    assert mean.total != reduce(batch.logp, batch.where).total
+    chex.assert_trees_all_close(mean, reduce(weights * batch.logp, batch.where), rtol=1e-6)
+    assert mean.count == reduce(batch.logp, batch.where).count
 
 
 @pytest.mark.parametrize("name", ["clipped_surrogate", "cispo", "gspo", "lco_mse"])
 def test_a_weight_of_one_changes_nothing(name):
-    batch, _ = batch_of_three()
+    batch, _ = batch_with_sampler()
     ones = losses.truncated_importance_weights(batch.logp_old, batch.logp_old, where=batch.where)
     loss = losses.BY_NAME[name]
     plain = loss(*batch[:3], where=batch.where)
@@ -48,34 +50,34 @@ def test_a_weight_of_one_changes_nothing(name):
     chex.assert_trees_all_equal(loss(*batch[:3], where=batch.where, reduce=weighted), plain)
 
 
-def test_weight_and_ratio_together_are_the_whole_ratio_to_the_sampler():
-    """Without clip and cap, the two anchors are one loss."""
-    batch, sampler = batch_of_three()
+def test_weight_times_ratio_is_the_ratio_to_the_sampler():
+    """Without clip and cap, both denominators give the same loss."""
+    batch, sampler = batch_with_sampler()
     open_clip = {"clip_low": 1.0, "clip_high": 1e9}
     weights = losses.truncated_importance_weights(
         batch.logp_old, sampler, where=batch.where, cap=1e9
     )
 
-    def in_two(logp):
+    def with_weight(logp):
         reduce = losses.weighted(losses.token_mean, weights)
         return losses.clipped_surrogate(
             logp, batch.logp_old, batch.advantages, where=batch.where, reduce=reduce, **open_clip
         )[0].value
 
-    def in_one(logp):
+    def to_sampler(logp):
         return losses.clipped_surrogate(
             logp, sampler, batch.advantages, where=batch.where, **open_clip
         )[0].value
 
     chex.assert_trees_all_close(
-        jax.value_and_grad(in_two)(batch.logp),
-        jax.value_and_grad(in_one)(batch.logp),
+        jax.value_and_grad(with_weight)(batch.logp),
+        jax.value_and_grad(to_sampler)(batch.logp),
         rtol=1e-4,
         atol=1e-6,
     )
 
 
-def test_weighted_means_over_what_one_policy_drew_are_those_of_the_other():
+def test_weighted_mean_over_samples_of_one_policy_is_the_mean_of_the_other():
     rng = np.random.default_rng(2)
     mu, old, values = rng.dirichlet(np.ones(5)), rng.dirichlet(np.ones(5) * 9), rng.normal(size=5)
     logs = [jnp.log(jnp.asarray(p, jnp.float32))[None] for p in (old, mu)]
@@ -83,8 +85,8 @@ def test_weighted_means_over_what_one_policy_drew_are_those_of_the_other():
     np.testing.assert_allclose((mu * weights[0] * values).sum(), (old * values).sum(), rtol=1e-5)
 
 
-def test_padding_may_hold_anything_and_no_gradient_reaches_the_weights():
-    batch, sampler = batch_of_three()
+def test_padding_is_ignored_and_no_gradient_reaches_the_weights():
+    batch, sampler = batch_with_sampler()
 
     def total(logp_old, sampler):
         weights = losses.truncated_importance_weights(logp_old, sampler, where=batch.where)
@@ -99,7 +101,7 @@ def test_padding_may_hold_anything_and_no_gradient_reaches_the_weights():
 
 
 @pytest.mark.parametrize("cap", [0.0, 0.9, float("nan")])
-def test_a_cap_below_one_is_refused(cap):
+def test_rejects_caps_below_one(cap):
     ones = jnp.ones((1, 1))
     with pytest.raises(ValueError, match="cap="):
         losses.truncated_importance_weights(ones, ones, where=ones > 0, cap=cap)
