@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dvaojax.aggregators import METHODS, Aggregator, diagnostics, make, named_weights, needs_lengths
+from dvaojax.aggregators import Aggregator, diagnostics, find, make, named_weights, needs_lengths
 from dvaojax.aggregators._core.aggregator import State
 from dvaojax.errors import UserError, import_extra
 
@@ -72,7 +72,7 @@ def register(
     managers = import_extra("tunix.rl.reward_manager", extra="tunix")
     # Raises errors in settings here, not in the learner.
     make(method, jnp.asarray(list(weights.values())), **knobs)
-    if needs_lengths(METHODS[method]) and count_tokens is None:
+    if needs_lengths(find(method)) and count_tokens is None:
         raise UserError(f"{method} weights completions by their length: pass count_tokens")
 
     def reward_manager(reward_fns: Any, algo_config: Any) -> "VectorRewardManager":

@@ -238,7 +238,10 @@ def test_file_is_run_again_after_a_change(plugin, tmp_path):
             "aggregator=methods.py:above_median",
             "methods.py has no function 'above_median'; did you mean 'above_the_median'?",
         ),
-        ("aggregator=methods.py:number", "methods.py:number: number is of type int, not a function"),
+        (
+            "aggregator=methods.py:number",
+            "methods.py:number: number is of type int, not a function",
+        ),
         ("aggregator=no.such:x", "there is no module no.such: install it, or name its file, no/su"),
         ("aggregator=json:dvao", "json has no function 'dvao'"),
         (
@@ -256,7 +259,10 @@ def test_file_is_run_again_after_a_change(plugin, tmp_path):
         ),
         ("aggregator=methods.py:integers", "methods.py:integers returned int32[32,8]"),
         ("aggregator=methods.py:nothing", "methods.py:nothing returned a NoneType"),
-        ("aggregator=methods.py:failing", f"methods.py:failing, line {FAILING_LINE}: RuntimeError: no luck"),
+        (
+            "aggregator=methods.py:failing",
+            f"methods.py:failing, line {FAILING_LINE}: RuntimeError: no luck",
+        ),
         ("aggregator=methods.py:not_an_aggregator", "returned a "),
         ("aggregator=broken.py:x", "broken.py:2: ModuleNotFoundError: No module named 'nowhere"),
         ("aggregator=syntax.py:x", "syntax.py:1: "),
@@ -335,9 +341,11 @@ def test_commands_with_plugins(plugin, tmp_path, capsys):
         f"loss={plugin('wide_clip')}",
         f"allocation={plugin('first_problem')}",
         "allocation.floor=1",
+        "rollout_stages=1",
     ]
     assert cli.main(["train", "--name", "own", "--set", *TINY, *settings]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "runs/own/metrics.jsonl").open()]
+    metrics = (tmp_path / "runs/own/metrics.jsonl").read_text()
+    rows = [json.loads(line) for line in metrics.splitlines()]
     assert all(np.isfinite(row["shadow/methods.py:counted:rate=2/cosine"]) for row in rows)
     (tmp_path / "methods.py").write_text("raise SystemExit('run')")
     for command in (
