@@ -74,8 +74,10 @@ def _listed_type(options: Options) -> type | None:
 
 
 def _right_items(value: Sequence[Any], inner: type, option: Any) -> bool:
-    """Whether each item has the schema's type or that of an option's items; always true if the
-    option is not a list."""
+    """Whether each item has the schema's type or that of an option's items.
+
+    Always true if the option is not a list.
+    """
     if type(option) is not list:
         return True
     listed = _listed_type(option)
