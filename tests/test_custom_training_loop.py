@@ -1,8 +1,8 @@
-"""Aggregators and losses in loops that are not ours: nothing of the package but the functions.
+"""Aggregators and losses in other training loops, which only use these functions of the package.
 
-One policy gradient step of one small policy, written three times: as a Flax Linen module, as a
-plain pytree that is called (as Equinox has them), and inside `shard_map`, where every device sees
-its own groups. The gradients are held against each other, and against one worked out by hand.
+One policy gradient step of a small policy, written three times: with a Flax Linen module, with a
+callable pytree (as in Equinox), and inside `shard_map`, where every device has its own groups. The
+gradients are compared with each other and with a computation in NumPy.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ from dvaojax.losses import clipped_surrogate
 
 B, G, K, T, V, D = 8, 4, 3, 6, 7, 5
 WEIGHTS = np.array([1.0, 0.5, 0.25], np.float32)
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
 
 
 def draw_batch():
-    """What any sampler and any reward functions leave: the device axis would cut it by groups."""
+    """A batch as from a sampler and reward functions; devices split it by groups."""
     generator = np.random.default_rng(0)
     lengths = generator.integers(1, T + 1, (B, G))
     where = np.arange(T) < lengths[..., None]
-    # A difficulty of each prompt, so that no half of the batch looks like the other.
+    # Prompts differ in difficulty, so that the halves of the batch have different statistics.
     rewards = generator.random((B, G, K)) * np.linspace(0.2, 2, B)[:, None, None]
     return {
         "before": generator.integers(0, V, (B, G, T)),
@@ -52,7 +52,7 @@ def draw_parameters():
 
 
 class LinenPolicy(linen.Module):
-    """Token to logits of the next, in Flax Linen."""
+    """From a token to the logits of the next one, in Flax Linen."""
 
     @linen.compact
     def __call__(self, tokens):
@@ -63,7 +63,7 @@ class LinenPolicy(linen.Module):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PytreePolicy:
-    """The same as a pytree that is called."""
+    """The policy as a callable pytree."""
 
     embedding: Array
     head: Array
@@ -72,13 +72,13 @@ class PytreePolicy:
         return jnp.tanh(self.embedding[tokens]) @ self.head
 
 
-def sampled_logprobs(logits, tokens):
+def token_logprobs(logits, tokens):
     return jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
 
 
 def surrogate(logits, batch, advantages):
     """The loss as sum and count."""
-    logp = sampled_logprobs(logits, batch["tokens"])
+    logp = token_logprobs(logits, batch["tokens"])
     logp_old = jax.lax.stop_gradient(logp) + batch["shift"]
     return clipped_surrogate(logp, logp_old, advantages, where=batch["where"])[0]
 
@@ -130,7 +130,7 @@ def sharded_gradients(batch, aggregate):
     everywhere, by_groups = PartitionSpec(), PartitionSpec("data")
 
     def step(policy, batch):
-        # Rewards are tiny: every device gets all of them, and takes its own part of the advantages.
+        # Rewards are small: every device gathers all of them and selects its own advantages.
         rewards, lengths = jax.lax.all_gather((batch["rewards"], batch["lengths"]), "data")
         advantages = aggregate(rewards, lengths)[jax.lax.axis_index("data")]
 
@@ -145,15 +145,15 @@ def sharded_gradients(batch, aggregate):
     return on_four_devices(step, (everywhere, by_groups), everywhere)(policy, batch)
 
 
-def gradients_by_hand(batch, aggregate):
-    """Backwards through logits = tanh(E[before]) W and -A exp(logp - logp_old), in NumPy."""
+def numpy_gradients(batch, aggregate):
+    """Backpropagation through logits = tanh(E[before]) W and -A exp(logp - logp_old), in NumPy."""
     parameters = {name: array.astype(np.float64) for name, array in draw_parameters().items()}
     hidden = np.tanh(parameters["embedding"][batch["before"]])
     logits = hidden @ parameters["head"]
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     advantages = jax.jit(aggregate)(batch["rewards"], batch["lengths"])
     advantages = np.asarray(advantages, np.float64)
-    slope = -advantages[..., None] * np.exp(-batch["shift"])  # no ratio reaches the clip
+    slope = -advantages[..., None] * np.exp(-batch["shift"])  # no ratio is clipped
     slope = np.where(batch["where"], slope, 0) / batch["where"].sum()
     to_logits = slope[..., None] * (np.eye(V)[batch["tokens"]] - probabilities)
     to_hidden = to_logits @ parameters["head"].T * (1 - hidden**2)
@@ -169,62 +169,73 @@ def gradients_by_hand(batch, aggregate):
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("dvao", "reinforce_plus_plus")),
     ],
 )
-def test_every_loop_has_the_same_gradients(name):
+def test_all_loops_have_the_same_gradients(name):
     batch, aggregate = draw_batch(), AGGREGATORS[name]
-    expected = gradients_by_hand(batch, aggregate)
+    expected = numpy_gradients(batch, aggregate)
     assert min(np.abs(gradient).max() for gradient in expected.values()) > 1e-2
     for gradients in (linen_gradients, pytree_gradients, sharded_gradients):
-        found = gradients(batch, aggregate)
-        assert found.keys() == expected.keys()
+        result = gradients(batch, aggregate)
+        assert result.keys() == expected.keys()
         for key, gradient in expected.items():
-            np.testing.assert_allclose(found[key], gradient, atol=2e-6)
+            np.testing.assert_allclose(result[key], gradient, atol=2e-6)
 
 
-def test_without_the_gather_a_device_takes_its_groups_for_the_batch():
+def test_batch_statistics_of_one_device_are_wrong_without_the_gather():
     rewards = draw_batch()["rewards"]
     by_groups = PartitionSpec("data")
-    alone = on_four_devices(lambda r: gdpo(r, WEIGHTS), by_groups, by_groups)(rewards)
+    ungathered = on_four_devices(lambda r: gdpo(r, WEIGHTS), by_groups, by_groups)(rewards)
     jitted = jax.jit(gdpo)
     expected = np.concatenate([jitted(part, WEIGHTS) for part in np.split(rewards, 4)])
-    np.testing.assert_allclose(alone, expected, atol=1e-6)
-    assert np.abs(alone - jitted(rewards, WEIGHTS)).max() > 0.1
+    np.testing.assert_allclose(ungathered, expected, atol=1e-6)
+    assert np.abs(ungathered - jitted(rewards, WEIGHTS)).max() > 0.1
 
 
 def every_method(rewards, mask, lengths):
-    """Advantages and what is remembered, by name; leading axes are the batch."""
-    made = {}
+    """Name -> (advantages, next state); leading axes are the batch."""
+    results = {}
     for name in METHODS:
         aggregator = make(name, WEIGHTS)
         state = aggregator.init(K)
         key = jax.random.key(0)
-        made[name] = aggregator.update(rewards, mask, state, key, lengths=lengths)
-    return made
+        results[name] = aggregator.update(rewards, mask, state, key, lengths=lengths)
+    return results
 
 
 @pytest.mark.slow
-def test_gathered_every_method_is_the_same_in_shard_map():
+def test_every_method_gives_the_same_result_in_shard_map_after_a_gather():
     batch = draw_batch()
     mask = np.random.default_rng(2).random((B, G, K)) < 0.9
-    given = (batch["rewards"], mask, batch["lengths"])
+    arguments = (batch["rewards"], mask, batch["lengths"])
     by_groups = PartitionSpec("data")
 
-    def on_device(*given):
-        made = every_method(*jax.lax.all_gather(given, "data", to="invarying"))
-        mine = jax.lax.axis_index("data")
-        return {name: (advantages[mine], state) for name, (advantages, state) in made.items()}
+    def on_device(*local):
+        results = every_method(*jax.lax.all_gather(local, "data", to="invarying"))
+        device = jax.lax.axis_index("data")
+        return {name: (advantages[device], state) for name, (advantages, state) in results.items()}
 
     specs = {name: (by_groups, PartitionSpec()) for name in METHODS}
-    whole = jax.device_get(jax.jit(every_method)(*given))
-    parts = jax.device_get(on_four_devices(on_device, (by_groups,) * 3, specs)(*given))
+    whole = jax.device_get(jax.jit(every_method)(*arguments))
+    parts = jax.device_get(on_four_devices(on_device, (by_groups,) * 3, specs)(*arguments))
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), parts, whole)
 
-    # Who looks at the batch is who makes something else of a half of it, and the README says so.
-    half = jax.device_get(jax.jit(every_method)(*(array[: B // 2] for array in given)))
-    alone = {
+    # Methods with batch statistics give other advantages on half of the batch; see the README.
+    half = jax.device_get(jax.jit(every_method)(*(array[: B // 2] for array in arguments)))
+    group_wise = {
         name
         for name, (advantages, state) in half.items()
         if np.allclose(advantages, whole[name][0][: B // 2], atol=1e-5)
         and not jax.tree.leaves(state)
     }
-    told = re.search(r"look at one group at a time: (.*?)\. All others", README, re.DOTALL)
-    assert set(re.findall(r"`(\w+)`", told.group(1))) == alone
+    assert documented_group_wise_methods() == group_wise
+
+
+def documented_group_wise_methods():
+    """The methods listed after the example with `shard_map`, which use one group at a time."""
+    for path in (ROOT / "README.md", *ROOT.glob("*/**/README.md")):
+        text = path.read_text()
+        for block in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            if "jax.shard_map" in block.group(1):
+                names = re.search(r"one group at a time: (.*?)\.", text[block.end() :], re.DOTALL)
+                assert names, f"{path} does not list the methods that use one group at a time"
+                return set(re.findall(r"`(\w+)`", names.group(1)))
+    raise AssertionError("no README.md has an example with jax.shard_map")
