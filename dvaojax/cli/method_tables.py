@@ -66,8 +66,8 @@ def markdown(kind: str) -> str:
         kind: "aggregators" or "losses".
     """
     head, rows = {"aggregators": _aggregator_cells, "losses": _loss_cells}[kind]()
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    lines = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
+    return "\n".join([next(lines), "|---" * len(head) + "|", *lines])
 
 
 def _aggregator_cells() -> tuple[list[str], Iterator[list[str]]]:

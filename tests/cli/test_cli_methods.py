@@ -1,21 +1,18 @@
-"""`dvaojax methods`: the tables are complete, and every page tells what the code tells."""
+"""`dvaojax methods`: the tables are complete, and the pages agree with the code."""
 
 import inspect
 import re
 
 import pytest
 
-from dvaojax import aggregators, cli, losses, papers
-from dvaojax.aggregators.catalogue import BESIDE, CATALOGUE
-from dvaojax.allocation.catalogue import CATALOGUE as OF_SHARES
+from dvaojax import aggregators, allocation, cli, losses, papers
 from dvaojax.cli import docstrings, method_page
-from dvaojax.losses.catalogue import CATALOGUE as OF_LOSSES
 
-EVERY = [*CATALOGUE, *BESIDE, *OF_LOSSES, *OF_SHARES]
+NAMES = [*aggregators.ROWS, *aggregators.OTHER_FUNCTIONS, *losses.ROWS, *allocation.ROWS]
 
 
 @pytest.fixture
-def printed(capsys):
+def output_of(capsys):
     def run(*arguments):
         assert cli.main(["methods", *arguments]) == 0
         return capsys.readouterr().out
@@ -23,18 +20,18 @@ def printed(capsys):
     return run
 
 
-def test_no_name_is_two_methods():
-    assert len(set(EVERY)) == len(EVERY)
+def test_names_are_unique():
+    assert len(set(NAMES)) == len(NAMES)
 
 
-def test_the_tables_have_a_row_for_everything(printed):
-    lines = printed().splitlines()
+def test_tables_have_one_row_per_method(output_of):
+    lines = output_of().splitlines()
     first = [line.split()[0] for line in lines if line.startswith("   ") and line.split()]
-    assert [name for name in EVERY if first.count(name) != 1] == []
+    assert [name for name in NAMES if first.count(name) != 1] == []
 
 
-def test_a_row_says_what_is_declared_and_what_the_signature_says(printed):
-    rows = {line.split()[0]: line.split() for line in printed().splitlines() if line.split()}
+def test_rows_show_properties_and_signature(output_of):
+    rows = {line.split()[0]: line.split() for line in output_of().splitlines() if line.split()}
     assert rows["dvao"][1:] == ["sum", "no", "yes", "group", "yes", "traded", "1", "2605.25604"]
     assert "state" in rows["lagrangian"]
     assert "threshold" in rows["lagrangian"]
@@ -43,28 +40,37 @@ def test_a_row_says_what_is_declared_and_what_the_signature_says(printed):
     assert "sequences" in rows["gspo"]
 
 
-def test_every_column_is_explained(printed):
-    text = printed()
-    for row in (CATALOGUE["dvao"], OF_LOSSES["gspo"], OF_SHARES["gvm"]):
-        entries = docstrings.explain(type(row)).entries
+def test_columns_are_explained(output_of):
+    text = output_of()
+    for row in (aggregators.ROWS["dvao"], losses.ROWS["gspo"], allocation.ROWS["gvm"]):
+        entries = docstrings.parse(type(row)).entries
         assert entries.keys() == set(row._fields)
-        shown = set(row._fields) - {"advantage", "objective", "share", "credit", "also", "family"}
-        assert all(re.search(rf"^{name} +{entries[name][:20]}", text, re.M) for name in shown)
+        columns = set(row._fields) - {"method", "equation", "credit", "also", "family"}
+        for name in columns:
+            assert re.search(rf"^{name} +{re.escape(entries[name][:20])}", text, re.M), name
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_page_tells_what_the_code_tells(name):
+def test_markdown_tables_have_one_row_per_method(output_of):
+    for kind, rows in (("aggregators", aggregators.ROWS), ("losses", losses.ROWS)):
+        head, rule, *lines = output_of("--markdown", kind).splitlines()
+        assert head.startswith("| name | ")
+        assert rule == "|---" * (head.count(" | ") + 1) + "|"
+        assert [re.match(r"\| `(\w+)` \| ", line).group(1) for line in lines] == list(rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_agrees_with_the_docstring(name):
     subject = method_page.find(name)
     page = method_page.page(name)
-    said = docstrings.explain(subject.function)
+    parts = docstrings.parse(subject.function)
     parameters = inspect.signature(subject.function).parameters
-    assert set(said.entries) == set(parameters), "an argument without a word on it, or none"
+    assert set(parts.entries) == set(parameters), "every argument is documented, and no other"
     for knob, default in subject.knobs.items():
         assert re.search(rf"^  {knob}={re.escape(str(default))} +\S", page, re.M)
     joined = " ".join(page.split())
-    assert " ".join(said.gist.split()) in joined
-    assert said.confused in joined
-    for equation in said.equations:
+    assert " ".join(parts.summary.split()) in joined
+    assert parts.similar in joined
+    for equation in parts.equations:
         assert " ".join(equation.split()) in joined
     paper = subject.row.paper
     if paper is not None:
@@ -73,26 +79,25 @@ def test_a_page_tells_what_the_code_tells(name):
         assert paper.link in page
 
 
-@pytest.mark.parametrize("name", [*CATALOGUE, *OF_LOSSES, *OF_SHARES])
-def test_every_docstring_has_an_equation_and_what_it_is_confused_with(name):
+@pytest.mark.parametrize("name", [*aggregators.ROWS, *losses.ROWS, *allocation.ROWS])
+def test_docstrings_have_an_equation_similar_methods_and_shapes(name):
     subject = method_page.find(name)
-    said = docstrings.explain(subject.function)
-    assert said.equations
-    assert said.confused
+    parts = docstrings.parse(subject.function)
+    assert parts.equations
+    assert parts.similar
     text = inspect.getdoc(subject.function)
-    sections = ["Args:", "Returns:", "Raises:"]
-    places = [text.find(f"\n{title}\n") for title in sections]
-    assert -1 < places[0] < places[1] < places[2]
-    of_arrays = {"rewards", "weights", "mask", "logp", "logp_old", "advantages", "where", "lengths"}
-    for argument in of_arrays & said.entries.keys():
-        assert said.entries[argument].startswith("`["), f"{argument} has no shape"
+    positions = [text.find(f"\n{title}\n") for title in ("Args:", "Returns:", "Raises:")]
+    assert -1 < positions[0] < positions[1] < positions[2]
+    arrays = {"rewards", "weights", "mask", "logp", "logp_old", "advantages", "where", "lengths"}
+    for argument in arrays & parts.entries.keys():
+        assert parts.entries[argument].startswith("`["), f"{argument} has no shape"
 
 
 @pytest.mark.parametrize(
     ("written", "meant"),
     [("dvoa", "dvao"), ("DVOA", "dvao"), ("gspo-tokens", "gspo_token"), ("gd2po", "gd2po_snr")],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(capsys, written, meant):
+def test_unknown_names_are_reported_with_the_nearest(capsys, written, meant):
     assert cli.main(["methods", written]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -109,18 +114,19 @@ def test_an_unknown_name_is_answered_with_the_nearest(capsys, written, meant):
         ("PPO", "clipped_surrogate"),
     ],
 )
-def test_a_name_may_be_written_as_the_papers_write_it(printed, written, meant):
-    assert printed(written) == printed(meant)
+def test_accepts_the_names_of_the_papers(output_of, written, meant):
+    assert output_of(written) == output_of(meant)
 
 
-def test_methods_of_the_tables_are_those_that_a_run_can_name():
-    assert CATALOGUE.keys() == set(aggregators.METHODS)
-    assert OF_LOSSES.keys() == set(losses.BY_NAME)
+def test_tables_have_the_methods_that_a_run_can_select():
+    assert aggregators.ROWS.keys() == set(aggregators.METHODS)
+    assert losses.ROWS.keys() == set(losses.BY_NAME)
+    assert allocation.ROWS.keys() > set(allocation.BY_NAME)
 
 
-def test_a_docstring_by_its_parts():
+def test_parts_of_a_docstring():
     def documented():
-        r"""The gist,
+        r"""The summary,
         on two lines.
 
         $$ a = b \qquad
@@ -128,7 +134,7 @@ def test_a_docstring_by_its_parts():
 
         And $$ e $$ too. Then text.
 
-        What it is confused with. Something
+        Not to be confused with: something
         else.
 
         Args:
@@ -140,8 +146,8 @@ def test_a_docstring_by_its_parts():
             three: no argument.
         """
 
-    said = docstrings.explain(documented)
-    assert said.gist == "The gist, on two lines."
-    assert said.equations == ("a = b \\qquad\nc = d", "e")
-    assert said.confused == "Something else."
-    assert said.entries == {"one": "of it, continued.", "two": "`[B]`."}
+    parts = docstrings.parse(documented)
+    assert parts.summary == "The summary, on two lines."
+    assert parts.equations == ("a = b \\qquad\nc = d", "e")
+    assert parts.similar == "something else."
+    assert parts.entries == {"one": "of it, continued.", "two": "`[B]`."}
