@@ -133,15 +133,22 @@ def test_finished_evaluation_is_not_sampled_again(workspace, monkeypatch, capsys
 def test_other_settings_are_another_evaluation(workspace):
     others = (
         ["--set", "evaluation.sampling.temperature=0.6"],
-        ["--task", "arithmetic", "--set", "task.digits=2", "task.num_test=8", "task.num_train=8"],
+        # Another task, and completions that may be longer than the 8 tokens of training.
+        [
+            *("--task", "arithmetic", "--set", "task.digits=2", "task.num_test=8"),
+            *("task.num_train=8", "evaluation.max_new_tokens=20"),
+        ],
     )
     home = workspace / "runs/tiny/evaluations"
+    home.mkdir(exist_ok=True)
     for other in others:
         before = set(home.iterdir())
         assert cli.main(["evaluate", "runs/tiny", *other]) == 0
         [new] = set(home.iterdir()) - before
         assert cli.main([*SAMPLED, "--out", str(new)]) == 2
         assert cli.main(["evaluate", "runs/tiny", *other, "--out", str(new)]) == 0
+        longest = max(len(row["token_ids"]) for row in rows(new))
+        assert longest > 8 if "evaluation.max_new_tokens=20" in other else longest <= 8
 
 
 def test_preset(workspace):
@@ -168,9 +175,3 @@ def test_pass_threshold(workspace):
     summary = json.loads((workspace / "low/summary.json").read_text())
     assert {m["pass@1"]["mean"] for m in summary["objectives"].values()} == {0.0}
     assert (workspace / "low/completions.jsonl").read_bytes() == completions
-
-
-def test_completions_may_be_longer_than_in_training(workspace):
-    longer = ["--set", "evaluation.max_new_tokens=20", "evaluation.num_prompts=8"]
-    assert cli.main(["evaluate", "runs/tiny", *longer, "--out", "longer"]) == 0
-    assert max(len(row["token_ids"]) for row in rows(workspace / "longer")) > 8
