@@ -1,5 +1,6 @@
 """Time and dependencies of imports, each measured in a new interpreter, and package metadata."""
 
+import ast
 import importlib.metadata
 import statistics
 import subprocess
@@ -25,7 +26,7 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_importing_the_package_takes_less_than_a_tenth_of_a_second():
+def test_import_takes_less_than_a_tenth_of_a_second():
     code = "import time; t = time.perf_counter(); import dvaojax; print(time.perf_counter() - t)"
     assert statistics.median(float(run_python(code)) for _ in range(5)) < 0.1
 
@@ -46,6 +47,32 @@ def test_a_package_imports_only_what_it_needs(module, absent):
     loaded = set(run_python(code).split())
     assert "dvaojax" in loaded
     assert loaded & absent == set()
+
+
+def test_names_are_imported_on_first_use():
+    code = """
+import sys, dvaojax
+assert not any(name.startswith("dvaojax.") for name in sys.modules)
+assert {"aggregators", "losses", "rollout", "train", "Config"} <= set(dir(dvaojax))
+print(dvaojax.Prompt.__module__, dvaojax.Completion.__name__, "jax" in sys.modules)
+print(dvaojax.aggregators.dvao.__name__, dvaojax.losses.gspo.__name__)
+print(dvaojax.rollout.__name__, dvaojax.train.__name__, dvaojax.Config.__name__)
+"""
+    assert run_python(code).splitlines() == [
+        "dvaojax.types Completion False",
+        "dvao gspo",
+        "dvaojax.rollout dvaojax.train Config",
+    ]
+    with pytest.raises(AttributeError, match="module 'dvaojax' has no attribute 'agregators'"):
+        _ = dvaojax.agregators
+
+
+def test_stub_declares_the_names_that_are_imported_on_first_use():
+    stub = ast.parse(resources.files("dvaojax").joinpath("__init__.pyi").read_text())
+    declared = {
+        alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert declared == {*dvaojax._PACKAGES, *dvaojax._MEMBERS}
 
 
 def test_the_command_is_installed():
