@@ -32,10 +32,10 @@ CellRow = Mapping[str, Any]
 
 
 class SweepDirectory:
-    """The directory of a sweep.
+    """Reads and writes the results of a sweep; several processes may write at the same time.
 
     Attributes:
-        path: the directory.
+        path: parent of the files listed above.
     """
 
     def __init__(self, path: Path):

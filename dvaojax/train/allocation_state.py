@@ -37,7 +37,7 @@ class Allocation(Protocol):
     def observe(
         self, statistics: ProblemStatistics, rows: np.ndarray, scores: Scores, /
     ) -> ProblemStatistics:
-        """The statistics after the groups of these problems were scored."""
+        """The statistics after the groups of the problems with these rows `[B]` were scored."""
         ...
 
 
@@ -59,7 +59,7 @@ class Uniform:
     def observe(
         self, statistics: ProblemStatistics, rows: np.ndarray, scores: Scores, /
     ) -> ProblemStatistics:
-        """The statistics unchanged."""
+        """The statistics unchanged, for any rows `[B]`."""
         del rows, scores
         return statistics
 

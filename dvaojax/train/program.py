@@ -205,7 +205,7 @@ def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Co
 
 
 def evaluation_sampler(config: Config, mesh: Mesh) -> Sampler:
-    """The sampler of an evaluation."""
+    """A sampler with the evaluation's token distribution, token limit and number of completions."""
     settings = config.evaluation
     limit = settings.max_new_tokens or config.max_new_tokens
     longer = dataclasses.replace(config, max_new_tokens=limit)
