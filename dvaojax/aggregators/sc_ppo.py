@@ -1,6 +1,6 @@
 """SC-PPO: the combination of z-scores of least norm that does not conflict with any objective.
 
-The source is an estimator for verl whose functions are called `scppo`; we know of no paper.
+The source is an estimator for verl whose functions are called `scppo`; a paper was not found.
 """
 
 from typing import NamedTuple

@@ -181,6 +181,7 @@ class Invariant(NamedTuple):
 ZERO_WITHOUT_SIGNAL = Invariant(
     "34 (a group without signal, or a completion without score, gets 0)", p.zero_without_signal
 )
+"""The invariant of every aggregator, the only one that is checked of unknown ones."""
 
 
 def _same_order(units: Units) -> Invariant:
