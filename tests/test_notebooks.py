@@ -1,7 +1,7 @@
-"""The notebooks: clean in the repository, and whole when they run from top to bottom.
+"""The notebooks are stored without outputs, and run from top to bottom without errors.
 
-Each runs in a kernel of its own, in an empty directory, where the package is already installed.
-What would take long is made small by variables of the environment that the notebooks name.
+Each notebook runs in its own kernel, in an empty directory, with the package already installed.
+Long runs are shortened by environment variables that the notebooks read.
 """
 
 import json
@@ -18,13 +18,14 @@ from nbclient import NotebookClient
 from tiny_run import TINY
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "colab" / "README.md").read_text()
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
-OWNED = "OWNER/dvaojax"
-COLAB = f"https://colab.research.google.com/github/{OWNED}/blob/main/colab"
+REPOSITORY = "OWNER/dvaojax"
+COLAB = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/colab"
+FILES = f"https://github.com/{REPOSITORY}/blob/main"
 
-# A published template with a switch for thoughts, as Qwen3's.
-THINKS_OR_NOT = (
+# A published chat template with an option to disable thinking, as in Qwen3's.
+TEMPLATE = (
     tokenizer_files.QWEN2_5
     + """
 {%- if enable_thinking is defined and not enable_thinking %}
@@ -40,11 +41,11 @@ def read(path):
 
 
 @every_notebook
-def test_the_repository_holds_what_was_written_and_nothing_that_was_run(path):
+def test_is_stored_without_outputs_and_with_standard_metadata(path):
     notebook = read(path)
     nbformat.validate(notebook)
     for cell in notebook.cells:
-        assert re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", cell.id), "a cell has a name, not a number"
+        assert re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", cell.id), "the id of a cell is a name"
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
@@ -59,7 +60,7 @@ def test_the_repository_holds_what_was_written_and_nothing_that_was_run(path):
 
 
 @every_notebook
-def test_the_first_cell_opens_it_in_colab_and_says_how_long_it_takes(path):
+def test_first_cell_has_a_colab_badge_and_the_run_time(path):
     notebook = read(path)
     first = notebook.cells[0].source
     assert first.startswith("# ")
@@ -68,20 +69,37 @@ def test_the_first_cell_opens_it_in_colab_and_says_how_long_it_takes(path):
 
 
 @every_notebook
-def test_one_cell_installs_it_unless_it_is_there(path):
+def test_first_code_cell_installs_the_package_if_it_is_missing(path):
     notebook = read(path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code[0].id == "install"
-    installing = [cell.id for cell in code if re.search(r"\bpip\b", cell.source)]
-    assert installing == ["install"]
+    pip_cells = [cell.id for cell in code if re.search(r"\bpip\b", cell.source)]
+    assert pip_cells == ["install"]
     assert 'find_spec("dvaojax") is None' in code[0].source
-    assert f'REPOSITORY = "https://github.com/{OWNED}"' in code[0].source
+    assert f'REPOSITORY = "https://github.com/{REPOSITORY}"' in code[0].source
 
 
-def test_the_readme_opens_every_notebook():
-    linked = re.findall(r"\]\(colab/(\w+\.ipynb)\)", README)
-    opened = re.findall(rf"\({COLAB}/(\w+\.ipynb)\)", README)
-    assert linked == opened == [path.name for path in NOTEBOOKS]
+@every_notebook
+def test_imports_public_modules_only(path):
+    code = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+    lines = re.findall(r"^(?:from|import) dvaojax.*$", "\n".join(code), re.MULTILINE)
+    assert lines
+    assert [line for line in lines if re.search(r"[. ]_", line)] == []
+
+
+@every_notebook
+def test_links_to_files_of_the_repository_exist(path):
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    for file, anchor in re.findall(rf"\]\({FILES}/([^)#]+)#?([^)]*)\)", text):
+        headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), re.MULTILINE)
+        assert anchor in {"", *(heading.lower().replace(" ", "-") for heading in headings)}
+    names = re.findall(r"`(\w+\.ipynb)`", text)
+    assert set(names) <= {other.name for other in NOTEBOOKS}
+
+
+def test_readme_links_to_every_notebook():
+    links = re.findall(r"\[(\w+)\]\((\w+\.ipynb)\)", README)
+    assert links == [(path.stem, path.name) for path in NOTEBOOKS]
 
 
 @pytest.fixture
@@ -91,7 +109,7 @@ def run(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    # Several processes of one notebook compile the same.
+    # Several processes of one notebook compile the same programs.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
@@ -100,7 +118,7 @@ def run(tmp_path, monkeypatch):
     work.mkdir()
     monkeypatch.chdir(work)
 
-    def execute(name, *, again="", **environment):
+    def execute(name, *, repeat="", **environment):
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
         notebook = read(ROOT / "colab" / f"{name}.ipynb")
@@ -109,21 +127,21 @@ def run(tmp_path, monkeypatch):
             for number, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, number)
             for number, cell in enumerate(notebook.cells):
-                if cell.id == again:
+                if cell.id == repeat:
                     client.execute_cell(cell, number)
         return notebook
 
     return execute
 
 
-def said(notebook, cell_id):
-    """What a cell printed."""
+def printed(notebook, cell_id):
+    """The text that a cell printed."""
     (cell,) = [cell for cell in notebook.cells if cell.id == cell_id]
     return "".join(output.get("text", "") for output in cell.outputs)
 
 
-def pictures(notebook):
-    """The names of the cells that drew something, as often as they did."""
+def figures(notebook):
+    """The ids of the cells that show a figure, once per figure."""
     return [
         cell.id
         for cell in notebook.cells
@@ -133,45 +151,45 @@ def pictures(notebook):
 
 
 @pytest.mark.slow
-def test_aggregators_on_twelve_numbers(run):
+def test_notebook_01_aggregators(run):
     notebook = run("01_aggregators")
     for exercise in ("exercise-1", "exercise-2", "exercise-3"):
-        assert said(notebook, exercise) == "not yet\n"
-    assert said(notebook, "solutions") == "right\n" * 3
-    situations = ["conflict", "saturation", "noise", "scale", "missing"]
-    assert pictures(notebook) == [
-        "objectives", "effective-weights", "agreement", *situations, "sensitivities", "trade-off",
+        assert printed(notebook, exercise) == "not yet\n"
+    assert printed(notebook, "solutions") == "right\n" * 3
+    changes = ["conflict", "saturation", "noise", "scale", "missing"]
+    assert figures(notebook) == [
+        "objectives", "effective-weights", "agreement", *changes, "sensitivities", "trade-off",
     ]  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_small_model_on_three_objectives(run):
+def test_notebook_02_train_tiny(run):
     notebook = run("02_train_tiny", DVAOJAX_SETTINGS=" ".join(TINY))
-    assert pictures(notebook) == ["train", "other", "pareto"]
+    assert figures(notebook) == ["train", "other", "pareto"]
     for cell, method in (("before-and-after", "dvao"), ("other", "gdpo")):
-        assert f"{method}: 8 problems" in said(notebook, cell)
-    assert said(notebook, "samples").count("advantage") == 4
+        assert f"{method}: 8 problems" in printed(notebook, cell)
+    assert printed(notebook, "samples").count("advantage") == 4
 
 
 @pytest.mark.slow
-def test_what_is_ones_own_trains_and_learns(run):
+def test_notebook_04_your_own_improves_the_rewards(run):
     notebook = run("04_your_own")
-    assert "a      0.0 0.0 None" in said(notebook, "reward-check")
-    assert pictures(notebook) == ["pictures"]
-    assert said(notebook, "samples").count("advantage") == 8
-    found = re.findall(r"^(\w+) +(before|after) +(\S+)", said(notebook, "results"), re.MULTILINE)
-    share = {(objective, when): float(mean) for objective, when, mean in found}
+    assert "a      0.0 0.0 None" in printed(notebook, "reward-check")
+    assert figures(notebook) == ["pictures"]
+    assert printed(notebook, "samples").count("advantage") == 8
+    rows = re.findall(r"^(\w+) +(before|after) +(\S+)", printed(notebook, "results"), re.MULTILINE)
+    share = {(objective, when): float(mean) for objective, when, mean in rows}
     assert share["right", "after"] > share["right", "before"] + 0.1
     assert share["brief", "after"] > share["brief", "before"] + 0.1
 
 
 @pytest.fixture
 def local(tmp_path):
-    """A small decoder with its tokenizer, and a few problems, as they are published."""
+    """A directory with a small decoder, its tokenizer and a few problems, in published formats."""
     model = published.make("qwen3 grouped tied", vocab_size=272, bos_token_id=5, eos_token_id=6)
     path = published.save(model, tmp_path / "local" / "checkpoint")
     tokenizer_files.write(
-        Path(path), template=THINKS_OR_NOT, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+        Path(path), template=TEMPLATE, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     problems = tmp_path / "local" / "gsm8k"
     problems.mkdir()
@@ -183,15 +201,15 @@ def local(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_published_model_by_one_variable_in_miniature(run, local, tmp_path):
-    places = {"DVAOJAX_LOCAL": str(local), "TFDS_DATA_DIR": str(tmp_path / "data")}
-    notebook = run("03_qwen_tpu", again="train", **places)
-    assert "3.5 GiB of keys and values" in said(notebook, "plan")
-    assert "train 8, test 8" in said(notebook, "data")
-    # Run once more, the cell goes on where the run stands.
-    assert "--resume" in said(notebook, "train")
-    assert "pass@4" in said(notebook, "evaluate")
-    assert pictures(notebook) == ["pictures"]
+def test_notebook_03_qwen_tpu_with_a_local_model(run, local, tmp_path):
+    environment = {"DVAOJAX_LOCAL": str(local), "TFDS_DATA_DIR": str(tmp_path / "data")}
+    notebook = run("03_qwen_tpu", repeat="train", **environment)
+    assert "3.5 GiB of keys and values" in printed(notebook, "plan")
+    assert "train 8, test 8" in printed(notebook, "data")
+    # The second execution of the cell resumes the run.
+    assert "--resume" in printed(notebook, "train")
+    assert "pass@4" in printed(notebook, "evaluate")
+    assert figures(notebook) == ["pictures"]
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(
-        said(notebook, "export").split()
+        printed(notebook, "export").split()
     )

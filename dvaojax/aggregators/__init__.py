@@ -48,6 +48,9 @@ from dvaojax.aggregators._core.aggregator import needs_lengths as needs_lengths
 from dvaojax.aggregators._core.aggregator import per_objective as per_objective
 from dvaojax.aggregators._core.aggregator import stateful as stateful
 from dvaojax.aggregators._core.aggregator import stateless as stateless
+from dvaojax.aggregators._core.comparison import Comparison as Comparison
+from dvaojax.aggregators._core.comparison import compare as compare
+from dvaojax.aggregators._core.comparison import effective_weights as effective_weights
 from dvaojax.aggregators._core.diagnostics import Diagnostics as Diagnostics
 from dvaojax.aggregators._core.diagnostics import diagnostics as diagnostics
 from dvaojax.aggregators.methods import *  # noqa: F403  (every function of the table)

@@ -1,4 +1,4 @@
-"""Real rows and tokenizers, which stand beside the checkout and never in it."""
+"""Paths of real data sets and tokenizers, in a directory next to the checkout."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ ROOT = Path(__file__).parents[3] / "shared" / "data"
 
 
 def shared(*parts: str) -> Path:
-    """A file or directory of the real data; the test that asks is skipped where it is absent."""
+    """Path of a file or directory of the real data; skips the calling test if it is missing."""
     path = ROOT.joinpath(*parts)
     if not path.exists():
-        pytest.skip(f"no {Path('shared', 'data', *parts)} beside the checkout")
+        pytest.skip(f"no {Path('shared', 'data', *parts)} next to the checkout")
     return path
