@@ -128,7 +128,9 @@ def test_processes_read_only_their_share_of_an_epoch(monkeypatch, processes):
         monkeypatch.setattr(hosts, "share", lambda *_, held=held: hosts.Share(held, held))
         stream = training_stream(dataclasses.replace(task, problems=mine), seed=6)
         assert isinstance(stream, GrainStream)
-        process_batches = batches.Batches(task, stream, everywhere, prompts_per_step=8, kept=1)
+        process_batches = batches.PromptBatches(
+            task, stream, everywhere, prompts_per_step=8, kept=1
+        )
         for first in range(0, 32, 8):
             batch = process_batches.from_position(first)
             assert sorted(batch.prompts) == held.tolist()
