@@ -49,13 +49,13 @@ def main() -> int:
     lengths = rng.integers(1, 1000, size=(GROUPS, COMPLETIONS))
     on_device = tuple(map(jnp.asarray, (rewards, weights, lengths)))
 
-    calls = {("jitted", name): _jitted_call(name, *on_device) for name in BY_NAME}
+    calls = {("jitted", name): _jitted_call(name, *on_device) for name in LOOPS}
     calls["jitted", "copy"] = partial(jax.jit(jnp.copy), on_device[0])
-    loops = {("loop", name): _loop_call(name, rewards, weights, lengths) for name in BY_NAME}
+    loops = {("loop", name): _loop_call(name, rewards, weights, lengths) for name in LOOPS}
     seconds = medians({**calls, **loops}, rounds=arguments.rounds, repeats=_repeats)
 
     copy = seconds["jitted", "copy"]
-    rows = [_row(name, seconds["jitted", name], seconds["loop", name], copy) for name in BY_NAME]
+    rows = [_row(name, seconds["jitted", name], seconds["loop", name], copy) for name in LOOPS]
     _print(rows, copy)
     if arguments.json:
         report = {

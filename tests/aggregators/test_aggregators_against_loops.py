@@ -38,13 +38,21 @@ FIRST = tuple(n for n in aggregators.BY_NAME if hasattr(aggregator_oracles, n))
 OTHERS = tuple(n for n in aggregators.BY_NAME if n not in FIRST)
 ORACLES = {
     name: next(
-        getattr(module, name)
-        for module in (aggregator_oracles, adaptive_oracles, scalar_oracles, variant_oracles)
-        if getattr(getattr(module, name, None), "__module__", "") == module.__name__
+        (
+            getattr(module, name)
+            for module in (aggregator_oracles, adaptive_oracles, scalar_oracles, variant_oracles)
+            if getattr(getattr(module, name, None), "__module__", "") == module.__name__
+        ),
+        None,
     )
     for name in aggregators.BY_NAME
 }
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+
+
+def test_every_aggregator_has_an_oracle():
+    missing = [name for name, oracle in ORACLES.items() if oracle is None]
+    assert not missing, "write a function of this name in tests/helpers/variant_oracles.py"
 
 
 def test_number_of_cases_is_at_least_ten_thousand():
