@@ -180,7 +180,7 @@ class Layer(nnx.Module):
         return rotate(queries, angles), rotate(keys, angles), values
 
     def finish(self, x: Array, attended: Array, matrices: Matrices) -> Array:
-        """The residual stream after attention's output projection and the feed-forward (SwiGLU).
+        """`[M, D]`, the residual stream after attention's output projection and feed-forward (SwiGLU).
 
         Args:
             x: `[M, D]`, the residual stream.

@@ -108,7 +108,7 @@ def parse_description(description: Mapping[str, Any], path: str) -> ModelConfig:
     """
     where = f"{path}: {CONFIG}"
     family = _family(description, where)
-    _refuse_unsupported(description, where)
+    _reject_unsupported(description, where)
     sizes: dict[str, Any] = {
         ours: _size(description, theirs, where) for ours, theirs in _SIZES.items()
     }
@@ -197,7 +197,7 @@ def _family(description: Mapping[str, Any], where: str) -> _Family:
     return family
 
 
-def _refuse_unsupported(description: Mapping[str, Any], where: str) -> None:
+def _reject_unsupported(description: Mapping[str, Any], where: str) -> None:
     """Raises an error at the first setting that the decoder does not support."""
     for key, supported in (
         ("hidden_act", "silu"),
