@@ -180,7 +180,7 @@ class Layer(nnx.Module):
         return rotate(queries, angles), rotate(keys, angles), values
 
     def finish(self, x: Array, attended: Array, matrices: Matrices) -> Array:
-        """`[M, D]`, the residual stream after attention's output projection and feed-forward (SwiGLU).
+        """`[M, D]`, the residual stream after attention's output projection and feed-forward.
 
         Args:
             x: `[M, D]`, the residual stream.
