@@ -350,7 +350,7 @@ def test_entropy_is_that_of_the_sampled_distribution():
     ],
 )
 def test_rejects_loss_settings_by_name(setting, value):
-    with pytest.raises(ValueError, match=rf"loss\.{setting}={value!r}") as error:
+    with pytest.raises(ValueError, match=rf"^loss\.{setting}.*{value!r}") as error:
         LossConfig(**{setting: value})
     assert "\n" not in str(error.value)
 
@@ -369,7 +369,7 @@ def test_rejects_loss_settings_by_name(setting, value):
     ],
 )
 def test_rejects_unknown_and_invalid_options(name, option, message):
-    with pytest.raises(ValueError, match=rf"^loss\.options, of {name}: .*{message}") as error:
+    with pytest.raises(ValueError, match=rf"^loss\.options\b.*{message}") as error:
         LossConfig(name=name, options=(option,)).check_options()
     assert "\n" not in str(error.value)
 
