@@ -14,9 +14,10 @@ from dvaojax.rollout.generate import stages
 from dvaojax.rollout.sampling import Sampling
 
 OPTIONS = {"sampling": Sampling(), "max_new_tokens": 16, "pad_token": 0}
+STOPS = (9, 15)  # at full length, the completions have between 4 and 16 tokens
 
 
-def make_sample(*, stop_tokens=(), max_stages=generate.MAX_STAGES):
+def make_sample(*, stop_tokens=STOPS, max_stages=generate.MAX_STAGES):
     """A sampler of two prompts with four completions each, as a function of their limits."""
     prompts, lengths = random_prompts(2)
     keys = completion_keys(jax.random.key(3), np.arange(2), group_size=4)
@@ -51,18 +52,20 @@ LIMITS = {
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 def test_limits_truncate_completions_and_change_no_token(sample, limits):
     full, truncated = sample(LIMITS["full length"]), sample(limits)
-    kept = np.arange(16) < limits[..., None]
+    kept = full.mask & (np.arange(16) < limits[..., None])
     np.testing.assert_array_equal(truncated.mask, kept)
     np.testing.assert_array_equal(truncated.tokens, np.where(kept, full.tokens, 0))
     np.testing.assert_allclose(truncated.logprobs, np.where(kept, full.logprobs, 0.0), atol=1e-5)
-    assert not truncated.stopped.any()
+    np.testing.assert_array_equal(
+        truncated.stopped, full.stopped & (full.mask.sum(axis=-1) <= limits)
+    )
 
 
-def test_three_stages_equal_one_stage(monkeypatch):
-    monkeypatch.setattr(generate, "MIN_STAGE", 2)
-    expected = make_sample(stop_tokens=(3, 9), max_stages=1)(LIMITS["full length"])
-    actual = make_sample(stop_tokens=(3, 9), max_stages=3)(LIMITS["full length"])
+def test_several_stages_equal_one_stage(sample):
+    expected = make_sample(max_stages=1)(LIMITS["full length"])
+    actual = sample(LIMITS["full length"])
     assert np.ptp(expected.mask.sum(axis=-1)) > 4  # some are much longer than others
+    assert 0 < expected.stopped.sum() < expected.stopped.size
     for name in ("tokens", "mask", "stopped"):
         np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name))
     np.testing.assert_allclose(actual.logprobs, expected.logprobs, atol=1e-5)
@@ -99,6 +102,6 @@ def test_finished_completions_are_not_decoded(monkeypatch):
     monkeypatch.setattr(UnrolledDecoder, "decode", recording_decode)
     monkeypatch.setattr(generate, "MAX_STAGES", 2)
     monkeypatch.setattr(generate, "MIN_STAGE", 8)
-    make_sample()(LIMITS["one long completion"])
+    make_sample(stop_tokens=())(LIMITS["one long completion"])
     jax.effects_barrier()
     assert sizes == [4] * 7 + [1] * 8

@@ -174,7 +174,7 @@ def test_frequencies_equal_the_probabilities(sampling):
     assert statistic < 27.9
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 100, 1_000])
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 1_000])
 def test_a_token_is_drawn_by_inverse_transform(size):
     generator = np.random.default_rng(size)
     weights = generator.choice([0.0, 1.0, 5.0], size)
