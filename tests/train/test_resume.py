@@ -39,7 +39,7 @@ def begin(environment, runs, *arguments):
 
 def finish(process):
     """Exit code and standard error of a process."""
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=600)
     return process.returncode, errors
 
 
