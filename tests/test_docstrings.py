@@ -16,14 +16,15 @@ from dvaojax.losses import methods as loss_methods
 
 
 def sourced_functions():
-    """Module -> the aggregators and losses that it defines."""
+    """Module -> the aggregators and losses with a paper that it defines."""
     functions = defaultdict(set)
     for package, names in (
         (aggregators, {**methods.ROWS, **methods.OTHER_FUNCTIONS}),
         (losses, {**loss_methods.ROWS, **losses.KL_ESTIMATORS}),
     ):
-        for name in names:
-            functions[getattr(package, name).__module__].add(name)
+        for name, row in names.items():
+            if getattr(row, "paper", True):
+                functions[getattr(package, name).__module__].add(name)
     return functions
 
 

@@ -18,7 +18,6 @@ from dvaojax.cli.exit_codes import BAD_INPUT, BY_SIGNAL, fail
 from dvaojax.cli.parser import make_parser
 from dvaojax.errors import UserError
 
-# In the order of the help.
 SUBCOMMANDS: Mapping[str, ModuleType] = {
     "train": train,
     "evaluate": evaluate,
@@ -30,6 +29,7 @@ SUBCOMMANDS: Mapping[str, ModuleType] = {
     "data": data,
     "methods": methods,
 }
+"""The modules of the subcommands by name, in the order of the help."""
 
 _ABOUT = """\
 Multi-reward reinforcement learning for language models.

@@ -1,8 +1,8 @@
 """Rules for the language of the project: plain, field-standard English.
 
-`complaints(path)` reads one file and returns one line per violation. Checked are the docstrings,
-comments, string literals and identifiers of Python files, the text and code of notebooks, and all
-text of Markdown, TOML and YAML files. Run as a program, it checks the files and folders it is given:
+`complaints(path)` returns one line per violation in a file. Checked are docstrings, comments, string
+literals and identifiers of Python files, text and code of notebooks, and the text of Markdown, TOML
+and YAML files. As a program, it checks the given files and directories:
 
     python tests/helpers/language_rules.py dvaojax tests README.md
 """

@@ -48,7 +48,10 @@ def test_representative_cells_have_every_value_and_every_method_in_each_situatio
         ({"only": {"gdpo": "lnog"}}, "only names 'lnog', the nearest is long"),
         ({"expected": {"shrot": "?"}}, "expected names 'shrot', the nearest is short"),
         ({"trade_offs": {"x": ("aggregator=grpo",)}}, "trade-off x sets the method"),
-        ({"methods": {"dvao": ("aggregator=dvo",)}}, "short, 0, dvao, even: aggregator.name: unknown"),
+        (
+            {"methods": {"dvao": ("aggregator=dvo",)}},
+            "short, 0, dvao, even: aggregator.name: unknown",
+        ),
         ({"situations": {"s": ("task.lnog=3",)}}, "did you mean 'task.long'?"),
         ({"situations": {"s": ("pipeline_depth=1",)}}, "a sweep needs on-policy runs"),
         ({"situations": {"s": ("pretrained=a/b",)}}, "a sweep starts from random parameters"),
