@@ -1,7 +1,7 @@
 """Rules for the language of the project: plain, field-standard English.
 
-`complaints(path)` returns one line per violation in a file. Checked are docstrings, comments, string
-literals and identifiers of Python files, text and code of notebooks, and the text of Markdown, TOML
+`complaints(path)` returns one line per violation in a file. It checks docstrings, comments,
+strings and identifiers of Python files, text and code of notebooks, and the text of Markdown, TOML
 and YAML files. As a program, it checks the given files and directories:
 
     python tests/helpers/language_rules.py dvaojax tests README.md
