@@ -7,7 +7,6 @@ from browser import BROWSER, browser
 from reported_runs import HOSTILE, make_run
 
 from dvaojax.config import AggregatorConfig
-from dvaojax.config import AggregatorConfig
 from dvaojax.report import curves, write_report
 from dvaojax.report.markup import visible
 
