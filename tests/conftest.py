@@ -1,8 +1,20 @@
 """Settings of all tests: eight CPU devices, no implicit promotion of ranks or types.
 
 Compilation takes most of the tests' time, and the tested facts do not depend on optimisations. So
-XLA runs without most of them, in this process and in the processes that tests start.
+XLA runs without most of them, and all processes of a test session share one compilation cache: the
+workers of pytest-xdist and the processes that tests start inherit these variables. A directory in
+`JAX_COMPILATION_CACHE_DIR` is kept for the next session.
 """
+
+import os
+import tempfile
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="dvaojax-tests-")  # removed at exit
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import pytest
@@ -10,13 +22,6 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_disable_most_optimizations", True)
-
-
-@pytest.fixture(scope="session")
-def cache_directory(tmp_path_factory):
-    """The compilation cache of this test session; see `tiny_run.compilation_cache`."""
-    return tmp_path_factory.getbasetemp() / "compiled"
 
 
 @pytest.fixture(params=["eager", "jit"])
@@ -26,5 +31,5 @@ def transform(request):
 
 
 def pytest_collection_modifyitems(items):
-    """Runs the README tests first: the longest tests are among them."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """Runs the main job first: it is the longest test."""
+    items.sort(key=lambda item: item.path.name != "test_main_job.py")

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from documentation import DOCUMENTS, NOT_RUN, ROOT, blocks
-from tiny_run import TINY, compilation_cache
+from tiny_run import TINY
 
 from dvaojax import aggregators, cli
 
@@ -186,10 +186,9 @@ def runs_directory(tmp_path_factory):
     before = Path.cwd()
     os.chdir(directory)
     try:
-        with compilation_cache(tmp_path_factory.getbasetemp() / "compiled"):
-            for name, method in (("arithmetic", "dvao"), ("gdpo", "gdpo")):
-                arguments = ["--set", *TINY, f"aggregator={method}"]
-                assert cli.main(["train", "--name", name, *arguments]) == 0
+        for name, method in (("arithmetic", "dvao"), ("gdpo", "gdpo")):
+            arguments = ["--set", *TINY, f"aggregator={method}"]
+            assert cli.main(["train", "--name", name, *arguments]) == 0
     finally:
         os.chdir(before)
     return directory
@@ -197,21 +196,20 @@ def runs_directory(tmp_path_factory):
 
 @pytest.mark.slow
 @with_commands
-def test_commands_run(path, runs_directory, tmp_path, tmp_path_factory, monkeypatch):
+def test_commands_run(path, runs_directory, tmp_path, monkeypatch):
     work = tmp_path / "work"
     shutil.copytree(runs_directory, work)
     monkeypatch.chdir(work)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    with compilation_cache(tmp_path_factory.getbasetemp() / "compiled"):
-        for block in blocks(TEXTS[path]):
-            if block.file:
-                Path(block.file).write_text(block.code)
-            if block.language == "bash":
-                for line in block.code.splitlines():
-                    if line.startswith("echo "):
-                        subprocess.run(line, shell=True, check=True)
-                for words in block.commands:
-                    run_small(words)
+    for block in blocks(TEXTS[path]):
+        if block.file:
+            Path(block.file).write_text(block.code)
+        if block.language == "bash":
+            for line in block.code.splitlines():
+                if line.startswith("echo "):
+                    subprocess.run(line, shell=True, check=True)
+            for words in block.commands:
+                run_small(words)
 
 
 def run_small(words):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import TINY, compilation_cache
+from tiny_run import TINY
 
 from dvaojax import cli, files, train
 from dvaojax.config import Config, overrides
@@ -30,12 +30,6 @@ def get_config():
 """
 EVEN = '{"accuracy": 1.0, "brevity": 1.0, "format": 1.0}'
 MISSPELT = '{"accuracy": 1.0, "brevity": 1.0, "fromat": 1.0}'
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with compilation_cache(tmp_path_factory.getbasetemp() / "compiled"):
-        yield
 
 
 @pytest.fixture(scope="module")

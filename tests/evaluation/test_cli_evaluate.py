@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import TINY, compilation_cache
+from tiny_run import TINY
 
 from dvaojax import cli
 from dvaojax.config import Config, overrides
@@ -26,12 +26,10 @@ SAMPLED = ["evaluate", "runs/tiny", "--samples", "3", "--set", "evaluation.promp
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """A working directory with a tiny run in `runs/tiny`, and shared compiled programs."""
+    """A working directory with a tiny run in `runs/tiny`."""
     workspace = tmp_path_factory.mktemp("evaluations")
-    compiled = tmp_path_factory.getbasetemp() / "compiled"
-    with pytest.MonkeyPatch.context() as patch, compilation_cache(compiled):
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workspace)
-        patch.setenv("COMPILED", str(compiled))
         make_run(workspace / "runs")
         yield workspace
 

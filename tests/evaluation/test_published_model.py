@@ -6,7 +6,6 @@ import shutil
 import jax
 import pytest
 from shared_data import shared
-from tiny_run import compilation_cache
 
 from dvaojax import cli, models
 from dvaojax.models import ModelConfig, pretrained
@@ -39,8 +38,7 @@ def workspace(tmp_path_factory):
     for name in DATASETS:
         source = ["--source", str(shared(name)), "--data-dir", str(workspace / "prepared")]
         assert cli.main(["data", "prepare", name, *source]) == 0
-    compiled = tmp_path_factory.getbasetemp() / "compiled"
-    with pytest.MonkeyPatch.context() as patch, compilation_cache(compiled):
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workspace)
         yield workspace
 

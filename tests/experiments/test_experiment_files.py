@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from judge_server import JudgeServer, grade
 from shared_data import shared
-from tiny_run import compilation_cache
 
 from dvaojax import cli
 from dvaojax.config import Config, overrides
@@ -130,22 +129,21 @@ def judge():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_runs_in_miniature_from_a_checkpoint_on_real_rows(
-    name, data_dir, policies, judge, tmp_path, tmp_path_factory, monkeypatch
+    name, data_dir, policies, judge, tmp_path, monkeypatch
 ):
     experiment = overrides.load_experiment(EXPERIMENTS / name)
     family = "qwen3" if experiment.model.qk_norm else "qwen2.5"
     policy = policies / f"{family}-{'tied' if experiment.model.tied_head else 'untied'}"
     monkeypatch.chdir(tmp_path)
-    with compilation_cache(tmp_path_factory.getbasetemp() / "compiled"):
-        settings = [
-            f"pretrained={policy}",
-            f"task.tokenizer.path={policy}",
-            f"task.data_dir={data_dir}",
-            "model.vocab_size=6400",
-            *ROWS[name],
-            *([f"task.judge.url={judge}"] if isinstance(experiment.task, Rubrics) else []),
-        ]
-        assert cli.main(["train", str(EXPERIMENTS / name), "--smoke", "--set", *settings]) == 0
+    settings = [
+        f"pretrained={policy}",
+        f"task.tokenizer.path={policy}",
+        f"task.data_dir={data_dir}",
+        "model.vocab_size=6400",
+        *ROWS[name],
+        *([f"task.judge.url={judge}"] if isinstance(experiment.task, Rubrics) else []),
+    ]
+    assert cli.main(["train", str(EXPERIMENTS / name), "--smoke", "--set", *settings]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     summary = json.loads((run / "summary.json").read_text())
     for evaluation in (summary["before"], summary["after"]):

@@ -6,10 +6,7 @@ python evaluate_child.py BATCHES ARGUMENTS...
 import os
 import signal
 import sys
-from pathlib import Path
 from unittest import mock
-
-from tiny_run import compilation_cache
 
 from dvaojax import cli
 from dvaojax.evaluation.directory import EvaluationDirectory
@@ -29,10 +26,7 @@ def main() -> int:
         remaining -= 1
         add(self, batch)
 
-    with (
-        mock.patch.object(EvaluationDirectory, "add", add_or_die),
-        compilation_cache(Path(os.environ["COMPILED"])),
-    ):
+    with mock.patch.object(EvaluationDirectory, "add", add_or_die):
         return cli.main(["evaluate", *sys.argv[2:]])
 
 

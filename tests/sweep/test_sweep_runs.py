@@ -12,7 +12,7 @@ import jax
 import pytest
 from little_sweep import SWEEP
 from rich.console import Console
-from tiny_run import HELPERS, child_environment, compilation_cache
+from tiny_run import HELPERS, child_environment
 
 from dvaojax import cli, sharding
 from dvaojax.sweep.directory import SweepDirectory
@@ -32,17 +32,17 @@ def get_sweep():
 
 
 @pytest.fixture(scope="module")
-def compiled(cache_directory):
-    """The compilation cache; runs of this process use one device."""
+def one_device():
+    """Runs of this process use one device."""
     make_mesh = sharding.make_mesh
-    with compilation_cache(cache_directory), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         one = jax.devices()[:1]
         patch.setattr(sharding, "make_mesh", lambda config, devices=None: make_mesh(config, one))
-        yield cache_directory
+        yield
 
 
 @pytest.fixture(scope="module")
-def finished(compiled, tmp_path_factory):
+def finished(one_device, tmp_path_factory):
     """The directory of a finished sweep; its file is in the parent directory."""
     parent = tmp_path_factory.mktemp("sweeps")
     (parent / "one_start.py").write_text(ONE_START)
@@ -132,11 +132,11 @@ def test_rejects_a_file_without_a_sweep(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["other.py"]
 
 
-def begin(compiled, out, *options):
+def begin(out, *options):
     command = [sys.executable, "-m", "dvaojax", "sweep", str(HELPERS / "little_sweep.py")]
     return subprocess.Popen(
         [*command, "--out", str(out), *options],
-        env=child_environment(compiled),
+        env=child_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -151,23 +151,23 @@ def wait_for_cells(out, count):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_grid_and_a_killed_sweep_continues(compiled, tmp_path):
-    whole = begin(compiled, tmp_path / "whole")
+def test_two_processes_share_the_grid_and_a_killed_sweep_continues(tmp_path):
+    whole = begin(tmp_path / "whole")
     assert whole.communicate(timeout=300)[1] == ""
     out = tmp_path / "killed"
-    killed = begin(compiled, out, "--processes", "2")
+    killed = begin(out, "--processes", "2")
     wait_for_cells(out, 3)
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=60)  # its child processes hold the pipes until they have noticed
     some = SweepDirectory(out).rows()
     assert 3 <= len(some) < len(cell_keys(SWEEP))
-    stopped = begin(compiled, out, "--processes", "2")
+    stopped = begin(out, "--processes", "2")
     wait_for_cells(out, len(some) + 2)
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 128 + signal.SIGTERM
     assert errors == "dvaojax: stopped after a cell by SIGTERM: the same command continues\n"
-    last = begin(compiled, out, "--processes", "2")
+    last = begin(out, "--processes", "2")
     output, errors = last.communicate(timeout=300)
     assert (last.returncode, errors) == (0, "")
     assert "20 of 20 cells" in output

@@ -21,8 +21,8 @@ from dvaojax.train.progress import checkpoint_shapes
 
 
 @pytest.fixture(scope="module")
-def environment(cache_directory):
-    return child_environment(cache_directory)
+def environment():
+    return child_environment()
 
 
 def on_hosts(environment, processes, *arguments, timeout):

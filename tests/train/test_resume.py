@@ -27,8 +27,8 @@ EXACT = [("EPOCHS", digits_run.EPOCHS), ("AHEAD", digits_run.AHEAD)]
 
 
 @pytest.fixture(scope="module")
-def environment(cache_directory):
-    return child_environment(cache_directory)
+def environment():
+    return child_environment()
 
 
 def begin(environment, runs, *arguments):
