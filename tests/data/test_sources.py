@@ -6,9 +6,9 @@ import json
 import re
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
+from import_layers import PACKAGE
 from shared_data import ROOT, shared
 
 from dvaojax.data import sources
@@ -48,7 +48,7 @@ def test_dataset_names_urls_and_checksums():
 
 
 def test_readme_lists_every_dataset_and_licence():
-    readme = Path(sources.__file__).parents[1] / "README.md"
+    readme = PACKAGE / "data" / "README.md"
     rows = [line for line in readme.read_text().splitlines() if line.startswith("| `")]
     for name, known in sources.BY_NAME.items():
         (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
