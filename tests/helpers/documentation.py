@@ -31,7 +31,8 @@ DOCUMENTS = [
 ]
 
 # The line before a block of commands that the tests do not run, with the reason.
-NOT_RUN = re.compile(r"\*Not run by the tests: needs (.+)\.\*")
+_REASON = r"(?:the network|an account|an accelerator|the extra `\w+`)"
+NOT_RUN = re.compile(rf"\*Not run by the tests: needs {_REASON}(?: and {_REASON})?\.\*")
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _GENERATED = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- /generated -->)", re.DOTALL)
