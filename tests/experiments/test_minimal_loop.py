@@ -23,7 +23,7 @@ def test_every_objective_rises(seed):
     gains = end - begin
     assert (gains > [0.25, 0.15, 0.4]).all(), gains
     assert lines[0].startswith("step   0  copies 0.")
-    assert lines[-1].startswith(f"step {minimal_loop.NUM_STEPS - 1}")
+    assert lines[-1].startswith(f"step {minimal_loop.NUM_STEPS - 1:3d}  ")
 
 
 def test_the_file_is_short_and_uses_public_names_only():
