@@ -6,6 +6,7 @@ workers of pytest-xdist and the processes that tests start inherit these variabl
 `JAX_COMPILATION_CACHE_DIR` is kept for the next session.
 """
 
+import gc
 import os
 import tempfile
 
@@ -15,9 +16,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # lowering records no source lines
 
 import jax
 import pytest
+
+# Traced programs stay in JAX's caches, so full collections find little and take long.
+gc.set_threshold(100_000, 50, 50)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

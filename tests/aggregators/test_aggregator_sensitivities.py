@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from every_aggregator import FAMILIES, every
 from invariant_assertions import assert_sensitivities
-from slowness import slow_but
+from slowness import nightly_but
 
 from dvaojax.aggregators import advantage_combination, dvao, reward_combination
 
@@ -40,6 +40,7 @@ def jacobian_of(function, rewards, weights):
     return jax.jit(jax.vmap(jax.jacrev(one_group)))(rewards)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_13_to_15_sensitivities_of_dvao(rewards, weights, ddof):
     function = functools.partial(dvao, ddof=ddof)
@@ -90,7 +91,7 @@ def test_wrong_sensitivity_is_reported(rewards, weights):
         )
 
 
-@pytest.mark.parametrize("family", slow_but(["first"], FAMILIES))
+@pytest.mark.parametrize("family", nightly_but(["first"], FAMILIES))
 def test_gradients_equal_finite_differences(family, rewards, weights):
     mask = np.ones((B, G, K), bool)
     mask[0, 1, 2] = mask[1, 0, :] = False
@@ -114,7 +115,8 @@ def test_gradients_equal_finite_differences(family, rewards, weights):
         assert np.all(np.asarray(gradient)[~mask] == 0), name
 
 
-@pytest.mark.parametrize("family", slow_but(["first"], FAMILIES))
+@pytest.mark.slow
+@pytest.mark.parametrize("family", nightly_but(["first"], FAMILIES))
 def test_gradients_are_finite_where_nothing_can_be_learned(family, weights):
     rewards = np.full((3, 4, K), 0.1)
     rewards[1, :, 0] = np.nan  # masked

@@ -154,13 +154,14 @@ def test_equals_the_loop_jitted(shape, dtype):
     _assert_equals_the_loop(_jitted, FIRST, shape, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", slow_but(["float64"], ["float32", "float64"]))
 @pytest.mark.parametrize("shape", slow_but(QUICK_OTHERS, SHAPES_OF_OTHERS), ids=_name)
 def test_second_family_equals_the_loop_jitted(shape, dtype):
     _assert_equals_the_loop(_jitted, OTHERS, shape, dtype)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", EAGER, ids=_name)
 def test_equals_the_loop_without_jit(shape, dtype):

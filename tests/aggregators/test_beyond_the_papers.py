@@ -16,6 +16,8 @@ from dvaojax.aggregators._core import group
 from dvaojax.aggregators.dvao_denoised import average_repeats
 from dvaojax.aggregators.dvao_shrunk import Spread, relative_uncertainty, shrunk, spread_of
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 100
 WEIGHTS = jnp.array([0.5, 0.5])
 

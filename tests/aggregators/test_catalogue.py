@@ -188,7 +188,7 @@ def operations(name, groups, size, objectives, **knobs):
     return lowered.cost_analysis()["flops"] / rewards.size
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cost():
     for name, row in ROWS.items():
         more = operations(name, 8, 8, 10) / operations(name, 8, 4, 5)

@@ -23,6 +23,8 @@ from dvaojax.aggregators._core import group
 from dvaojax.aggregators._core.least_squares import least_quadratic
 from dvaojax.aggregators.sc_ppo import combine, cross_fitted_weights
 
+pytestmark = pytest.mark.slow
+
 B, G, K = 4, 5, 3
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 property_test = settings(derandomize=True, deadline=None, max_examples=15, database=None)
@@ -55,7 +57,7 @@ def batch_of(rewards, weights=WEIGHTS):
     return group.prepare_batch(jnp.asarray(rewards), jnp.asarray(weights), None)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_invariants_hold_and_report_rolled_groups_for_every_method_of_the_second_family():
     """Tolerance 1e-5 in float32; `test_aggregator_invariants` uses random examples."""
     rng = np.random.default_rng(1)

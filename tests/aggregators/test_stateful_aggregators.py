@@ -113,6 +113,7 @@ def test_one_advantage_per_completion_in_float32(name):
     chex.assert_type(advantages, jnp.float32)
 
 
+@pytest.mark.slow
 def test_works_without_jit_on_any_leading_axes(name):
     few = REWARDS[:2, :2]
     padded = jnp.concatenate([few, jnp.zeros((2, B - 2, G, K))], axis=1)

@@ -130,6 +130,7 @@ def test_evaluation_with_several_samples_of_the_best_checkpoint(here, capsys):
     assert newest_evaluation(here / "runs/tiny")[1]["samples"] == 3
 
 
+@pytest.mark.slow
 def test_greedy_samples_of_a_problem_are_equal(here):
     greedy = ["--set", "evaluation.sampling.temperature=0"]
     assert cli.main(["evaluate", "runs/tiny", *greedy]) == 0
@@ -142,6 +143,7 @@ def test_greedy_samples_of_a_problem_are_equal(here):
     assert two["length"] == one["length"]
 
 
+@pytest.mark.slow
 def test_custom_task_is_evaluated_with_its_experiment(here, capsys):
     (here / "sums.py").write_text(EXPERIMENT.format(weights=EVEN))
     assert cli.main(["train", "sums.py", "--set", *TINY]) == 0

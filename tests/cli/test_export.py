@@ -24,6 +24,8 @@ from dvaojax.models import pretrained
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.sharding import MeshConfig
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = '''
 import dataclasses
 

@@ -46,6 +46,7 @@ def test_every_epoch_is_a_different_permutation(order):
     assert len({tuple(epoch) for epoch in read.tolist()}) > 15
 
 
+@pytest.mark.slow
 @both
 def test_shuffle_is_global(order):
     """A global shuffle, not a local one: over 200 epochs every problem is at every position."""
@@ -154,6 +155,7 @@ def test_prepared_dataset_is_read_in_grain_order(tmp_path):
     assert answers == indices(in_memory, 0, 50)
 
 
+@pytest.mark.slow
 def test_embedded_task_does_not_import_grain():
     code = (
         "import sys, dvaojax.train.loop\n"

@@ -85,6 +85,7 @@ def test_summary_follows_from_completions(workspace, capsys):
     assert all(header in printed for header in ("avg@3", "pass@1", "pass@2", "pass@3", "maj@3"))
 
 
+@pytest.mark.slow
 def test_resumes_after_a_kill_with_the_same_files(workspace, capsys):
     """Twelve problems in batches of eight: kill -9 while the padded second batch is written."""
     twelve = [*SAMPLED, "evaluation.num_prompts=12"]
@@ -128,6 +129,7 @@ def test_finished_evaluation_is_not_sampled_again(workspace, monkeypatch, capsys
     assert printed in capsys.readouterr().out.replace("8 of 8 problems were finished before\n", "")
 
 
+@pytest.mark.slow
 def test_other_settings_are_another_evaluation(workspace):
     others = (
         ["--set", "evaluation.sampling.temperature=0.6"],

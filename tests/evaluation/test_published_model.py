@@ -11,6 +11,8 @@ from dvaojax import cli, models
 from dvaojax.models import ModelConfig, pretrained
 from dvaojax.models.pretrained import configuration
 
+pytestmark = pytest.mark.slow
+
 TOKENIZER = ("tokenizers", "minimind")
 DATASETS = ("math500", "aime25")
 EVALUATE = ["evaluate", "tiny-model", "--task", "mathematics", "--set", "task.data_dir=prepared"]

@@ -104,7 +104,7 @@ def test_tables_name_device_versions_date_and_commit(run):
     assert len({line.count("|") for line in tables}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_command_runs_on_a_cpu(tmp_path):
     path, markdown = tmp_path / "report.json", tmp_path / "report.md"
     command = [sys.executable, str(SCRIPT), "--small", "--json", str(path)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from judge_server import JudgeServer, grade
 from shared_data import shared
+from slowness import nightly_but
 
 from dvaojax import cli
 from dvaojax.config import Config, overrides
@@ -30,6 +31,7 @@ ROWS = {
 }
 # Their miniatures equal those of other files, from which they differ only in the policy.
 SAME = {"dvao_mathematics_8b.py": "dvao_mathematics_4b.py", "dvao_tools_7b.py": "dvao_tools_3b.py"}
+SELECTED = ["dvao_mathematics_4b.py", "dvao_tools_3b.py", "gdpo_gsm8k.py", "rvpo_healthbench.py"]
 DATASETS = (
     "gsm8k", "dapo_math_17k", "math500", "aime25", "olympiadbench", "amc23", "toolrl", "bfcl",
     "healthbench",
@@ -127,7 +129,7 @@ def judge():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", nightly_but(SELECTED, ROWS))
 def test_runs_in_miniature_from_a_checkpoint_on_real_rows(
     name, data_dir, policies, judge, tmp_path, monkeypatch
 ):

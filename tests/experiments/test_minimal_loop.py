@@ -13,6 +13,7 @@ from dvaojax.types import Completion
 SOURCE = Path(minimal_loop.__file__).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_objective_rises(seed):
     lines = []

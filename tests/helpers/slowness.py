@@ -1,4 +1,4 @@
-"""Selection of the cases of a test that are in the default run."""
+"""Selection of the cases of a test that are in the default run, and in that of slow tests."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,5 +8,14 @@ import pytest
 
 def slow_but(quick: Iterable[Any], every: Iterable[Any]) -> list[Any]:
     """Every case as a parameter; those that are not in `quick` are marked as slow."""
-    quick = list(quick)
-    return [pytest.param(case, marks=[] if case in quick else [pytest.mark.slow]) for case in every]
+    return _marked(quick, every, pytest.mark.slow)
+
+
+def nightly_but(selected: Iterable[Any], every: Iterable[Any]) -> list[Any]:
+    """Every case as a parameter; those that are not in `selected` are marked as nightly."""
+    return _marked(selected, every, pytest.mark.nightly)
+
+
+def _marked(unmarked: Iterable[Any], every: Iterable[Any], mark: pytest.MarkDecorator) -> list[Any]:
+    unmarked = list(unmarked)
+    return [pytest.param(case, marks=[] if case in unmarked else [mark]) for case in every]

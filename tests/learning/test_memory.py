@@ -71,12 +71,12 @@ def test_temporaries_are_below_the_limit(plan):
     assert plan.temp_size_in_bytes / GIB < LIMIT_GIB
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_repeated_prompts_would_exceed_the_limit():
     assert planned(PROMPTS * GROUP, 1).temp_size_in_bytes / GIB > LIMIT_GIB
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_unchunked_logits_would_exceed_the_limit():
     whole = dataclasses.replace(MODEL, logits_chunk=PROMPTS * GROUP * LENGTH)
     assert planned(model=whole).temp_size_in_bytes / GIB > LIMIT_GIB

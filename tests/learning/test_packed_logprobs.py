@@ -70,6 +70,7 @@ def test_packed_equals_padded(name, lengths):
     jax.tree.map(partial(np.testing.assert_allclose, atol=2e-4), packed_gradient, gradient)
 
 
+@pytest.mark.slow
 def test_completions_of_one_token_equal_the_first_of_longer_ones():
     name = next(iter(FAMILIES))
     longer = experience_of(LENGTHS["full"], vocabulary=FAMILIES[name].vocab_size)

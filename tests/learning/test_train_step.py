@@ -173,6 +173,7 @@ def test_state_is_carried_over_and_the_aggregator_is_called_once_per_step():
     assert not np.allclose(noise, other_noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(aggregators.METHODS))
 def test_penalty_objective_changes_the_advantages_of_every_aggregator(name):
     """Trap 13: code that ignores penalties would not change the advantages."""

@@ -50,6 +50,7 @@ def test_loss_is_the_cross_entropy_of_completion_tokens():
     np.testing.assert_allclose(metrics["loss"].value, expected / count, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_update_does_not_depend_on_micro_batches_and_reduces_the_loss():
     params, optimizer = models.init(MODEL, jax.random.key(0)), optax.sgd(0.5)
     loss, results = make_demonstration_loss(MODEL), []

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from attention_cases import Rows, random_rows, reference_attention
+from slowness import slow_but
 
 from dvaojax.models.attention import (
     blockwise,
@@ -79,7 +80,7 @@ def rectangle(prompt_lengths, lengths, prompt_width, **sizes) -> Rows:
     )
 
 
-@pytest.mark.parametrize("shape", RECTANGLES)
+@pytest.mark.parametrize("shape", slow_but(["odd sizes"], RECTANGLES))
 def test_equals_reference_attention(shape, block_size):
     check_against_reference(RECTANGLES[shape])
 
@@ -102,6 +103,7 @@ def check_against_reference(shape, **sizes):
     chex.assert_trees_all_close(packed_result, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longest", [6, 40])
 def test_packed_completions_equal_reference_attention(longest, block_size):
     rows = random_rows(
@@ -139,6 +141,7 @@ def test_a_row_without_completions_is_attention_of_the_prompt():
     chex.assert_trees_all_close(actual, reference_attention(rows), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(jnp.float32, 2e-6), (jnp.bfloat16, 5e-2)], ids=["float32", "bfloat16"]
 )

@@ -100,6 +100,7 @@ def test_rejects_invalid_rope_scaling(change, message):
         dataclasses.replace(scaling, **change)
 
 
+@pytest.mark.slow
 def test_bfloat16_compute_keeps_parameters_gradients_and_logits_in_float32():
     config = dataclasses.replace(
         QWEN3, attention_bias=True, tied_head=False, compute_dtype="bfloat16"

@@ -11,6 +11,8 @@ from decoder_oracle import QWEN3, random_groups, random_params
 
 from dvaojax import models
 
+pytestmark = pytest.mark.slow
+
 
 @jax.jit
 def logprobs(params, prompts, lengths, completions):

@@ -420,6 +420,7 @@ print(status("VmHWM") - before, sum(a.nbytes for a in jax.tree.leaves(params)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="cannot measure peak memory")
 def test_peak_memory_is_the_parameters_and_one_tensor(tmp_path):
     paths = []

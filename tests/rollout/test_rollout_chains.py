@@ -111,6 +111,7 @@ def kept_by(sampling, p):
     return p >= sampling.min_p * max(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampling",
     [Sampling(temperature=0.7), Sampling(top_k=3), Sampling(top_p=0.6), Sampling(min_p=0.3)],

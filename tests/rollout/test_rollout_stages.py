@@ -91,6 +91,7 @@ def test_a_short_rollout_has_one_stage():
     assert len(stages(generate.MIN_STAGE, 8)) == 1
 
 
+@pytest.mark.slow
 def test_finished_completions_are_not_decoded(monkeypatch):
     sizes = []
     decode = UnrolledDecoder.decode

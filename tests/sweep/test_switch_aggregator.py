@@ -42,6 +42,7 @@ def update():
     return update, traces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_equals_the_selected_method(update, method):
     alone = aggregators.make(method.name, WEIGHTS, **method.knobs)

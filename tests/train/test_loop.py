@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from digits_run import Digits, digits_config, make_mesh_of, quick_programs
-from slowness import slow_but
+from slowness import nightly_but
 
 from dvaojax import aggregators, files
 from dvaojax.config import AggregatorConfig, make_aggregator
@@ -186,6 +186,7 @@ def test_refuses_an_existing_run_and_a_resume_with_other_settings(finished):
     assert len(rows(runs)) == 2
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run_evaluates_again_and_overwrite_starts_again(no_plots, tmp_path):
     first = train(QUICK, tmp_path)
     before = rows(tmp_path)
@@ -250,6 +251,7 @@ def test_resumes_a_run_of_an_earlier_version(no_plots, tmp_path):
     assert all(0 <= row[new] <= 1 for row in read_rows(path / files.METRICS))
 
 
+@pytest.mark.slow
 def test_resume_without_a_checkpoint_starts_again_and_drops_the_rows(no_plots, tmp_path):
     train(QUICK, tmp_path / "whole")
     with (
@@ -302,7 +304,10 @@ WITH_EXTRA_INPUTS = sorted(
 )
 
 
-@pytest.mark.parametrize("name", slow_but(["gdpo_token_weighted"], [*WITH_EXTRA_INPUTS, "sc_ppo"]))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", nightly_but(["gdpo_token_weighted", "vpo"], [*WITH_EXTRA_INPUTS, "sc_ppo"])
+)
 def test_aggregator_trains_with_checked_invariants(no_plots, tmp_path, name):
     """All aggregators with extra inputs; the other runs use `dvao`, which has none."""
     config = dataclasses.replace(QUICK, aggregator=AggregatorConfig(name, check_invariants=True))
@@ -346,6 +351,7 @@ def test_broken_aggregator_stops_the_run_and_names_step_group_and_invariant(no_p
     assert len(rows(tmp_path)) == 1, "row and samples of the step were written"
 
 
+@pytest.mark.slow
 def test_invariants_are_not_checked_by_default(no_plots, tmp_path):
     with mock.patch.dict(aggregators.BY_NAME, {"dvao": broken_dvao}):
         assert train(QUICK, tmp_path)["steps"] == 2
@@ -360,6 +366,7 @@ def test_invariants_are_checked_with_the_configured_knobs(no_plots, tmp_path):
     train(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_too_many_non_finite_updates_stop_the_run(no_plots, tmp_path):
     checkpoints = dataclasses.replace(QUICK.checkpoints, keep_latest=9)
     config = dataclasses.replace(

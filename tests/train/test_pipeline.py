@@ -259,6 +259,7 @@ def share_idle(session):
     return 1 - overlap(between, spans(session)) / (last.end - first.end)
 
 
+@pytest.mark.slow
 def test_device_is_idle_during_slow_scoring_at_depth_0(slow_rewards):
     assert share_overlapped(slow_rewards(depth=0)) < 0.1
 

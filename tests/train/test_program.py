@@ -1,7 +1,6 @@
 """Compiled functions of a run: equal on every mesh, donation, number of compilations."""
 
 import dataclasses
-import itertools
 import math
 import re
 
@@ -33,9 +32,14 @@ CONFIG = digits_run.digits_config(
 )
 
 
-# All arrangements of eight devices along four axes: replica, data, fsdp, tensor.
-SHAPES = [s for s in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(s) == 8]
+# Eight devices along four axes: replica, data, fsdp, tensor. Every axis alone, tensor next to each
+# of the others, and the mesh with the most axes; the size of an axis changes no code path.
 QUICK = [(1, 2, 2, 2)]
+SHAPES = [
+    *QUICK,
+    *[(8, 1, 1, 1), (1, 8, 1, 1), (1, 1, 8, 1), (1, 1, 1, 8)],
+    *[(2, 1, 1, 4), (1, 2, 1, 4), (1, 1, 2, 4), (2, 2, 2, 1)],
+]
 
 
 def program_on(mesh, config=CONFIG, **settings):
@@ -96,6 +100,7 @@ def on_one_device(single, params):
     return one_step(single, params, ragged())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mesh",
     [pytest.param(s, marks=[] if s in QUICK else pytest.mark.slow) for s in SHAPES],
@@ -152,6 +157,7 @@ def gathered_sizes(lines):
     return [math.prod(int(n) for n in s[1].split(",") if n) for s in shapes if s]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["gathered", "tensor"])
 def test_weights_are_not_gathered_in_the_sampling_loop(sampler):
     """Weights are moved to the sampler's layout once per rollout, outside of its loop.
@@ -204,6 +210,7 @@ def test_state_is_donated_and_keeps_its_sharding(single, params):
         assert leaf.sharding.is_equivalent_to(shape.sharding, leaf.ndim)
 
 
+@pytest.mark.slow
 def test_ragged_steps_compile_once_per_length_bucket(single, params):
     """Trap 44."""
     state = single.begin(params, jax.random.key(1))

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from run_child import INTERRUPTED
+from slowness import nightly_but
 from tiny_run import HELPERS, child_environment
 
 from dvaojax import aggregators, files
@@ -148,7 +149,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", aggregators.STATEFUL)
+@pytest.mark.parametrize("name", nightly_but(["lagrangian", "hvpo"], aggregators.STATEFUL))
 def test_state_of_an_aggregator_is_resumed(tmp_path, name):
     """A run killed in step 5 and resumed from step 3 equals an uninterrupted run."""
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"

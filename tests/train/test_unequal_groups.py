@@ -22,6 +22,8 @@ from dvaojax.train.scoring import score_groups
 from dvaojax.train.step_log import StepLog
 from dvaojax.types import Completion, Prompt
 
+pytestmark = pytest.mark.slow
+
 G, CAP, STEPS = 4, 6, 5
 
 
