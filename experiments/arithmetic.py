@@ -1,4 +1,4 @@
-"""The embedded task: three conflicting objectives, learned on a laptop in minutes.
+"""The built-in task: three objectives, learned on a laptop in minutes.
 
 Claim under test: from a policy that is often wrong, too long and badly formatted, reinforcement
 learning on all three objectives at once makes it right, brief and well formatted. On 512 held-out
@@ -11,7 +11,7 @@ least 97 %, for each of the seeds 0, 1 and 2.
     dvaojax train experiments/arithmetic.py --smoke                                # every code path
 
 Needs: two CPU cores, under five minutes per run.
-Result: the measured results in README.md.
+Result: experiments/README.md, "Results on the built-in task".
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from dvaojax.tasks.arithmetic import Arithmetic
 
 
 def get_config() -> Config:
-    """The embedded task: the defaults of `Config`."""
+    """The built-in task: the defaults of `Config`."""
     return Config()
 
 

@@ -10,7 +10,9 @@ eight tokens, scored on three objectives in [0, 1]:
 - `alternation`: the share of neighbouring letters of which exactly one is a vowel.
 
 Every completion has the same length, so that no objective rises by writing more. The best
-completions alternate the prompt's letter with vowels: "caceoca..." for the prompt "c".
+completions alternate the prompt's letter with vowels, "caceoca..." for the prompt "c", and earn
+copies 0.5, vowels 0.5 and alternation 1. Then all completions of a group are equally good: groups
+without variance have advantage 0, and training is finished.
 """
 
 import itertools
@@ -116,24 +118,26 @@ def train(seed, *, num_steps=NUM_STEPS, report=print):
     params = models.init(MODEL, params_key)
     opt_state = OPTIMIZER.init(params)
     prompt_tokens, prompt_lengths = encode_prompts(TOKENIZER, PROMPTS, width=1)
-    serials = jnp.arange(len(PROMPTS))
+    serials = jnp.arange(len(PROMPTS))  # each prompt has its own random keys
     curve = []
     for step in range(num_steps):
         step_key = jax.random.fold_in(sampling_key, step)
         keys = completion_keys(step_key, serials, group_size=GROUP_SIZE)  # [B, G]
         completions = sample(params, prompt_tokens, prompt_lengths, keys)
         groups = decode_completions(TOKENIZER, completions)  # B lists of G texts
-        scores = SUITE.score(groups, PROMPTS)  # rewards and mask [B, G, K]
+        scores = SUITE.score(groups, PROMPTS)
+        rewards, mask = scores.rewards, scores.mask  # [B, G, K]
         params, opt_state = update(
-            params, opt_state, prompt_tokens, prompt_lengths, completions, *scores[:2]
+            params, opt_state, prompt_tokens, prompt_lengths, completions, rewards, mask
         )
-        curve.append(scores.rewards.mean((0, 1), where=scores.mask))
+        curve.append(rewards.mean((0, 1), where=mask))
         if step % 10 == 0 or step == num_steps - 1:
-            agreement = diagnostics(scores.rewards, WEIGHTS, mask=scores.mask).agreement.mean()
+            constant = diagnostics(rewards, WEIGHTS, mask=mask).zero_variance_groups.value
             means = "  ".join(
                 f"{name} {mean:.2f}" for name, mean in zip(SUITE.objectives, curve[-1], strict=True)
             )
-            report(f"step {step:3d}  {means}  agreement {agreement:.2f}  {groups[1][0].text}")
+            example = f"{PROMPTS[1].text}: {groups[1][0].text}"
+            report(f"step {step:3d}  {means}  groups without variance {constant:.2f}  {example}")
     return jnp.stack(curve)
 
 

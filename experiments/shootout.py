@@ -1,4 +1,4 @@
-"""Eleven aggregators on the embedded task and five harder variants of it.
+"""Eleven aggregators on the built-in task and five harder variants of it.
 
 Claim under test: none of this file; it tests the papers' claims, which were written into `EXPECTED`
 before there were any results.
@@ -10,7 +10,7 @@ before there were any results.
 
 Methods x accuracy weights 0.1 to 0.9 x seeds, in six situations. On a CPU the task is reduced: sums
 of two digits without carries, a narrow decoder, less than a second per run. On an accelerator the
-same command runs the full embedded task. All methods of a situation and seed share the warm start,
+same command runs the full built-in task. All methods of a situation and seed share the warm start,
 the order of the problems, the random keys, the learning rate and all other settings.
 
 Shared settings are not neutral. The mean square of the advantages differs between the methods: 1
@@ -47,9 +47,9 @@ NOISE = 1.0  # standard deviation, twice the maximum of a reward of 0 or 1
 
 @dataclasses.dataclass(frozen=True)
 class Strained(Arithmetic):
-    """The embedded task with optional difficulties that the papers discuss.
+    """The built-in task with optional difficulties that the papers discuss.
 
-    The held-out problems are scored without noise and in the units of the embedded task, so that
+    The held-out problems are scored without noise and in the units of the built-in task, so that
     the evaluation measures the true objectives.
 
     Attributes:
@@ -197,7 +197,7 @@ def weights(accuracy: float) -> tuple[str, ...]:
 
 
 def get_sweep() -> Sweep:
-    """The sweep: with the reduced task on a CPU, the full embedded task on an accelerator."""
+    """The sweep: with the reduced task on a CPU, the full built-in task on an accelerator."""
     base = reduced() if jax.default_backend() == "cpu" else full()
     return Sweep(
         name="shootout",
@@ -223,7 +223,7 @@ def get_smoke_config() -> Config:
 
 
 def full() -> Config:
-    """The full embedded task: the defaults of `Config`."""
+    """The full built-in task: the defaults of `Config`."""
     evaluation = EvaluationConfig(num_prompts=512, samples=2)
     return Config(name="shootout", task=Strained(), evaluation=evaluation)
 

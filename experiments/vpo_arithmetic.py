@@ -1,4 +1,4 @@
-r"""VPO on the embedded task with three answers per completion, rewarded for the best of the set.
+r"""VPO on the built-in task with three answers per completion, rewarded for the best of the set.
 
 Claim under test (arXiv 2605.22817, in miniature): trained on the value of the set under random
 trade-offs for every group, a policy writes sets whose best answer is right and brief more often,

@@ -40,7 +40,7 @@ files of a run are in one directory, runs/NAME."""
 
 _EXAMPLES = """\
 Start here:
-  dvaojax train                           train on the embedded task, a few minutes on a laptop
+  dvaojax train                           train on the built-in task, a few minutes on a laptop
   dvaojax evaluate runs/arithmetic        evaluate the result on held-out problems
   dvaojax sweep experiments/shootout.py   compare methods over a grid of short runs
   dvaojax plot runs/arithmetic            draw the figures of a run again

@@ -26,7 +26,7 @@ _ABOUT = """\
 Run an experiment from start to end. runs/NAME then has metrics, completions, checkpoints,
 figures, and a summary with the evaluations before and after training.
 
-Without EXPERIMENT.py this is the embedded task: a small decoder learns to write out
+Without EXPERIMENT.py this is the built-in task: a small decoder learns to write out
 sums, is scored on accuracy, brevity and format, and needs a few minutes on two cores.
 
 Ctrl-C or SIGTERM finishes the step, saves, and prints how to resume."""
@@ -51,7 +51,7 @@ def add_arguments(subcommands: Subcommands) -> None:
         nargs="?",
         type=Path,
         metavar="EXPERIMENT.py",
-        help="a Python file with a function get_config() (default: the embedded task)",
+        help="a Python file with a function get_config() (default: the built-in task)",
     )
     parser.add_argument(
         "--smoke",

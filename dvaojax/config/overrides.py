@@ -45,6 +45,8 @@ def apply(config: Config, settings: Sequence[str]) -> Config:
     short_forms = dict(_short_forms(config))
     for setting in settings:
         key, equals, text = setting.partition("=")
+        if not equals and key.endswith(".py"):
+            raise UserError(f"write {key} before --set, which takes key=value only")
         if not equals or not key:
             raise UserError(f"setting {setting!r} has no value: write key=value")
         key = short_forms.get(key, key)
@@ -131,6 +133,9 @@ def _unknown_key(key: str, hints: Mapping[str, Any]) -> str:
     """The error for a key that cannot be set."""
     if RENAMED_KEYS.get(key) in hints:
         return f"{key} is now {RENAMED_KEYS[key]}"
+    section, _, name = key.rpartition(".")
+    if section.endswith(".options") and section in hints:
+        return f"unknown key {key!r}; write {section}={name}=VALUE"
     inside = [path for path in hints if path.startswith(f"{key}.")]
     if inside:
         return f"{key} is a section: set one of {', '.join(inside)}"

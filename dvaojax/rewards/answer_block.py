@@ -3,7 +3,7 @@
 A block is an opening marker, text without a marker, and a closing marker. An unmatched marker
 belongs to no block, and of nested ones only the innermost pair is a block: `[[1] 2]` contains the
 block `1`. Reading is a plain scan in time linear in the length of the text. The rules are ours, for
-the embedded task.
+the built-in task.
 """
 
 import re

@@ -99,7 +99,10 @@ def create(path: Path, config: Any) -> RunDirectory:
         UserError: the path exists.
     """
     if path.exists() and not (path.is_dir() and _is_empty(path)):
-        raise UserError(f"{path} exists: --resume continues it, --overwrite deletes it first")
+        raise UserError(
+            f"{path} exists: --resume continues it, --overwrite deletes it first, --name takes "
+            "another name"
+        )
     description = {"config": config_to_json(config), "starts": [describe_start()]}
     path.mkdir(parents=True, exist_ok=True)
     return _write_directory(path, description)

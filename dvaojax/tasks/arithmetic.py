@@ -29,7 +29,7 @@ OPENING, CLOSING = "[", "]"
 
 @dataclasses.dataclass(frozen=True)
 class Arithmetic:
-    """The embedded task.
+    """The built-in task.
 
     Attributes:
         digits: digits of each operand, at least 2.

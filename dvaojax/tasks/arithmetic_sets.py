@@ -1,4 +1,4 @@
-"""The embedded task with several answers per completion, for vector policy optimisation.
+"""The built-in task with several answers per completion, for vector policy optimisation.
 
 A prompt is `47+86=`; a completion consists of several answers of `tasks.arithmetic`, such as
 `7+6=13;4+8+1=13;[133]|47+86=;7+6=13;4+8+1=13;[133]`. Each answer is scored separately for being

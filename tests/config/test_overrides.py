@@ -106,6 +106,7 @@ def test_settings_take_effect_together_and_the_last_one_wins():
     [
         ("num_steps", "setting 'num_steps' has no value: write key=value"),
         ("=3", "setting '=3' has no value: write key=value"),
+        ("mine.py", "write mine.py before --set, which takes key=value only"),
         ("learning_rate=1", "unknown key 'learning_rate'; did you mean 'optimizer.learning_rate'?"),
         ("optimiser.b1=1", "unknown key 'optimiser.b1'; did you mean 'optimizer.b1'?"),
         ("weights.acuracy=1", "unknown key 'weights.acuracy'; did you mean 'weights.accuracy'?"),

@@ -108,7 +108,7 @@ class Reading(list):
 
 @dataclasses.dataclass(frozen=True)
 class Grained(Arithmetic):
-    """The embedded task in Grain's order."""
+    """The built-in task in Grain's order."""
 
     problems: tuple[Prompt, ...] = ()
 

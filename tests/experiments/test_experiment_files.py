@@ -19,7 +19,7 @@ from dvaojax.tasks.rubrics import Rubrics
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SCRIPTS = {"bandit.py", "minimal_loop.py"}  # not configurations; tested in other files
 FILES = sorted({path.name for path in EXPERIMENTS.glob("*.py")} - SCRIPTS)
-EMBEDDED = {"arithmetic.py", "shootout.py", "vpo_arithmetic.py"}  # on the embedded task
+EMBEDDED = {"arithmetic.py", "shootout.py", "vpo_arithmetic.py"}  # on the built-in task
 # Settings that select the datasets of an experiment that the tests have.
 ROWS = {
     "dvao_mathematics_4b.py": ["task.test=math500,aime25,olympiadbench,amc23"],
@@ -170,7 +170,7 @@ def test_runs_in_miniature_from_a_checkpoint_on_real_rows(
 
 
 def test_every_experiment_has_a_miniature_run():
-    """The tests of the README run the experiments on the embedded task."""
+    """The tests of the README run the experiments on the built-in task."""
     assert set(FILES) == {*EMBEDDED, *ROWS, *SAME}
     for name, other in SAME.items():
         left, right = (

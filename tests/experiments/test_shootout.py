@@ -1,4 +1,4 @@
-"""The shoot-out's variants of the embedded task, and its sweep."""
+"""The shoot-out's variants of the built-in task, and its sweep."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The embedded task: its rewards, and how often demonstrations get them."""
+"""The built-in task: its rewards, and how often demonstrations get them."""
 
 import random
 
