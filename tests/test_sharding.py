@@ -166,6 +166,7 @@ MESHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh_config", MESHES, ids=str)
 def test_logits_and_gradients_do_not_depend_on_the_mesh(mesh_config, unsharded):
     params, groups, run, expected = unsharded

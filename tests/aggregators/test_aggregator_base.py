@@ -24,6 +24,7 @@ REWARDS = jax.random.normal(jax.random.key(0), (2, 5, 3))
 LENGTHS = jnp.arange(1, 11).reshape(2, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", examined())
 def test_update_returns_the_result_of_the_function(name):
     aggregator = make(name, WEIGHTS)

@@ -10,6 +10,8 @@ import pytest
 from dvaojax import aggregators
 from dvaojax.aggregators._core import comparison
 
+pytestmark = pytest.mark.slow
+
 compare, effective_weights = map(jax.jit, (comparison.compare, comparison.effective_weights))
 
 B, G, K = 6, 8, 3

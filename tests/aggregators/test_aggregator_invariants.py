@@ -23,6 +23,8 @@ from dvaojax import aggregators
 from dvaojax.aggregators import invariants
 from dvaojax.aggregators.invariants import propositions
 
+pytestmark = pytest.mark.slow
+
 ASSERTIONS = Path(assertions.__file__)
 B, G, K = 2, 4, 3
 LENGTHS = np.array([[3, 50, 7, 1], [20, 2, 9, 400]])

@@ -12,6 +12,8 @@ from slowness import nightly_but
 
 from dvaojax.aggregators import advantage_combination, dvao, reward_combination
 
+pytestmark = pytest.mark.slow
+
 B, G, K = 2, 5, 3
 
 

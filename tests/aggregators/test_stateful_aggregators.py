@@ -19,6 +19,8 @@ from dvaojax.aggregators._core import group
 from dvaojax.aggregators.ctwa import covariances
 from dvaojax.aggregators.hvpo import hypervolume_credit
 
+pytestmark = pytest.mark.slow
+
 SHAPE = B, G, K = 8, 5, 3
 STEPS = 4
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])

@@ -19,6 +19,8 @@ from dvaojax import aggregators
 from dvaojax.aggregators.vpo import set_value, trade_offs, vpo
 from dvaojax.sharding import MeshConfig, make_mesh, named
 
+pytestmark = pytest.mark.slow
+
 B, G, M, K = 8, 5, 3, 2
 WEIGHTS = jnp.array([0.75, 0.25])
 KEY = jax.random.key(3)

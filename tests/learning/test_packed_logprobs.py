@@ -14,6 +14,8 @@ from dvaojax.data.packing import CompletionLayout, pack
 from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.types import Experience
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = {
     "ragged": [[7, 1, 3], [2, 7, 4]],
     "empty": [[0, 0, 0], [5, 0, 1]],

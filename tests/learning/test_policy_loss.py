@@ -69,6 +69,7 @@ def plain_loss(params, experience, advantages, *, temperature):
     return -jnp.sum(terms) / jnp.sum(where, dtype=jnp.float32)
 
 
+@pytest.mark.slow
 def test_shared_prompts_give_value_and_gradient_of_repeated_prompts():
     temperature = 0.7
     experience = ragged_experience(prompts=4, group=3, length=5)
@@ -242,6 +243,7 @@ def gradients_of_every_loss(batch):
     return jax.jit(lambda: {name: gradient_and_metrics(name) for name in losses.BY_NAME})()
 
 
+@pytest.mark.slow
 def test_losses_differ_off_policy():
     experience = ragged_experience()
     advantages = jnp.asarray(np.random.default_rng(3).normal(size=(8, 4)), jnp.float32) * 2
@@ -256,6 +258,7 @@ def test_losses_differ_off_policy():
                 assert np.abs(gradient["table"] - results[other][0]["table"]).max() > 1e-4, other
 
 
+@pytest.mark.slow
 def test_losses_except_lco_have_the_policy_gradient_of_an_unchanged_policy():
     experience = ragged_experience()
     sampler_logprobs = table_logprobs(table_params(), experience)[0]

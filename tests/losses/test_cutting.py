@@ -17,6 +17,8 @@ from loss_oracles import KNOBS, REDUCTIONS, ragged_batch
 
 from dvaojax import losses
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = 5
 WEIGHTS = jnp.linspace(-0.2, 0.3, VOCABULARY)
 # With a share below 1 Clip-Cov draws random numbers, which must not depend on the split.

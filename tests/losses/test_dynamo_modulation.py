@@ -9,6 +9,8 @@ import pytest
 
 from dvaojax.losses import clipped_surrogate, dynamo_modulation
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (4, 3, 6)
 
 

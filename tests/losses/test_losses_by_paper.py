@@ -15,6 +15,8 @@ from dvaojax import losses
 from dvaojax.losses.bernoulli import binary_kl, log_odds
 from dvaojax.losses.minpro import smallest_before
 
+pytestmark = pytest.mark.slow
+
 
 def slopes(loss, log_ratios, advantages, *, logp_old=None, **knobs):
     """Gradient of a loss's total by the tokens of a few sequences without padding."""

@@ -50,6 +50,7 @@ def weighted_sum(rows, attention, *arguments):
     return jnp.sum(result * rows.weights.astype(np.float32)), result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["joint", "packed"])
 def test_interpreted_kernel_equals_reference_attention(kind):
     rows, attention = random_case(kind)

@@ -144,6 +144,7 @@ def test_caches_have_the_compute_dtype():
     chex.assert_type(jax.tree.leaves(out), jnp.bfloat16)
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_of_many_equal_tokens_are_summed_exactly():
     # In bfloat16, a sum of equal numbers would stop growing at 256 times their size.
     count = 512

@@ -72,6 +72,7 @@ def test_against_a_loop_in_float64(family):
     np.testing.assert_allclose(scores, expected, atol=1e-10, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_gradient_against_finite_differences_of_the_loop(family):
     config = dataclasses.replace(family, num_layers=1, **WIDE)
     groups = random_groups(config, lengths=[3], width=4, group_size=2, completion_length=3)
@@ -131,6 +132,7 @@ def test_one_pass_equals_repeated_prompts_in_value_and_gradient(shape):
     assert min(np.abs(g).max() for g in jax.tree.leaves(actual[1]["layers"])) > 1e-3
 
 
+@pytest.mark.slow
 def test_prefill_and_decode_equal_the_one_pass_forward(family):
     params = random_params(family)
     groups = random_groups(family, **RAGGED, **SHAPES["group"])

@@ -14,6 +14,8 @@ from dvaojax.models import UnrolledDecoder
 from dvaojax.rollout import completion_keys, rollout
 from dvaojax.rollout.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 
 def chain_config(size):
     return dataclasses.replace(

@@ -264,6 +264,7 @@ def test_device_is_idle_during_slow_scoring_at_depth_0(slow_rewards):
     assert share_overlapped(slow_rewards(depth=0)) < 0.1
 
 
+@pytest.mark.slow
 def test_device_works_during_slow_scoring_at_depth_1(slow_rewards):
     # Other load on this machine can only add idle time, so one good run of four is enough.
     runs = (slow_rewards(depth=1) for _ in range(4))
