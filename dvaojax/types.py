@@ -11,6 +11,8 @@ Axis letters, used in every docstring, shape check and figure of the package:
 | `T`    | completion tokens                 | `C`    | head width      |
 | `L`    | layers                            | `F`    | feed-forward    |
 
+`S` is any other axis, named where it is used, such as turns or packed tokens.
+
 Log-probabilities are in nats, lengths in tokens, durations in seconds and named `_seconds`.
 This module does not import JAX: reward functions run in processes that do not need it.
 """
@@ -256,7 +258,7 @@ class Rollout(NamedTuple):
         mask: `[B, G, T]` bool, true on sampled tokens, including the stop token.
         logprobs: `[B, G, T]` float32, log-probability of each token under the distribution it was
             drawn from; 0 on padding.
-        stopped: `[B, G]` bool, true where a stop token was sampled before the limit.
+        stopped: `[B, G]` bool, true where a stop token was sampled; false where the limit ended it.
     """
 
     tokens: Array

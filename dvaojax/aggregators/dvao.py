@@ -36,7 +36,7 @@ def dvao(
         weights: `[K]` or `[..., K]`, not negative.
         mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
         ddof: 0 for the population's standard deviation, which the paper's propositions need; 1
-            scales all advantages by `sqrt((G - 1) / G)`.
+            scales all advantages by `sqrt((G - 1) / G)`, without a mask and epsilon.
         epsilon: added to the denominator. The paper has none; `|dvao| <= |reward_combination|`
             also holds with the same epsilon for both.
 

@@ -76,7 +76,7 @@ def gdpo_token_weighted(
     official code for it.
 
     Not to be confused with: `gdpo`, which counts completions: four of lengths 10, 10, 1000, 1000
-    with the scores 1, 1, 0, 0 get about 10, 10, -0.1, -0.1 here, but 0.87, 0.87, -0.87, -0.87 with
+    with the rewards 1, 1, 0, 0 get about 10, 10, -0.1, -0.1 here, but 0.87, 0.87, -0.87, -0.87 with
     `gdpo`.
 
     Args:

@@ -1,4 +1,4 @@
-"""The train step, (state, experience) -> (state, metrics): pure, sharded, donated.
+"""The train step: (state, experience, reference) -> (state, metrics, advantages), pure.
 
 Rewards `[B, G, K]` become advantages inside the step, on the whole batch, before it is split into
 mini-batches and micro-batches; so advantages do not depend on how it is split.

@@ -60,7 +60,8 @@ def clipped_surrogate(
         The loss as sum and count, and the metrics to log.
 
     Raises:
-        ValueError: the clip range does not contain 1.
+        AssertionError: the shapes do not match.
+        ValueError: the clip range does not contain 1, or `dual_clip` is not above 1.
     """
     if not 0.0 <= clip_low <= 1.0 or not clip_high >= 0.0 or not dual_clip > 1.0:
         raise ValueError(

@@ -64,9 +64,9 @@ def sequence_mean(values: Array, where: Array) -> Mean:
 def constant_length(values: Array, where: Array, *, length: float) -> Mean:
     """The sum over each sequence divided by one constant, averaged over sequences.
 
-    Dr.GRPO (arXiv:2503.20783, section 3.2); verl's `seq-mean-token-sum-norm`. Unlike
-    `sequence_mean` it does not penalise long wrong answers less; unlike `token_mean` the weight of
-    a token does not depend on the lengths of other sequences.
+    Dr.GRPO (arXiv:2503.20783, section 3.2); verl's `seq-mean-token-sum-norm`. Unlike in
+    `sequence_mean`, a token weighs the same in a long answer as in a short one; unlike in
+    `token_mean`, its weight does not depend on the lengths of other sequences.
 
     Args:
         values: `[..., T]`, one per token.

@@ -1,7 +1,8 @@
 """The training loop: sample, score, update, log; start, resume and stop a run.
 
 The host dispatches work and the devices execute it in order. The host waits for completions, which
-it must score, and for nothing else. One step of the run is, in this order:
+it must score, and for the metrics of the step before the one it has just dispatched. One step of
+the run is, in this order:
 
 1. dispatch the sampling of the step `pipeline_depth` ahead, with the current parameters;
 2. encode the problems that are sampled next;

@@ -53,7 +53,7 @@ def prepare_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None
     Raises:
         AssertionError: the shapes do not match.
         ValueError: outside jit, an unmasked reward is NaN or infinite, or a weight is negative.
-            Inside jit such a reward is masked.
+            Traced rewards are masked instead; traced weights are not checked.
     """
     batch = mask_nonfinite(rewards, weights, mask)
     with jax.ensure_compile_time_eval():
