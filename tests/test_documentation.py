@@ -22,6 +22,7 @@ import tomllib
 from pathlib import Path
 
 import documentation
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -218,12 +219,13 @@ def run_small(words):
     if program == "dvaojax":
         if arguments[0] == "train" and "--smoke" not in arguments:
             arguments += ["--set", *TINY]
-        if arguments[0] == "train" and not {"--resume", "--overwrite"} & set(arguments):
-            name = (
-                arguments[arguments.index("--name") + 1] if "--name" in arguments else "arithmetic"
-            )
-            shutil.rmtree(Path("runs", name), ignore_errors=True)  # that the fixture made
-        assert cli.main(arguments) == 0, words
+        experiment = any(argument.endswith(".py") for argument in arguments[1:2])
+        if arguments[0] == "train" and not experiment:
+            if not {"--resume", "--overwrite", "--settings"} & set(arguments):
+                name = dict(itertools.pairwise(arguments)).get("--name", "arithmetic")
+                shutil.rmtree(Path("runs", name), ignore_errors=True)  # that the fixture made
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            assert cli.main(arguments) == 0, words
     elif program == "python" and SCRIPTS[arguments[0]] is not None:
         command = [sys.executable, *arguments, *SCRIPTS[arguments[0]]]
         subprocess.run(command, check=True, capture_output=True)
