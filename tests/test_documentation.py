@@ -220,10 +220,10 @@ def run_small(words):
         if arguments[0] == "train" and "--smoke" not in arguments:
             arguments += ["--set", *TINY]
         experiment = any(argument.endswith(".py") for argument in arguments[1:2])
-        if arguments[0] == "train" and not experiment:
-            if not {"--resume", "--overwrite", "--settings"} & set(arguments):
-                name = dict(itertools.pairwise(arguments)).get("--name", "arithmetic")
-                shutil.rmtree(Path("runs", name), ignore_errors=True)  # that the fixture made
+        is_new = not {"--resume", "--overwrite", "--settings"} & set(arguments)
+        if arguments[0] == "train" and is_new and not experiment:
+            name = dict(itertools.pairwise(arguments)).get("--name", "arithmetic")
+            shutil.rmtree(Path("runs", name), ignore_errors=True)  # that the fixture made
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             assert cli.main(arguments) == 0, words
     elif program == "python" and SCRIPTS[arguments[0]] is not None:
