@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +31,24 @@ def short_name(name: str) -> str:
     """A plug-in's name without the directory of its file; any other name as it is."""
     source, colon, function = name.rpartition(":")
     return f"{Path(source).name}:{function}" if colon and source.endswith(_SUFFIX) else name
+
+
+def find(name: str, known: Mapping[str, Callable[..., Any]], *, kind: str) -> Callable[..., Any]:
+    """The function of a name: an entry of a table, or a plug-in.
+
+    Args:
+        name: a key of the table, or a plug-in as in `load`.
+        known: the table.
+        kind: of its entries, for errors.
+
+    Raises:
+        UserError: the name is neither, or the plug-in cannot be loaded.
+    """
+    if is_plugin(name):
+        return load(name)
+    if name not in known:
+        raise UserError(f"unknown {kind} {suggest(name, known)}")
+    return known[name]
 
 
 def load(name: str) -> Callable[..., Any]:
@@ -61,11 +79,11 @@ def load(name: str) -> Callable[..., Any]:
 def require_arguments(
     name: str, function: Callable[..., Any], positional: Sequence[str], keywords: Sequence[str] = ()
 ) -> None:
-    """Checks that a plug-in can be called as its kind of method is called.
+    """Checks that a function can be called as its kind of method is called.
 
     Args:
-        name: of the plug-in.
-        function: what it means.
+        name: of the function, for errors.
+        function: the function.
         positional: the positional arguments, by the names to print.
         keywords: the keyword arguments.
 

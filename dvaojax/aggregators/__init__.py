@@ -55,7 +55,6 @@ from dvaojax.aggregators._core.diagnostics import Diagnostics as Diagnostics
 from dvaojax.aggregators._core.diagnostics import diagnostics as diagnostics
 from dvaojax.aggregators.methods import *  # noqa: F403  (every function of the table)
 from dvaojax.aggregators.methods import ROWS as ROWS
-from dvaojax.errors import UserError
 from dvaojax.errors import suggest as suggest
 
 STATEFUL: dict[str, Callable[..., Aggregator]] = {
@@ -87,17 +86,13 @@ def find(name: str) -> Callable[..., Any]:
     Raises:
         UserError: there is no such method, or the plug-in cannot be used.
     """
-    if plugins.is_plugin(name):
-        method = plugins.load(name)
-        if is_factory(method):
-            plugins.require_arguments(name, method, ["weights"])
-        else:
-            third = ["lengths"] * needs_lengths(method) + ["key"] * needs_key(method)
-            plugins.require_arguments(name, method, ["rewards", "weights", *third], ["mask"])
-        return method
-    if name not in METHODS:
-        raise UserError(f"unknown aggregator {suggest(name, METHODS)}")
-    return METHODS[name]
+    method = plugins.find(name, METHODS, kind="aggregator")
+    if is_factory(method):
+        plugins.require_arguments(name, method, ["weights"])
+    else:
+        third = ["lengths"] * needs_lengths(method) + ["key"] * needs_key(method)
+        plugins.require_arguments(name, method, ["rewards", "weights", *third], ["mask"])
+    return method
 
 
 def make(name: str, weights: ArrayLike, **knobs: Any) -> Aggregator:

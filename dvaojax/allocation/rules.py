@@ -9,7 +9,6 @@ import numpy as np
 from dvaojax import options, plugins
 from dvaojax.allocation.methods import ROWS
 from dvaojax.allocation.statistics import ProblemStatistics
-from dvaojax.errors import UserError, suggest
 
 
 class AllocationRule(Protocol):
@@ -43,14 +42,9 @@ def find(name: str) -> Callable[..., np.ndarray]:
     Raises:
         UserError: there is no such rule, or the plug-in cannot be used.
     """
-    if plugins.is_plugin(name):
-        rule = plugins.load(name)
-        bounds = ["budget", "floor", "cap"]
-        plugins.require_arguments(name, rule, ["statistics", "weights"], bounds)
-        return rule
-    if name not in BY_NAME:
-        raise UserError(f"unknown allocation rule {suggest(name, BY_NAME)}")
-    return BY_NAME[name]
+    rule = plugins.find(name, BY_NAME, kind="allocation rule")
+    plugins.require_arguments(name, rule, ["statistics", "weights"], ["budget", "floor", "cap"])
+    return rule
 
 
 def knobs_of(rule: Callable[..., np.ndarray]) -> dict[str, Any]:

@@ -29,7 +29,6 @@ explains it, and the common tests include it. They ask for an oracle in `tests/h
 from collections.abc import Callable
 
 from dvaojax import plugins
-from dvaojax.errors import UserError, suggest
 from dvaojax.losses.dynamo_modulation import dynamo_modulation as dynamo_modulation
 from dvaojax.losses.kl import KL_ESTIMATORS as KL_ESTIMATORS
 from dvaojax.losses.kl import k1 as k1
@@ -71,11 +70,7 @@ def find(name: str) -> Loss:
     Raises:
         UserError: there is no such loss, or the plug-in cannot be used.
     """
-    if plugins.is_plugin(name):
-        loss = plugins.load(name)
-        per_token = ["logp", "logp_old", "advantages"]
-        plugins.require_arguments(name, loss, per_token, ["where", "reduce"])
-        return loss
-    if name not in BY_NAME:
-        raise UserError(f"unknown loss {suggest(name, BY_NAME)}")
-    return BY_NAME[name]
+    loss = plugins.find(name, BY_NAME, kind="loss")
+    per_token = ["logp", "logp_old", "advantages"]
+    plugins.require_arguments(name, loss, per_token, ["where", "reduce"])
+    return loss
