@@ -140,9 +140,8 @@ def _repair_last_line(path: Path) -> None:
         if start == len(content):
             return
         try:
-            json.loads(
-                content[start:]
-            )  # fails for a truncated object, which lacks its closing brace
+            # Fails for a truncated object, which lacks its closing brace.
+            json.loads(content[start:])
             file.write(b"\n")
         except ValueError:
             file.truncate(start)

@@ -54,8 +54,6 @@ def find(name: str, known: Mapping[str, Callable[..., Any]], *, kind: str) -> Ca
 def load(name: str) -> Callable[..., Any]:
     """The function that a plug-in's name means.
 
-    A file is run once per process, and again after it has changed.
-
     Args:
         name: `path/to/file.py:function` or `package.module:function`.
 
@@ -63,6 +61,8 @@ def load(name: str) -> Callable[..., Any]:
         UserError: there is no such file, module or function, or running the file fails.
     """
     source, _, attribute = name.rpartition(":")
+    if "=" in attribute:
+        raise UserError(f"{name!r} is not the name of a function: options have their own setting")
     if not source or not attribute:
         raise UserError(f"{name!r}: write file.py:function or package.module:function")
     module = _module_of_file(name, Path(source)) if source.endswith(_SUFFIX) else _imported(source)
@@ -73,6 +73,7 @@ def load(name: str) -> Callable[..., Any]:
     function = getattr(module, attribute)
     if not callable(function):
         raise UserError(f"{name}: {attribute} is of type {type(function).__name__}, not a function")
+    require_arguments(name, function, [])
     return function
 
 
@@ -100,20 +101,25 @@ def require_arguments(
 
 def _module_of_file(name: str, path: Path) -> ModuleType:
     """The module that a plug-in's file defines."""
+    require_file(path, f"{name}: there is no file")
+    return run_file(path)
+
+
+def require_file(path: Path, error: str) -> None:
+    """Checks that a Python file exists.
+
+    Args:
+        path: of the file.
+        error: beginning of the message, followed by the path and the nearest name.
+
+    Raises:
+        UserError: there is no such file.
+    """
     if not path.is_file():
         siblings = path.parent.glob(f"*{_SUFFIX}") if path.parent.is_dir() else ()
         guess = nearest(path.name, [sibling.name for sibling in siblings])
         hint = f"; did you mean {path.parent / guess}?" if guess else ""
-        raise UserError(f"{name}: there is no file {path}{hint}")
-    status = path.stat()
-    return _run_once(path, status.st_mtime_ns, status.st_size)
-
-
-@functools.cache
-def _run_once(path: Path, modified: int, size: int) -> ModuleType:
-    """The file as a module; the other arguments change whenever it does."""
-    del modified, size
-    return run_file(path)
+        raise UserError(f"{error} {path}{hint}")
 
 
 def _imported(module: str) -> ModuleType:
@@ -132,11 +138,22 @@ def _imported(module: str) -> ModuleType:
 
 
 def run_file(path: Path) -> ModuleType:
-    """Runs a Python file as a module, registered under a name derived from the file's.
+    """A Python file as a module, registered under a name derived from the file's.
+
+    A file is run once per process, and again after it has changed, so that an experiment file may
+    name a method of its own.
 
     Raises:
         UserError: it is not a Python file, or running it fails.
     """
+    status = path.stat()
+    return _run_once(path.absolute(), path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache
+def _run_once(absolute: Path, path: Path, modified: int, size: int) -> ModuleType:
+    """The module; a new one whenever one of the arguments differs."""
+    del absolute, modified, size
     name = f"dvaojax_experiment_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -171,9 +188,17 @@ def _located(error: Exception, source: str) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {error.msg}"
     file = source.rpartition(":")[0] or source
-    file = getattr(sys.modules.get(file), "__file__", None) or file
+    file = getattr(sys.modules.get(file), "__file__", None) or _origin(file) or file
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f.lineno for f in frames if f.filename in (file, str(Path(file).absolute()))]
     separator = ", line " if is_plugin(source) else ":"
     where = f"{source}{separator}{lines[-1]}" if lines else source
     return f"{where}: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _origin(module: str) -> str | None:
+    """The file of a module that could not be imported."""
+    with contextlib.suppress(ImportError, ValueError):  # its parent package may be missing
+        spec = importlib.util.find_spec(module)
+        return spec.origin if spec else None
+    return None

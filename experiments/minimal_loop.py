@@ -10,7 +10,7 @@ eight tokens, scored on three objectives in [0, 1]:
 - `alternation`: the share of neighbouring letters of which exactly one is a vowel.
 
 Every completion has the same length, so that no objective rises by writing more. The best
-completions alternate the prompt's letter with vowels, "caceoca..." for the prompt "c", and earn
+completions alternate the prompt's letter with vowels, "cacecoca" for the prompt "c", and earn
 copies 0.5, vowels 0.5 and alternation 1. Then all completions of a group are equally good: groups
 without variance have advantage 0, and training is finished.
 """

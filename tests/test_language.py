@@ -4,7 +4,16 @@ import pytest
 from documentation import ROOT
 from language_rules import complaints, files
 
-AREAS = ["dvaojax", "experiments", "colab", "tests", ".github", "README.md", "pyproject.toml"]
+AREAS = [
+    ".ci/run",
+    "dvaojax",
+    "experiments",
+    "colab",
+    "tests",
+    ".github",
+    "README.md",
+    "pyproject.toml",
+]
 # The rules quote the words that they reject; results are output of earlier versions.
 EXEMPT = {"language_rules.py", "test_language.py"}
 

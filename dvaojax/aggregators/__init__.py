@@ -39,6 +39,7 @@ from dvaojax.aggregators._core import least_squares as least_squares
 from dvaojax.aggregators._core import whitening as whitening
 from dvaojax.aggregators._core.aggregator import Aggregator as Aggregator
 from dvaojax.aggregators._core.aggregator import PerObjective as PerObjective
+from dvaojax.aggregators._core.aggregator import State as State
 from dvaojax.aggregators._core.aggregator import is_factory as is_factory
 from dvaojax.aggregators._core.aggregator import knobs_of as knobs_of
 from dvaojax.aggregators._core.aggregator import knobs_per_objective as knobs_per_objective
@@ -48,12 +49,13 @@ from dvaojax.aggregators._core.aggregator import needs_lengths as needs_lengths
 from dvaojax.aggregators._core.aggregator import per_objective as per_objective
 from dvaojax.aggregators._core.aggregator import stateful as stateful
 from dvaojax.aggregators._core.aggregator import stateless as stateless
+from dvaojax.aggregators._core.aggregator import third_argument
 from dvaojax.aggregators._core.comparison import Comparison as Comparison
 from dvaojax.aggregators._core.comparison import compare as compare
 from dvaojax.aggregators._core.comparison import effective_weights as effective_weights
 from dvaojax.aggregators._core.diagnostics import Diagnostics as Diagnostics
 from dvaojax.aggregators._core.diagnostics import diagnostics as diagnostics
-from dvaojax.aggregators.methods import *  # noqa: F403  (every function of the table)
+from dvaojax.aggregators.methods import *  # noqa: F403  (the functions of the table)
 from dvaojax.aggregators.methods import ROWS as ROWS
 from dvaojax.errors import suggest as suggest
 
@@ -90,8 +92,8 @@ def find(name: str) -> Callable[..., Any]:
     if is_factory(method):
         plugins.require_arguments(name, method, ["weights"])
     else:
-        third = ["lengths"] * needs_lengths(method) + ["key"] * needs_key(method)
-        plugins.require_arguments(name, method, ["rewards", "weights", *third], ["mask"])
+        positional = ["rewards", "weights", *filter(None, [third_argument(method)])]
+        plugins.require_arguments(name, method, positional, ["mask"])
     return method
 
 

@@ -15,14 +15,15 @@ To add a rule:
    its knobs.
 2. Add its import line and its row in `methods.py`.
 
-It can then be imported from here and selected by `allocation.name=my_rule`; `dvaojax methods` lists
+It can then be imported from here and selected by `allocation=my_rule`; `dvaojax methods` lists
 and explains it.
 """
 
 from dvaojax.allocation.config import AllocationConfig as AllocationConfig
-from dvaojax.allocation.methods import *  # noqa: F403  (every function of the table)
+from dvaojax.allocation.methods import *  # noqa: F403  (the functions of the table)
 from dvaojax.allocation.rules import BY_NAME as BY_NAME
 from dvaojax.allocation.rules import AllocationRule as AllocationRule
+from dvaojax.allocation.rules import check_sizes as check_sizes
 from dvaojax.allocation.rules import find as find
 from dvaojax.allocation.rules import knobs_of as knobs_of
 from dvaojax.allocation.rules import make as make

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dvaojax import plugins
-from dvaojax.allocation.rules import make
+from dvaojax.allocation.rules import check_sizes, find, make
 from dvaojax.allocation.statistics import initial_statistics
 from dvaojax.errors import UserError, suggest
 
@@ -18,8 +18,8 @@ class AllocationConfig:
     A step always has `prompts_per_step` x `group_size` completions.
 
     Attributes:
-        name: "uniform"; a rule that depends on the statistics of each problem, "neyman" or
-            "dynamo"; or a plug-in, "my_file.py:my_rule" or "module:my_rule".
+        name: a key of `allocation.BY_NAME`, or a plug-in, "my_file.py:my_rule" or
+            "module:my_rule"; "uniform" keeps no statistics.
         options: knobs of that rule, "knob=value" each.
         objective: the objective whose rewards a rule uses; empty for the weighted sum of all.
         floor: fewest completions of a problem; "uniform" ignores `floor` and `cap`.
@@ -52,7 +52,7 @@ class AllocationConfig:
 
     def _check_options(self) -> None:
         try:
-            make(self.name)
+            find(self.name)
         except UserError as error:
             raise UserError(f"allocation.name: {error}") from error
         try:
@@ -78,8 +78,6 @@ class AllocationConfig:
                 not enclose the group size.
         """
         self._check_options()
-        if plugins.is_plugin(self.name):
-            self._check_plugin(group_size, len(weights))
         if self.objective and self.objective not in weights:
             raise UserError(f"allocation.objective: unknown {suggest(self.objective, weights)}")
         if self.name == "uniform":
@@ -95,6 +93,8 @@ class AllocationConfig:
                 f"allocation.name={self.name} weights the objectives, and all weights are 0: "
                 "set allocation.objective"
             )
+        if plugins.is_plugin(self.name):
+            self._check_plugin(group_size, len(weights))
 
     def _check_plugin(self, group_size: int, num_objectives: int) -> None:
         """Applies a user's rule to problems without completions so far."""
@@ -106,9 +106,4 @@ class AllocationConfig:
                     statistics, np.ones(num_objectives), budget=budget, floor=self.floor, cap=cap
                 )
             )
-        is_valid = sizes.shape == (4,) and np.issubdtype(sizes.dtype, np.integer)
-        if not (is_valid and sizes.sum() == budget and sizes.min() >= self.floor):
-            raise UserError(
-                f"{self.name} returned {sizes.tolist()} for 4 problems, not integers of at least "
-                f"floor={self.floor} with the sum budget={budget}"
-            )
+        check_sizes(self.name, sizes, count=4, budget=budget, floor=self.floor, cap=cap)

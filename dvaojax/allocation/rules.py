@@ -9,6 +9,7 @@ import numpy as np
 from dvaojax import options, plugins
 from dvaojax.allocation.methods import ROWS
 from dvaojax.allocation.statistics import ProblemStatistics
+from dvaojax.errors import UserError
 
 
 class AllocationRule(Protocol):
@@ -45,6 +46,22 @@ def find(name: str) -> Callable[..., np.ndarray]:
     rule = plugins.find(name, BY_NAME, kind="allocation rule")
     plugins.require_arguments(name, rule, ["statistics", "weights"], ["budget", "floor", "cap"])
     return rule
+
+
+def check_sizes(
+    name: str, sizes: np.ndarray, *, count: int, budget: int, floor: int, cap: int
+) -> None:
+    """Checks what a rule returned for `count` problems.
+
+    Raises:
+        UserError: it is not an integer from floor to cap for each problem, with the sum `budget`.
+    """
+    is_valid = sizes.shape == (count,) and np.issubdtype(sizes.dtype, np.integer)
+    if not (is_valid and sizes.sum() == budget and floor <= sizes.min() and sizes.max() <= cap):
+        raise UserError(
+            f"{name} returned {sizes.tolist()} for {count} problems, not integers from "
+            f"floor={floor} to cap={cap} with the sum budget={budget}"
+        )
 
 
 def knobs_of(rule: Callable[..., np.ndarray]) -> dict[str, Any]:

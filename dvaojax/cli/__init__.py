@@ -47,7 +47,7 @@ Start here:
   dvaojax report runs/arithmetic          write everything about a run to one HTML file
   dvaojax export runs/arithmetic out      write the weights for transformers and vLLM
   dvaojax plan --help                     estimate memory and time on a TPU slice, without one
-  dvaojax data list                       list the data sets that can be prepared
+  dvaojax data list                       list the datasets that can be prepared
   dvaojax methods                         list aggregators, losses and allocation rules
   dvaojax train --help                    list the options of a subcommand"""
 

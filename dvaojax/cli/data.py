@@ -1,4 +1,4 @@
-"""`dvaojax data`: prepares data sets and lists those that are available."""
+"""`dvaojax data`: prepares datasets and lists those that are available."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,7 @@ else:
     sources = LazyModule("dvaojax.data.sources")
 
 _ABOUT = """\
-Prepare data sets, each once. Published sets come from their source or from local files;
+Prepare datasets, each once. Published sets come from their source or from local files;
 your own set is a file of JSON lines, {"prompt": ..., "answer": ...} each, where the
 prompt is a text or a list of messages. Needs: pip install 'dvaojax[data]'."""
 
@@ -34,10 +34,10 @@ Examples:
 def add_arguments(subcommands: Subcommands) -> None:
     """Adds the subcommand."""
     parser = add_subcommand(
-        subcommands, "data", "prepare data sets", about=_ABOUT, examples=_EXAMPLES
+        subcommands, "data", "prepare datasets", about=_ABOUT, examples=_EXAMPLES
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    prepare = actions.add_parser("prepare", help="prepare a published set, or your own")
+    prepare = actions.add_parser("prepare", help="prepare a published dataset, or your own")
     prepare.add_argument("name", metavar="NAME", help="of the set; `dvaojax data list` lists them")
     prepare.add_argument(
         "--source",
@@ -45,7 +45,7 @@ def add_arguments(subcommands: Subcommands) -> None:
         metavar="PATH",
         help="its file, or the directory of its files (default: the place of publication)",
     )
-    for action in (prepare, actions.add_parser("list", help="list the published sets")):
+    for action in (prepare, actions.add_parser("list", help="list the published datasets")):
         action.add_argument(
             "--data-dir",
             default="",
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(data_dir: str) -> "table.Table":
-    """The published sets, and which of them are prepared."""
+    """The published datasets, and which of them are prepared."""
     listed = table.Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("set", "prepared records", "content and licence"):
         listed.add_column(heading)

@@ -20,7 +20,7 @@ from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.measures import MeasureSettings, report, report_by_category
 from dvaojax.run import directory as run_directory
 from dvaojax.train.evaluator import answers, batch_size_of, make_evaluator
-from dvaojax.train.scorer import make_scorer
+from dvaojax.train.scoring import make_scorer
 from dvaojax.types import TaskWithAnswers, TaskWithAnswerSets, TaskWithNotes
 
 # Width of the tables if the output is not a terminal.

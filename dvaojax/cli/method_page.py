@@ -93,7 +93,6 @@ def _allocation_rule(name: str) -> MethodEntry:
 def _plugin(name: str) -> MethodEntry:
     """A user's method; its parameters show whether it is an aggregator, a loss or a rule."""
     function = plugins.load(name)
-    plugins.require_arguments(name, function, [])
     parameters = inspect.signature(function).parameters
     if "logp" in parameters:
         return _loss(name)
@@ -114,23 +113,23 @@ def page(name: str) -> str:
     Raises:
         UserError: the plug-in cannot be used.
     """
-    subject = find(name)
-    parts = docstrings.parse(subject.function)
-    module = docstrings.parse(sys.modules.get(subject.function.__module__))
-    per_objective = aggregators.knobs_per_objective(subject.function)
+    entry = find(name)
+    parts = docstrings.parse(entry.function)
+    module = docstrings.parse(sys.modules.get(entry.function.__module__))
+    per_objective = aggregators.knobs_per_objective(entry.function)
     knobs = {
         _knob(knob, default): parts.entries.get(knob, "") + _PER_OBJECTIVE * (knob in per_objective)
-        for knob, default in subject.knobs.items()
+        for knob, default in entry.knobs.items()
     }
-    row, sections = subject.row, {}
+    row, sections = entry.row, {}
     if row is not None:
-        sections["Equation"] = [row.equation, "", *described(subject.symbols, WIDTH - 2)]
+        sections["Equation"] = [row.equation, "", *described(entry.symbols, WIDTH - 2)]
     sections |= {
         "In LaTeX": "\n\n".join(parts.equations).splitlines(),
         "Not to be confused with": _wrapped(parts.similar, WIDTH - 2),
         "Properties": () if row is None else described(_properties(row), WIDTH - 2),
         "Knobs": described(knobs, WIDTH - 2),
-        "Use": [subject.use],
+        "Use": [entry.use],
         "Paper": () if row is None else _citation(row),
     }
     head = [name, *_wrapped(module.summary, WIDTH), "", *_wrapped(parts.summary, WIDTH)]

@@ -36,13 +36,14 @@ def add_arguments(subcommands: Subcommands) -> None:
         about=_ABOUT,
         examples=_EXAMPLES,
     )
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "name",
         nargs="?",
         metavar="NAME",
         help="of a method, here or in its paper, or FILE.py:FUNCTION",
     )
-    parser.add_argument(
+    what.add_argument(
         "--markdown",
         choices=("aggregators", "losses"),
         help="print this table in Markdown, as in the README",

@@ -1,10 +1,9 @@
-"""The policy that `dvaojax evaluate` measures: a run's checkpoint, or a published model."""
+"""The policy that `dvaojax evaluate` measures, and the recorded configuration of a run."""
 
 import argparse
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from dvaojax import config as configuration
 from dvaojax import files, hub, models, sharding
 from dvaojax.config import Config, overrides
 from dvaojax.data.tokenizers import PretrainedTokenizer
-from dvaojax.errors import UserError, nearest
+from dvaojax.errors import UserError, suggest
 from dvaojax.evaluation.presets import PRESETS
 from dvaojax.models import Params, pretrained
 from dvaojax.run import directory as run_directory
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.directory import RunDirectory
 from dvaojax.tasks import task_class
+from dvaojax.train.progress import restore_params
 from dvaojax.train.session import BEST_METRIC
 from dvaojax.types import Task, Tokenizer
 
@@ -138,10 +138,8 @@ def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
 
     def load(mesh: Mesh) -> Params:
         # The parameters alone: the state of the aggregator may depend on a plug-in.
-        template = {"state": {"learner": {"params": _parameter_shapes(recorded, mesh)}}}
         with Checkpoints.to_read(directory.checkpoints) as checkpoints:
-            saved = checkpoints.restore_part(template, step=step)
-        return saved["state"]["learner"]["params"]
+            return restore_params(checkpoints, _parameter_shapes(recorded, mesh), step=step)
 
     return PolicySource(
         config=config,
@@ -155,7 +153,7 @@ def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
 
 def _parameter_shapes(config: Config, mesh: Mesh) -> Params:
     """The parameters of the policy as shapes with shardings."""
-    shapes = jax.eval_shape(partial(models.init, config.model), jax.random.key(0))
+    shapes = models.shapes(config.model)
     shardings = sharding.shardings(mesh, shapes, models.logical_axes)
     return jax.tree.map(
         lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings
@@ -200,8 +198,7 @@ def _with_settings(
 def _with_preset(config: Config, name: str) -> Config:
     """The configuration with the evaluation of a paper, on all problems."""
     if name not in PRESETS:
-        hint = nearest(name, PRESETS)
-        raise UserError(f"unknown preset {name!r}; did you mean {hint!r}? {', '.join(PRESETS)}")
+        raise UserError(f"unknown preset {suggest(name, PRESETS)} {', '.join(PRESETS)}")
     preset = PRESETS[name]
     evaluation = dataclasses.replace(
         config.evaluation,

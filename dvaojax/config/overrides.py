@@ -18,7 +18,7 @@ import tyro
 
 from dvaojax import plugins
 from dvaojax.config.migration import RENAMED_KEYS
-from dvaojax.errors import UserError, nearest, suggest
+from dvaojax.errors import UserError, suggest
 
 Config = TypeVar("Config")
 
@@ -74,11 +74,7 @@ def load_experiment(path: Path, *, function: str = "get_config") -> Any:
     Raises:
         UserError: there is no such file, it cannot be run, or it returns no configuration.
     """
-    if not path.is_file():
-        siblings = path.parent.glob("*.py") if path.parent.is_dir() else ()
-        guess = nearest(path.name, [sibling.name for sibling in siblings])
-        hint = f"; did you mean {path.parent / guess}?" if guess else ""
-        raise UserError(f"there is no experiment file {path}{hint}")
+    plugins.require_file(path, "there is no experiment file")
     module = plugins.run_file(path)
     make = getattr(module, function, None)
     if not callable(make):

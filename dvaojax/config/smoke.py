@@ -6,7 +6,7 @@ from dvaojax.config import Config, EvaluationConfig
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.sharding import MeshConfig
 
-WORKERS = 2
+_MAX_WORKERS = 2
 
 
 def miniature(config: Config) -> Config:
@@ -49,7 +49,9 @@ def miniature(config: Config) -> Config:
             batch_size=8,
             micro_batches=1,
         ),
-        rewards=dataclasses.replace(config.rewards, workers=min(config.rewards.workers, WORKERS)),
+        rewards=dataclasses.replace(
+            config.rewards, workers=min(config.rewards.workers, _MAX_WORKERS)
+        ),
         evaluation=EvaluationConfig(num_prompts=8),
         mesh=MeshConfig(),
     )

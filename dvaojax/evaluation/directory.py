@@ -18,6 +18,7 @@ import numpy as np
 from dvaojax import files
 from dvaojax.errors import UserError
 from dvaojax.evaluation.held_out import AnsweredProblem
+from dvaojax.run.directory import first_difference
 from dvaojax.types import Completion, Prompt
 
 SETTINGS = "settings.json"
@@ -165,24 +166,15 @@ def _claim(path: Path, settings: Mapping[str, Any]) -> None:
     """Writes the settings into a new directory, or compares them with those of an existing one."""
     file = path / SETTINGS
     if file.is_file():
-        difference = _difference(files.read_json(file), json.loads(json.dumps(settings)))
-        if difference:
+        different = first_difference(files.read_json(file), json.loads(json.dumps(settings)))
+        if different is not None:
+            key, before, now = different
             raise UserError(
-                f"{path} contains another evaluation: {difference}; choose another --out"
+                f"{path} contains another evaluation: {key} was {before!r} and is {now!r}; "
+                "choose another --out"
             )
         return
     if path.exists() and (not path.is_dir() or set(path.iterdir()) - {files.partial_path(file)}):
         raise UserError(f"{path} exists and is not an evaluation: it has no {SETTINGS}")
     path.mkdir(parents=True, exist_ok=True)
     files.write_json(file, settings)
-
-
-def _difference(before: Any, now: Any, key: str = "") -> str | None:
-    """The first dotted key at which two JSON values differ, with both values; None if equal."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in sorted(before.keys() | now.keys()):
-            inner = f"{key}.{name}" if key else name
-            if difference := _difference(before.get(name), now.get(name), inner):
-                return difference
-        return None
-    return None if before == now else f"{key} was {before!r} and is {now!r}"

@@ -34,8 +34,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dvaojax.aggregators import Aggregator, diagnostics, find, make, named_weights, needs_lengths
-from dvaojax.aggregators._core.aggregator import State
+from dvaojax.aggregators import (
+    Aggregator,
+    State,
+    diagnostics,
+    find,
+    make,
+    named_weights,
+    needs_lengths,
+)
 from dvaojax.errors import UserError, import_extra
 
 
@@ -50,7 +57,7 @@ def register(
     """Registers an aggregator with Tunix, under a name that includes all settings.
 
     Args:
-        method: a key of `aggregators.METHODS`.
+        method: a key of `aggregators.METHODS`, or a plug-in as in `aggregators.find`.
         weights: `__name__` of a reward function -> weight, for every reward function of the
             learner, in any order.
         count_tokens: number of tokens of a text, for methods that weight by length

@@ -49,7 +49,7 @@ class LossConfig:
 
     def __post_init__(self):
         if not plugins.is_plugin(self.name):  # user code is loaded by `check_options`
-            self._load()
+            _ = self.function
         if self.reduction and self.reduction not in losses.REDUCTIONS:
             guess = suggest(self.reduction, losses.REDUCTIONS)
             raise ValueError(f"loss.reduction: unknown {guess}")
@@ -65,10 +65,11 @@ class LossConfig:
 
     @property
     def function(self) -> losses.Loss:
-        """The loss of that name with its options bound."""
-        return self._load()
+        """The loss of that name with its options bound.
 
-    def _load(self) -> losses.Loss:
+        Raises:
+            UserError: there is no such loss or knob, or a plug-in cannot be loaded.
+        """
         try:
             loss = losses.find(self.name)
         except UserError as error:
@@ -84,7 +85,7 @@ class LossConfig:
         Raises:
             UserError: the loss does not accept a knob's value, or a plug-in does not return a loss.
         """
-        loss = self._load()
+        loss = self.function
         tokens, flags = (jax.ShapeDtypeStruct((1, 1), dtype) for dtype in ("float32", "bool"))
 
         def traced(tokens: Array, where: Array):

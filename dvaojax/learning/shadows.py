@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from dvaojax.aggregators import Aggregator
-from dvaojax.aggregators._core.comparison import compare
+from dvaojax.aggregators import Aggregator, compare
 from dvaojax.learning.gradients import StepMetrics
 from dvaojax.numerics import masked_mean
 from dvaojax.types import Experience

@@ -10,11 +10,9 @@ the result does not depend on how a batch is split. `reduce` averages the terms 
 `token_mean`, `sequence_mean` or `partial(constant_length, length=...)`; the default of each loss is
 that of its paper.
 
-Losses differ in the unit of the ratio (a token; the whole sequence in `gspo` and `gmpo`; the tokens
-up to the current one in `minpro`), in the treatment of tokens beyond their bound (no gradient; a
-bounded weight in `cispo` and `minpro`; a gate that fades in `sapo`), and in the bounded quantity (a
-ratio; a probability or divergence in `dppo_tv` and `dppo_kl`; a covariance in `clip_cov` and
-`kl_cov`). At ratio 1 all but those of `lco` have the gradient of `policy_gradient`.
+Losses differ in the unit of the ratio, in the bounded quantity and in the treatment of tokens past
+the bound; the table in `methods.py` lists them. At ratio 1 all but those of `lco` have the gradient
+of `policy_gradient`.
 
 To add a loss:
 
@@ -22,7 +20,7 @@ To add a loss:
    parameters other than `where` and `reduce` are its knobs.
 2. Add its import line and its row in `methods.py`.
 
-It can then be imported from here and selected by `loss.name=my_loss`; `dvaojax methods` lists and
+It can then be imported from here and selected by `loss=my_loss`; `dvaojax methods` lists and
 explains it, and the common tests include it. They ask for an oracle in `tests/helpers`.
 """
 
@@ -38,7 +36,7 @@ from dvaojax.losses.kl import kl_penalty as kl_penalty
 from dvaojax.losses.knobs import knobs_of as knobs_of
 from dvaojax.losses.knobs import read_knobs as read_knobs
 from dvaojax.losses.knobs import reduction_of as reduction_of
-from dvaojax.losses.methods import *  # noqa: F403  (every function of the table)
+from dvaojax.losses.methods import *  # noqa: F403  (the functions of the table)
 from dvaojax.losses.methods import ROWS as ROWS
 from dvaojax.losses.policy_gradient import policy_gradient as policy_gradient
 from dvaojax.losses.ratios import SurrogateInfo as SurrogateInfo

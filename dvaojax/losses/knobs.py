@@ -21,17 +21,15 @@ def reduction_of(loss: Callable[..., Any]) -> Reduction:
     return parameter.default
 
 
-def read_knobs(
-    loss: Callable[..., Any], settings: Sequence[str], *, name: str = ""
-) -> dict[str, float]:
+def read_knobs(loss: Callable[..., Any], settings: Sequence[str], *, name: str) -> dict[str, float]:
     """The knobs that options of the form `knob=value` set.
 
     Args:
         loss: a loss.
         settings: its options.
-        name: of the loss, for errors; by default that of the function.
+        name: of the loss, for errors.
 
     Raises:
         UserError: the loss has no such knob, or the value is not of its type.
     """
-    return options.read_options(name or loss.__name__, settings, knobs_of(loss))
+    return options.read_options(name, settings, knobs_of(loss))

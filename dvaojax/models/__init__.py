@@ -10,6 +10,7 @@ from dvaojax.models.decoder import Params as Params
 from dvaojax.models.decoder import apply as apply
 from dvaojax.models.decoder import init as init
 from dvaojax.models.decoder import logical_axes as logical_axes
+from dvaojax.models.decoder import shapes as shapes
 from dvaojax.models.logprobs import token_logprobs as token_logprobs
 from dvaojax.models.unrolled import UnrolledDecoder as UnrolledDecoder
 from dvaojax.models.unrolled import unrolled as unrolled

@@ -253,6 +253,11 @@ def init(config: ModelConfig, key: Array) -> Params:
     return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key))))
 
 
+def shapes(config: ModelConfig) -> Params:
+    """Shapes and data types of the parameters, without allocating them."""
+    return jax.eval_shape(lambda: init(config, jax.random.key(0)))
+
+
 def apply(config: ModelConfig, params: Params) -> Decoder:
     """A decoder with these parameters; call its methods inside the same traced function.
 

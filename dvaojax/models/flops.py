@@ -52,8 +52,7 @@ def full_lengths(
 
 def num_params(config: ModelConfig) -> int:
     """Number of parameters; tied embeddings are counted once."""
-    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(decoder.shapes(config)))
 
 
 def prefill_flops(config: ModelConfig, lengths: Lengths) -> int:

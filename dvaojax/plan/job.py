@@ -10,7 +10,6 @@ from jax.sharding import AbstractMesh
 
 from dvaojax import models, sharding
 from dvaojax.config import Config
-from dvaojax.models import ModelConfig, Params
 from dvaojax.models.flops import Lengths, full_lengths
 from dvaojax.plan.chips import Slice
 from dvaojax.sharding import MeshConfig
@@ -101,9 +100,7 @@ class Job:
         )
 
 
-@functools.lru_cache
-def _parameter_shapes(model: ModelConfig) -> Params:
-    return jax.eval_shape(lambda: models.init(model, jax.random.key(0)))
+_parameter_shapes = functools.lru_cache(models.shapes)
 
 
 def shard_size(shapes: Any, shardings: Any) -> int:

@@ -87,7 +87,7 @@ def _contents(runs: Sequence[RunContents], sections: Sequence[Section]) -> Marku
     links = [
         element("li", element("a", section.name, href=f"#{section.name}")) for section in sections
     ]
-    legend = [element("li", run_name(place, run)) for place, run in enumerate(runs)]
+    legend = [element("li", run_name(index, run)) for index, run in enumerate(runs)]
     return element(
         "nav",
         element("ul", join(links), class_="sections", tabindex=0),

@@ -32,7 +32,7 @@ class SampleSelection(NamedTuple):
 
 
 def choose(run: RunContents, index: int, *, at_most: int) -> SampleSelection:
-    """Selects whole steps, evenly spaced if not all fit, including the first and the last.
+    """Selects whole groups, evenly spaced over the steps if not all fit, first and last included.
 
     Args:
         run: the run.

@@ -265,8 +265,8 @@ def _append_token(
     drawn, logprobs = jax.vmap(jax.vmap(sample_token))(uniforms, log_distribution(logits, sampling))
     tokens = jnp.where(state.active, drawn, pad_token)
     stops = jnp.asarray(stop_tokens, jnp.int32)
-    # `pad_token` may be a stop token: a completion that its limit ended may be marked too.
-    stopped = jnp.any(tokens[..., None] == stops[None, None], axis=-1)
+    # Active completions only, because `pad_token` may be a stop token.
+    stopped = state.active & jnp.any(tokens[..., None] == stops[None, None], axis=-1)
     logprobs = jnp.where(state.active, logprobs, 0.0)
 
     def write(rows: Array, column: Array) -> Array:

@@ -128,13 +128,13 @@ def resume(
     """
     recorded = _read_description(path)
     current = config_to_json(config)
-    before, now = flatten(migrate(recorded["config"])), flatten(current)
-    for key in sorted(before.keys() | now.keys()):
-        if key not in may_differ and before.get(key) != now.get(key):
-            raise UserError(
-                f"{path} was started with {key}={before.get(key)!r}, not {now.get(key)!r}: "
-                "resume with the same settings, or choose another name"
-            )
+    different = first_difference(migrate(recorded["config"]), current, ignore=may_differ)
+    if different is not None:
+        key, before, now = different
+        raise UserError(
+            f"{path} was started with {key}={before!r}, not {now!r}: "
+            "resume with the same settings, or choose another name"
+        )
     return _write_directory(
         path, {"config": current, "starts": [*recorded["starts"], describe_start()]}
     )
@@ -270,6 +270,23 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
         for name, item in value.items()
         for key, leaf in flatten(item, f"{prefix}.{name}" if prefix else name).items()
     }
+
+
+def first_difference(
+    before: Any, now: Any, *, ignore: Collection[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first dotted key at which two JSON values differ, with both values; None if equal.
+
+    Args:
+        before: nested mappings.
+        now: likewise; a key that one of them lacks counts as None.
+        ignore: dotted keys that may differ.
+    """
+    old, new = flatten(before), flatten(now)
+    keys = sorted((old.keys() | new.keys()) - set(ignore))
+    return next(
+        ((key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)), None
+    )
 
 
 def _is_empty(path: Path) -> bool:

@@ -39,7 +39,7 @@ class Display:
         self._console = console or Console(highlight=False)
         self._live = Live(console=self._console, auto_refresh=False)
         self._first_rewards: dict[str, float] = {}
-        self._first_shown: tuple[int, float] | None = None
+        self._time_left = TimeLeft()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -101,7 +101,7 @@ class Display:
             *self._unscored(known),
             f"length {_number(known.get('completion_length'), '.1f')} tokens",
             f"{_number(known.get('tokens_per_second'), ',.0f')} tokens/s",
-            f"{self._time_left(step)} left",
+            f"{self._time_left(step, self._num_steps)} left",
         ]
 
     def _unscored(self, known: Mapping[str, float]) -> list[str]:
@@ -109,15 +109,30 @@ class Display:
         count = sum(known.get(f"unscored/{name}", 0.0) for name in self._weights)
         return [f"{count:.0f} rewards not scored"] if count else []
 
-    def _time_left(self, step: int) -> str:
-        """Time left, from the mean duration of the steps after the first, which may compile."""
+
+class TimeLeft:
+    """Estimates the time left of repeated work, from the mean duration since the first call.
+
+    The first unit of work does not count: it may compile.
+    """
+
+    def __init__(self):
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, done: int, total: int) -> str:
+        """The time left, as text.
+
+        Args:
+            done: units of work done so far.
+            total: units of the whole work.
+        """
         now = time.monotonic()
-        if self._first_shown is None:
-            self._first_shown = step, now
-        first_step, then = self._first_shown
-        if step == first_step:
-            return _duration(None if step < self._num_steps else 0.0)
-        return _duration((now - then) / (step - first_step) * (self._num_steps - step))
+        if self._first is None:
+            self._first = done, now
+        first, then = self._first
+        if done == first:
+            return _duration(None if done < total else 0.0)
+        return _duration((now - then) / (done - first) * (total - done))
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

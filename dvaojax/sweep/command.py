@@ -45,10 +45,11 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     else:
         directory.claim(sweep)
         with SweepDisplay(sweep) as display:
-            commands = _worker_commands(arguments, directory.path)
             if arguments.processes == 1:
                 run_cells(sweep, directory, display)
-            elif code := run_processes(directory, commands, display):
+            elif code := run_processes(
+                directory, _worker_commands(arguments, directory.path), display
+            ):
                 return code
         directory.gather(sweep)
     Console(highlight=False, soft_wrap=True).print(write_report(sweep, directory), markup=False)
@@ -60,7 +61,10 @@ def run_share(arguments: argparse.Namespace) -> int:
     """Runs one process's share of the grid, as long as its parent process lives.
 
     Args:
-        arguments: as above, with `share` as "INDEX/COUNT".
+        arguments: as for `run_sweep`, with `share` as "INDEX/COUNT".
+
+    Returns:
+        The exit code, 0.
     """
     share, shares = map(int, arguments.share.split("/"))
     use_own_cores(share, shares)

@@ -113,18 +113,17 @@ def migrate_description(described: Mapping[str, Any]) -> dict[str, Any]:
 
 def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises a UserError if a setting of the sweep has changed since the start `before`."""
-    before, now = migrate_description(before), migrate_description(now)
-    bases = [run_directory.flatten(described["base"], "base") for described in (before, now)]
-    pairs = [(key, bases[0].get(key), bases[1].get(key)) for key in sorted({*bases[0], *bases[1]})]
-    for axis in _AXES:
-        for label in before[axis].keys() & now[axis].keys():
-            pairs.append((f"{axis}.{label}", before[axis][label], now[axis][label]))
-    for key, was, is_now in pairs:
-        if was != is_now:
-            raise UserError(
-                f"{path} holds another sweep: {key} was {was!r} and is {is_now!r}; "
-                "choose another --out"
-            )
+    before = migrate_description(before)
+    old, new = {"base": before["base"]}, {"base": now["base"]}
+    for axis in _AXES:  # a sweep may gain and lose labels
+        labels = before[axis].keys() & now[axis].keys()
+        old[axis], new[axis] = ({k: d[axis][k] for k in labels} for d in (before, now))
+    different = run_directory.first_difference(old, new)
+    if different is not None:
+        key, was, is_now = different
+        raise UserError(
+            f"{path} holds another sweep: {key} was {was!r} and is {is_now!r}; choose another --out"
+        )
 
 
 def _key(row: CellRow) -> CellKey:

@@ -1,6 +1,5 @@
 """Progress display of a sweep: a live table in a terminal, one line per cell elsewhere."""
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Self
@@ -11,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dvaojax.run.display import TimeLeft
 from dvaojax.sweep.directory import CellRow
 from dvaojax.sweep.grid import CellKey, Sweep, cell_keys
 
@@ -27,7 +27,7 @@ class SweepDisplay:
         self._console = console or Console(highlight=False)
         self._live = Live(console=self._console, auto_refresh=False)
         self._grid = cell_keys(sweep)
-        self._first_update: tuple[int, float] | None = None
+        self._time_left = TimeLeft()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -40,7 +40,8 @@ class SweepDisplay:
     def update(self, rows: Mapping[CellKey, CellRow]) -> None:
         """Shows the cells finished so far."""
         done = [key for key in self._grid if key in rows]
-        facts = f"{len(done)} of {len(self._grid)} cells · {self._time_left(len(done))} left"
+        left = self._time_left(len(done), len(self._grid))
+        facts = f"{len(done)} of {len(self._grid)} cells · {left} left"
         latest = next(reversed(list(rows.values())), None)
         lines = [facts] if latest is None else [facts, self._describe(latest)]
         if self._live.is_started:
@@ -70,14 +71,3 @@ class SweepDisplay:
             for name in self._sweep.objectives
         )
         return f"{where}: {changes}"
-
-    def _time_left(self, done: int) -> str:
-        """Time left, from the mean duration of a cell since this start."""
-        now = time.monotonic()
-        if self._first_update is None:
-            self._first_update = done, now
-        first, then = self._first_update
-        if done == first:
-            return "—"
-        seconds = round((now - then) / (done - first) * (len(self._grid) - done))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

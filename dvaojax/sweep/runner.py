@@ -32,8 +32,8 @@ from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.loop import make_collector
 from dvaojax.train.program import Program, make_program
-from dvaojax.train.scorer import make_scorer
-from dvaojax.train.sft import demonstrations, warm_up
+from dvaojax.train.scoring import make_scorer
+from dvaojax.train.warm_start import demonstrations, run_warm_start
 from dvaojax.types import Scorer
 
 Means = Mapping[str, float]
@@ -137,12 +137,12 @@ class CellRunner:
         """The start of the cell's situation and seed."""
         key = _start_key(config)
         if self._start is None or self._start.key != key:
-            params = self._warm_up(config, program)
+            params = self._warm_start(config, program)
             before = _evaluate(config, program, scorer, params)
             self._start = _SharedStart(key, params, before)
         return self._start
 
-    def _warm_up(self, config: Config, program: Program) -> Params:
+    def _warm_start(self, config: Config, program: Program) -> Params:
         """Parameters after the warm start; situations with the same demonstrations share it."""
         described = _json(config)
         settings = [described[name] for name in ("seed", "model", "warm_start", "max_new_tokens")]
@@ -153,7 +153,7 @@ class CellRunner:
         if key not in self._warm_starts:
             quiet = Display((), (), 0, Console(quiet=True))
             start = program.init(run_key(config, KeyPurpose.PARAMETERS))
-            self._warm_starts[key] = warm_up(config, program, start, quiet)
+            self._warm_starts[key] = run_warm_start(config, program, start, quiet)
         return self._warm_starts[key]
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ class UnweightedMethod(NamedTuple):
     """An aggregator without its weights.
 
     Attributes:
-        name: a key of `aggregators.METHODS`.
+        name: a key of `aggregators.METHODS`, or a plug-in.
         knobs: its keyword-only arguments.
     """
 

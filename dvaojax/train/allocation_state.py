@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from dvaojax import allocation
+from dvaojax import allocation, plugins
 from dvaojax.allocation import ProblemStatistics
 from dvaojax.config import Config
 from dvaojax.types import Scores
@@ -69,6 +69,7 @@ class ByRule:
     """Group sizes by a rule of `dvaojax.allocation`, from the statistics of the problems.
 
     Attributes:
+        name: of the rule, for errors.
         rule: with its options.
         weights: `[K]` of the objectives that it uses.
         group_size: average completions of a problem, which determines the budget.
@@ -77,6 +78,7 @@ class ByRule:
         memory: weight of earlier completions of a problem in its statistics.
     """
 
+    name: str
     rule: allocation.AllocationRule
     weights: np.ndarray
     group_size: int
@@ -88,7 +90,10 @@ class ByRule:
         """Group sizes `[B]` int32 of the problems with these rows `[B]` in the statistics."""
         selected = allocation.at(statistics, rows)
         budget = len(rows) * self.group_size
-        sizes = self.rule(selected, self.weights, budget=budget, floor=self.floor, cap=self.cap)
+        bounds = {"budget": budget, "floor": self.floor, "cap": self.cap}
+        with plugins.blaming(self.name):
+            sizes = np.asarray(self.rule(selected, self.weights, **bounds))
+        allocation.check_sizes(self.name, sizes, count=len(rows), **bounds)
         return sizes.astype(np.int32)
 
     def observe(
@@ -104,6 +109,7 @@ def make_allocation(config: Config) -> Allocation:
     if settings.name == "uniform":
         return Uniform(config.group_size)
     return ByRule(
+        name=settings.name,
         rule=allocation.make(settings.name, settings.options),
         weights=allocation_weights(config),
         group_size=config.group_size,

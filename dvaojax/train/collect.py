@@ -121,22 +121,22 @@ class Collector:
         first = data.position
         batch = self.batches.from_position(first)
         sizes = self.allocation.sizes(data.statistics, batch.rows)
-        step = StepRollout(first, self._sample(params, batch, sizes))
-        return step, data._replace(position=first + self.batches.prompts_per_step)
+        sampled = StepRollout(first, self._sample(params, batch, sizes))
+        return sampled, data._replace(position=first + self.batches.prompts_per_step)
 
     def collect(
-        self, params: Params, step: StepRollout, data: DataState
+        self, params: Params, sampled: StepRollout, data: DataState
     ) -> tuple[Collected, DataState]:
         """Waits for a step's completions and scores them.
 
         Args:
             params: used to sample refills; may be newer than the parameters of the rollout.
-            step: the completions.
+            sampled: the step's completions, from `start_rollout`.
             data: the data state; refills take the next problems of the stream.
         """
         count = self.batches.prompts_per_step
-        positions = range(step.first, step.first + count)
-        groups = self._scored(positions, step.rollout)
+        positions = range(sampled.first, sampled.first + count)
+        groups = self._scored(positions, sampled.rollout)
         data = self._observed(data, groups)
         refills = refilled = 0
         tokens = groups.lengths.completions.sum()

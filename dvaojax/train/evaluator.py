@@ -21,7 +21,7 @@ from dvaojax.evaluation.held_out import (
 from dvaojax.models import Params
 from dvaojax.train import hosts
 from dvaojax.train.keys import KeyPurpose, run_key
-from dvaojax.train.program import Program, Sampler, evaluation_sampler, fitting_mesh
+from dvaojax.train.program import Program, Sampler, checked_mesh, evaluation_sampler
 from dvaojax.train.scoring import SharedScorer
 from dvaojax.types import Rollout, Scorer
 
@@ -47,7 +47,7 @@ def make_evaluator(config: Config) -> Evaluator:
     Raises:
         UserError: the mesh does not fit the devices or the model.
     """
-    mesh = fitting_mesh(config, {})
+    mesh = checked_mesh(config, {})
     return Evaluator(mesh, sharding.named(mesh, "group"), evaluation_sampler(config, mesh))
 
 

@@ -1,6 +1,5 @@
 """Exports a checkpoint of a run in the format of published models."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from dvaojax.errors import UserError
 from dvaojax.models import Params, pretrained
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.directory import RunDirectory
+from dvaojax.train.progress import restore_params
 from dvaojax.train.session import BEST_METRIC
 
 
@@ -76,12 +76,11 @@ def _description(config: Config, out: Path) -> dict[str, Any]:
 
 def _restore(config: Config, run: Path, *, step: int | None, best: bool) -> tuple[int, Params]:
     """The checkpoint's step, and its parameters in the host's memory."""
-    shapes = jax.eval_shape(partial(models.init, config.model), jax.random.key(0))
     host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=host), shapes)
+    shapes = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=host), models.shapes(config.model)
+    )
     directory = RunDirectory(run).checkpoints
     with Checkpoints.to_read(directory, best_metric=BEST_METRIC) as checkpoints:
-        step = checkpoints.best_step if best else step
-        step = checkpoints.latest_step if step is None else step
-        restored = checkpoints.restore_part({"state": {"learner": {"params": params}}}, step=step)
-    return step or 0, restored["state"]["learner"]["params"]
+        step = checkpoints.existing_step(checkpoints.best_step if best else step)
+        return step, restore_params(checkpoints, shapes, step=step)

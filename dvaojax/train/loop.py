@@ -52,8 +52,8 @@ from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program
 from dvaojax.train.progress import TrainingProgress
 from dvaojax.train.session import BEST_METRIC, Session, Start, open_session
-from dvaojax.train.sft import warm_up
 from dvaojax.train.step_log import DispatchedStep, StepLog
+from dvaojax.train.warm_start import run_warm_start
 from dvaojax.types import Scorer, TaskWithAnswerSets, TaskWithNotes
 
 # Before the first step there is no reward to rank the checkpoint by.
@@ -158,15 +158,15 @@ def make_collector(config: Config, program: Program, scorer: Scorer) -> Collecto
 def _begin(session: Session, collector: Collector, started: float) -> TrainingProgress:
     """Initializes a run: parameters, warm start, first evaluation and the first rollouts."""
     config, program = session.config, session.program
-    params = warm_up(config, program, session.initial_params(), session.display)
+    params = run_warm_start(config, program, session.initial_params(), session.display)
     before = _evaluation_summary(config, session.evaluate(params))
     session.display.print("before  " + _format_intervals(before))
     reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
-    state = program.begin(params, session.key(KeyPurpose.STEPS))
+    state = program.begin(params, run_key(config, KeyPurpose.STEPS))
     data, in_flight = initial_data_state(config), []
     for _ in range(config.pipeline_depth):
-        rollout, data = collector.start_rollout(state.learner.params, data)
-        in_flight.append(rollout)
+        sampled, data = collector.start_rollout(state.learner.params, data)
+        in_flight.append(sampled)
     progress = TrainingProgress(
         state=state,
         reference=reference,
@@ -192,21 +192,21 @@ def _step_function(
     depth, last = config.pipeline_depth, config.num_steps
     sampling: dict[int, Future[Span]] = {}
 
-    def start_rollout(progress: TrainingProgress, step: int) -> tuple[StepRollout, DataState]:
+    def sample_ahead(progress: TrainingProgress, step: int) -> tuple[StepRollout, DataState]:
         """The completions of a later step; past the last step, a dummy of equal shape."""
         if step > last:
             return progress.in_flight[-1], progress.data
-        rollout, data = collector.start_rollout(progress.state.learner.params, progress.data)
-        sampling[step] = timer.time(rollout.rollout)
+        sampled, data = collector.start_rollout(progress.state.learner.params, progress.data)
+        sampling[step] = timer.time(sampled.rollout)
         if step < last:  # not the batch of the next step if this step is refilled
             collector.batches.from_position(data.position)
-        return rollout, data
+        return sampled, data
 
     def run_step(progress: TrainingProgress) -> TrainingProgress:
         step = progress.step + 1
         # This dispatch reads parameters that are later donated to the train step. That is safe:
         # devices execute in the order of dispatch.
-        ahead, data = start_rollout(progress, step + depth)
+        ahead, data = sample_ahead(progress, step + depth)
         current, *in_flight = *progress.in_flight, ahead
         collected, data = collector.collect(progress.state.learner.params, current, data)
         interrupts.agree()

@@ -77,7 +77,7 @@ def make_program(
     Raises:
         UserError: the mesh does not fit the devices, the model or the batch.
     """
-    mesh = _fitting_mesh(config, devices)
+    mesh = _training_mesh(config, devices)
     by_group, replicated = sharding.named(mesh, "group"), sharding.named(mesh)
     constrain = partial(jax.lax.with_sharding_constraint, shardings=by_group)
     optimizer = make_optimizer(config.optimizer, config.num_updates)
@@ -216,8 +216,8 @@ def _shardings(mesh: Mesh, tree: Any) -> Any:
     return sharding.shardings(mesh, tree, models.logical_axes)
 
 
-def _fitting_mesh(config: Config, devices: Sequence[Any] | None) -> Mesh:
-    """The configured mesh, checked against everything that is sharded over it."""
+def _training_mesh(config: Config, devices: Sequence[Any] | None) -> Mesh:
+    """The mesh of a training run, checked against everything that is sharded over it."""
     learning, warm_start = config.learning, config.warm_start
     pieces = learning.mini_batches * learning.micro_batches
     demonstrations = warm_start.batch_size if warm_start.num_steps else 0
@@ -229,10 +229,10 @@ def _fitting_mesh(config: Config, devices: Sequence[Any] | None) -> Mesh:
             demonstrations // warm_start.micro_batches
         ),
     }
-    return fitting_mesh(config, groups, devices=devices)
+    return checked_mesh(config, groups, devices=devices)
 
 
-def fitting_mesh(
+def checked_mesh(
     config: Config, groups: Mapping[str, int], *, devices: Sequence[Any] | None = None
 ) -> Mesh:
     """The configured mesh, checked against the model and against numbers of groups.

@@ -11,6 +11,7 @@ from dvaojax import sharding
 from dvaojax.config import Config
 from dvaojax.learning.train_step import TrainState
 from dvaojax.models import Params
+from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import hosts
 from dvaojax.train.allocation_state import DataState, initial_data_state
 from dvaojax.train.collect import StepRollout
@@ -23,7 +24,7 @@ class TrainingProgress:
     """Everything that changes during a run; all of it is in every checkpoint.
 
     Attributes:
-        state: parameters, optimizer, aggregator and random key.
+        state: parameters, optimiser, aggregator and random key.
         reference: parameters of the reference policy; None where none is used.
         data: position in the prompt stream, and statistics of the problems.
         in_flight: the completions of the next `pipeline_depth` steps, sampled with the parameters
@@ -48,7 +49,7 @@ class TrainingProgress:
             "state": self.state,
             "reference": self.reference,
             "statistics": hosts.place(self.data.statistics, sharding.named(mesh)),
-            "in_flight": tuple(step.rollout for step in self.in_flight),
+            "in_flight": tuple(sampled.rollout for sampled in self.in_flight),
         }
 
     def to_record(self) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class TrainingProgress:
             "before": self.before,
             "seconds": self.seconds,
             "position": self.data.position,
-            "in_flight": [step.first for step in self.in_flight],
+            "in_flight": [sampled.first for sampled in self.in_flight],
         }
 
     @classmethod
@@ -73,6 +74,16 @@ class TrainingProgress:
             before=record["before"],
             seconds=record["seconds"],
         )
+
+
+def restore_params(checkpoints: Checkpoints, shapes: Params, *, step: int) -> Params:
+    """The policy's parameters in a checkpoint, in the shardings of `shapes`; the rest is not read.
+
+    Raises:
+        UserError: there is no such checkpoint, or its parameters have other shapes.
+    """
+    template = {"state": {"learner": {"params": shapes}}}
+    return checkpoints.restore_part(template, step=step)["state"]["learner"]["params"]
 
 
 def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from jax import Array
 from rich.console import Console
 
 from dvaojax import files
@@ -25,8 +24,8 @@ from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.progress import TrainingProgress, checkpoint_shapes
-from dvaojax.train.scorer import make_scorer
-from dvaojax.train.sft import check_demonstrations
+from dvaojax.train.scoring import make_scorer
+from dvaojax.train.warm_start import check_demonstrations
 from dvaojax.types import Scorer
 
 Start = Literal["create", "resume", "overwrite"]
@@ -80,17 +79,13 @@ class Session:
     samples: MetricsWriter
     display: Display
 
-    def key(self, purpose: KeyPurpose) -> Array:
-        """The run's random key for one purpose."""
-        return run_key(self.config, purpose)
-
     def initial_params(self) -> Params:
         """The parameters before any training: published weights, or random ones."""
         if self.config.pretrained:
             return pretrained.load(
                 self.config.pretrained, self.config.model, mesh=self.program.mesh
             )
-        return self.program.init(self.key(KeyPurpose.PARAMETERS))
+        return self.program.init(run_key(self.config, KeyPurpose.PARAMETERS))
 
     def evaluate(self, params: Params) -> Evaluation:
         """Evaluates a policy on the held-out problems; every call samples with the same keys."""

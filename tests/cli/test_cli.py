@@ -243,7 +243,7 @@ def test_runs_are_not_mixed_up(here, capsys, arguments, message):
     assert message in error_line(capsys, here, *TRAIN, *arguments.split())
 
 
-def test_a_run_without_its_checkpoints_cannot_be_newest_evaluation(here, capsys):
+def test_a_run_without_checkpoints_cannot_be_evaluated(here, capsys):
     bare = here / "runs" / "bare"
     bare.mkdir()
     (bare / "config.json").write_bytes((here / "runs/tiny/config.json").read_bytes())

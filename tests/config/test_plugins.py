@@ -172,8 +172,12 @@ def test_aggregators_may_need_lengths_or_a_key_or_a_state(plugin):
 def test_module_that_can_be_imported(plugin, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "users_package.py").write_text(SOURCE)
-    validate(changed("aggregator=users_package:counted"))
-    monkeypatch.delitem(sys.modules, "users_package")
+    name = "users_package:counted"
+    try:
+        validate(changed(f"aggregator={name}"))
+        assert aggregators.find(name) is sys.modules["users_package"].counted
+    finally:
+        sys.modules.pop("users_package", None)
 
 
 def test_shadows(plugin, tmp_path):

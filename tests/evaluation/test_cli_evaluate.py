@@ -16,7 +16,7 @@ from dvaojax.config import Config, overrides
 from dvaojax.evaluation.estimators import majority, pass_at_k
 from dvaojax.train import evaluator
 from dvaojax.train.allocation_state import initial_data_state
-from dvaojax.train.keys import KeyPurpose
+from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.progress import TrainingProgress
 from dvaojax.train.session import BEST_METRIC, open_session
 
@@ -40,7 +40,7 @@ def make_run(runs):
     with open_session(config, runs, "create") as session:
         program = session.program
         state = program.begin(
-            program.init(session.key(KeyPurpose.PARAMETERS)), session.key(KeyPurpose.STEPS)
+            program.init(run_key(config, KeyPurpose.PARAMETERS)), run_key(config, KeyPurpose.STEPS)
         )
         progress = TrainingProgress(
             state, None, initial_data_state(config), (), step=0, before={}, seconds=0.0

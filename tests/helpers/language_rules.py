@@ -176,8 +176,9 @@ def _identifiers(source: str) -> Iterator[tuple[int, str]]:
 def files(paths: list[Path]) -> Iterator[Path]:
     """The files below some paths that the rules apply to."""
     for path in paths:
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in inside:
+        if path.is_file():
+            yield path
+        for file in sorted(path.rglob("*")):
             if file.suffix in (".py", ".ipynb", ".md", ".toml", ".yml", ".yaml"):
                 yield file
 

@@ -1,6 +1,5 @@
 """Small checkpoints with random weights, written by `transformers`."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -90,14 +89,6 @@ def save(model, directory: Path, *, max_shard_size: str = "5GB") -> str:
     """Saves a checkpoint with `transformers`; returns the path."""
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     return str(directory)
-
-
-def edit(path: str, **changes) -> None:
-    """Sets keys of a `config.json`; a key set to `...` is removed."""
-    file = Path(path) / "config.json"
-    description = {**json.loads(file.read_text()), **changes}
-    description = {key: value for key, value in description.items() if value is not ...}
-    file.write_text(json.dumps(description))
 
 
 def logits_of_completions(model, groups):

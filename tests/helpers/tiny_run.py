@@ -1,11 +1,20 @@
 """Settings of a tiny run of the main job, and the environment of child processes."""
 
 import os
+import sys
 from pathlib import Path
 
 import dvaojax
 
 HELPERS = Path(__file__).parent
+
+# Warnings of child processes are errors, except for an entry of the compilation cache that another
+# process is writing.
+STRICT_PYTHON = [
+    *[sys.executable, "-W", "error"],
+    *["-W", "default:Error reading persistent compilation cache entry"],
+    *["-W", "default:Error writing persistent compilation cache entry"],
+]
 
 # All parts of the main job except the warm start. Eight groups fit eight devices.
 TINY = [

@@ -17,11 +17,12 @@ OPTIONS = {"sampling": Sampling(), "max_new_tokens": 16, "pad_token": 0}
 STOPS = (9, 15)  # at full length, the completions have between 4 and 16 tokens
 
 
-def make_sample(*, stop_tokens=STOPS, max_stages=generate.MAX_STAGES):
+def make_sample(*, stop_tokens=STOPS, max_stages=generate.MAX_STAGES, **changes):
     """A sampler of two prompts with four completions each, as a function of their limits."""
     prompts, lengths = random_prompts(2)
     keys = completion_keys(jax.random.key(3), np.arange(2), group_size=4)
     options = {"config": QWEN3, "stop_tokens": stop_tokens, "max_stages": max_stages, **OPTIONS}
+    options |= changes
 
     @jax.jit
     def run(params, limits):
@@ -60,6 +61,14 @@ def test_limits_truncate_completions_and_change_no_token(sample, limits):
     np.testing.assert_array_equal(
         truncated.stopped, full.stopped & (full.mask.sum(axis=-1) <= limits)
     )
+
+
+def test_a_limit_is_no_stop_where_the_padding_token_is_a_stop_token(sample):
+    limits = LIMITS["ragged"]
+    expected, actual = sample(limits), make_sample(pad_token=STOPS[0], max_stages=1)(limits)
+    assert not expected.stopped.all()
+    np.testing.assert_array_equal(actual.stopped, expected.stopped)
+    np.testing.assert_array_equal(actual.mask, expected.mask)
 
 
 def test_several_stages_equal_one_stage(sample):

@@ -3,14 +3,13 @@
 import json
 import socket
 import subprocess
-import sys
 
 import digits_run
 import jax
 import numpy as np
 import pytest
 from run_child import INTERRUPTED
-from tiny_run import HELPERS, child_environment
+from tiny_run import HELPERS, STRICT_PYTHON, child_environment
 
 from dvaojax import files, sharding
 from dvaojax.config import make_aggregator
@@ -32,7 +31,7 @@ def on_hosts(environment, processes, *arguments, timeout):
         port = free.getsockname()[1]
     started = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", HELPERS / "host_child.py"]
+            [*STRICT_PYTHON, HELPERS / "host_child.py"]
             + [str(a) for a in (port, processes, index, *arguments)],
             env=environment,
             stdout=subprocess.PIPE,

@@ -28,8 +28,8 @@ from dvaojax.train import Interrupted, TrainingError, loop, train
 from dvaojax.train.collect import Collector
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
-from dvaojax.train.sft import warm_up
 from dvaojax.train.step_log import StepLog
+from dvaojax.train.warm_start import run_warm_start
 
 # Truncated sampling in the evaluation, a reference policy, and a checkpoint every step.
 CONFIG = digits_config(
@@ -416,18 +416,18 @@ class StuckProgram:
 def test_too_many_non_finite_updates_stop_the_warm_start():
     config = digits_config(warm_start={"num_steps": 60, "batch_size": 2})
     with pytest.raises(TrainingError, match=r"^warm start 51: .*smaller warm_start.learning_rate"):
-        warm_up(config, StuckProgram(), {}, mock.Mock())
+        run_warm_start(config, StuckProgram(), {}, mock.Mock())
 
 
 def test_too_long_demonstration_names_the_setting():
     config = digits_config(max_new_tokens=1, warm_start={"num_steps": 1})
     with pytest.raises(UserError, match="max_new_tokens=1"):
-        warm_up(config, StuckProgram(), {}, mock.Mock())
+        run_warm_start(config, StuckProgram(), {}, mock.Mock())
 
 
 def test_without_warm_start_parameters_do_not_change():
     params = {"a": jnp.ones(3)}
-    assert warm_up(QUICK, StuckProgram(), params, mock.Mock()) is params
+    assert run_warm_start(QUICK, StuckProgram(), params, mock.Mock()) is params
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Compiled functions of a run: equal on every mesh, donation, number of compilations."""
 
 import dataclasses
+import itertools
 import math
 import re
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from slowness import nightly_but
 
 from dvaojax import models, sharding
 from dvaojax.config import make_aggregator
@@ -32,11 +34,11 @@ CONFIG = digits_run.digits_config(
 )
 
 
-# Eight devices along four axes: replica, data, fsdp, tensor. Every axis alone, tensor next to each
-# of the others, and the mesh with the most axes; the size of an axis changes no code path.
-QUICK = [(1, 2, 2, 2)]
-SHAPES = [
-    *QUICK,
+# All arrangements of eight devices along four axes: replica, data, fsdp, tensor; and a selection:
+# the mesh with the most axes, every axis alone, and tensor next to each of the others.
+SHAPES = [s for s in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(s) == 8]
+SELECTED = [
+    (1, 2, 2, 2),
     *[(8, 1, 1, 1), (1, 8, 1, 1), (1, 1, 8, 1), (1, 1, 1, 8)],
     *[(2, 1, 1, 4), (1, 2, 1, 4), (1, 1, 2, 4), (2, 2, 2, 1)],
 ]
@@ -103,7 +105,7 @@ def on_one_device(single, params):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "mesh",
-    [pytest.param(s, marks=[] if s in QUICK else pytest.mark.slow) for s in SHAPES],
+    nightly_but(SELECTED, SHAPES),
     ids=lambda mesh: "x".join(map(str, mesh)),
 )
 def test_every_mesh_equals_one_device(mesh, params, on_one_device):

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from unittest import mock
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from run_child import INTERRUPTED
 from slowness import nightly_but
-from tiny_run import HELPERS, child_environment
+from tiny_run import HELPERS, STRICT_PYTHON, child_environment
 
 from dvaojax import aggregators, files
 from dvaojax.config import make_aggregator
@@ -33,7 +32,7 @@ def environment():
 
 
 def begin(environment, runs, *arguments):
-    command = [sys.executable, "-W", "error", HELPERS / "run_child.py", runs, *map(str, arguments)]
+    command = [*STRICT_PYTHON, HELPERS / "run_child.py", runs, *map(str, arguments)]
     runs.mkdir(exist_ok=True)
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

@@ -103,7 +103,7 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
         AssertionError: the weights do not have exactly one axis.
     """
     weights = jnp.asarray(weights)
-    third = "lengths" if needs_lengths(function) else "key" if needs_key(function) else ""
+    third = third_argument(function)
 
     def update(
         rewards: Array,
@@ -219,6 +219,11 @@ def needs_lengths(function: Callable[..., Any]) -> bool:
 def needs_key(function: Callable[..., Any]) -> bool:
     """Whether the third argument of an aggregator is a random key."""
     return "key" in inspect.signature(function).parameters
+
+
+def third_argument(function: Callable[..., Any]) -> str:
+    """Name of the third argument of an aggregator, "lengths" or "key"; empty if it has none."""
+    return "lengths" if needs_lengths(function) else "key" if needs_key(function) else ""
 
 
 def is_factory(method: Callable[..., Any]) -> bool:

@@ -60,7 +60,7 @@ def prepare_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None
         if _are_known(rewards, mask) and (num_bad := int(count_nonfinite(rewards, mask))):
             raise ValueError(
                 f"{num_bad} of {jnp.size(rewards)} rewards are NaN or infinite; "
-                "mask completions that were not scored"
+                "mask rewards that were not scored"
             )
         if _are_known(weights) and not jnp.all(jnp.asarray(weights) >= 0):
             raise ValueError(f"a weight is negative or NaN: {weights}; negate the reward instead")

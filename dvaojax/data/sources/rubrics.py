@@ -34,7 +34,7 @@ def _check(row: SourceRow, item: Any) -> None:
         case {"criterion": str(), "points": int() | float() as points, "tags": list() as tags}:
             if points and all(isinstance(tag, str) for tag in tags):
                 return
-    row.refuse("rubrics", "has an item without a criterion, points other than 0, and tags")
+    row.refuse("rubrics", "has an item that lacks a criterion, points other than 0, or tags")
 
 
 HEALTHBENCH = DataSet(

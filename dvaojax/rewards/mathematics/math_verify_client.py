@@ -66,7 +66,7 @@ class _MathVerifyWorker:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, question: str, answer: str, gold: str, seconds: float) -> bool:
-        """The child's verdict; false if the child died or was ended by its timer."""
+        """The worker's verdict; false if the worker died or was ended by its timer."""
         # Escaped JSON, so that lone surrogates can be sent too.
         line = json.dumps([question, answer, gold, seconds])
         with self._lock:
@@ -98,10 +98,10 @@ class _MathVerifyWorker:
 
 
 def _started() -> subprocess.Popen[str]:
-    """Starts a child and waits until it is ready.
+    """Starts a worker and waits until it is ready.
 
     Raises:
-        RuntimeError: the child ended before; its own error message is on standard error.
+        RuntimeError: the worker ended before; its own error message is on standard error.
     """
     process = subprocess.Popen(
         # -P: the script's folder is not searched, so its modules cannot shadow others.
@@ -123,7 +123,7 @@ _worker = _MathVerifyWorker()
 
 
 def _forget_after_fork() -> None:
-    """A forked process must not use its parent's child."""
+    """A forked process must not use its parent's worker."""
     global _worker
     _worker = _MathVerifyWorker()
 

@@ -23,7 +23,7 @@ class WantedCall(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FunctionProblem:
-    """The reference of every reward of this package; its parts are as in the data set.
+    """The reference of every reward of this package; its parts are as in the dataset.
 
     Attributes:
         category: the name of the problem's set, such as "live_parallel"; it determines how calls

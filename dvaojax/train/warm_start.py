@@ -17,7 +17,7 @@ from dvaojax.train.program import Program
 from dvaojax.types import Prompt, TaskWithDemonstrations
 
 
-def warm_up(config: Config, program: Program, params: Params, display: Display) -> Params:
+def run_warm_start(config: Config, program: Program, params: Params, display: Display) -> Params:
     """Parameters after the warm start; unchanged where none is configured.
 
     Raises:
