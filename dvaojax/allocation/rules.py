@@ -51,7 +51,15 @@ def find(name: str) -> Callable[..., np.ndarray]:
 def check_sizes(
     name: str, sizes: np.ndarray, *, count: int, budget: int, floor: int, cap: int
 ) -> None:
-    """Checks what a rule returned for `count` problems.
+    """Checks what a rule returned.
+
+    Args:
+        name: of the rule, for the message.
+        sizes: `[B]` completions of each problem, as returned.
+        count: the number of problems `B`.
+        budget: what the sizes add up to.
+        floor: smallest size of a problem.
+        cap: largest size of a problem.
 
     Raises:
         UserError: it is not an integer from floor to cap for each problem, with the sum `budget`.

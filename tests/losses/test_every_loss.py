@@ -262,4 +262,4 @@ def test_knobs_and_reductions_are_read_from_the_signatures():
         n for n in NAMES if losses.reduction_of(losses.BY_NAME[n]) is losses.sequence_mean
     }
     assert by_sequence == {"gspo", "gspo_token", "gmpo", "sapo"}
-    assert losses.read_knobs(losses.sapo, ["tau_negative=2"]) == {"tau_negative": 2.0}
+    assert losses.read_knobs(losses.sapo, ["tau_negative=2"], name="sapo") == {"tau_negative": 2.0}

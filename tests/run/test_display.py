@@ -84,4 +84,4 @@ def test_formats_durations_as_hours_minutes_seconds(clock):
     assert text[-1].endswith("0:00 left")
     long = Display(["a"], [1.0], 1000, Console(file=io.StringIO()))
     long.update(1, {})
-    assert long._time_left(2) == "8:19:00"  # 998 steps of 30 seconds
+    assert long._time_left(2, 1000) == "8:19:00"  # 998 steps of 30 seconds
