@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import unicodedata
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -36,3 +37,22 @@ def import_extra(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f"{module} is not installed: pip install 'dvaojax[{extra}]'") from error
+
+
+def printable(text: str) -> str:
+    r"""Text from outside, for a terminal, a log or a label.
+
+    Servers, models, files and names may contain sequences that move the cursor, change the window's
+    title or reverse the direction of writing. Control and format characters, line breaks, lone
+    surrogates and unassigned characters are replaced by Python's escapes, such as `\x1b`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    """The character if it is printable or a space of any width, else its escape."""
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode()

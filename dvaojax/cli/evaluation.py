@@ -12,7 +12,7 @@ from dvaojax import files
 from dvaojax.cli.evaluation_table import answer_set_table, objective_table
 from dvaojax.cli.policy_source import PolicySource, find_policy
 from dvaojax.config import Config, validate_evaluation
-from dvaojax.errors import UserError
+from dvaojax.errors import UserError, printable
 from dvaojax.evaluation.answer_sets import set_report
 from dvaojax.evaluation.directory import CompletionsLayout, EvaluationDirectory, digest
 from dvaojax.evaluation.held_out import Evaluation, Problems, held_out_problems
@@ -46,7 +46,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not console.is_terminal:
         console.width = _WIDTH
     if isinstance(config.task, TaskWithNotes):
-        console.print(*config.task.notes("test"), sep="\n", markup=False, soft_wrap=True)
+        notes = map(printable, config.task.notes("test"))
+        console.print(*notes, sep="\n", markup=False, soft_wrap=True)
     record = _complete_record(source, problems, arguments.out, console)
     evaluation = Evaluation(config.objectives, record.finished)
     overall, by_category = report(evaluation, measures), report_by_category(evaluation, measures)
@@ -62,12 +63,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
             name: interval and interval._asdict() for name, interval in answer_sets.items()
         }
     files.write_json(record.summary, summary)
-    console.print(_title(source, overall.num_problems))
+    console.print(printable(_title(source, overall.num_problems)), markup=False)
     console.print(objective_table(overall, by_category))
     if answer_sets:
         console.print("all answers of all completions of a problem, with 95 % intervals:")
         console.print(answer_set_table(answer_sets))
-    console.print(f"completions and numbers: {record.path}", soft_wrap=True)
+    console.print(f"completions and numbers: {record.path}", markup=False, soft_wrap=True)
 
 
 def _complete_record(
@@ -94,7 +95,7 @@ def _complete_record(
         with console.status("sampling") as status:
             for batch in answers(config, evaluator, scorer, params, problems, first=first):
                 for message in batch.messages:
-                    console.print(message, markup=False, soft_wrap=True)
+                    console.print(printable(message), markup=False, soft_wrap=True)
                 record.add(batch.problems)
                 status.update(f"{len(record.finished)} of {len(problems.prompts)} problems")
     return record

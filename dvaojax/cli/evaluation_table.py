@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dvaojax.errors import printable
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.measures import Report
 
@@ -38,7 +39,7 @@ def answer_set_table(measures: Mapping[str, Interval | None]) -> Table:
     for header in ("mean", "95 % interval"):
         table.add_column(header, justify="right", no_wrap=True)
     for name, interval in measures.items():
-        table.add_row(Text(name), *_mean_and_interval(interval, ".3f"))
+        table.add_row(Text(printable(name)), *_mean_and_interval(interval, ".3f"))
     return table
 
 
@@ -48,7 +49,9 @@ def _add_rows(table: Table, label: str, report: Report, others: Sequence[str]) -
         average = _mean_and_interval(next(iter(measures.values())), ".3f")
         values = [_mean(measures[m]) if m in measures else "" for m in others]
         missing = report.not_scored[name]
-        table.add_row(Text(label), Text(name), *average, *values, str(missing or ""))
+        table.add_row(
+            Text(printable(label)), Text(printable(name)), *average, *values, str(missing or "")
+        )
         label = ""
     table.add_row("", "length, tokens", *_mean_and_interval(report.length, ".1f"))
     table.add_row("", "cut off", *_mean_and_interval(report.cut_off, ".3f"), end_section=True)

@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dvaojax.errors import printable
+
 
 class Display:
     """Shows the latest step of a run, objective by objective.
@@ -68,11 +70,11 @@ class Display:
         else:
             rewards = [f"{name} {_number(known.get(f'reward/{name}'))}" for name in self._weights]
             line = " · ".join([facts[0], *rewards, *facts[1:]])
-            self._console.print(line, markup=False, soft_wrap=True)
+            self._console.print(printable(line), markup=False, soft_wrap=True)
 
     def print(self, line: str) -> None:
-        """Prints a line above the table."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        """Prints a line above the table, with control characters escaped."""
+        self._console.print(printable(line), markup=False, soft_wrap=True)
 
     def _table(self, known: Mapping[str, float]) -> Table:
         table = Table(header_style="bold", box=box.SIMPLE_HEAD)
@@ -83,7 +85,7 @@ class Display:
             reward, first = known.get(f"reward/{objective}"), self._first_rewards.get(objective)
             change = None if reward is None or first is None else reward - first
             table.add_row(
-                Text(objective),
+                Text(printable(objective)),
                 _number(reward),
                 Text(_number(change, "+.3f"), style=_colour(change)),
                 _number(known.get(f"spread/{objective}")),

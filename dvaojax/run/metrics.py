@@ -57,6 +57,7 @@ import numpy as np
 from tensorboardX import RecordWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
+from dvaojax.errors import printable
 from dvaojax.numerics import Mean
 
 # Protocol buffers create their classes at import, which type checkers do not see.
@@ -141,9 +142,9 @@ class TensorBoard:
         self._add(file_version="brain.Event:2")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the finite values of a row, one scalar each."""
+        """Writes the finite values of a row, one scalar each; tags have no control characters."""
         scalars = [
-            Summary.Value(tag=name, simple_value=value)
+            Summary.Value(tag=printable(name), simple_value=value)
             for name, value in values.items()
             if np.isfinite(value)
         ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dvaojax.errors import import_extra
+from dvaojax.errors import import_extra, printable
 
 
 class WandB:
@@ -33,7 +33,7 @@ class WandB:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Logs a row."""
-        self._run.log(dict(values), step=step)
+        self._run.log({printable(name): value for name, value in values.items()}, step=step)
 
     def truncate_after(self, step: int) -> None:
         """Does nothing: the service ignores repeated steps."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dvaojax.config import overrides
-from dvaojax.errors import UserError
+from dvaojax.errors import UserError, printable
 from dvaojax.sweep import Sweep
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
@@ -52,7 +52,8 @@ def run_sweep(arguments: argparse.Namespace) -> int:
             ):
                 return code
         directory.gather(sweep)
-    Console(highlight=False, soft_wrap=True).print(write_report(sweep, directory), markup=False)
+    lines = map(printable, write_report(sweep, directory).split("\n"))
+    Console(highlight=False, soft_wrap=True).print(*lines, sep="\n", markup=False)
     print(f"cells, tables and figures: {directory.path}; start with {REPORT}")
     return 0
 

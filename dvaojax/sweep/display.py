@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dvaojax.errors import printable
 from dvaojax.run.display import TimeLeft
 from dvaojax.sweep.directory import CellRow
 from dvaojax.sweep.grid import CellKey, Sweep, cell_keys
@@ -45,10 +46,10 @@ class SweepDisplay:
         latest = next(reversed(list(rows.values())), None)
         lines = [facts] if latest is None else [facts, self._describe(latest)]
         if self._live.is_started:
-            texts = [Text(line, style="dim") for line in lines]
+            texts = [Text(printable(line), style="dim") for line in lines]
             self._live.update(Group(self._table(done), *texts), refresh=True)
         else:
-            self._console.print(" · ".join(lines), markup=False, soft_wrap=True)
+            self._console.print(printable(" · ".join(lines)), markup=False, soft_wrap=True)
 
     def _table(self, done: list[CellKey]) -> Table:
         count = Counter((key.situation, key.method) for key in done)
@@ -56,12 +57,11 @@ class SweepDisplay:
         table = Table(header_style="bold", box=box.SIMPLE_HEAD)
         table.add_column("method")
         for situation in self._sweep.situations:
-            table.add_column(situation, justify="right")
+            table.add_column(Text(printable(situation)), justify="right")
         for method in self._sweep.methods:
             pairs = [(situation, method) for situation in self._sweep.situations]
-            table.add_row(
-                method, *(f"{count[pair]}/{total[pair]}" if total[pair] else "" for pair in pairs)
-            )
+            counts = [f"{count[pair]}/{total[pair]}" if total[pair] else "" for pair in pairs]
+            table.add_row(Text(printable(method)), *counts)
         return table
 
     def _describe(self, row: CellRow) -> str:

@@ -33,6 +33,20 @@ def show(*, terminal, rows=(ROW,), width=100):
     return out.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_names_and_messages_cannot_control_the_terminal(terminal):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=120, color_system=None)
+    name = "safe\x1b]0;owned\x07"
+    with Display([name], [1.0], 1, console) as shown:
+        shown.print("HTTP 401: \x1b[31mno\x9b2J\u202e")
+        shown.update(1, {f"reward/{name}": 0.5})
+    text = out.getvalue()
+    assert r"safe\x1b]0;owned\x07" in text
+    assert r"HTTP 401: \x1b[31mno\x9b2J\u202e" in text
+    assert not [part for part in ("\x1b]", "\x07", "\x1b[31m", "\x9b", "\u202e") if part in text]
+
+
 @pytest.fixture
 def clock(monkeypatch):
     ticks = iter(range(100, 10_000, 30))

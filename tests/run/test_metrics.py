@@ -103,6 +103,13 @@ def test_tensorboard_rows_are_flushed_immediately(tmp_path):
     board.close()
 
 
+def test_tensorboard_tags_have_no_control_characters(tmp_path):
+    board = TensorBoard(tmp_path)
+    board.write(1, {"reward/a\x1b[2J\ud800": 0.5})
+    board.close()
+    assert read_events(tmp_path) == [(1, r"reward/a\x1b[2J\ud800", 0.5)]
+
+
 def test_sample_record_has_every_reward_by_name(tmp_path):
     lines = files.JsonLines(tmp_path / "s.jsonl")
     sample = SampleRecord("1+1=", "2", {"accuracy": 1.0, "rubric": None}, -0.5)
