@@ -24,6 +24,8 @@ class Act:
         delay: seconds before the response.
         pace: seconds between two bytes of the body; 0 sends it at once.
         sent: number of bytes sent before the connection breaks; None for all of them.
+        raw: what is sent instead of a response; the connection ends afterwards.
+        endless: what is then sent again and again until the client leaves.
     """
 
     body: bytes = b""
@@ -32,6 +34,8 @@ class Act:
     delay: float = 0.0
     pace: float = 0.0
     sent: int | None = None
+    raw: bytes = b""
+    endless: bytes = b""
 
 
 def say(text: Any, **how: Any) -> Act:
@@ -136,7 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         act = self.owner.answer(body, dict(self.headers))
         try:
-            if act.sent == 0:
+            if act.raw:
+                self.wfile.write(act.raw)
+                while act.endless:
+                    self.wfile.write(act.endless)
+            if act.raw or act.sent == 0:
                 self._hang_up()
                 return
             self.send_response(act.status)

@@ -1,13 +1,18 @@
 """The judge's client against a server that is slow, busy, broken or unreachable."""
 
 import asyncio
+import contextlib
 import email.utils
+import gzip
 import json
 import logging
 import multiprocessing
+import resource
+import sqlite3
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -109,6 +114,188 @@ def test_permanent_failures_use_all_attempts(act):
     assert answer.failure
     assert "\n" not in answer.failure
     assert usage.calls == len(server.requests) == 2
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+REPLY = say("yes").body
+BLANKS = b" " * (2**26)
+TWICE = {"Content-Encoding": "gzip, gzip"}
+GZIP = {"Content-Encoding": "gzip"}
+ODD_RESPONSES = {
+    "a wait until a year of 20 digits": Act(
+        status=429, headers={"Retry-After": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}
+    ),
+    "a wait in a time zone of 20 digits": Act(
+        status=503, headers={"Retry-After": "Mon, 01 Jan 2027 00:00:00 +99999999999999999999"}
+    ),
+    "a wait of years": Act(status=503, headers={"Retry-After": "99999999"}),
+    "a wait until the year 9999": Act(
+        status=429, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}
+    ),
+    "blanks, compressed twice": Act(gzip.compress(gzip.compress(BLANKS)), headers=TWICE),
+    "blanks, compressed once": Act(gzip.compress(BLANKS), headers=GZIP),
+    "blanks, deflated": Act(zlib.compress(BLANKS), headers={"Content-Encoding": "deflate"}),
+    "blanks, compressed, in an error": Act(gzip.compress(BLANKS), status=500, headers=GZIP),
+    "not compressed, but said to be": Act(REPLY, headers=GZIP),
+    "cut compression": Act(gzip.compress(REPLY)[:-9], headers=GZIP),
+    "another compression": Act(REPLY, headers={"Content-Encoding": "br\x1b[2J"}),
+    "an endless reply": Act(raw=OK + b"\r\n", endless=b" " * 2**16),
+    "an endless reply in chunks of one byte": Act(raw=CHUNKED, endless=b"1\r\n \r\n" * 2**14),
+    "endless headers": Act(raw=OK, endless=b"X: " + b"y" * 2**16 + b"\r\n"),
+    "one endless header": Act(raw=OK + b"X: ", endless=b"y" * 2**16),
+    "an endless error": Act(raw=b"HTTP/1.1 500 No\r\n\r\n", endless=b"no" * 2**15),
+    "an endless trailer": Act(raw=CHUNKED + b"0\r\nX: ", endless=b"y" * 2**16),
+    "a chunk of negative length": Act(raw=CHUNKED + b"-5\r\nhello\r\n"),
+    "a negative length": Act(raw=OK + b"Content-Length: -1\r\n\r\n"),
+    "two lengths": Act(raw=OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+    "no HTTP": Act(raw=b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "TLS": Act(raw=b"\x15\x03\x01\x00\x02\x02\x46"),
+    "a header of other bytes": Act(raw=OK + b"\xff\xfe\x1b[2J: \x00\r\n\r\n"),
+    "a status of 5 digits": Act(raw=b"HTTP/1.1 20000 OK\r\n\r\n"),
+    "no content": Act(status=204),
+    "not a number": Act(b'{"choices": NaN}'),
+    "a number of 5,000 digits": Act(b'{"choices": ' + b"9" * 5000 + b"}"),
+}
+
+
+def test_odd_responses_are_repeated_and_take_little_memory():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, act in ODD_RESPONSES.items():
+        with JudgeServer(in_turn(act)) as server:
+            (answer,), usage = ask(server, "a", longest_wait_seconds=0.01)
+        assert answer.value == "yes a", (name, answer.failure)
+        assert usage.calls == 2, name
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 100 * 1024, f"{grown} KiB"
+
+
+@pytest.mark.slow
+def test_reasons_of_failures_are_printable_and_short():
+    for name, act in ODD_RESPONSES.items():
+        with JudgeServer(lambda n, r, act=act: act) as server:
+            (answer,), _ = ask(server, "a", attempts=1)
+        assert answer.value is None, name
+        assert answer.failure.isprintable(), (name, answer.failure)
+        assert 0 < len(answer.failure) < 300, name
+
+
+@pytest.mark.parametrize("location", ["/elsewhere", "http://[::1", "http://h:99999999/", "\x1b[2J"])
+def test_redirections_are_refused_with_their_target(location):
+    moved = Act(status=308, headers={"Location": location})
+    with JudgeServer(lambda n, r: moved) as server:
+        (answer,), usage = ask(server, "a", attempts=2)
+    assert answer.value is None
+    assert answer.failure.isprintable()
+    assert usage.calls <= 2
+    if location == "/elsewhere":
+        assert answer.failure == "HTTP 308: redirected to '/elsewhere'; see judge.url"
+        assert usage.calls == 1
+
+
+def test_compressed_reply_is_read():
+    for encoding, compress in (("gzip", gzip.compress), ("deflate", zlib.compress)):
+        act = Act(compress(REPLY), headers={"Content-Encoding": encoding})
+        with JudgeServer(lambda n, r, act=act: act) as server:
+            (answer,), usage = ask(server, "a")
+        assert (answer.value, usage.calls) == ("yes", 1)
+        assert server.headers[0]["Accept-Encoding"] == "identity"
+
+
+def test_message_of_a_refusal_cannot_control_a_terminal():
+    message = b"\x1b]0;owned\x07\x1b[2J no\xff\n" + "\u202e".encode() + b"x" * 2**20
+    for body, headers in ((message, {}), (gzip.compress(message), GZIP)):
+        act = Act(body, status=400, headers=headers)
+        with JudgeServer(lambda n, r, act=act: act) as server:
+            (answer,), usage = ask(server, "a")
+        assert usage.calls == 1
+        assert answer.failure.startswith(r"HTTP 400: \x1b]0;owned\x07\x1b[2J no")
+        assert answer.failure.isprintable()
+        assert len(answer.failure) < 220
+
+
+def test_token_counts_of_a_server_are_plausible_or_ignored():
+    counts = [10**400, 10**10, -1, True, 1.5, "7", None, [1]]
+    body = json.loads(REPLY)
+    for count in counts:
+        odd = body | {"usage": {"prompt_tokens": count, "completion_tokens": 3}}
+        assert read_reply(json.dumps(odd).encode())[1:] == (0, 3)
+    assert read_reply(json.dumps(body | {"usage": counts}).encode())[1:] == (0, 0)
+
+
+def test_half_characters_of_a_reply_are_replaced_and_cached(tmp_path):
+    cache = str(tmp_path / "replies")
+    with JudgeServer(lambda n, r: say("yes \ud800 \x00")) as server:
+        first, _ = ask(server, "a", cache=cache)
+        again, usage = ask(server, "a", cache=cache)
+    assert first[0].value == again[0].value == "yes \ufffd \x00"
+    assert usage.cached == 1
+
+
+def test_cached_reply_of_another_type_is_asked_again(tmp_path):
+    cache = tmp_path / "replies"
+    with JudgeServer(echo) as server:
+        ask(server, "a", cache=str(cache))
+        with contextlib.closing(sqlite3.connect(cache)) as connection, connection:
+            connection.execute("UPDATE replies SET text = x'ff00'")
+        (answer,), usage = ask(server, "a", cache=str(cache))
+    assert answer.value == "yes a"
+    assert usage.calls == 1
+
+
+SECRET_URLS = (
+    "http://user:sesame@127.0.0.1/v1",
+    "https://sesame@127.0.0.1/v1",
+    "user:sesame@127.0.0.1/v1",
+    "ftp://user:sesame@127.0.0.1/v1",
+    "http://127.0.0.1/v1?api_key=sesame",
+    "http://127.0.0.1/v1#sesame",
+)
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_secrets_in_the_address_are_refused_and_not_shown(url):
+    with pytest.raises(ValueError, match=r"judge\.url contains.*judge\.api_key_variable") as caught:
+        JudgeConfig(url=url)
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_key_instead_of_its_variable_is_refused_and_not_shown():
+    with pytest.raises(ValueError, match="is not the name of an environment variable") as caught:
+        JudgeConfig(api_key_variable="sk-sesame")
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http:///v1",
+        "http://[::1/v1",
+        "http://h:x/v1",
+        "http://h:99999/v1",
+        "http://h/\x1b",
+        "http://a b/",
+    ],
+)
+def test_rejects_what_is_no_address(url):
+    with pytest.raises(ValueError, match=r"judge\.url=.* is not an address") as caught:
+        JudgeConfig(url=url)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks9://127.0.0.1:1", "ALL_PROXY"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem", "SSL_CERT_FILE"),
+    ],
+)
+def test_unusable_proxy_or_certificates_give_one_line(monkeypatch, variable, value, words):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=words) as caught:
+        judge("https://127.0.0.1:9/v1")
+    assert str(caught.value).isprintable()
 
 
 def test_failed_question_does_not_affect_others():

@@ -1,6 +1,7 @@
 """Scores of rubrics, and the question and answer about one item."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -205,6 +206,69 @@ def test_question_contains_signed_points():
 def test_grade_must_be_one_valid_object(text, met):
     grade = read_grade(text)
     assert (None if grade is None else grade.met) is met
+
+
+MET = '{"explanation": "e", "criteria_met": true}'
+QUOTED = '{"explanation": "It wrote </think> and ```json ```.", "criteria_met": true}'
+DRAFT = '{"explanation": "d", "criteria_met": false}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>Let me see.</think>\n{MET}",
+        f"<think>First {DRAFT}.</think>\n\n```json\n{MET}\n```",
+        f"Opened by the template.\n</think>{MET}",
+        f"<think>It ends with </think> and {DRAFT}</think>{MET}",
+        f"<thinking>Well.</thinking>{MET}",
+        f"[THINK]Well.[/THINK]{MET}",
+        f"<|channel|>analysis<|message|>Well.<|end|><|channel|>final<|message|>{MET}",
+        QUOTED,
+        f"<think>Well.</think>{QUOTED}",
+        f"```json\n{QUOTED}\n```",
+        f"```json\n{MET}```",
+        f"```{MET}```",
+        f"```json {MET} ```",
+        f"``` JSON\r\n{MET}\r\n```\r\n",
+        f'````json title="grade"\n{MET}\n````',
+        f"```{{.json}}\n{MET}\n```",
+        f"~~~json\n{MET}\n~~~",
+        f"  ```json\n  {MET}\n  ```",
+        f"```json\n{json.dumps(json.loads(MET), indent=2)}\n```",
+        f"```json\n{MET}",
+        f"`{MET}`",
+        f"First I compare.\n```\nquoted\n```\nSo:\n```json\n{MET}\n```",
+    ],
+)
+def test_grade_may_follow_reasoning_and_be_fenced(text):
+    grade = read_grade(text)
+    assert grade is not None
+    assert grade.met is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>{MET}",
+        f"<think>{MET}</think>",
+        f"<think>{MET}</think> Yes.",
+        f"```json\n{MET}\n```\nBut wait.",
+        f"{MET}\n{DRAFT}",
+        f"```json\n{MET}\n{DRAFT}\n```",
+        '<think></think>{"explanation": "e", "criteria_met": NaN}',
+    ],
+)
+def test_text_after_the_grade_or_an_unfinished_one_is_no_grade(text):
+    assert read_grade(text) is None
+
+
+@pytest.mark.parametrize(
+    "part", ["</think>", "```\n", "```{", "~~~ { }\n", "[/THINK]{", "`", " \n"]
+)
+def test_long_hostile_replies_are_read_quickly(part):
+    start = time.process_time()
+    assert read_grade(part * 100_000) is None
+    assert time.process_time() - start < 2.0
 
 
 @given(st.text())

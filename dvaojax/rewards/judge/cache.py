@@ -74,7 +74,7 @@ class ReplySession:
         """The reply to a request, or None if there is none."""
         rows = self._connection.execute("SELECT text FROM replies WHERE key = ?", (key,))
         row = rows.fetchone()
-        return None if row is None else row[0]
+        return row[0] if row is not None and isinstance(row[0], str) else None
 
     def put(self, key: str, text: str) -> None:
         """Stores a reply; an existing reply to the same request is kept."""

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import random
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,8 @@ class JudgeConfig:
     """A judge's server, sampling parameters, and limits.
 
     Attributes:
-        url: of the server, up to the version: `http://127.0.0.1:8000/v1`.
+        url: of the server, up to the version: `http://127.0.0.1:8000/v1`. It contains no password
+            and no key, since it is written to files and messages.
         model: the name under which it is served.
         api_key_variable: environment variable that contains the key; empty if none is needed. The
             key itself appears in no file and no message.
@@ -35,14 +37,14 @@ class JudgeConfig:
         timeout_seconds: limit for one attempt, from the connection to the last byte.
         batch_seconds: limit for all questions of a batch; unfinished ones count as failed.
         first_wait_seconds: upper bound of the random wait before the second attempt; it doubles
-            with every further attempt, unless the server specifies the wait.
+            with every further attempt, unless the server specifies a wait within `batch_seconds`.
         longest_wait_seconds: maximum of this bound, unless the server specifies the wait.
         max_failed_batches: number of consecutive batches without any answer at which a run stops.
         cache: file in which replies are stored; empty for none.
 
     Raises:
-        ValueError: the URL is not an HTTP address, the model is empty, or a number is out of its
-            range.
+        ValueError: the URL is not an HTTP address or contains more, the key's variable is not a
+            name, the model is empty, or a number is out of its range.
     """
 
     url: str = "http://127.0.0.1:8000/v1"
@@ -60,8 +62,10 @@ class JudgeConfig:
     cache: str = ""
 
     def __post_init__(self):
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"judge.url={self.url!r} begins with neither http:// nor https://")
+        _check_url(self.url)
+        if self.api_key_variable and not self.api_key_variable.isidentifier():
+            # It is not quoted, since it may be the key itself.
+            raise ValueError("judge.api_key_variable is not the name of an environment variable")
         if not self.model:
             raise ValueError("judge.model is empty")
         for name in ("max_tokens", "concurrency", "attempts", "max_failed_batches"):
@@ -113,12 +117,13 @@ class Judge:
         """Stores the configuration; no connection is opened yet.
 
         Raises:
-            UserError: httpx is not installed, the API key is not in the environment, or the cache
-                file is not a cache.
+            UserError: httpx is not installed, the API key is not in the environment, the proxy or
+                the certificates named there cannot be used, or the cache file is not a cache.
         """
         self.config = config
         self._httpx = import_extra("httpx", extra="judge")
         self._api_key = _api_key(config.api_key_variable)
+        self._connection()
         self._cache = ReplyCache(Path(config.cache)) if config.cache else None
 
     def ask(
@@ -142,6 +147,12 @@ class Judge:
             answers, usage = future.result()
         usage.cached += len(keys) - len(distinct)
         return [answers[key] for key in keys], usage
+
+    def _connection(self) -> Connection:
+        config = self.config
+        return Connection(
+            self._httpx, config.url, api_key=self._api_key, concurrency=config.concurrency
+        )
 
     def _request(self, messages: Messages) -> dict[str, Any]:
         return {
@@ -175,10 +186,7 @@ class Judge:
         usage: Usage,
     ) -> dict[str, JudgeAnswer[ReplyValue]]:
         config, free = self.config, asyncio.Semaphore(self.config.concurrency)
-        connecting = Connection(
-            self._httpx, config.url, api_key=self._api_key, concurrency=config.concurrency
-        )
-        async with connecting as connection:
+        async with self._connection() as connection:
 
             async def ask(key: str, request: Mapping[str, Any]) -> JudgeAnswer[ReplyValue]:
                 async with free:
@@ -234,12 +242,38 @@ class Judge:
         return None, JudgeAnswer(None, failure)
 
     def _wait(self, attempt: int, requested: float | None) -> float:
-        """Seconds before the next attempt: requested by the server, or random and growing."""
+        """Seconds before the next attempt: requested by the server, or random and growing.
+
+        A requested wait that does not end within the batch's limit is ignored: it would use up the
+        batch, and servers also send nonsense.
+        """
         config = self.config
-        if requested is not None:
+        if requested is not None and requested < config.batch_seconds:
             return requested + random.uniform(0.0, 0.1)
         longest = min(config.first_wait_seconds * 2**attempt, config.longest_wait_seconds)
         return random.uniform(0.0, longest)
+
+
+def _check_url(url: str) -> None:
+    """Checks the address of a server; messages quote it only if it contains no secret.
+
+    Raises:
+        ValueError: it is not an HTTP address up to the version, or contains a password or a key.
+    """
+    if "@" in url or "?" in url or "#" in url:
+        raise ValueError(
+            "judge.url contains '@', '?' or '#': leave out user names, passwords and keys, put the "
+            "key into an environment variable and its name into judge.api_key_variable"
+        )
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"judge.url={url!r} begins with neither http:// nor https://")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        valid = bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"judge.url={url!r} is not an address such as http://127.0.0.1:8000/v1")
 
 
 def _api_key(variable: str) -> str:

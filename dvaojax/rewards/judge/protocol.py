@@ -1,14 +1,27 @@
-"""One call of the chat-completions protocol and the possible failures of a server."""
+"""One call of the chat-completions protocol and the possible failures of a server.
 
+Whatever a server sends is a reply, or one of two failures: a `TransientError`, after which the call
+may be repeated, or a `RefusedRequest`. The size of a response is limited before it is decompressed
+and after.
+"""
+
+import contextlib
 import datetime
 import email.utils
 import json
+import zlib
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, Self
 
-_LARGEST_REPLY = 2**22
+from dvaojax.errors import UserError, printable
+
+_LARGEST_REPLY = 2**22  # bytes, as sent and decompressed
+_LARGEST_ERROR = 2**16  # bytes of an error's message, as sent
+_TOO_LONG = "a response of more than 4 MiB"
+_LARGEST_COUNT = 10**9  # tokens of one call
 _RETRYABLE = (408, 409, 425, 429)  # and all codes from 500 on
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
 class Reply(NamedTuple):
@@ -52,21 +65,30 @@ class Connection:
             url: of the server, up to the version.
             api_key: sent as a bearer token; empty for none.
             concurrency: maximum number of connections.
+
+        Raises:
+            UserError: the certificates or the proxy that the environment names cannot be used.
         """
         self._httpx = httpx
         self._url = url.rstrip("/") + "/chat/completions"
         self._api_key = api_key
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         # The caller limits the total time, since a per-read timeout would not catch a server that
         # sends one byte per second. Certificates load slowly and are only needed for https.
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            timeout=None,
-            limits=httpx.Limits(max_connections=concurrency),
-            verify=url.startswith("https://"),
-        )
+        try:
+            self._client = httpx.AsyncClient(
+                headers=headers,
+                timeout=None,
+                limits=httpx.Limits(max_connections=concurrency),
+                verify=url.startswith("https://"),
+            )
+        except (ValueError, ImportError, OSError) as error:
+            raise UserError(
+                f"no client for the judge can be made: {self._clean(str(error))}; see the "
+                "variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+            ) from error
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -82,35 +104,74 @@ class Connection:
             TransientError: the server is unreachable or busy, or its response broken or invalid.
             RefusedRequest: the server rejects the request.
         """
-        content = b""
+        status, headers, content = await self._exchange(json.dumps(request).encode())
+        encoding = headers.get("Content-Encoding", "")
+        if 200 <= status < 300:
+            return read_reply(decompressed(content, encoding))
+        if status in _RETRYABLE or status >= 500:
+            wait = retry_after(headers.get("Retry-After"))
+            raise TransientError(f"HTTP {status}", retry_after_seconds=wait)
+        if 300 <= status < 400:
+            location = self._clean(headers.get("Location", ""))
+            raise RefusedRequest(f"HTTP {status}: redirected to {location!r}; see judge.url")
+        with contextlib.suppress(TransientError):
+            content = decompressed(content, encoding)
+        raise RefusedRequest(f"HTTP {status}: {self._clean(content.decode(errors='replace'))}")
+
+    async def _exchange(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and content of the response, as sent; the beginning of a long error."""
+        content = bytearray()
         try:
-            body = json.dumps(request).encode()
             async with self._client.stream("POST", self._url, content=body) as response:
-                async for piece in response.aiter_bytes():
+                limit = _LARGEST_REPLY if response.is_success else _LARGEST_ERROR
+                async for piece in response.aiter_raw():
                     content += piece
-                    if len(content) > _LARGEST_REPLY:
-                        raise TransientError("a reply of more than 4 MiB")
-        except (self._httpx.HTTPError, self._httpx.InvalidURL, self._httpx.StreamError) as error:
+                    if len(content) > limit:
+                        break
+        except Exception as error:  # not only the library's own, if a response is odd enough
             # Without the sizes in parentheses, so that equal failures have equal messages.
             line = self._clean(str(error).partition("(")[0])
             raise TransientError(f"{type(error).__name__}: {line}".rstrip(": ")) from error
-        status = response.status_code
-        if status == 200:
-            return read_reply(content)
-        if status in _RETRYABLE or status >= 500:
-            wait = retry_after(response.headers.get("Retry-After"))
-            raise TransientError(f"HTTP {status}", retry_after_seconds=wait)
-        raise RefusedRequest(f"HTTP {status}: {self._clean(content.decode(errors='replace'))}")
+        if len(content) > _LARGEST_REPLY:
+            raise TransientError(_TOO_LONG)
+        return response.status_code, response.headers, bytes(content)
 
     def _clean(self, text: str) -> str:
-        """The beginning of a server's message, in one line, without the key."""
+        """The beginning of a server's message, in one printable line, without the key."""
         if self._api_key:
             text = text.replace(self._api_key, "***")
-        return " ".join(text.split())[:200]
+        return printable(" ".join(text.split()))[:200]
+
+
+def decompressed(content: bytes, encoding: str) -> bytes:
+    """The body of a response without its compression.
+
+    Args:
+        content: as sent.
+        encoding: the header Content-Encoding.
+
+    Raises:
+        TransientError: another compression than gzip or deflate, more than one, or none of that
+            name in the content; or more than 4 MiB of content.
+    """
+    if encoding.strip().lower() in ("", "identity"):
+        return content
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        raise TransientError(f"a response with Content-Encoding {printable(encoding)[:50]!r}")
+    decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        body = decompressor.decompress(content, _LARGEST_REPLY + 1)
+    except zlib.error as error:
+        raise TransientError("a response whose compression is damaged") from error
+    if len(body) > _LARGEST_REPLY:
+        raise TransientError(_TOO_LONG)
+    if not decompressor.eof:
+        raise TransientError("a response whose compression is damaged")
+    return body
 
 
 def read_reply(content: bytes) -> Reply:
-    """Extracts the reply from the body of a response.
+    """Extracts the reply from the body of a response; half characters in it are replaced.
 
     Raises:
         TransientError: the body contains no reply.
@@ -124,6 +185,7 @@ def read_reply(content: bytes) -> Reply:
         raise TransientError("a response without a reply")
     usage = body.get("usage")
     counts = usage if isinstance(usage, dict) else {}
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return Reply(text, _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens")))
 
 
@@ -135,12 +197,12 @@ def retry_after(header: str | None) -> float | None:
         return float(header)
     try:
         date = email.utils.parsedate_to_datetime(header)
-    except (ValueError, TypeError):
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=datetime.UTC)
+        return max((date - datetime.datetime.now(datetime.UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=datetime.UTC)
-    return max((date - datetime.datetime.now(datetime.UTC)).total_seconds(), 0.0)
 
 
 def _count(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int and 0 < value <= _LARGEST_COUNT else 0

@@ -32,7 +32,13 @@ Answer with one JSON object and nothing else:
 {{"explanation": "<one or two sentences>", "criteria_met": true or false}}"""
 _QUESTION = _QUESTION_START + _DATA_NOTE + _QUESTION_END
 
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
+_END_OF_REASONING = re.compile(
+    r"</(?:think|thinking|thought|thoughts|reasoning|analysis|scratchpad)>"
+    r"|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>",
+    re.IGNORECASE,
+)
+# A JSON string contains no line break, so no explanation contains such a line.
+_START_OF_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})(?:[ \t]*\{\.[^\n]*\}|[^\n{]*)", re.MULTILINE)
 
 
 class ItemGrade(NamedTuple):
@@ -68,15 +74,31 @@ def question(rubric: Rubric, answer: str, item: RubricItem) -> list[dict[str, st
 
 
 def read_grade(text: str) -> ItemGrade | None:
-    """The grade in a judge's answer; None unless it is one JSON object of the requested form.
+    """The grade in a judge's answer; None unless it ends in one JSON object of the requested form.
 
-    `criteria_met` has to be true or false and `explanation` text; a fence around the object is
-    accepted, other deviations are not.
+    `criteria_met` has to be true or false and `explanation` text. Before the object there may be
+    reasoning that ends with a tag such as `</think>`. The object may be in a fence of backquotes or
+    tildes, with or without a language and line breaks, and text before the fence is not read. Other
+    deviations are not accepted.
     """
-    text = text.strip()
-    fenced = _FENCED.fullmatch(text)
+    ends = [match.end() for match in _END_OF_REASONING.finditer(text)]
+    # The reasoning may contain the tag, and so may the explanation.
+    answers = [text, *(text[end:] for end in dict.fromkeys([*ends[-1:], *ends[:1]]))]
+    grades = (_grade(form) for answer in answers for form in (answer, _unfenced(answer)))
+    return next((grade for grade in grades if grade is not None), None)
+
+
+def _unfenced(text: str) -> str:
+    """The content of the fence at the end of a text; without one, the text within backquotes."""
+    body = text.rstrip().rstrip("`~")
+    starts = [match.end() for match in _START_OF_FENCE.finditer(body)]
+    return body[starts[-1] :] if starts else body.lstrip().lstrip("`")
+
+
+def _grade(text: str) -> ItemGrade | None:
+    """The grade that a text consists of, if it does."""
     try:
-        grade = json.loads(fenced[1] if fenced else text)
+        grade = json.loads(text.strip())
     except (ValueError, RecursionError):
         return None
     if not isinstance(grade, dict):
