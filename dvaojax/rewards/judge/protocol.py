@@ -1,6 +1,6 @@
 """One call of the chat-completions protocol and the possible failures of a server.
 
-Whatever a server sends is a reply, or one of two failures: a `TransientError`, after which the call
+Everything a server sends is a reply, or one of two failures: a `TransientError`, after which the call
 may be repeated, or a `RefusedRequest`. The size of a response is limited before it is decompressed
 and after.
 """
