@@ -10,6 +10,13 @@ RENAMED_KEYS: Mapping[str, str] = {
 }
 """Keys of earlier versions, and the keys of this version."""
 
+_ADDED: Mapping[str, Any] = {
+    "evaluation": {"every": 0},
+    "early_stop": 0,
+    "loss": {"mask_truncated": False},
+}
+"""Keys that earlier versions lack, with the values that stand for what those versions did."""
+
 _CLIPS = ("clip_low", "clip_high", "dual_clip")
 
 
@@ -22,13 +29,30 @@ def migrate(value: Any) -> Any:
     """
     if not isinstance(value, Mapping):
         return value
-    return _migrate_aggregator(_migrate_loss(value))
+    migrated = _migrate_aggregator(_migrate_loss(value))
+    # Only a whole configuration lacks keys; a part of one is left as it is.
+    return _with_added(migrated, _ADDED) if "task" in migrated else migrated
 
 
 def migrate_settings(settings: Sequence[str]) -> list[str]:
     """Settings `key=value` with the keys of this version."""
     pairs = [setting.partition("=") for setting in settings]
     return [RENAMED_KEYS.get(key, key) + equals + value for key, equals, value in pairs]
+
+
+def _with_added(config: Mapping[str, Any], added: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration with the added keys; those of a section only where the section is."""
+    missing = {
+        name: entry
+        for name, entry in added.items()
+        if name not in config and not isinstance(entry, Mapping)
+    }
+    sections = {
+        name: _with_added(config[name], entry)
+        for name, entry in added.items()
+        if isinstance(entry, Mapping) and isinstance(config.get(name), Mapping)
+    }
+    return {**config, **missing, **sections}
 
 
 def _migrate_loss(config: Mapping[str, Any]) -> Mapping[str, Any]:

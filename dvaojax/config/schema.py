@@ -70,7 +70,7 @@ class RewardConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """The evaluation on held-out problems before and after training.
+    """The evaluation on held-out problems before, during and after training.
 
     Attributes:
         num_prompts: number of problems, the first ones of the task's test split; 0 means all.
@@ -79,6 +79,10 @@ class EvaluationConfig:
         max_new_tokens: limit of a completion, including the stop token; 0 means that of training.
         prompts_per_batch: problems sampled together, which has no effect on the completions; 0
             samples as many completions together as a training step.
+        every: steps between two evaluations while the run goes on, each recorded in the row of its
+            step; the last step is evaluated too. The best checkpoint is then the one with the
+            highest weighted reward on held-out problems, and is saved when it is found. 0
+            evaluates only before and after training. Training does not depend on it.
 
     Raises:
         ValueError: a number is below its minimum.
@@ -89,6 +93,7 @@ class EvaluationConfig:
     sampling: Sampling = Sampling()
     max_new_tokens: int = 0
     prompts_per_batch: int = 0
+    every: int = 0
 
     def __post_init__(self):
         for name, minimum in (
@@ -96,6 +101,7 @@ class EvaluationConfig:
             ("samples", 1),
             ("max_new_tokens", 0),
             ("prompts_per_batch", 0),
+            ("every", 0),
         ):
             if getattr(self, name) < minimum:
                 value = getattr(self, name)
@@ -109,7 +115,7 @@ class CheckpointConfig:
     Attributes:
         every: steps between two checkpoints; the last step is always saved.
         keep_latest: number of newest checkpoints to keep, in addition to the one with the highest
-            weighted reward.
+            weighted reward: on held-out problems with `evaluation.every`, else in training.
 
     Raises:
         ValueError: a number is below 1.
@@ -156,7 +162,10 @@ class Config:
         optimizer: the optimizer and its schedule.
         warm_start: supervised fine-tuning before the first step.
         rewards: where reward functions run.
-        evaluation: the evaluation before and after training.
+        evaluation: the evaluation on held-out problems.
+        early_stop: the run ends after this many evaluations in a row (see `evaluation.every`)
+            without a weighted reward on held-out problems above the best one before them, the
+            evaluation before training included; 0 never ends a run early.
         checkpoints: when the state is saved.
         mesh: arrangement of the devices.
         max_skipped_in_a_row: a run stops after more consecutive updates without a finite loss and
@@ -201,6 +210,7 @@ class Config:
     )
     rewards: RewardConfig = RewardConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    early_stop: int = 0
     checkpoints: CheckpointConfig = CheckpointConfig()
     mesh: MeshConfig = MeshConfig()
     max_skipped_in_a_row: int = 5

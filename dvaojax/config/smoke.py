@@ -52,6 +52,6 @@ def miniature(config: Config) -> Config:
         rewards=dataclasses.replace(
             config.rewards, workers=min(config.rewards.workers, _MAX_WORKERS)
         ),
-        evaluation=EvaluationConfig(num_prompts=8),
+        evaluation=EvaluationConfig(num_prompts=8, every=min(config.evaluation.every, 1)),
         mesh=MeshConfig(),
     )

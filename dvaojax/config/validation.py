@@ -170,9 +170,14 @@ def _check_name(config: Config) -> None:
 
 
 def _check_numbers(config: Config) -> None:
-    for key in ("seed", "pipeline_depth", "max_skipped_in_a_row", "samples_per_step"):
+    for key in ("seed", "pipeline_depth", "early_stop", "max_skipped_in_a_row", "samples_per_step"):
         if getattr(config, key) < 0:
             raise UserError(f"{key}={getattr(config, key)} must not be negative")
+    if config.early_stop and not config.evaluation.every:
+        raise UserError(
+            f"early_stop={config.early_stop} counts evaluations during training, and there are "
+            "none: set evaluation.every to the steps between two of them"
+        )
     for name, weight in config.weights.items():
         if not 0.0 <= weight < math.inf:
             raise UserError(

@@ -28,6 +28,20 @@ class History:
     columns: Mapping[str, np.ndarray]
     summary: Mapping[str, Any]
 
+    def measured(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The steps and the values of a metric that is plotted.
+
+        Args:
+            name: of the metric; `evaluation/*` and `evaluation_seconds` are only measured at some
+                steps, and the others are left out.
+
+        Returns:
+            `[S]` and `[S]`; NaN where another metric was not recorded.
+        """
+        values = self.columns[name]
+        kept = np.isfinite(values) if name.startswith("evaluation") else slice(None)
+        return self.steps[kept], values[kept]
+
     @property
     def objectives(self) -> tuple[str, ...]:
         """The objectives' names, in the order of the reward vector."""

@@ -63,7 +63,8 @@ def plot_runs(
         objectives: the two objectives of the trade-off plot; by default the first two.
 
     Returns:
-        The files written: `objectives.png`, `effective_weights.png`, `signal.png` (agreement and
+        The files written: `objectives.png`, `held_out.png` (the evaluations during training),
+        `effective_weights.png`, `signal.png` (agreement and
         zero-variance groups), `completions.png` (length and entropy) and `trade_off.png` (two
         objectives against each other). Figures without recorded data are left out.
 
@@ -73,10 +74,12 @@ def plot_runs(
     histories = _histories(runs)
     names = list(dict.fromkeys(name for h in histories for name in h.objectives))
     rewards = [_Panel(f"reward/{n}", n, "mean reward") for n in names]
+    held_out = [_Panel(f"evaluation/{n}", n, "mean reward") for n in names]
     weights = [_Panel(f"effective_weight/{n}", n, "effective weight") for n in names]
     pair = _pair(names, objectives)
     figures = {
         "objectives": _over_steps("Objectives", rewards, histories),
+        "held_out": _over_steps("Held-out problems during training", held_out, histories),
         "effective_weights": _over_steps("Effective weights", weights, histories),
         "signal": _over_steps("Learning signal of the groups", _SIGNAL, histories),
         "completions": _over_steps("Completions", _COMPLETIONS, histories),
@@ -147,11 +150,11 @@ def _has(history: History, column: str) -> bool:
 def _draw_panel(ax: Axes, panel: _Panel, histories: Sequence[History]) -> None:
     for run, history in enumerate(histories):
         if _has(history, panel.column):
-            values, style = history.columns[panel.column], drawing.line_style(run)
-            ax.plot(history.steps, values, color=style["color"], alpha=0.25, linewidth=1.0)
+            (steps, values), style = history.measured(panel.column), drawing.line_style(run)
+            ax.plot(steps, values, color=style["color"], alpha=0.25, linewidth=1.0)
             # A line through a single point is invisible, so draw a marker.
             marker = "o" if len(values) == 1 else ""
-            ax.plot(history.steps, smooth(values), marker=marker, **style)
+            ax.plot(steps, smooth(values), marker=marker, **style)
     ax.set(title=panel.title, xlabel="step (thin: each, bold: smoothed)", ylabel=panel.unit)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     drawing.quieten(ax)

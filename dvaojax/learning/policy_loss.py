@@ -34,6 +34,10 @@ class LossConfig:
             pass per step.
         kl_weight: weight of the KL penalty towards the reference policy; 0 needs no reference.
         kl_estimator: "k1", "k2" or "k3".
+        mask_truncated: whether completions that the token limit ended are left out: of the loss and
+            its penalty, of their denominators, and of the statistics of their group, as if they had
+            not been sampled (DAPO's overlong filtering, arXiv:2503.14476, section 3.4, which names
+            only the loss). The logged rewards and lengths include them.
 
     Raises:
         ValueError: there is no such loss, knob, reduction or estimator, or a number is out of its
@@ -46,6 +50,7 @@ class LossConfig:
     importance_cap: float = 0.0
     kl_weight: float = 0.0
     kl_estimator: str = "k3"
+    mask_truncated: bool = False
 
     def __post_init__(self):
         if not plugins.is_plugin(self.name):  # user code is loaded by `check_options`

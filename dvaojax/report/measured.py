@@ -44,6 +44,12 @@ _GROUPS = (
         ),
     ),
     _Group(
+        "held-out",
+        "Held-out problems during training",
+        "Means on held-out problems after some of the steps, always with the same random keys.",
+        (("evaluation/*", "mean"),),
+    ),
+    _Group(
         "weights",
         "Effective weights",
         "The effective weight that the method gave each objective, mean over the groups of a step.",
@@ -170,9 +176,9 @@ def _charts(
     varying, constant = [], []
     for name in names:
         run_curves = [
-            Curve(index, run.name, run.history.steps, values)
+            Curve(index, run.name, *run.history.measured(name))
             for index, run in enumerate(runs)
-            if run.history is not None and (values := run.column(name)) is not None
+            if run.history is not None and run.column(name) is not None
         ]
         if not run_curves:
             constant.append(f"{name} (not measured)")
@@ -216,6 +222,6 @@ def _title(name: str) -> str:
         shadow, _, quantity = rest.partition("/")
         objective = quantity.partition("/")[2]  # of an effective weight
         return f"{shadow} · {objective}" if objective else shadow
-    if prefix in ("reward", "best", "effective_weight", "spread"):
+    if prefix in ("reward", "best", "effective_weight", "evaluation", "spread"):
         return rest
     return name.replace("_", " ")

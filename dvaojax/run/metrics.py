@@ -35,11 +35,20 @@ One row per step, a flat mapping from name to number:
 | `judge/tokens_in`, `judge/tokens_out` | as counted by the judge's server                     |
 | `judge/seconds_per_call`       | mean time from a request to its reply                       |
 | `weighted_reward`              | weighted sum of mean rewards; selects the best checkpoint   |
+|                                | where there are no evaluations during training              |
+| `evaluation/<objective>`       | mean reward on held-out problems after the step; this and   |
+|                                | the following only in the rows of `evaluation.every`        |
+| `evaluation/length`            | mean tokens per completion of a held-out problem            |
+| `evaluation/weighted_reward`   | weighted sum of the former; selects the best checkpoint     |
+| `evaluation_seconds`           | wall time of the evaluation, in no other metric             |
 | `sampled_tokens`               | tokens of all completions, including stop tokens and        |
 |                                | zero-variance groups that were replaced                     |
 | `refills`, `refilled_groups`   | rounds of replacing zero-variance groups; groups replaced   |
 | `completion_length`            | mean tokens per completion, including the stop token        |
-| `truncated`                    | share of completions cut off by the token limit             |
+| `truncated`                    | share of completions cut off by the token limit; with       |
+|                                | `loss.mask_truncated`, `reward/<objective>` and             |
+|                                | `completion_length` are over all completions, and all other |
+|                                | metrics of rewards and tokens over those that ended         |
 | `rollout_seconds`, `train_seconds` | device time of sampling and of the update               |
 | `reward_seconds`               | host time for scoring; at depth 1 the devices work as well  |
 | `tokens_per_second`            | sampled tokens over the time since the previous step ended  |

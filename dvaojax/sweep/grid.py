@@ -163,5 +163,10 @@ def _check_cell(sweep: Sweep, cell: Cell) -> None:
         raise UserError(f"the objectives are {actual}, but {expected} in the other cells")
     if config.pipeline_depth:
         raise UserError(f"pipeline_depth={config.pipeline_depth}: a sweep needs on-policy runs")
+    if config.evaluation.every:
+        raise UserError(
+            f"evaluation.every={config.evaluation.every}: a sweep evaluates its runs before and "
+            "after training only"
+        )
     if config.pretrained:
         raise UserError(f"pretrained={config.pretrained}: a sweep starts from random parameters")

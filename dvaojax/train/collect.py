@@ -47,7 +47,8 @@ class Collected(NamedTuple):
         scores: the rewards of all groups, and the failures.
         lengths: of all prompts and completions; 0 where none was sampled.
         measures: `truncated`, `reward_seconds`, `sampled_tokens`, `refills`, `refilled_groups`,
-            `unscored/<objective>`, and the scorer's own.
+            `unscored/<objective>`, the scorer's own, and means over all completions where the
+            experience does not have all.
     """
 
     experience: Experience
@@ -104,6 +105,8 @@ class Collector:
         allocation: how many completions each problem gets.
         refills: how many times a step may replace its zero-variance groups by groups of other
             problems.
+        mask_truncated: whether completions without a stop token are left out of the experience and
+            of the statistics of problems, see `LossConfig`.
         key: the run's sampling key. The key of a completion is derived from it and from the
             problem's position in the stream, so there is no key state to save.
     """
@@ -115,6 +118,7 @@ class Collector:
     allocation: Allocation
     refills: int
     key: Array
+    mask_truncated: bool = False
 
     def start_rollout(self, params: Params, data: DataState) -> tuple[StepRollout, DataState]:
         """Dispatches the sampling of the next problems' groups with these parameters."""
@@ -142,7 +146,7 @@ class Collector:
         tokens = groups.lengths.completions.sum()
         while refills < self.refills:
             # A single completion has zero variance for every problem.
-            replaced = is_zero_variance(groups.scores.rewards, groups.scores.mask) & (
+            replaced = is_zero_variance(groups.scores.rewards, self._learned(groups)) & (
                 groups.sizes > 1
             )
             if not replaced.any():
@@ -177,8 +181,14 @@ class Collector:
         return others, self._observed(data._replace(position=position), others)
 
     def _observed(self, data: DataState, groups: _ScoredGroups) -> DataState:
-        statistics = self.allocation.observe(data.statistics, groups.batch.rows, groups.scores)
+        scores = groups.scores._replace(mask=self._learned(groups))
+        statistics = self.allocation.observe(data.statistics, groups.batch.rows, scores)
         return data._replace(statistics=statistics)
+
+    def _learned(self, groups: _ScoredGroups) -> np.ndarray:
+        """`[B, G, K]` bool, the rewards that the update uses."""
+        mask = groups.scores.mask
+        return mask & groups.stopped[..., None] if self.mask_truncated else mask
 
     def _scored(self, positions: Sequence[int], rollout: Rollout) -> _ScoredGroups:
         """The groups of a rollout with their rewards; an empty group has none."""
@@ -199,6 +209,18 @@ class Collector:
             positions, batch, rollout, scores, Lengths(*lengths), stopped, completions, seconds
         )
 
+    def _over_all(self, groups: _ScoredGroups) -> dict[str, float]:
+        """Means over all completions, in place of those over the experience."""
+        scores, lengths = groups.scores, groups.lengths.completions
+        count = scores.mask.sum(axis=(0, 1))
+        totals = np.where(scores.mask, scores.rewards, 0.0).sum(axis=(0, 1), dtype=np.float64)
+        means = np.divide(totals, count, out=np.full(len(count), np.nan), where=count > 0)
+        rewards = zip(self.scorer.objectives, means.tolist(), strict=True)
+        return {
+            **{f"reward/{name}": mean for name, mean in rewards},
+            "completion_length": float(lengths[lengths > 0].mean()),
+        }
+
     def _collected(self, groups: _ScoredGroups, measures: Mapping[str, float]) -> Collected:
         """The experience in the layout of the train step, with its measures."""
         batch, rollout, lengths, scores = (
@@ -215,13 +237,14 @@ class Collector:
         )
         packed = pack(lengths.completions, layout) if layout.slots else None
         rewards, reward_mask, packed = hosts.place(
-            (scores.rewards, scores.mask, packed), batch.tokens.sharding
+            (scores.rewards, self._learned(groups), packed), batch.tokens.sharding
         )
+        completion_mask = _of_ended(rollout) if self.mask_truncated else rollout.mask
         experience = Experience(
             prompt_tokens=batch.tokens,
             prompt_lengths=batch.lengths,
             completion_tokens=rollout.tokens[..., : layout.width],
-            completion_mask=rollout.mask[..., : layout.width],
+            completion_mask=completion_mask[..., : layout.width],
             logprobs=rollout.logprobs[..., : layout.width],
             rewards=rewards,
             reward_mask=reward_mask,
@@ -234,6 +257,7 @@ class Collector:
             **measures,
             **{f"unscored/{name}": float(n) for name, n in scores.failures.items()},
             **scores.measures,
+            **(self._over_all(groups) if self.mask_truncated else {}),
         }
         scored = self.batches.share.scored
         prompts = [batch.prompts[i] for i in scored]
@@ -268,6 +292,12 @@ def _with_others(
         completions=completions,
         seconds=groups.seconds + others.seconds,
     )
+
+
+@jax.jit
+def _of_ended(rollout: Rollout) -> Array:
+    """`[B, G, T]` bool, the mask without the tokens of completions that the limit ended."""
+    return rollout.mask & rollout.stopped[..., None]
 
 
 @jax.jit

@@ -17,7 +17,6 @@ sampler's log-probabilities.
 """
 
 import dataclasses
-import math
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,19 +44,23 @@ from dvaojax.train.allocation_state import (
     statistics_rows,
 )
 from dvaojax.train.batches import PromptBatches
+from dvaojax.train.best import (
+    BestEvaluation,
+    evaluation_row,
+    is_due,
+    stops_early,
+    weighted_reward,
+)
 from dvaojax.train.collect import Collector, StepRollout
 from dvaojax.train.device_timer import DeviceTimer, Span
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program
 from dvaojax.train.progress import TrainingProgress
-from dvaojax.train.session import BEST_METRIC, Session, Start, open_session
+from dvaojax.train.session import Session, Start, open_session
 from dvaojax.train.step_log import DispatchedStep, StepLog
 from dvaojax.train.warm_start import run_warm_start
 from dvaojax.types import Scorer, TaskWithAnswerSets, TaskWithNotes
-
-# Before the first step there is no reward to rank the checkpoint by.
-_NO_METRIC_YET = {BEST_METRIC: -math.inf}
 
 
 def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create") -> dict[str, Any]:
@@ -90,20 +93,65 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
         progress = session.restore() if start == "resume" else None
         earlier = 0.0 if progress is None else progress.seconds
         progress = _begin(session, collector, started) if progress is None else progress
+        if hosts.is_first() and not _is_over(config, progress):
+            session.directory.summary.unlink(missing_ok=True)  # of a run that had ended early
+        evaluation = None
         with StepLog(session) as log:
             run_step = _step_function(session, collector, timer, log, interrupts)
-            while progress.step < config.num_steps and interrupts.received is None:
-                progress = run_step(progress)
+            while not _is_over(config, progress) and interrupts.received is None:
+                progress, evaluation = run_step(progress), None
+                if is_due(config, progress.step):
+                    progress, evaluation = _evaluate_during(session, progress, log)
                 seconds = earlier + time.perf_counter() - started
                 progress = dataclasses.replace(progress, seconds=seconds)
-                is_last = progress.step == config.num_steps
-                if is_last or progress.step % config.checkpoints.every == 0:
+                if _is_saved(config, progress):
                     session.save(progress, log.flush())
-            if interrupts.received is not None and progress.step < config.num_steps:
-                session.save(progress, log.flush() or _NO_METRIC_YET)
+            if interrupts.received is not None and not _is_over(config, progress):
+                session.save(progress, log.flush())
                 session.checkpoints.wait()
                 raise _interrupted(session, progress, interrupts.received)
-        return _finish(session, progress, earlier + time.perf_counter() - started)
+        return _finish(session, progress, evaluation, earlier + time.perf_counter() - started)
+
+
+def _is_over(config: Config, progress: TrainingProgress) -> bool:
+    """Whether there is no step left, or the run ends early."""
+    return progress.step >= config.num_steps or stops_early(config, progress.best)
+
+
+def _is_saved(config: Config, progress: TrainingProgress) -> bool:
+    """Whether the state after this step is saved: at its time, at the end, or as the best one."""
+    is_best = progress.best is not None and progress.best.step == progress.step
+    return is_best or progress.step % config.checkpoints.every == 0 or _is_over(config, progress)
+
+
+def _evaluate_during(
+    session: Session, progress: TrainingProgress, log: StepLog
+) -> tuple[TrainingProgress, Evaluation]:
+    """Evaluates the policy after a step, as part of the row of that step."""
+    config, started = session.config, time.perf_counter()
+    jax.block_until_ready(progress.state.learner.params)
+    evaluation = session.evaluate(progress.state.learner.params)
+    summary = _evaluation_summary(config, evaluation)
+    seconds = {"evaluation_seconds": time.perf_counter() - started}
+    log.add_evaluation({**evaluation_row(config, summary), **seconds})
+    log.flush()
+    session.display.print(f"step {progress.step}, held out: " + _format_intervals(summary))
+    best = progress.best and progress.best.followed_by(
+        progress.step, weighted_reward(config, summary)
+    )
+    return dataclasses.replace(progress, best=best), evaluation
+
+
+def _early_end(config: Config, progress: TrainingProgress) -> str:
+    """Says that the run ended early, and how it goes on; empty if it did not."""
+    best = progress.best
+    if best is None or progress.step >= config.num_steps or not stops_early(config, best):
+        return ""
+    return (
+        f"stopped early after step {progress.step} of {config.num_steps}: {best.waited} "
+        f"evaluations since the best one, after step {best.step}; "
+        "--resume --set early_stop=0 goes on"
+    )
 
 
 def _task_notes(config: Config) -> Sequence[str]:
@@ -151,6 +199,7 @@ def make_collector(config: Config, program: Program, scorer: Scorer) -> Collecto
         sampler=program.sample,
         allocation=make_allocation(config),
         refills=config.allocation.refills,
+        mask_truncated=config.loss.mask_truncated,
         key=run_key(config, KeyPurpose.COMPLETIONS),
     )
 
@@ -167,6 +216,7 @@ def _begin(session: Session, collector: Collector, started: float) -> TrainingPr
     for _ in range(config.pipeline_depth):
         sampled, data = collector.start_rollout(state.learner.params, data)
         in_flight.append(sampled)
+    total = weighted_reward(config, before)
     progress = TrainingProgress(
         state=state,
         reference=reference,
@@ -174,9 +224,10 @@ def _begin(session: Session, collector: Collector, started: float) -> TrainingPr
         in_flight=tuple(in_flight),
         step=0,
         before=before,
+        best=BestEvaluation(0, total) if config.evaluation.every else None,
         seconds=time.perf_counter() - started,
     )
-    session.save(progress, _NO_METRIC_YET)
+    session.save(progress, evaluation_row(config, before))
     return progress
 
 
@@ -224,11 +275,21 @@ def _step_function(
     return run_step
 
 
-def _finish(session: Session, progress: TrainingProgress, seconds: float) -> dict[str, Any]:
-    """Evaluates after the last step, and writes the summary and the plots."""
+def _finish(
+    session: Session, progress: TrainingProgress, evaluation: Evaluation | None, seconds: float
+) -> dict[str, Any]:
+    """Evaluates after the last step, and writes the summary and the plots.
+
+    Args:
+        session: the run.
+        progress: after its last step.
+        evaluation: of this policy, if it was evaluated in this start.
+        seconds: wall time of the run so far.
+    """
     config = session.config
     evaluating = time.perf_counter()
-    evaluation = session.evaluate(progress.state.learner.params)
+    if evaluation is None:
+        evaluation = session.evaluate(progress.state.learner.params)
     after = _evaluation_summary(config, evaluation)
     summary = {
         "name": config.name,
@@ -241,6 +302,7 @@ def _finish(session: Session, progress: TrainingProgress, seconds: float) -> dic
         "samples": config.evaluation.samples,
         "before": progress.before,
         "after": after,
+        **_early_stop_summary(config, progress),
     }
     if hosts.is_first():
         summary["unscored"] = _unscored(session)
@@ -251,6 +313,8 @@ def _finish(session: Session, progress: TrainingProgress, seconds: float) -> dic
     summary["wall_seconds"] = seconds + time.perf_counter() - evaluating
     if hosts.is_first():
         files.write_json(session.directory.summary, summary)
+    if early := _early_end(config, progress):
+        session.display.print(early)
     session.display.print("before  " + _format_intervals(progress.before))
     session.display.print("after   " + _format_intervals(after))
     missing = [f"{name} {n}" for name, n in summary.get("unscored", {}).items() if n]
@@ -261,6 +325,14 @@ def _finish(session: Session, progress: TrainingProgress, seconds: float) -> dic
         f"{len(plots)} plots in {session.directory.plots}"
     )
     return summary
+
+
+def _early_stop_summary(config: Config, progress: TrainingProgress) -> dict[str, Any]:
+    """The best evaluation during the run, and whether it ended the run early."""
+    if progress.best is None:
+        return {}
+    best = {name: getattr(progress.best, name) for name in ("step", "weighted_reward")}
+    return {"best": best, "stopped_early": bool(_early_end(config, progress))}
 
 
 def _evaluation_summary(

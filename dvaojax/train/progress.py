@@ -14,6 +14,7 @@ from dvaojax.models import Params
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.train import hosts
 from dvaojax.train.allocation_state import DataState, initial_data_state
+from dvaojax.train.best import BestEvaluation
 from dvaojax.train.collect import StepRollout
 from dvaojax.train.program import Program
 from dvaojax.types import Rollout
@@ -32,6 +33,7 @@ class TrainingProgress:
             is smaller than the parameters that sampled it.
         step: steps done.
         before: the evaluation before the first step, as in `summary.json`.
+        best: the best evaluation so far; None if there are none during the run.
         seconds: wall time of the run so far, including earlier starts.
     """
 
@@ -41,6 +43,7 @@ class TrainingProgress:
     in_flight: tuple[StepRollout, ...]
     step: int
     before: Mapping[str, Any]
+    best: BestEvaluation | None
     seconds: float
 
     def to_arrays(self, mesh: Mesh) -> dict[str, Any]:
@@ -57,6 +60,7 @@ class TrainingProgress:
         return {
             "step": self.step,
             "before": self.before,
+            "best": self.best and self.best._asdict(),
             "seconds": self.seconds,
             "position": self.data.position,
             "in_flight": [sampled.first for sampled in self.in_flight],
@@ -65,6 +69,7 @@ class TrainingProgress:
     @classmethod
     def from_checkpoint(cls, arrays: Mapping[str, Any], record: Mapping[str, Any]) -> Self:
         """The inverse of `to_arrays` and `to_record`."""
+        best = record.get("best")  # earlier versions had none
         return cls(
             state=arrays["state"],
             reference=arrays["reference"],
@@ -72,6 +77,7 @@ class TrainingProgress:
             in_flight=tuple(map(StepRollout, record["in_flight"], arrays["in_flight"])),
             step=record["step"],
             before=record["before"],
+            best=best and BestEvaluation(**best),
             seconds=record["seconds"],
         )
 

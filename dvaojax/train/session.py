@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from dvaojax.run.display import Display
 from dvaojax.run.metrics import MetricsWriter, TensorBoard
 from dvaojax.run.wandb import WandB
 from dvaojax.train import hosts
+from dvaojax.train.best import EVALUATED
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
@@ -36,6 +38,7 @@ MAY_DIFFER = (
     "aggregator.check_invariants",
     "checkpoints.every",
     "checkpoints.keep_latest",
+    "early_stop",
     "max_skipped_in_a_row",
     "samples_per_step",
     "task.judge.api_key_variable",
@@ -51,7 +54,7 @@ MAY_DIFFER = (
     "wandb_project",
 )
 
-# The metric whose largest value marks the best checkpoint.
+# The metric whose largest value marks the best checkpoint, without evaluations during training.
 BEST_METRIC = "weighted_reward"
 
 
@@ -95,12 +98,19 @@ class Session:
         return evaluation
 
     def save(self, progress: TrainingProgress, metrics: Mapping[str, float]) -> None:
-        """Starts a checkpoint; returns once the state may be donated."""
+        """Starts a checkpoint; returns once the state may be donated.
+
+        Args:
+            progress: the run.
+            metrics: the row of its last step, from which the checkpoint is ranked. With evaluations
+                during training, a checkpoint without one is never the best.
+        """
+        ranked_by = EVALUATED if self.config.evaluation.every else BEST_METRIC
         self.checkpoints.save(
             progress.step,
             progress.to_arrays(self.program.mesh),
             extra=progress.to_record(),
-            metrics=metrics,
+            metrics={BEST_METRIC: metrics.get(ranked_by, -math.inf)},
         )
 
     def restore(self) -> TrainingProgress | None:

@@ -7,7 +7,9 @@ step was dispatched, or earlier where they are needed: at a checkpoint, and at t
 
 import math
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -35,6 +37,8 @@ class DispatchedStep(NamedTuple):
         advantages: `[B, G]`.
         sampling: when its completions were sampled; None if an earlier start sampled them.
         training: when the train step ran.
+        evaluation: metrics of the evaluation after the step, with its `evaluation_seconds`; empty
+            without one.
     """
 
     number: int
@@ -43,6 +47,7 @@ class DispatchedStep(NamedTuple):
     advantages: Array
     sampling: Future[Span] | None
     training: Future[Span]
+    evaluation: Mapping[str, float] = MappingProxyType({})
 
 
 class StepLog:
@@ -69,6 +74,11 @@ class StepLog:
         self.flush()
         self._pending = step
 
+    def add_evaluation(self, metrics: Mapping[str, float]) -> None:
+        """Adds the metrics of an evaluation to the row of the pending step."""
+        if self._pending is not None:
+            self._pending = self._pending._replace(evaluation=metrics)
+
     def flush(self) -> dict[str, float]:
         """Writes the pending step, if any; returns the latest row, empty before the first step.
 
@@ -94,6 +104,7 @@ class StepLog:
         row |= step.collected.measures | self._durations(step)
         row |= answer_set_measures(config, step.collected)
         row[BEST_METRIC] = sum(config.weights[k] * row[f"reward/{k}"] for k in config.objectives)
+        row |= step.evaluation
         session.metrics.write(step.number, row)
         for sample in sample_records(config, step.collected, advantages):
             session.samples.write(step.number, sample._asdict())
@@ -112,7 +123,8 @@ class StepLog:
     def _durations(self, step: DispatchedStep) -> dict[str, float]:
         """Wall times of the step, and tokens per second since the previous step ended."""
         training = step.training.result()
-        seconds, self._since = training.end - self._since, training.end
+        seconds = training.end - self._since
+        self._since = training.end + step.evaluation.get("evaluation_seconds", 0.0)
         row = {
             "rollout_seconds": 0.0 if step.sampling is None else step.sampling.result().seconds,
             "train_seconds": training.seconds,

@@ -70,6 +70,20 @@ def test_plots_of_one_run(tmp_path, figures):
     np.testing.assert_array_equal(raw.get_ydata(), (np.arange(1, 41) + 1) / 100)
 
 
+def test_evaluations_during_training_are_joined_points(tmp_path, figures):
+    """They are in few rows; the steps between them are not gaps in the line."""
+    run = make_run(tmp_path / "trial")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in rows[9::10]:
+        row["evaluation/accuracy"] = row["step"] / 50
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run / "plots" / "held_out.png" in plot_run(run)
+    (ax,) = figures["held_out"].axes
+    for line in ax.lines:
+        np.testing.assert_array_equal(line.get_xdata(), [10, 20, 30, 40])
+        np.testing.assert_allclose(line.get_ydata(), [0.2, 0.4, 0.6, 0.8])
+
+
 def test_several_runs_have_different_styles(tmp_path, figures):
     after = {"a": (0.9, 0.3), "b": (0.5, 0.5), "c": (0.3, 0.9), "d": (0.4, 0.4)}
     runs = [make_run(tmp_path / name, after=point) for name, point in after.items()]

@@ -62,6 +62,22 @@ def test_every_metric_is_on_the_page(run):
     ]
 
 
+def test_evaluations_during_training_are_a_section_of_joined_points(run):
+    path = run / files.METRICS
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[9::10]:
+        row["evaluation/accuracy"] = row["step"] / 50
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report([run]).read_text()
+    assert "held-out" in sections(Read(page))
+    assert "trial: 0.2 at step 10, 0.8 at step 40." in page
+    (line,) = re.findall(
+        r'<g class="[^"]*"><path d="([^"]*)" class="each"',
+        page.split('id="held-out"')[1].split("<section")[0],
+    )
+    assert (line.count("M"), line.count("L")) == (1, 3)
+
+
 def test_numbers_match_the_files(run):
     page = read(run)
     rows = files.read_json_lines(run / "metrics.jsonl")

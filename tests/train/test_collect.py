@@ -33,8 +33,8 @@ def sampler(params, tokens, lengths, key, serials, sizes):
     return Rollout(*map(jax.numpy.asarray, (tokens, mask, logprobs, stopped)))
 
 
-@pytest.fixture
-def collected():
+def make_collected(**settings):
+    """The experience of the texts above."""
     CALLS.clear()
     task, mesh = digits_run.Digits(), sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:2])
     stream, by_group = ShuffledPrompts(task.prompts("train"), seed=4), sharding.named(mesh, "group")
@@ -46,6 +46,7 @@ def collected():
         allocation=Uniform(4),
         refills=0,
         key=jax.random.key(8),
+        **settings,
     )
     rollout, data = collector.start_rollout(
         "the parameters", DataState(6, initial_statistics(0, 3))
@@ -53,6 +54,11 @@ def collected():
     collected, data = collector.collect("the parameters", rollout, data)
     assert data.position == 8
     return collected
+
+
+@pytest.fixture
+def collected():
+    return make_collected()
 
 
 def test_samples_the_problems_of_the_step_with_their_stream_positions(collected):
