@@ -15,7 +15,7 @@ _ADDED: Mapping[str, Any] = {
     "early_stop": 0,
     "loss": {"mask_truncated": False},
 }
-"""Keys that earlier versions lack, with the values that stand for what those versions did."""
+"""Keys that earlier versions lack, with the values that keep what those versions did."""
 
 _CLIPS = ("clip_low", "clip_high", "dual_clip")
 

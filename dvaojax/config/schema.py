@@ -79,7 +79,7 @@ class EvaluationConfig:
         max_new_tokens: limit of a completion, including the stop token; 0 means that of training.
         prompts_per_batch: problems sampled together, which has no effect on the completions; 0
             samples as many completions together as a training step.
-        every: steps between two evaluations while the run goes on, each recorded in the row of its
+        every: steps between two evaluations during training, each recorded in the row of its
             step; the last step is evaluated too. The best checkpoint is then the one with the
             highest weighted reward on held-out problems, and is saved when it is found. 0
             evaluates only before and after training. Training does not depend on it.

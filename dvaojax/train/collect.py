@@ -239,7 +239,7 @@ class Collector:
         rewards, reward_mask, packed = hosts.place(
             (scores.rewards, self._learned(groups), packed), batch.tokens.sharding
         )
-        completion_mask = _of_ended(rollout) if self.mask_truncated else rollout.mask
+        completion_mask = _ended_mask(rollout) if self.mask_truncated else rollout.mask
         experience = Experience(
             prompt_tokens=batch.tokens,
             prompt_lengths=batch.lengths,
@@ -295,7 +295,7 @@ def _with_others(
 
 
 @jax.jit
-def _of_ended(rollout: Rollout) -> Array:
+def _ended_mask(rollout: Rollout) -> Array:
     """`[B, G, T]` bool, the mask without the tokens of completions that the limit ended."""
     return rollout.mask & rollout.stopped[..., None]
 

@@ -143,14 +143,14 @@ def _evaluate_during(
 
 
 def _early_end(config: Config, progress: TrainingProgress) -> str:
-    """Says that the run ended early, and how it goes on; empty if it did not."""
+    """Says that the run ended early, and how it continues; empty if it did not."""
     best = progress.best
     if best is None or progress.step >= config.num_steps or not stops_early(config, best):
         return ""
     return (
         f"stopped early after step {progress.step} of {config.num_steps}: {best.waited} "
         f"evaluations since the best one, after step {best.step}; "
-        "--resume --set early_stop=0 goes on"
+        "--resume --set early_stop=0 continues"
     )
 
 
