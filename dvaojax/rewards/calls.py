@@ -5,11 +5,13 @@ user-defined classes are not passed between processes, since not all of them can
 """
 
 import traceback
+from decimal import Decimal
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dvaojax.errors import printable
 from dvaojax.types import Completion, Prompt, RewardFunction
 
 LARGEST_REWARD = float(np.finfo(np.float32).max)
@@ -42,18 +44,21 @@ class RewardError(RuntimeError):
 
 
 def attempt(function: RewardFunction, completion: Completion, reference: Any) -> CallResult:
-    """Calls the function; an exception or an invalid return value is a failure."""
+    """Calls the function; an exception, an exit or an invalid return value is a failure."""
     try:
         return CallResult(_checked(function(completion, reference)))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return failed(error)
 
 
 def failed(error: BaseException) -> CallResult:
     """Result of a call that raised; must be called while the exception is being handled."""
-    line = " ".join(f"{type(error).__name__}: {error}".split())
-    # A lone surrogate, which an answer may contain, could not be printed later.
-    line = line[:500].encode("utf-8", "backslashreplace").decode("utf-8")
+    try:
+        text = str(error)
+    except Exception:
+        text = "its message cannot be read"
+    # An answer, which the message may quote, contains all kinds of characters.
+    line = printable(" ".join(f"{type(error).__name__}: {text}".split())[:500])
     return CallResult(None, line, traceback.format_exc())
 
 
@@ -69,10 +74,16 @@ def reward_error(call: Call, outcome: CallResult) -> RewardError:
 
 
 def _checked(value: object) -> float | None:
-    """The value as a float; raises if a reward function may not return it."""
+    """The value as a float; raises if a reward function may not return it.
+
+    Scalars of NumPy, JAX and PyTorch, and their arrays without a dimension, are numbers too.
+    """
     if value is None:
         return None
-    if not isinstance(value, Real):
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "shape", None) == ():
+        value = item()
+    if not isinstance(value, Real | Decimal):
         raise TypeError(f"returned {value!r:.80}, a {type(value).__name__}, not a float or None")
     reward = float(value)
     if not abs(reward) <= LARGEST_REWARD:

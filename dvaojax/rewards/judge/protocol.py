@@ -1,8 +1,8 @@
 """One call of the chat-completions protocol and the possible failures of a server.
 
-Everything a server sends is a reply, or one of two failures: a `TransientError`, after which the call
-may be repeated, or a `RefusedRequest`. The size of a response is limited before it is decompressed
-and after.
+A server's response is a reply, or one of two failures: a `TransientError`, after which the call may
+be repeated, or a `RefusedRequest`. The size of a response is limited before and after it is
+decompressed.
 """
 
 import contextlib
