@@ -47,7 +47,7 @@ def test_other_values_are_failures_of_one_line():
         assert result.failure, value
 
 
-class Silent(Exception):
+class WithoutMessage(Exception):
     def __str__(self):
         raise RuntimeError("no message")
 
@@ -56,7 +56,7 @@ class Silent(Exception):
     ("error", "reason"),
     [
         (SystemExit("stop"), "SystemExit: stop"),
-        (Silent(), "Silent: its message cannot be read"),
+        (WithoutMessage(), "WithoutMessage: its message cannot be read"),
         (ValueError("\x1b]0;owned\x07\ud800"), r"ValueError: \x1b]0;owned\x07\ud800"),
     ],
 )
