@@ -1,9 +1,14 @@
 """Errors that a user can fix: one clear line instead of a traceback."""
 
+import contextlib
 import difflib
+import errno
 import importlib
+import os
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 
@@ -11,9 +16,103 @@ class UserError(ValueError):
     """Invalid input: a misspelt key, a missing file, shapes that do not match.
 
     The message is one line that names the mistake and, if there is one, the nearest valid choice.
-    The command line prints that line and exits with code 2. Any other exception is a bug of this
-    package and keeps its traceback.
+    The command line prints that line and exits with code 2. Any other exception is a failure of the
+    machine (`storage_failure`, `memory_failure`) or a bug of this package.
     """
+
+
+_CHOOSE_ANOTHER = "choose a place where files can be written"
+_REMEDIES = {
+    errno.ENOSPC: "free space there, or write to another disk",
+    errno.EDQUOT: "free space there, or write to another disk",
+    errno.EFBIG: "the limit of a file's size is reached (ulimit -f); raise it",
+    errno.EROFS: _CHOOSE_ANOTHER,
+    errno.EACCES: _CHOOSE_ANOTHER,
+    errno.EPERM: _CHOOSE_ANOTHER,
+    errno.ENOTDIR: "a part of the path is a file; choose another path",
+    errno.EISDIR: "there is a directory of that name; choose another path",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "too many files are open (ulimit -n); raise the limit",
+    errno.EIO: "the disk reports an error; write to another one",
+    errno.ESTALE: "the network's file system was lost; mount it again",
+}
+"""Errors of a disk or of a path, with the way out of each."""
+
+_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Oo]ut of memory")
+_AMOUNT = re.compile(r"(\d[\d.]*) ?([KMGT]i?B?|bytes?)\b")
+
+
+def storage_failure(error: BaseException) -> str | None:
+    """One line for a failure of a disk or a path: full, read-only, not permitted, not a directory.
+
+    The failure may be a cause of the error, or only be quoted in its text, as libraries that write
+    in other threads or languages do.
+
+    Returns:
+        The reason and the remedy; None for any other error.
+    """
+    for part in _chain(error):
+        if isinstance(part, OSError) and part.errno in _REMEDIES:
+            return f"{os.strerror(part.errno)}: {_REMEDIES[part.errno]}"
+    for part in _chain(error):
+        for number, remedy in _REMEDIES.items():
+            if os.strerror(number) in str(part):
+                return f"{os.strerror(number)}: {remedy}"
+    return None
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an error of the operating system into one line about the file that was to be written.
+
+    Raises:
+        UserError: the body raised an `OSError`; the line names the path, the reason and the remedy.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {storage_failure(error) or error.strerror}"
+        ) from error
+
+
+def memory_failure(error: BaseException) -> str | None:
+    """One line for memory that did not suffice, on a device, in XLA's compiler or on the host.
+
+    Returns:
+        What happened, with the amount where it is known; None for any other error.
+    """
+    if storage_failure(error) is not None:  # a full disk is RESOURCE_EXHAUSTED as well
+        return None
+    for part in _chain(error):
+        text = str(part)
+        if isinstance(part, MemoryError) or (
+            isinstance(part, RuntimeError | ValueError) and _NO_MEMORY.search(text)
+        ):
+            return "out of memory" + _asked_for(text)
+    return None
+
+
+def _asked_for(text: str) -> str:
+    """The first amount of memory in a text, in parentheses; empty if there is none."""
+    amount = _AMOUNT.search(text)
+    if amount is None:
+        return ""
+    number, unit = amount.groups()
+    return f" ({int(number) / 2**30:.3g} GiB)" if unit[0] == "b" else f" ({number} {unit})"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it was raised from, while handling, or with."""
+    pending, visited = [error], set()
+    while pending:
+        part = pending.pop(0)
+        if id(part) in visited:
+            continue
+        visited.add(id(part))
+        yield part
+        members = part.exceptions if isinstance(part, BaseExceptionGroup) else ()
+        pending += [e for e in (*members, part.__cause__, part.__context__) if e is not None]
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:

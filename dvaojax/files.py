@@ -5,14 +5,16 @@ read them do not import each other.
 """
 
 import contextlib
+import io
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dvaojax.errors import UserError
+from dvaojax.errors import UserError, writing
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -22,6 +24,7 @@ EVALUATIONS = "evaluations"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 PLOTS = "plots"
+ERRORS = "error.log"
 REPORT = "report.html"
 WANDB = "wandb"
 
@@ -38,13 +41,22 @@ class JsonLines:
         """Opens the file for appending, and creates it if it does not exist."""
         self._path = path
         _repair_last_line(path)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Appends one line with the step followed by the values, in their order."""
-        line = json.dumps(_finite({"step": step, **values}), ensure_ascii=False, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        """Appends one line with the step followed by the values, in their order.
+
+        Raises:
+            OSError: the line could not be written, for example on a full disk; no part of it stays.
+        """
+        text = json.dumps(_finite({"step": step, **values}), ensure_ascii=False, allow_nan=False)
+        line, size = memoryview(text.encode() + b"\n"), self._file.seek(0, io.SEEK_END)
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._file.truncate(size)
+            raise
 
     def truncate_after(self, step: int) -> None:
         """Removes the lines of later steps, which a resumed run writes again.
@@ -85,10 +97,48 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file atomically: readers see the old content or the new, never a part."""
+    """Writes a file atomically, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically: readers see the old content or the new, never a part.
+
+    Raises:
+        OSError: it cannot be written, for example on a full disk; the old content stays.
+    """
     temporary = partial_path(path)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextlib.contextmanager
+def creating(path: Path) -> Iterator[None]:
+    """Creates a directory with its parents, if it is not there.
+
+    If the body fails, everything that was created is removed again.
+
+    Raises:
+        UserError: something cannot be written there.
+    """
+    new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    try:
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            yield
+    except BaseException:
+        if path in new:
+            shutil.rmtree(path, ignore_errors=True)
+        for folder in new:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """The command `dvaojax`: one module per subcommand, each with `add_arguments` and `run`.
 
 Exit codes: 0 success; 1 the run failed; 2 bad input, and nothing was written; 128 plus the signal's
-number if a signal stopped the command. Any other code than 0 comes with one line on standard error.
+number if a signal or a closed pipe stopped the command. All but success and a closed pipe come with
+one line on standard error; `last_resort` writes it for exceptions that no subcommand handles.
 
 Importing this package does not import JAX, so help and misspelt options are answered at once:
 subcommands load what they need when they run (`dvaojax.cli.lazy`).
@@ -9,12 +10,24 @@ subcommands load what they need when they run (`dvaojax.cli.lazy`).
 
 import argparse
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import dvaojax
-from dvaojax.cli import data, evaluate, export, methods, plan, plot, report, sweep, train
-from dvaojax.cli.exit_codes import BAD_INPUT, BY_SIGNAL, fail
+from dvaojax.cli import (
+    data,
+    evaluate,
+    export,
+    last_resort,
+    methods,
+    plan,
+    plot,
+    report,
+    sweep,
+    train,
+)
+from dvaojax.cli.exit_codes import BAD_INPUT, BY_SIGNAL, FAILED, fail
 from dvaojax.cli.parser import make_parser
 from dvaojax.errors import UserError
 
@@ -63,11 +76,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = parse(argv)
-        return SUBCOMMANDS[arguments.command].run(arguments)
+    except UserError as error:
+        return fail(str(error), BAD_INPUT)
+    try:
+        code = SUBCOMMANDS[arguments.command].run(arguments)
+        sys.stdout.flush()  # what it printed may be redirected to a full disk
+        return code
     except UserError as error:
         return fail(str(error), BAD_INPUT)
     except KeyboardInterrupt:
         return fail("interrupted, nothing more was saved", BY_SIGNAL + signal.SIGINT)
+    except BrokenPipeError:
+        return last_resort.closed_pipe()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich ends the program
+            return last_resort.closed_pipe()
+        return fail(f"code outside of dvaojax ended the program: exit({error.code})", FAILED)
+    except Exception as error:
+        return last_resort.report(error, arguments)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

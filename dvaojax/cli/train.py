@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.settings:
         print(*overrides.settings(experiment), sep="\n")
         return 0
+    arguments.directory_of_run = arguments.runs / experiment.name
     try:
         train.train(experiment, arguments.runs, start=arguments.start)
     except train.Interrupted as stop:

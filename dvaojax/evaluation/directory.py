@@ -176,5 +176,5 @@ def _claim(path: Path, settings: Mapping[str, Any]) -> None:
         return
     if path.exists() and (not path.is_dir() or set(path.iterdir()) - {files.partial_path(file)}):
         raise UserError(f"{path} exists and is not an evaluation: it has no {SETTINGS}")
-    path.mkdir(parents=True, exist_ok=True)
-    files.write_json(file, settings)
+    with files.creating(path):
+        files.write_json(file, settings)

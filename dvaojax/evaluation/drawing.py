@@ -4,12 +4,16 @@ The colours are distinguishable for colour-blind readers (Okabe and Ito, 2008); 
 dashes change. Figures are created directly, without matplotlib's global state.
 """
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from dvaojax import files
 
 GREY = "#666666"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -38,6 +42,13 @@ def quieten(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#DDDDDD", linewidth=0.6)
     ax.set_axisbelow(True)
+
+
+def save(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Writes a figure as a PNG file, atomically."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=dpi)
+    files.write_bytes(path, image.getvalue())
 
 
 def title(subject: str, runs: Sequence[str]) -> str:

@@ -69,7 +69,8 @@ def plot_runs(
         objectives against each other). Figures without recorded data are left out.
 
     Raises:
-        UserError: a directory is not a run, or no run has the given objectives.
+        UserError: a directory is not a run, no run has the given objectives, or the plots cannot
+            be written.
     """
     histories = _histories(runs)
     names = list(dict.fromkeys(name for h in histories for name in h.objectives))
@@ -85,10 +86,10 @@ def plot_runs(
         "completions": _over_steps("Completions", _COMPLETIONS, histories),
         "trade_off": _trade_off(pair, histories),
     }
-    out.mkdir(parents=True, exist_ok=True)
     written = {out / f"{name}.png": figure for name, figure in figures.items() if figure}
-    for path, figure in written.items():
-        figure.savefig(path, dpi=150)
+    with files.creating(out):
+        for path, figure in written.items():
+            drawing.save(figure, path, dpi=150)
     return list(written)
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dvaojax import sharding
 from dvaojax.config import Config, EvaluationConfig, overrides, validate
-from dvaojax.errors import UserError, suggest
+from dvaojax.errors import UserError, suggest, writing
 from dvaojax.files import write_json
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
@@ -57,7 +57,8 @@ def plan(arguments: argparse.Namespace) -> None:
         fitting = find_fitting(job, devices, progress.print, tries=MAX_LAYOUTS)
     steps = arguments.steps or (None if arguments.experiment is None else config.num_steps)
     if arguments.json is not None:
-        write_json(arguments.json, to_json(requested, fitting, steps=steps))
+        with writing(arguments.json):
+            write_json(arguments.json, to_json(requested, fitting, steps=steps))
     Console(highlight=False, soft_wrap=True).print(render(requested, fitting, steps=steps))
 
 

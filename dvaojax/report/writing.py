@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from dvaojax import files
-from dvaojax.errors import UserError
+from dvaojax.errors import UserError, writing
 from dvaojax.report.contents import read_runs
 from dvaojax.report.page import SIGN, page
 
@@ -37,10 +37,8 @@ def write_report(
     contents = read_runs(runs)
     _check(file, replaces)
     text = page(contents, now=datetime.datetime.now(datetime.UTC))
-    try:
+    with writing(file):
         files.write_text(file, text)
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from error
     return file
 
 

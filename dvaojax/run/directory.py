@@ -10,6 +10,7 @@ runs/NAME/
   summary.json    the evaluation before and after
   evaluations/    one directory for each later evaluation of a checkpoint
   report.html     report of the run, written on demand
+  error.log       tracebacks of unexpected errors
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ from dvaojax.errors import UserError, nearest
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 _DIRECTORIES = (files.TENSORBOARD, files.CHECKPOINTS, files.PLOTS)
-_FILES = (files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY, files.REPORT)
+_FILES = (files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY, files.REPORT, files.ERRORS)
 _LATER = (files.EVALUATIONS, files.WANDB)  # added by evaluations and wandb
 
 

@@ -57,8 +57,8 @@ class SweepDirectory:
             starts = before["starts"]
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path} exists and is not a sweep: it has no {DESCRIPTION}")
-        self.path.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, {"sweep": now, "starts": [*starts, _describe_start()]})
+        with files.creating(self.path):
+            files.write_json(path, {"sweep": now, "starts": [*starts, _describe_start()]})
 
     def rows(self) -> dict[CellKey, CellRow]:
         """The results of all finished cells, from all processes."""

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from dvaojax import files
 from dvaojax.sweep import figures
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
@@ -96,7 +97,7 @@ def write_report(sweep: Sweep, directory: SweepDirectory) -> str:
     rows = directory.rows()
     results = findings(sweep, rows)
     text = report(sweep, results)
-    (directory.path / REPORT).write_text(text)
+    files.write_text(directory.path / REPORT, text)
     figures.draw(sweep, rows, results, directory.path)
     return text
 

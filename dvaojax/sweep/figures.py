@@ -28,12 +28,13 @@ def draw(sweep: Sweep, rows: Mapping[CellKey, CellRow], results: Findings, out: 
         methods = [name for name in sweep.methods_in(situation) if (situation, name) in measured]
         if methods:
             path = out / f"{situation}.png"
-            situation_figure(
+            figure = situation_figure(
                 sweep,
                 situation,
                 {name: measured[situation, name] for name in methods},
                 {name: results[situation, name] for name in methods},
-            ).savefig(path, dpi=100)
+            )
+            drawing.save(figure, path, dpi=100)
             written.append(path)
     return written
 

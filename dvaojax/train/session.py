@@ -23,6 +23,7 @@ from dvaojax.run.wandb import WandB
 from dvaojax.train import hosts
 from dvaojax.train.best import EVALUATED
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
+from dvaojax.train.failed_start import quiet_saving_threads, removing_failed_start
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.progress import TrainingProgress, checkpoint_shapes
@@ -148,6 +149,9 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
     weights = [config.weights[name] for name in config.objectives]
     console = Console(highlight=False, quiet=not hosts.is_first())
     with contextlib.ExitStack() as stack:
+        if start != "resume":
+            stack.enter_context(removing_failed_start(directory))
+        stack.enter_context(quiet_saving_threads())
         checkpoints = Checkpoints(
             directory.checkpoints,
             keep_latest=config.checkpoints.keep_latest,
@@ -174,7 +178,8 @@ def _open_directory(path: Path, config: Config, start: Start) -> RunDirectory:
     if start == "resume":
         return run_directory.resume(path, config, may_differ=MAY_DIFFER, migrate=migrate)
     make = {"create": run_directory.create, "overwrite": run_directory.overwrite}[start]
-    return make(path, config)
+    with files.creating(path):
+        return make(path, config)
 
 
 def _samples_writer(directory: RunDirectory) -> MetricsWriter:

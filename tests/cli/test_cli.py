@@ -1,10 +1,14 @@
 """The subcommands: help texts, results, and one-line error messages."""
 
+import errno
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from tiny_run import TINY
@@ -293,13 +297,108 @@ def test_failed_run_gives_one_line(monkeypatch, capsys, error, code):
     assert " ".join(str(error).split()) in printed
 
 
-def test_bugs_keep_their_traceback(monkeypatch):
-    def fail(*_, **__):
-        raise ValueError("a bug")
+def failing(error):
+    """A function that raises this error."""
 
-    monkeypatch.setattr(train, "train", fail)
-    with pytest.raises(ValueError, match="a bug"):
-        cli.main(["train"])
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def one_line(capsys):
+    """The line on standard error; nothing else was printed."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("dvaojax: ")
+    assert printed.err.count("\n") == 1
+    return printed.err.removeprefix("dvaojax: ").strip()
+
+
+def test_traceback_of_an_unexpected_error_is_kept_in_the_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(train, "train", failing(ValueError("a\nbug")))
+    for _ in range(2):
+        assert cli.main(["train", "--runs", str(tmp_path), "--name", "mine"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1].removeprefix("dvaojax: ")
+    log = tmp_path / "mine" / "error.log"
+    assert line.endswith(f"ValueError: a bug; traceback: {log}")
+    assert line.startswith(f"{__file__}:")  # where this test raises it
+    assert log.read_text().count("Traceback (most recent call last)") == 2
+
+
+@pytest.mark.parametrize("place", ["absent", "a file", "unwritable"])
+def test_traceback_is_kept_in_the_temporary_directory_otherwise(
+    tmp_path, monkeypatch, capsys, place
+):
+    run = tmp_path / "mine"
+    if place == "a file":
+        run.write_text("")
+    if place == "unwritable":
+        (run / "error.log").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(train, "train", failing(RuntimeError("a bug")))
+    assert cli.main(["train", "--runs", str(tmp_path), "--name", "mine"]) == 1
+    path = Path(one_line(capsys).rpartition("traceback: ")[2])
+    assert path.parent == tmp_path
+    assert "RuntimeError: a bug" in path.read_text()
+
+
+def test_error_without_any_place_for_its_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    monkeypatch.setattr(train, "train", failing(RuntimeError("a bug")))
+    assert cli.main(["train", "--runs", str(tmp_path), "--name", "mine"]) == 1
+    assert "could not be written anywhere" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "free space there"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "x/y"), "x/y: Read-only file system"),
+        (ValueError("RESOURCE_EXHAUSTED: f: No space left on device [28]"), "free space there"),
+        (MemoryError(), "out of memory: raise learning.micro_batches, lower prompts_per_step"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 448491975176 bytes."),
+            "out of memory (418 GiB): raise learning.micro_batches, lower prompts_per_step or "
+            "max_new_tokens, set model.remat=layer; `dvaojax plan` estimates what fits",
+        ),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: XLA:TPU compile: Ran out of memory. Used 17.52G of"),
+            "out of memory (17.52 G)",
+        ),
+        (SystemExit(3), "code outside of dvaojax ended the program: exit(3)"),
+    ],
+)
+def test_failures_of_the_machine_need_no_traceback(tmp_path, monkeypatch, capsys, error, words):
+    monkeypatch.setattr(train, "train", failing(error))
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # restored afterwards
+    run = tmp_path / "mine"
+    run.mkdir()
+    try:
+        assert cli.main(["train", "--runs", str(tmp_path), "--name", "mine"]) == 1
+    finally:
+        logging.disable(logging.NOTSET)
+    assert words in one_line(capsys)
+    assert os.listdir(run) == []
+
+
+def test_full_disk_behind_standard_output():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("the system has no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvaojax", "methods"], stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().count("\n") == 1
+    assert b"No space left on device" in done.stderr
+
+
+def test_reader_that_stops_reading_is_no_error():
+    command = f"{sys.executable} -m dvaojax methods | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize("command", ["", "train ", "evaluate ", "plot "])

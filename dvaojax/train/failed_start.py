@@ -1,0 +1,66 @@
+"""Cleaning up after a run that fails: its directory, and the tracebacks of saving threads."""
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from absl import logging
+
+from dvaojax.errors import UserError, memory_failure, storage_failure
+from dvaojax.rewards import RewardError
+from dvaojax.run.directory import RunDirectory
+from dvaojax.train import hosts
+from dvaojax.train.failures import TrainingError
+
+_EXPECTED = (UserError, RewardError, TrainingError, KeyboardInterrupt)
+
+
+@contextlib.contextmanager
+def removing_failed_start(directory: RunDirectory) -> Iterator[None]:
+    """Removes the directory of a new run that failed before anything was trained.
+
+    That is without a checkpoint; or, when memory did not suffice, without a step, because other
+    settings are needed then. The same command can be given again after a mistake was corrected.
+    An unexpected failure keeps the directory: its traceback is written there.
+    """
+    try:
+        yield
+    except BaseException as error:
+        is_out_of_memory = memory_failure(error) is not None
+        is_expected = is_out_of_memory or storage_failure(error) or isinstance(error, _EXPECTED)
+        worth_keeping = _has_steps if is_out_of_memory else _has_checkpoint
+        if is_expected and hosts.is_first() and not worth_keeping(directory):
+            shutil.rmtree(directory.path, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def quiet_saving_threads() -> Iterator[None]:
+    """Prints no tracebacks of the threads that save checkpoints.
+
+    Orbax logs them and TensorStore prints them; both also raise them where a save is awaited.
+    """
+    verbosity, hook = logging.get_verbosity(), sys.unraisablehook
+
+    def report(failure: Any) -> None:
+        if str(failure.exc_value) != "Event loop is closed":
+            hook(failure)
+
+    logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        sys.unraisablehook = hook
+
+
+def _has_checkpoint(directory: RunDirectory) -> bool:
+    """Whether a checkpoint is complete; one that is being written has a longer name."""
+    return any(path.name.isdigit() for path in directory.checkpoints.glob("*"))
+
+
+def _has_steps(directory: RunDirectory) -> bool:
+    return directory.metrics.is_file() and directory.metrics.stat().st_size > 0

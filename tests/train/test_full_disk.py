@@ -1,0 +1,101 @@
+"""Runs on a disk that is full, read-only, or not a disk: one line, and nothing half-written."""
+
+import errno
+import logging
+import os
+import sys
+
+import pytest
+from digits_run import quick_programs
+from small_disk import enlarge, read_only, small_disk
+
+from dvaojax import cli, files
+from dvaojax.errors import UserError
+from dvaojax.run.rows import read_rows
+
+EXPERIMENT = """
+import dataclasses, digits_run
+
+def get_config():
+    return digits_run.digits_config(checkpoints={"every": 1})
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """An experiment file of a small run; what a failing command changes is restored."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    path = tmp_path / "mini.py"
+    path.write_text(EXPERIMENT)
+    yield path
+    logging.disable(logging.NOTSET)
+
+
+def train(capfd, *arguments):
+    """The exit code, and the lines that the command and its threads wrote on standard error."""
+    capfd.readouterr()
+    with quick_programs():
+        code = cli.main(["train", *map(str, arguments)])
+    return code, capfd.readouterr().err.splitlines()
+
+
+@pytest.mark.slow
+def test_disk_too_small_for_the_first_checkpoint(tmp_path, capfd, experiment):
+    with small_disk(tmp_path / "disk", kilobytes=40) as disk:
+        code, lines = train(capfd, experiment, "--runs", disk)
+        assert (code, len(lines)) == (1, 1), lines
+        assert "No space left on device: free space there" in lines[0]
+        assert str(disk / "mini") in lines[0]
+        assert os.listdir(disk) == []
+
+
+@pytest.mark.slow
+def test_run_on_a_full_disk_continues_when_there_is_space(tmp_path, capfd, experiment):
+    with small_disk(tmp_path / "disk", kilobytes=240) as disk:
+        code, lines = train(capfd, experiment, "--runs", disk)
+        assert (code, len(lines)) == (1, 1), lines
+        assert "No space left on device: free space there" in lines[0]
+        kept = [path.name for path in (disk / "mini" / "checkpoints").iterdir()]
+        assert any(name.isdigit() for name in kept)
+        enlarge(disk)
+        assert train(capfd, experiment, "--runs", disk, "--resume") == (0, [])
+        steps = [row["step"] for row in read_rows(disk / "mini" / "metrics.jsonl")]
+        assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_read_only_disk_and_paths_that_cannot_be_directories(tmp_path, capfd, experiment):
+    (tmp_path / "file").write_text("")
+    places = {
+        "/proc/nope": "/proc/nope/mini cannot be written",
+        str(tmp_path / "file"): "a part of the path is a file",
+        str(tmp_path / ("long" * 100)): "choose a shorter name",
+    }
+    with small_disk(tmp_path / "disk", kilobytes=64) as disk, read_only(disk):
+        for place, words in {**places, str(disk): "Read-only file system"}.items():
+            code, lines = train(capfd, experiment, "--runs", place)
+            assert (code, len(lines)) == (2, 1)
+            assert words in lines[0]
+    assert sorted(os.listdir(tmp_path)) == ["disk", "file", "mini.py"]
+
+
+def test_files_are_whole_on_a_full_disk(tmp_path):
+    with small_disk(tmp_path / "disk", kilobytes=16) as disk:
+        rows = files.JsonLines(disk / "rows.jsonl")
+        written = 0
+        try:
+            while True:
+                rows.write(written, {"text": "x" * 3000})
+                written += 1
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+        rows.close()
+        assert len(files.read_json_lines(disk / "rows.jsonl")) == written > 2
+        assert (disk / "rows.jsonl").read_bytes().endswith(b'x"}\n')
+        with pytest.raises(OSError, match="No space left"):
+            files.write_text(disk / "page", "y" * 9000)
+        with (
+            pytest.raises(UserError, match="new cannot be written: No space"),
+            files.creating(disk / "new"),
+        ):
+            files.write_text(disk / "new" / "page", "y" * 9000)
+        assert os.listdir(disk) == ["rows.jsonl"]
