@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from dvaojax.errors import UserError
-from dvaojax.evaluation import plot_run, plot_runs
+from dvaojax.evaluation import drawing, plot_run, plot_runs
 from dvaojax.evaluation.history import read_history, smooth
 
 NAMES = ["objectives", "effective_weights", "signal", "completions", "trade_off"]
@@ -38,13 +37,13 @@ def make_run(path, *, num_steps=40, objectives=("accuracy", "brevity"), after=(0
 def figures(monkeypatch):
     """Saved figures by the name of their file."""
     saved = {}
-    savefig = Figure.savefig
+    save = drawing.save
 
-    def spy(figure, path, **settings):
+    def spy(figure, path, *, dpi):
         saved[path.stem] = figure
-        savefig(figure, path, **settings)
+        save(figure, path, dpi=dpi)
 
-    monkeypatch.setattr(Figure, "savefig", spy)
+    monkeypatch.setattr(drawing, "save", spy)
     return saved
 
 
