@@ -315,9 +315,10 @@ def test_unwritable_files_are_reported(run, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(UserError, match=r"report\.html: No space left on device"):
+    with pytest.raises(UserError, match=r"report\.html cannot be written: No space left on device"):
         write_report([run])
     assert (run / "report.html").read_text() == old
+    assert not list(run.glob(".*"))
 
 
 def test_run_with_a_report_can_be_overwritten(run):
