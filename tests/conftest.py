@@ -1,7 +1,8 @@
 """Settings of all tests: eight CPU devices, no implicit promotion of ranks or types.
 
 Compilation takes most of the tests' time, and the tested facts do not depend on optimisations. So
-XLA runs without most of them, and all processes of a test session share one compilation cache: the
+XLA runs without most of them, and without its new emitters of fused operations, which compile the
+aggregators 2.6 times more slowly. All processes of a test session share one compilation cache: the
 workers of pytest-xdist and the processes that tests start inherit these variables. A directory in
 `JAX_COMPILATION_CACHE_DIR` is kept for the next session.
 """
@@ -16,6 +17,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # lowering records no source lines
 
 import jax
