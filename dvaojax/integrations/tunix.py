@@ -24,9 +24,8 @@ Differences from `dvaojax train`:
 Only `register` imports Tunix; it is in the extra `tunix`.
 """
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,16 +33,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dvaojax.aggregators import (
-    Aggregator,
-    State,
-    diagnostics,
-    find,
-    make,
-    named_weights,
-    needs_lengths,
-)
+from dvaojax.aggregators import Aggregator, find, make, named_weights, needs_lengths
 from dvaojax.errors import UserError, import_extra
+from dvaojax.integrations.measured import aggregate, by_objective
 
 
 def register(
@@ -151,44 +143,6 @@ def extract_advantages(rewards: np.ndarray, num_generations: int) -> np.ndarray:
     return advantages
 
 
-@functools.partial(jax.jit, static_argnames="aggregator")
-def aggregate(
-    aggregator: Aggregator,
-    rewards: Array,
-    weights: Array,
-    mask: Array,
-    state: State,
-    key: Array,
-    lengths: Array | None,
-) -> tuple[Array, State, dict[str, Array]]:
-    """One step of an aggregator, with metrics.
-
-    Args:
-        aggregator: rewards to advantages.
-        rewards: `[B, G, K]`.
-        weights: `[K]`, for the metrics.
-        mask: `[B, G, K]` bool, false where an objective does not apply.
-        state: the aggregator's state.
-        key: a random key, consumed.
-        lengths: `[B, G]` in tokens, or None.
-
-    Returns:
-        Advantages `[B, G]`, the next state, and metrics with the names of `dvaojax train`:
-        `spread` and `effective_weight` `[K]` (`aggregators.Diagnostics`), `agreement`,
-        `zero_variance_groups` and `advantage_mean_square` `[]`.
-    """
-    advantages, state = aggregator.update(rewards, mask, state, key, lengths=lengths)
-    measured = diagnostics(rewards, weights, mask=mask)
-    metrics = {
-        "spread": measured.spread.value,
-        "effective_weight": measured.effective_weight.value,
-        "agreement": measured.mean_agreement.value,
-        "zero_variance_groups": measured.zero_variance_groups.value,
-        "advantage_mean_square": jnp.mean(jnp.square(advantages)),
-    }
-    return advantages, state, metrics
-
-
 class VectorRewardManager:
     """A reward manager that calls Tunix's manager and aggregates the reward vectors.
 
@@ -270,7 +224,7 @@ class VectorRewardManager:
         metrics = {
             **summed["log_metrics"],
             **{f"rewards/{name}": (values, np.nanmean) for name, values in single.items()},
-            **{name: (value, np.mean) for name, value in self._by_objective(measured)},
+            **{name: (value, np.mean) for name, value in by_objective(measured, self.objectives)},
         }
         return {"rewards": sums, "log_metrics": metrics}
 
@@ -290,14 +244,6 @@ class VectorRewardManager:
             return None
         lengths = [self._count_tokens(text) for text in completions]
         return np.asarray(lengths, np.int32).reshape(-1, self._group_size)
-
-    def _by_objective(self, metrics: Mapping[str, Array]) -> Iterator[tuple[str, np.ndarray]]:
-        """Scalars by name; `[K]` metrics become `NAME/OBJECTIVE`."""
-        for name, value in jax.device_get(metrics).items():
-            if np.ndim(value) == 0:
-                yield name, value
-            else:
-                yield from ((f"{name}/{o}", v) for o, v in zip(self.objectives, value, strict=True))
 
 
 def _require_groups(prompts: Sequence[str], group_size: int) -> None:
