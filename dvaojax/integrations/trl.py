@@ -136,13 +136,13 @@ class AggregatedAdvantages:
             self._aggregator_key = jax.random.key(seed)
         self._method = aggregator
 
-    def _of_trl(self) -> Any:
+    def _trl_methods(self) -> Any:
         """TRL's methods, also those that are replaced here."""
         return super()
 
     def _calculate_rewards(self, *arguments: Any, **named: Any) -> Any:
         """TRL's rewards `[N, K]` of all processes, which are kept for the advantages."""
-        rewards = self._of_trl()._calculate_rewards(*arguments, **named)
+        rewards = self._trl_methods()._calculate_rewards(*arguments, **named)
         self._vectors = rewards.detach().float().cpu().numpy()
         for name, column in zip(self.reward_func_names, self._vectors.T, strict=True):
             if np.isinf(column).any():
@@ -151,7 +151,7 @@ class AggregatedAdvantages:
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """TRL's batch with the advantages of the aggregator."""
-        batch = self._of_trl()._generate_and_score_completions(inputs)
+        batch = self._trl_methods()._generate_and_score_completions(inputs)
         own = batch["advantages"]
         tokens = batch["completion_mask"] * batch.get("tool_mask", 1)
         lengths = self.accelerator.gather(tokens.sum(dim=1)).cpu().numpy()
@@ -192,14 +192,14 @@ class AggregatedAdvantages:
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Saves TRL's checkpoint, and the aggregator's state in it."""
-        self._of_trl()._save_checkpoint(model, trial)
+        self._trl_methods()._save_checkpoint(model, trial)
         if self.args.should_save:
-            parent = self._of_trl()._get_output_dir(trial=trial)
+            parent = self._trl_methods()._get_output_dir(trial=trial)
             self._write_state(Path(parent) / f"checkpoint-{self.state.global_step}" / STATE_FILE)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Restores what TRL restores, and the aggregator's state."""
-        self._of_trl()._load_optimizer_and_scheduler(checkpoint)
+        self._trl_methods()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self._read_state(Path(checkpoint) / STATE_FILE)
 
