@@ -170,12 +170,16 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        UserError: the file cannot be read, or is not JSON.
+        UserError: the file cannot be read, is not a regular file, or is not JSON.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a named pipe would wait for ever
+            raise UserError(f"{path} is not a regular file")
         return json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not JSON: it is nested too deeply") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
 

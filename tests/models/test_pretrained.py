@@ -200,8 +200,11 @@ def test_defaults_are_those_of_transformers(kind):
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling of type 'yarn'"),
         ({"rope_parameters": {"rope_type": "dynamic"}}, "rope_parameters of type 'dynamic'"),
-        ({"rope_scaling": {**SCALED, "factor": None}}, "rope_scaling without a number for factor"),
-        ({"rope_scaling": {**SCALED, "factor": -1}}, "rope_scaling.factor=-1.0 must be positive"),
+        (
+            {"rope_scaling": {**SCALED, "factor": None}},
+            "rope_scaling has factor=None, which is not",
+        ),
+        ({"rope_scaling": {**SCALED, "factor": -1}}, "rope_scaling has factor=-1, which is not a"),
         (
             {"rope_parameters": {"full_attention": {}}},
             "only one setting for all layers is supported",

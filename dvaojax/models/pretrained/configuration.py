@@ -5,6 +5,8 @@ transformers 5, as `rope_parameters`. Settings that the decoder does not support
 """
 
 import dataclasses
+import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +29,9 @@ _SIZES = {
     "num_heads": "num_attention_heads",
     "ff_width": "intermediate_size",
 }
+
+# Limits far above any decoder; without them a damaged file would exhaust the memory.
+_LARGEST, _MOST_LAYERS = 10_000_000, 10_000
 
 _ROPE = {
     "factor": "factor",
@@ -114,20 +119,22 @@ def parse_description(description: Mapping[str, Any], path: str) -> ModelConfig:
     }
     heads = sizes["num_heads"]
     head_width = family.head_width or sizes["width"] // heads
+    sizes["num_kv_heads"] = _size(description, "num_key_value_heads", where, default=heads)
+    sizes["head_width"] = _size(description, "head_dim", where, default=head_width)
     theta, scaling = _rope(description, where)
+    epsilon = _number(description, "rms_norm_eps", where, default=1e-6)
+    tied_head = _flag(description, "tie_word_embeddings", where)
     try:
         return ModelConfig(
             **sizes,
-            num_kv_heads=_size(description, "num_key_value_heads", where, default=heads),
-            head_width=_size(description, "head_dim", where, default=head_width),
             rope_theta=theta,
             rope_scaling=scaling,
-            norm_epsilon=float(description.get("rms_norm_eps", 1e-6)),
+            norm_epsilon=epsilon,
             qk_norm=family.qk_norm,
             attention_bias=family.attention_bias,
-            tied_head=bool(description.get("tie_word_embeddings", False)),
+            tied_head=tied_head,
         )
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"{where}: {error}") from error
 
 
@@ -186,14 +193,22 @@ def check_agreement(config: ModelConfig, description: Mapping[str, Any], path: s
             )
 
 
+def _shown(value: Any) -> str:
+    """A value of the file in an error message, shortened."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _family(description: Mapping[str, Any], where: str) -> _Family:
     kind = description.get("model_type")
-    if kind not in _FAMILIES:
-        raise UserError(f"{where} has model_type={kind!r}; supported are: {', '.join(_FAMILIES)}")
+    if not isinstance(kind, str) or kind not in _FAMILIES:
+        raise UserError(
+            f"{where} has model_type={_shown(kind)}; supported are: {', '.join(_FAMILIES)}"
+        )
     family = _FAMILIES[kind]
     named = description.get("architectures") or [family.architecture]
     if named != [family.architecture]:
-        raise UserError(f"{where} has architectures={named}, not [{family.architecture!r}]")
+        raise UserError(f"{where} has architectures={_shown(named)}, not [{family.architecture!r}]")
     return family
 
 
@@ -208,16 +223,20 @@ def _reject_unsupported(description: Mapping[str, Any], where: str) -> None:
     ):
         value = description.get(key)
         if value is not None and value != supported:
-            raise UserError(f"{where} has {key}={value!r}; the decoder supports only {supported!r}")
+            raise UserError(
+                f"{where} has {key}={_shown(value)}; the decoder supports only {supported!r}"
+            )
     kinds = description.get("layer_types") or []
-    slides = any(kind != "full_attention" for kind in kinds)
-    if not kinds and description.get("use_sliding_window") and description.get("sliding_window"):
-        slides = description.get("max_window_layers", 0) < description.get("num_hidden_layers", 0)
+    slides = not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)
+    if not kinds and _flag(description, "use_sliding_window", where):
+        layers = description.get("max_window_layers")  # that use no window, the first ones
+        whole = type(layers) is int and layers >= _size(description, "num_hidden_layers", where)
+        slides = bool(description.get("sliding_window")) and not whole
     if slides:
         key = "layer_types" if kinds else "use_sliding_window"
         raise UserError(
-            f"{where} has {key}={description[key]}; the decoder supports only full attention, "
-            "without a sliding window"
+            f"{where} has {key}={_shown(description[key])}; the decoder supports only full "
+            "attention, without a sliding window"
         )
 
 
@@ -228,40 +247,85 @@ def _size(
     value = default if value is None else value
     if type(value) is not int or value < 1:
         problem = (
-            f"has {key}={value!r}, which is not a positive integer"
+            f"has {key}={_shown(value)}, which is not a positive integer"
             if key in description
             else f"lacks {key}"
         )
         raise UserError(f"{where} {problem}")
+    limit = _MOST_LAYERS if key == "num_hidden_layers" else _LARGEST
+    if value > limit:
+        raise UserError(f"{where} has a {key} of more than {limit:,}, which no decoder has")
     return value
+
+
+def _number(
+    description: Mapping[str, Any], key: str, where: str, *, default: float | None = None
+) -> float:
+    """A positive, finite number."""
+    value = description.get(key)
+    value = default if value is None else value
+    is_number = type(value) in (int, float) and 0 < value <= sys.float_info.max
+    if not is_number or math.isnan(value):
+        problem = f"has {key}={_shown(value)}, which is not a positive, finite number"
+        raise UserError(f"{where} " + (problem if key in description else f"lacks {key}"))
+    return float(value)
+
+
+def _flag(description: Mapping[str, Any], key: str, where: str) -> bool:
+    """A setting that is true or false; false if it is absent."""
+    value = description.get(key)
+    if not isinstance(value, bool | None):
+        raise UserError(f"{where} has {key}={_shown(value)}, which is neither true nor false")
+    return bool(value)
 
 
 def _rope(description: Mapping[str, Any], where: str) -> tuple[float, RopeScaling | None]:
     """The base of the rotary wavelengths, and their scaling."""
-    key = "rope_scaling" if description.get("rope_scaling") else "rope_parameters"
+    key, given = _rope_settings(description, where)
+    bases = {
+        _number(source, "rope_theta", place)
+        for source, place in ((description, where), (given, f"{where}: {key}"))
+        if source.get("rope_theta") is not None
+    }
+    if len(bases) > 1:
+        raise UserError(f"{where} has two values of rope_theta, one of them in {key}: keep one")
+    theta = bases.pop() if bases else 10_000.0
+    kind = given.get("rope_type", given.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    if kind != "llama3":
+        raise UserError(
+            f"{where} has {key} of type {_shown(kind)}; supported are 'default' and 'llama3'"
+        )
+    length = "original_max_position_embeddings"
+    defaults = {length: description.get("max_position_embeddings")}
+    numbers = {
+        ours: _number({**defaults, **given}, theirs, f"{where}: {key}")
+        for ours, theirs in _ROPE.items()
+    }
+    if not numbers["original_length"].is_integer():
+        raise UserError(
+            f"{where}: {key} has {length}={numbers['original_length']}, which is not an integer"
+        )
+    try:
+        return theta, RopeScaling(**{**numbers, "original_length": int(numbers["original_length"])})
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _rope_settings(description: Mapping[str, Any], where: str) -> tuple[str, Mapping[str, Any]]:
+    """The key of the rotary settings, and its value."""
+    filled = [key for key in ("rope_scaling", "rope_parameters") if description.get(key)]
+    key = filled[0] if filled else "rope_parameters"
     given = description.get(key) or {}
     if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
         raise UserError(
-            f"{where} has {key}={given!r}; only one setting for all layers is supported"
+            f"{where} has {key}={_shown(given)}; only one setting for all layers is supported"
         )
+    if len(filled) > 1 and description[filled[1]] != given:
+        raise UserError(f"{where} has both {' and '.join(filled)}, which differ: keep one")
     if given.get("partial_rotary_factor") not in (None, 1.0):
         raise UserError(
             f"{where} has {key} with partial_rotary_factor; only full rotation is supported"
         )
-    theta = given.get("rope_theta") or description.get("rope_theta") or 10_000.0
-    kind = given.get("rope_type", given.get("type", "default"))
-    if kind == "default":
-        return float(theta), None
-    if kind != "llama3":
-        raise UserError(f"{where} has {key} of type {kind!r}; supported are 'default' and 'llama3'")
-    defaults = {"original_max_position_embeddings": description.get("max_position_embeddings")}
-    numbers = {}
-    for ours, theirs in _ROPE.items():
-        value = given.get(theirs, defaults.get(theirs))
-        if not isinstance(value, int | float):
-            raise UserError(f"{where} has {key} without a number for {theirs}")
-        numbers[ours] = int(value) if ours == "original_length" else float(value)
-    try:
-        return float(theta), RopeScaling(**numbers)
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+    return key, given

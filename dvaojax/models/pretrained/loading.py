@@ -5,13 +5,15 @@ transpose and cast them. Stacked layers are filled one by one in place, so memor
 more than the parameters and one tensor.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from dvaojax import hub, sharding
@@ -31,6 +33,7 @@ from dvaojax.models.pretrained.tensors import StoredTensor, read_headers
 _NOT_WEIGHTS = "rotary_emb.inv_freq"
 
 _ROWS = 4096  # rows of a matrix that are compared at a time
+_FEW_ROWS = 64  # rows whose copy fits a processor's cache
 
 
 def check(path: str, config: ModelConfig) -> None:
@@ -41,7 +44,7 @@ def check(path: str, config: ModelConfig) -> None:
         config: the decoder that the weights are for.
 
     Raises:
-        UserError: as in `load`.
+        UserError: as in `load`, except for values that are not finite.
     """
     _open(path, config)
 
@@ -57,19 +60,29 @@ def load(path: str, config: ModelConfig, *, mesh: Mesh) -> Params:
 
     Raises:
         UserError: the checkpoint is of another decoder, or a tensor is missing, truncated,
-            unexpected or of a wrong shape; the message names it.
+            unexpected or of a wrong shape, or has values that are not finite; the message names it.
     """
     stored = _open(path, config)
-    load_parameter = partial(_load_parameter, stored=stored, config=config, mesh=mesh)
-    return jax.tree.map(load_parameter, parameter_specs(config))
+    faulty: set[str] = set()
+    load_parameter = partial(
+        _load_parameter, stored=stored, config=config, mesh=mesh, faulty=faulty
+    )
+    params = jax.tree.map(load_parameter, parameter_specs(config))
+    _check_finite(faulty, stored)
+    return params
 
 
 def _load_parameter(
-    spec: ParameterSpec, *, stored: Mapping[str, StoredTensor], config: ModelConfig, mesh: Mesh
+    spec: ParameterSpec,
+    *,
+    stored: Mapping[str, StoredTensor],
+    config: ModelConfig,
+    mesh: Mesh,
+    faulty: set[str],
 ) -> Array:
-    """Loads one parameter of the decoder."""
+    """Loads one parameter of the decoder; adds the tensors that are not finite to `faulty`."""
     target = sharding.named(mesh, *(["layer"] * (spec.layers > 0)), *spec.axes)
-    tensors = (_to_devices(stored[name], spec, mesh) for name in spec.tensors)
+    tensors = (_to_devices(stored[name], spec, mesh, faulty) for name in spec.tensors)
     if spec.layers == 0:
         convert = jax.jit(
             lambda x: spec.from_stored(x).astype(config.param_dtype), out_shardings=target
@@ -88,17 +101,46 @@ def _load_parameter(
     return stack
 
 
-def _to_devices(tensor: StoredTensor, spec: ParameterSpec, mesh: Mesh) -> Array:
-    """A tensor on the devices, in its stored dtype and shape."""
+def _to_devices(tensor: StoredTensor, spec: ParameterSpec, mesh: Mesh, faulty: set[str]) -> Array:
+    """A tensor on the devices, in its stored dtype and shape.
+
+    Its name is added to `faulty` if a block on a device of this process is not finite.
+    """
     target = sharding.named(mesh, *spec.stored_axes)
     indices = target.addressable_devices_indices_map(tensor.shape)
     mapped = tensor.mapped()
+    different = {str(index): index or () for index in indices.values()}
+    if not all(_is_finite(mapped[index]) for index in different.values()):
+        faulty.add(tensor.name)
     # Copy, because the file may change after it was read.
     blocks = [
         jax.device_put(mapped[index or ()], device, may_alias=False)
         for device, index in indices.items()
     ]
     return jax.make_array_from_single_device_arrays(tensor.shape, target, blocks)
+
+
+def _is_finite(block: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite: whether no exponent has all bits set.
+
+    NumPy has no fast `isfinite` for half precision.
+    """
+    unsigned = np.dtype(f"u{block.itemsize}")
+    infinity = np.array(np.inf, block.dtype).view(unsigned) << 1  # without the sign
+    bits = block.view(unsigned)
+    rows = (bits[i : i + _FEW_ROWS] for i in range(0, len(bits), _FEW_ROWS))
+    return all((some << 1).max() < infinity for some in rows)
+
+
+def _check_finite(faulty: Collection[str], stored: Mapping[str, StoredTensor]) -> None:
+    """Raises an error about the first faulty tensor that any process found, in every process."""
+    names = sorted(stored)
+    flags = np.array([name in faulty for name in names])
+    found = np.reshape(multihost_utils.process_allgather(flags), (-1, len(names))).any(axis=0)
+    for name in itertools.compress(names, found):
+        raise UserError(
+            f"{stored[name].path}: {name} has values that are not finite (NaN or infinite)"
+        )
 
 
 def _open(path: str, config: ModelConfig) -> Mapping[str, StoredTensor]:

@@ -5,6 +5,7 @@ byte range), and the bytes of all tensors in row-major order. A checkpoint of se
 index from tensor to file (https://huggingface.co/docs/safetensors).
 """
 
+import collections
 import dataclasses
 import json
 import math
@@ -20,6 +21,11 @@ from dvaojax.errors import UserError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+
+# The largest header that the format allows, in bytes.
+_MAX_HEADER = 100_000_000
+
+_MAX_AXES = 8  # of a tensor; those of decoders have one or two
 
 DTYPES: Mapping[str, np.dtype] = {
     "F32": np.dtype(np.float32),
@@ -46,6 +52,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor in the file."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def mapped(self) -> np.ndarray:
         """The tensor as a memory map, which is read on access."""
         return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
@@ -54,9 +65,12 @@ class StoredTensor:
 def read_headers(directory: Path) -> dict[str, StoredTensor]:
     """All tensors of a checkpoint, by name.
 
+    In a checkpoint of several files, `weight_map` of the index decides in which file a tensor is.
+    Another tensor of the same name in another file is ignored.
+
     Raises:
-        UserError: there is no checkpoint, a file is invalid or truncated, or a file lacks a tensor
-            of the index; the message names file and tensor.
+        UserError: there is no checkpoint, a file is invalid or truncated, a file lacks a tensor of
+            the index, or has one that the index does not list; the message names file and tensor.
     """
     if (directory / SINGLE).is_file():
         return _read_header(directory / SINGLE)
@@ -64,43 +78,69 @@ def read_headers(directory: Path) -> dict[str, StoredTensor]:
         raise UserError(
             f"{directory} has neither {SINGLE} nor {INDEX}; other formats are not supported"
         )
-    index = files.read_json(directory / INDEX)
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{directory / INDEX} has no weight_map")
-    headers: dict[str, dict[str, StoredTensor]] = {}
-    for file in sorted(set(map(str, weight_map.values()))):
-        if Path(file).name != file:
-            raise UserError(
-                f"{directory / INDEX}: {file!r} is not the name of a file in its directory"
-            )
-        headers[file] = _read_header(directory / file)
+    weight_map = _read_index(directory / INDEX)
+    headers = {file: _read_header(directory / file) for file in sorted(set(weight_map.values()))}
     for name, file in weight_map.items():
         if name not in headers[file]:
             raise UserError(f"{directory / file} lacks {name}, which {INDEX} expects there")
-    return {name: tensor for header in headers.values() for name, tensor in header.items()}
+    for file, header in headers.items():
+        for name in header.keys() - weight_map.keys():
+            raise UserError(f"{directory / file} contains {name}, which {INDEX} does not list")
+    return {name: headers[file][name] for name, file in weight_map.items()}
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """Tensor -> name of the file in the directory of the index."""
+    index = files.read_json(path)
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{path} has no weight_map")
+    for file in weight_map.values():
+        if not isinstance(file, str) or Path(file).name != file or file == ".." or "\0" in file:
+            raise UserError(f"{path}: {file!r} is not the name of a file in its directory")
+    return weight_map
 
 
 def _read_header(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one file, each checked against the file's size."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            text = file.read(length) if length <= size - 8 else b""
+            text = file.read(length) if length <= min(size - 8, _MAX_HEADER) else b""
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     if not text:
         raise UserError(f"{path} is truncated in its header, or is not a safetensors file")
+    header = _parse_header(path, text)
+    header.pop("__metadata__", None)
+    start = 8 + length
+    tensors = {name: _parse_entry(path, name, e, start, size) for name, e in header.items()}
+    _check_ranges(path, tensors.values(), start, size)
+    return tensors
+
+
+def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
+    """The entries of a header, in which no name may be repeated."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entries = dict(pairs)
+        if len(entries) < len(pairs):
+            name, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
+            raise UserError(f"{path}: its header contains {name} more than once")
+        return entries
+
     try:
-        header = json.loads(text)
-    except ValueError:
+        header = json.loads(text, object_pairs_hook=unique)
+    except UserError:
+        raise
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise UserError(f"{path} is not a safetensors file: its header is not a JSON object")
-    entries = ((name, entry) for name, entry in header.items() if name != "__metadata__")
-    start = 8 + length
-    return {name: _parse_entry(path, name, entry, start, size) for name, entry in entries}
+    return header
 
 
 def _parse_entry(path: Path, name: str, entry: Any, start: int, size: int) -> StoredTensor:
@@ -110,9 +150,10 @@ def _parse_entry(path: Path, name: str, entry: Any, start: int, size: int) -> St
         numbers = (*shape, begin, end)
     except (KeyError, TypeError, ValueError):
         code, shape, begin, end, numbers = "", (), 0, 0, (-1,)
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    is_valid = all(type(number) is int and number >= 0 for number in numbers)
+    if not is_valid or len(shape) > _MAX_AXES:
         raise UserError(f"{path}: the header has no valid dtype, shape and data_offsets of {name}")
-    if code not in DTYPES:
+    if not isinstance(code, str) or code not in DTYPES:
         raise UserError(f"{path}: {name} has dtype {code}, not one of {', '.join(DTYPES)}")
     dtype = DTYPES[code]
     if end - begin != math.prod(shape) * dtype.itemsize:
@@ -124,6 +165,18 @@ def _parse_entry(path: Path, name: str, entry: Any, start: int, size: int) -> St
             f"{path} is truncated: {name} ends at byte {start + end}, but the file has {size} bytes"
         )
     return StoredTensor(name, path, dtype, shape, start + begin)
+
+
+def _check_ranges(path: Path, tensors: Iterable[StoredTensor], start: int, size: int) -> None:
+    """Raises an error unless the tensors fill the file from byte `start` without overlaps."""
+    end = start
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
+        if tensor.offset != end:
+            fault = "overlaps another tensor" if tensor.offset < end else "follows unused bytes"
+            raise UserError(f"{path} is damaged: {tensor.name} {fault}")
+        end += tensor.nbytes
+    if end != size:
+        raise UserError(f"{path} is damaged: {size - end} bytes after the last tensor are unused")
 
 
 @dataclasses.dataclass(frozen=True)
