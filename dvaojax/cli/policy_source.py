@@ -106,6 +106,7 @@ def _published_model(arguments: argparse.Namespace) -> PolicySource:
     ):
         if given is not None:
             raise UserError(f"{option} applies to runs, and {path} is a published model")
+    path = hub.resolve(path)
     tokenizer = PretrainedTokenizer(path)
     # Models are published in half precision, and the sampler computes in it.
     model = pretrained.model_config(path, param_dtype="bfloat16")
@@ -119,7 +120,7 @@ def _published_model(arguments: argparse.Namespace) -> PolicySource:
     return PolicySource(
         config=config,
         title=path,
-        name=Path(path).name,
+        name=arguments.policy.name,
         identity={"published": path, "weights": described},
         home=Path("evaluations"),
         load=lambda mesh: pretrained.load(path, config.model, mesh=mesh),

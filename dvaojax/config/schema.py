@@ -156,7 +156,8 @@ class Config:
         model: dimensions of the decoder.
         pretrained: a directory or a repository of the hub, `owner/name`, with published weights as
             initial parameters, see `models.pretrained`; empty for random ones. Read when a run
-            begins, and not when it is resumed.
+            begins, and not when it is resumed. A run records a repository with its commit,
+            `owner/name@commit`.
         loss: the loss of the policy.
         learning: epochs, mini-batches and micro-batches of a step.
         optimizer: the optimizer and its schedule.

@@ -57,6 +57,7 @@ from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program
 from dvaojax.train.progress import TrainingProgress
+from dvaojax.train.revisions import with_commits
 from dvaojax.train.session import Session, Start, open_session
 from dvaojax.train.step_log import DispatchedStep, StepLog
 from dvaojax.train.warm_start import run_warm_start
@@ -82,6 +83,7 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
         RewardError: a reward function failed, and `rewards.on_error` is "raise".
     """
     started = time.perf_counter()
+    config = with_commits(config, runs / config.name, start=start)
     with (
         open_session(config, runs, start) as session,
         Interrupts() as interrupts,

@@ -72,6 +72,7 @@ class Session:
         metrics: writes one row per step.
         samples: writes completions with their rewards.
         display: shows the latest step.
+        loaded: published weights, until the run begins with them.
     """
 
     config: Config
@@ -82,9 +83,12 @@ class Session:
     metrics: MetricsWriter
     samples: MetricsWriter
     display: Display
+    loaded: list[Params]
 
     def initial_params(self) -> Params:
         """The parameters before any training: published weights, or random ones."""
+        if self.loaded:
+            return self.loaded.pop()  # not kept, since the first update donates them
         if self.config.pretrained:
             return pretrained.load(
                 self.config.pretrained, self.config.model, mesh=self.program.mesh
@@ -144,6 +148,9 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
     if config.wandb_project:
         import_extra("wandb", extra="wandb")
     check_demonstrations(config)
+    loaded: list[Params] = []
+    if config.pretrained and start != "resume":  # before anything is written, as it may fail
+        loaded.append(pretrained.load(config.pretrained, config.model, mesh=program.mesh))
     path = runs / config.name
     directory = hosts.together(f"opening {path}", lambda: _open_directory(path, config, start))
     weights = [config.weights[name] for name in config.objectives]
@@ -168,6 +175,7 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
             display=stack.enter_context(
                 Display(config.objectives, weights, config.num_steps, console)
             ),
+            loaded=loaded,
         )
 
 

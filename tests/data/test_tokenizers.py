@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 
-import huggingface_hub
 import numpy as np
 import pytest
 from hypothesis import given
@@ -288,29 +287,6 @@ def test_special_tokens_of_rendered_prompt_are_single_tokens(minimind):
 def test_path_is_neither_directory_nor_repository():
     with pytest.raises(UserError, match=r"'/no/such/place' is neither a directory nor"):
         PretrainedTokenizer("/no/such/place").encode("a")
-
-
-def test_downloads_from_the_hub_and_reports_failures(monkeypatch, made):
-    directory = made(**CHATML_ENDS).path
-    requests = []
-
-    def snapshot(repository, allow_patterns):
-        requests.append((repository, allow_patterns))
-        return directory
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert PretrainedTokenizer("owner/some-model").encode("ab") == [256]
-    ((repository, patterns),) = requests
-    assert repository == "owner/some-model"
-    assert "tokenizer*" in patterns
-    assert not any("safetensors" in pattern for pattern in patterns)
-
-    def refuse(repository, allow_patterns):
-        raise OSError("offline\nand more")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(UserError, match=r"'owner/another' is not a directory.*offline\)$"):
-        PretrainedTokenizer("owner/another").encode("a")
 
 
 def test_directory_without_tokenizer(tmp_path):

@@ -239,7 +239,7 @@ def test_qwen2_with_a_spoilt_number_of_layers_without_window(layers, spoilt):
         description = {**json.loads(file.read_text()), **window, "layer_types": None}
         file.write_text(json.dumps(description))
 
-    with pytest.raises(UserError, match="use_sliding_window=True; .* without a sliding window"):
+    with pytest.raises(UserError, match=r"use_sliding_window=True; .* without a sliding window"):
         pretrained.model_config(spoilt(change))
 
 

@@ -129,7 +129,7 @@ def _is_finite(block: np.ndarray) -> bool:
     infinity = np.array(np.inf, block.dtype).view(unsigned) << 1  # without the sign
     bits = block.view(unsigned)
     rows = (bits[i : i + _FEW_ROWS] for i in range(0, len(bits), _FEW_ROWS))
-    return all((some << 1).max() < infinity for some in rows)
+    return all(bool((some << 1).max() < infinity) for some in rows)
 
 
 def _check_finite(faulty: Collection[str], stored: Mapping[str, StoredTensor]) -> None:
