@@ -1,4 +1,4 @@
-"""Repositories of the hub: one commit for each in a process, whatever is published meanwhile."""
+"""Repositories of the hub: a process uses one commit of each, also if a newer one is published."""
 
 import hub_server
 import pytest

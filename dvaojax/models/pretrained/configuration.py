@@ -5,7 +5,6 @@ transformers 5, as `rope_parameters`. Settings that the decoder does not support
 """
 
 import dataclasses
-import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -262,10 +261,9 @@ def _number(
     description: Mapping[str, Any], key: str, where: str, *, default: float | None = None
 ) -> float:
     """A positive, finite number."""
-    value = description.get(key)
+    value: Any = description.get(key)
     value = default if value is None else value
-    is_number = type(value) in (int, float) and 0 < value <= sys.float_info.max
-    if not is_number or math.isnan(value):
+    if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:  # NaN is not
         problem = f"has {key}={_shown(value)}, which is not a positive, finite number"
         raise UserError(f"{where} " + (problem if key in description else f"lacks {key}"))
     return float(value)

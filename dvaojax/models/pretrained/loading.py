@@ -5,7 +5,6 @@ transpose and cast them. Stacked layers are filled one by one in place, so memor
 more than the parameters and one tensor.
 """
 
-import itertools
 from collections.abc import Collection, Mapping
 from functools import partial
 
@@ -135,12 +134,13 @@ def _is_finite(block: np.ndarray) -> bool:
 def _check_finite(faulty: Collection[str], stored: Mapping[str, StoredTensor]) -> None:
     """Raises an error about the first faulty tensor that any process found, in every process."""
     names = sorted(stored)
-    flags = np.array([name in faulty for name in names])
-    found = np.reshape(multihost_utils.process_allgather(flags), (-1, len(names))).any(axis=0)
-    for name in itertools.compress(names, found):
-        raise UserError(
-            f"{stored[name].path}: {name} has values that are not finite (NaN or infinite)"
-        )
+    mine = np.array([name in faulty for name in names])
+    by_process = np.reshape(multihost_utils.process_allgather(mine), (-1, len(names)))
+    for index, name in enumerate(names):
+        if by_process[:, index].any():
+            raise UserError(
+                f"{stored[name].path}: {name} has values that are not finite (NaN or infinite)"
+            )
 
 
 def _open(path: str, config: ModelConfig) -> Mapping[str, StoredTensor]:

@@ -1,4 +1,4 @@
-"""Spoilt files of published models: one line that names the file, and nothing outside is read."""
+"""Damaged files of published models: one line that names the file, and nothing outside is read."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture
-def spoilt(whole, tmp_path):
+def damaged(whole, tmp_path):
     """Factory of copies of the checkpoint, changed by a function of the directory."""
     count = itertools.count()
 
@@ -120,7 +120,7 @@ def with_pipe(name):
     return change
 
 
-SPOILT = {
+DAMAGED = {
     "header nested": (lambda d: write_header(d, DEEP), "not a safetensors file"),
     "header nested in a value": (lambda d: write_header(d, '{"a":' * 99_999), "not a safetensors"),
     "header of 2**64 - 1 bytes": (
@@ -152,20 +152,20 @@ SPOILT = {
 }
 
 
-def test_spoilt_files_give_one_line(spoilt):
-    for kind, (change, message) in SPOILT.items():
-        path = spoilt(change)
+def test_damaged_files_give_one_line(damaged):
+    for kind, (change, message) in DAMAGED.items():
+        path = damaged(change)
         with pytest.raises(UserError, match=message) as error:
             pretrained.check(path, pretrained.model_config(path))
         assert "\n" not in str(error.value), kind
         assert len(str(error.value)) < 1000, kind
 
 
-def test_shard_that_is_a_pipe_is_not_opened(spoilt):
+def test_shard_that_is_a_pipe_is_not_opened(damaged):
     def change(directory):
         with_pipe(sorted(directory.glob("*.safetensors"))[0].name)(directory)
 
-    path = spoilt(change, size="6KB")
+    path = damaged(change, size="6KB")
     with pytest.raises(UserError, match="safetensors is not a regular file"):
         pretrained.check(path, pretrained.model_config(path))
 
@@ -215,14 +215,14 @@ CONFIGS = [
 ]
 
 
-def test_spoilt_settings_give_one_line_that_names_the_key(spoilt):
+def test_damaged_settings_give_one_line_that_names_the_key(damaged):
     for values, message in CONFIGS:
 
         def change(directory, values=values):
             file = directory / CONFIG
             file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
-        path = spoilt(change)
+        path = damaged(change)
         with pytest.raises(UserError, match=message) as error:
             pretrained.check(path, pretrained.model_config(path))
         assert "\n" not in str(error.value), values
@@ -230,7 +230,7 @@ def test_spoilt_settings_give_one_line_that_names_the_key(spoilt):
 
 
 @pytest.mark.parametrize("layers", [None, "2", 2.5])
-def test_qwen2_with_a_spoilt_number_of_layers_without_window(layers, spoilt):
+def test_qwen2_with_a_damaged_number_of_layers_without_window(layers, damaged):
     """The window of Qwen2 is off only if the number of layers without it covers all."""
 
     def change(directory):
@@ -240,7 +240,7 @@ def test_qwen2_with_a_spoilt_number_of_layers_without_window(layers, spoilt):
         file.write_text(json.dumps(description))
 
     with pytest.raises(UserError, match=r"use_sliding_window=True; .* without a sliding window"):
-        pretrained.model_config(spoilt(change))
+        pretrained.model_config(damaged(change))
 
 
 def zeros_elsewhere(directory):
@@ -251,8 +251,8 @@ def zeros_elsewhere(directory):
     save_file({**tensors, KEY: np.zeros((20, 24), np.float32)}, last, metadata={"format": "pt"})
 
 
-def test_the_index_decides_which_file_has_a_tensor(whole, spoilt, mesh):
-    path = spoilt(zeros_elsewhere, size="6KB")
+def test_the_index_decides_which_file_has_a_tensor(whole, damaged, mesh):
+    path = damaged(zeros_elsewhere, size="6KB")
     config = pretrained.model_config(path)
     params = pretrained.load(path, config, mesh=mesh)
     expected = load_file(whole["1GB"] / SINGLE)[KEY].T
@@ -260,14 +260,14 @@ def test_the_index_decides_which_file_has_a_tensor(whole, spoilt, mesh):
     np.testing.assert_array_equal(params["layers"]["key"][1].reshape(24, 20), expected)
 
 
-def test_a_tensor_that_the_index_does_not_list_is_refused(spoilt):
+def test_a_tensor_that_the_index_does_not_list_is_refused(damaged):
     def change(directory):
         zeros_elsewhere(directory)
         index = json.loads((directory / INDEX).read_text())
         del index["weight_map"][KEY]
         (directory / INDEX).write_text(json.dumps(index))
 
-    path = spoilt(change, size="6KB")
+    path = damaged(change, size="6KB")
     with pytest.raises(UserError, match=rf"contains {KEY}, which {INDEX} does not list"):
         pretrained.check(path, pretrained.model_config(path))
 
@@ -292,7 +292,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(dtype, wrong, tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
-def test_finite_values_are_told_by_their_bits(dtype):
+def test_finite_values_are_recognised_by_their_bits(dtype):
     largest = ml_dtypes.finfo(dtype).max
     for value in (0.0, -0.0, largest, -largest, 1e-7):
         assert loading._is_finite(np.full((130, 2), value, dtype)), value
