@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dvaojax.errors import UserError, nearest
-from dvaojax.rewards.instructions import content_checks, format_checks
+from dvaojax.rewards.instructions import content_checks, format_checks, recommended_checks
 
 CHECKS: Mapping[str, Callable[..., bool]] = {
     "change_case:capital_word_frequency": content_checks.has_capital_words,
@@ -35,7 +35,18 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "startend:end_checker": content_checks.ends_with,
     "startend:quotation": format_checks.is_quoted,
 }
-"""Kind -> its check, `(text, *, ...) -> bool`, with the keyword arguments of the data set."""
+"""Kind -> IFEval's check, `(text, *, ...) -> bool`, with the keyword arguments of the data set."""
+
+RECOMMENDED_CHECKS: Mapping[str, Callable[..., bool]] = {
+    **CHECKS,
+    "change_case:english_capital": recommended_checks.is_english_in_capitals,
+    "keywords:forbidden_words": recommended_checks.has_no_forbidden_words,
+    "language:response_language": recommended_checks.is_in_language,
+    "length_constraints:nth_paragraph_first_word": (
+        recommended_checks.has_paragraph_with_first_word
+    ),
+}
+"""Kind -> the check of the recommended rules; see `recommended_checks` for the differences."""
 
 LANGUAGE_KINDS = {
     "change_case:english_capital",

@@ -10,17 +10,27 @@ Each reward takes a `rule` that decides whether an instruction is followed:
 | `ifeval_loosely`  | whole text, in IFEval's variants too        | correct               |
 
 IFEval is Zhou et al., arXiv 2311.07911. The last two rules equal its code (google-research,
-`instruction_following_eval`, commit 3f357bde), the first two are recommended. A blank answer
-follows no instruction. A nonsensical answer follows instructions that forbid something, such as
-commas; these instructions cannot detect that.
+`instruction_following_eval`, commit 3f357bde), the first two are recommended: they avoid defects of
+IFEval's checks (`recommended_checks`), and different Unicode forms of a text are equal to them. A
+blank answer follows no instruction. A nonsensical answer follows instructions that forbid
+something, such as commas; these instructions cannot detect that.
 
 The reference of every reward is the sequence of the prompt's instructions.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from dvaojax.rewards.instructions.instruction import CHECKS, LANGUAGE_KINDS, Instruction
+from dvaojax.rewards.instructions.instruction import (
+    CHECKS,
+    LANGUAGE_KINDS,
+    RECOMMENDED_CHECKS,
+    Instruction,
+)
 from dvaojax.rewards.instructions.language import detected_language
+from dvaojax.rewards.instructions.recommended_checks import without_capitals
 from dvaojax.rewards.thinking import after_thinking
 from dvaojax.types import Completion
 
@@ -68,14 +78,12 @@ def share_followed(
 
 def strictly(text: str, instruction: Instruction) -> bool:
     """Whether the answer after the thought follows the instruction. Recommended."""
-    return _follows_in_known_language(after_thinking(text), instruction)
+    return _follows_recommended(_answer(text), instruction)
 
 
 def loosely(text: str, instruction: Instruction) -> bool:
     """Whether one of eight variants of the answer after the thought does. Recommended."""
-    return any(
-        _follows_in_known_language(each, instruction) for each in _variants(after_thinking(text))
-    )
+    return any(_follows_recommended(each, instruction) for each in _variants(_answer(text)))
 
 
 def ifeval_strictly(text: str, instruction: Instruction) -> bool:
@@ -92,10 +100,27 @@ def _follows(text: str, instruction: Instruction) -> bool:
     return bool(text.strip()) and CHECKS[instruction.kind](text, **instruction.arguments)
 
 
-def _follows_in_known_language(text: str, instruction: Instruction) -> bool:
-    if instruction.kind in LANGUAGE_KINDS and detected_language(text) is None:
+def _answer(text: str) -> str:
+    """The answer after the thought, from its first visible character on, in Unicode's form NFC."""
+    answer = after_thinking(text)
+    return _composed(answer if answer == text else answer.lstrip())
+
+
+def _follows_recommended(text: str, instruction: Instruction) -> bool:
+    if not text.strip():
         return False
-    return _follows(text, instruction)
+    if instruction.kind in LANGUAGE_KINDS and detected_language(without_capitals(text)) is None:
+        return False
+    arguments = {name: _composed(value) for name, value in instruction.arguments.items()}
+    return RECOMMENDED_CHECKS[instruction.kind](text, **arguments)
+
+
+def _composed(value: Any) -> Any:
+    """A text, or each text of a sequence, in Unicode's form NFC; any other value as it is."""
+    if isinstance(value, str):
+        # In pieces, since the time for one character with many marks is quadratic.
+        return re.sub(r"\S{1,1000}", lambda piece: unicodedata.normalize("NFC", piece[0]), value)
+    return [_composed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _variants(text: str) -> Iterable[str]:
