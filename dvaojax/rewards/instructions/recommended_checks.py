@@ -29,7 +29,7 @@ def has_no_forbidden_words(text: str, *, forbidden_words: Sequence[str]) -> bool
 
 
 def _occurs(word: str, text: str) -> bool:
-    starts = (found.start() for found in re.finditer(f"(?={re.escape(word)})", text, re.IGNORECASE))
+    starts = (match.start() for match in re.finditer(f"(?={re.escape(word)})", text, re.IGNORECASE))
     return any(
         not _is_inside_word(text, start) and not _is_inside_word(text, start + len(word))
         for start in starts
