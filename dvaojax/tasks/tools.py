@@ -44,8 +44,8 @@ class Tools(PreparedTask):
     Attributes:
         grading: definition of `accuracy` in training. "graded": ToolRL's score in [0, 1]; "strict":
             1 for exactly the gold calls; "correctness": the score in [-3, 3]; "reference": that of
-            ToolRL's own code, with its own check of the format. On the leaderboard `accuracy` is
-            always 1 if the calls are right by its own checker.
+            ToolRL's own code, with its own check of the format. On the leaderboard `accuracy` is 1
+            if the calls are right by its checker, with "reference" read by ToolRL's own code.
     """
 
     train: str = "toolrl"
@@ -116,7 +116,9 @@ def call_accuracy(completion: Completion, reference: Any, /, *, grading: Grading
         grading: see `Tools`.
     """
     if isinstance(reference, bfcl.FunctionProblem):
-        return bfcl.ast_match(completion, reference, decode=bfcl.toolrl_calls)
+        if grading == "reference":
+            return bfcl.leaderboard_match(completion, reference, decode=bfcl.toolrl_calls)
+        return bfcl.ast_match(completion, reference, decode=bfcl.json_calls)
     return _ACCURACY[grading](completion, reference)
 
 

@@ -26,7 +26,7 @@ SETS = (
 # Their answers contain a parameter that the function does not have.
 UNSOLVABLE_AS_LISTED = {"parallel_multiple_12", "parallel_multiple_26"}
 PARTS = (bfcl.names, bfcl.complete, bfcl.types, bfcl.values)
-PARSERS = (bfcl.python_calls, bfcl.native_calls, bfcl.toolrl_calls)
+PARSERS = (bfcl.python_calls, bfcl.native_calls, bfcl.toolrl_calls, bfcl.json_calls)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def in_one_block(calls):
     return "\n".join(["<tool_call>", *texts, "</tool_call>"])
 
 
-FORMATS = dict(zip(PARSERS, (in_python, in_blocks, in_one_block), strict=True))
+FORMATS = dict(zip(PARSERS, (in_python, in_blocks, in_one_block, in_blocks), strict=True))
 
 
 def listed_answer(problem):
@@ -103,6 +103,8 @@ def test_checker_agrees_with_the_leaderboard(problems):
             completion = answered(formatter(calls))
             paid = bfcl.ast_match(completion, problems[vector["row"]], decode=decode)
             assert paid == float(vector["valid"]), vector["id"]
+            published = bfcl.leaderboard_match(completion, problems[vector["row"]], decode=decode)
+            assert published == paid
 
 
 @pytest.mark.parametrize("decode", PARSERS)
@@ -132,6 +134,88 @@ def test_irrelevance_requires_no_call_and_relevance_a_call(decode):
     problem = FunctionProblem("live_relevance", rows[0]["function"])
     assert bfcl.ast_match(answered("I cannot do that."), problem, decode=decode) == 0.0
     assert bfcl.ast_match(call, problem, decode=decode) == 1.0
+
+
+OBJECT = '{"name": "find", "arguments": {"city": "Lima"}}'
+NO_CALLS = (
+    "",
+    "I cannot do that.",
+    "[]",
+    "Function(s) like find are not relevant here.",
+    "find (the tool) does not help.",
+    f"<think>\n<tool_call>\n{OBJECT}\n</tool_call>\n</think>\nNone of these helps.",
+    "See [1] and {2}.",
+)
+ATTEMPTS = (
+    f"<tool_call>{OBJECT}</tool_call>",
+    f"<tool_call>\n{OBJECT}",
+    f"<tool_call>\n{OBJECT[:-9]}\n</tool_call>",
+    f"<tool_call>\n{OBJECT[:20]}",
+    "<tool_call>\nfind Lima\n</tool_call>",
+    "<tool_call>",
+    f"{OBJECT}\n</tool_call>",
+    OBJECT,
+    f"```json\n{OBJECT[:20]}",
+    f"[{OBJECT}]",
+    "[find(city='Lima'",
+    "find(city='Lima",
+    "[find(",
+    "I call it now:\n[find(city='Lima', day=)]",
+    f"<think>So.</think>\n<tool_call> {OBJECT}, {OBJECT} </tool_call>",
+)
+
+
+@pytest.mark.parametrize("decode", PARSERS)
+def test_an_attempted_call_is_not_the_same_as_no_call(decode):
+    irrelevance, relevance = (
+        FunctionProblem(c, []) for c in ("live_irrelevance", "live_relevance")
+    )
+    for text in NO_CALLS:
+        assert bfcl.ast_match(answered(text), irrelevance, decode=decode) == 1.0, text
+        assert bfcl.ast_match(answered(text), relevance, decode=decode) == 0.0, text
+    for text in ATTEMPTS:
+        assert bfcl.ast_match(answered(text), irrelevance, decode=decode) == 0.0, text
+        expected = float(not decode(text))
+        assert bfcl.leaderboard_match(answered(text), irrelevance, decode=decode) == expected
+    for text in ATTEMPTS[1:6]:
+        assert bfcl.ast_match(answered(text), relevance, decode=decode) == 0.0, text
+
+
+@pytest.mark.parametrize("part", ["[\n", "[f(\n", "`", "\n", "[a.", "[ \n\n"])
+def test_attempts_are_looked_for_quickly(part):
+    start = time.process_time()
+    bfcl.attempts_call(part * 50_000)
+    assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("words", []),
+        (f"<tool_call>{OBJECT}</tool_call>", [("find", {"city": "Lima"})]),
+        (f"<tool_call>\n\n{OBJECT}\n\n{OBJECT}\n</tool_call>", [("find", {"city": "Lima"})] * 2),
+        (f"<tool_call>{OBJECT}</tool_call> " * 2, [("find", {"city": "Lima"})] * 2),
+        (
+            f"<tool_call>{json.dumps(json.loads(OBJECT), indent=1)}</tool_call>",
+            [("find", {"city": "Lima"})],
+        ),
+        ('<tool_call>{"name": "f", "parameters": {"x": 1}}</tool_call>', [("f", {"x": 1})]),
+        (
+            '<tool_call>{"name": "f", "arguments": {"x": "</tool_call> </think> <tool_call>"}}'
+            "</tool_call>",
+            [("f", {"x": "</tool_call> </think> <tool_call>"})],
+        ),
+        (f"<tool_call>{OBJECT}</tool_call><tool_call>{OBJECT}", None),
+        (f"<tool_call>no JSON</tool_call><tool_call>{OBJECT}</tool_call>", None),
+        ("<tool_call></tool_call>", None),
+        ("<tool_call>[1]</tool_call>", None),
+        ('<tool_call>{"name": "f"}</tool_call>', None),
+        ('<tool_call>{"name": "f", "arguments": 1}</tool_call>', None),
+    ],
+)
+def test_json_calls_reads_every_block_or_none(text, calls):
+    assert bfcl.json_calls(text) == calls
+    assert bfcl.json_calls(f"<think> {OBJECT} </think>{text}") == calls
 
 
 @pytest.mark.parametrize(

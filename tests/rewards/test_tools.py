@@ -136,6 +136,62 @@ def test_rewards_of_single_answers(text, reference, recommended):
     assert paid == pytest.approx(recommended)
 
 
+SAYS = [call("say", text=f"a {tag} b") for tag in ("</tool_call>", "</think>", "<tool_call>")]
+
+
+@pytest.mark.parametrize("said", SAYS, ids=lambda said: said["parameters"]["text"])
+def test_a_tag_in_a_string_of_a_call_is_text(said):
+    gold = THOUGHT + block([ONE, said])
+    assert tools.exact_match(answered(gold), gold) == tools.layout(answered(gold), gold) == 1.0
+    assert tools.gold_calls(gold) == (("GetNews", {"page": "1"}), tuple(said.values()))
+    cut = answered(gold.removesuffix("</tool_call>"))
+    assert tools.exact_match(cut, gold) == tools.layout(cut, gold) == 0.0
+    other = answered(gold.replace(" b", " c"))
+    assert tools.exact_match(other, gold) == 0.0
+    assert tools.layout(other, gold) == 1.0
+    mentioned = answered(f"<think> {block([said])} </think>\n{block([ONE, said])}")
+    assert tools.exact_match(mentioned, gold) == tools.layout(mentioned, gold) == 1.0
+
+
+def test_response_tag_in_a_string_of_a_call_asks_for_no_response():
+    gold = THOUGHT + block([call("say", text="<response> a </response>")])
+    assert tools.layout(answered(gold), gold) == 1.0
+    assert tools.layout(answered(gold + "\n<response> a </response>"), gold) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("<tool_call>\n{}\n\n{}\n</tool_call>", 1),
+        ("<tool_call>\n\n \n{}\r\n\t\r\n{}\n\n</tool_call>", 1),
+        ("<tool_call>{}\n{}</tool_call>", 1),
+        ("<tool_call> {}\n {} </tool_call>", 1),
+        ("<tool_call>{} {}</tool_call>", 0),
+        ("<tool_call>{}{}</tool_call>", 0),
+        ("<tool_call>{},\n{}</tool_call>", 0),
+        ("<tool_call>[{},\n{}]</tool_call>", 0),
+        ("<tool_call>\n{}\n{}\nwords\n</tool_call>", 0),
+        ("<tool_call>\n{}\n{}\n</tool_call", 0),
+    ],
+)
+def test_calls_have_their_own_lines_and_blank_lines_do_not_matter(text, right):
+    one, two = call("f", a=1, b=2), call("g")
+    completion = answered(THOUGHT + text.format(json.dumps(one), json.dumps(two)))
+    assert tools.exact_match(completion, TWO) == right
+    assert tools.graded(completion, TWO) == right
+
+
+@pytest.mark.parametrize(
+    "part",
+    ['<tool_call>{"a":', '<tool_call>["', '<tool_call>[1,",1,', '<tool_call>"\\"', "<tool_call>["],
+)
+def test_repeated_beginnings_of_calls_are_read_quickly(part):
+    start = time.process_time()
+    for count in (900, 9_000):
+        assert tools.graded(answered(part * count), TWO) == 0.0
+    assert time.process_time() - start < 2.0
+
+
 @pytest.mark.parametrize("reward", [tools.toolrl_format, tools.layout])
 def test_thought_opened_by_the_prompt(reward):
     completion = answered(GOLD.removeprefix("<think>"))

@@ -9,8 +9,8 @@ from typing import Any
 from dvaojax.data.records import Message, ProblemRecord, messages
 from dvaojax.data.rows import SourceRow
 from dvaojax.data.sources.published import GITHUB, DataSet, File, by_split
-from dvaojax.rewards.thinking import after_thinking
 from dvaojax.rewards.tools import gold_calls
+from dvaojax.rewards.tools.scanning import answer_text, outline
 
 _TOOL = re.compile(
     r"^\d+\. Name: (?P<name>.*)\nDescription:(?P<description>.*?)\nParameters: (?P<parameters>.*)$",
@@ -32,8 +32,8 @@ def _parse(rows: Iterable[SourceRow], noted: Counter[str]) -> Iterator[ProblemRe
             calls = gold_calls(gold)
         except ValueError as error:
             row.refuse(name, f"cannot be read: {error}")
-        reply = after_thinking(gold)
-        wants_response = "<response>" in reply
+        reply = answer_text(gold)
+        wants_response = "<response>" in outline(reply)
         if calls is None and not wants_response:
             row.refuse(name, "has neither a <tool_call> nor a <response>")
         thought = gold.removesuffix(reply)

@@ -11,12 +11,12 @@ the thought.
 Not to be confused with: the `arguments` of a chat template's tool calls, read by `bfcl.parsing`.
 """
 
+import itertools
 import json
 from typing import Any, NamedTuple
 
-from dvaojax.rewards.thinking import after_thinking
+from dvaojax.rewards.tools.scanning import TOOL_CALL, answer_text, call_blocks
 
-TOOL_CALL = ("<tool_call>", "</tool_call>")
 RESPONSE = ("<response>", "</response>")
 
 
@@ -29,24 +29,28 @@ class ToolCall(NamedTuple):
 
 def wants_calls(text: str) -> bool:
     """Whether an answer contains a `<tool_call>` after its thought."""
-    return TOOL_CALL[0] in after_thinking(text)
+    return TOOL_CALL[0] in answer_text(text)
 
 
 def tool_calls(text: str) -> tuple[ToolCall, ...] | None:
     """The calls of the last block after the thought; None if it cannot be read.
 
-    The block has to be closed, and each of its lines has to be one JSON object with a string `name`
-    and an object `parameters`. One bad line invalidates the block, since a program could not run
-    it as a whole. A `<tool_call>` that is only mentioned in the thought is not a block.
+    The block has to be closed, and each of its lines that is not blank has to be one JSON object
+    with a string `name` and an object `parameters`; the tags may be on the same lines. One bad line
+    invalidates the block, since a program could not run it as a whole. A `<tool_call>` that is only
+    mentioned in the thought or in a string is not a block.
     """
-    opening, closing = TOOL_CALL
-    _, opened, rest = after_thinking(text).rpartition(opening)
-    block, closed, _ = rest.partition(closing)
-    if not opened or not closed:
+    answer = answer_text(text)
+    values = next((block.values for block in reversed(call_blocks(answer))), None)
+    if not values:
+        return None
+    gaps = [answer[one.end : other.start] for one, other in itertools.pairwise(values)]
+    lines = [answer[each.start : each.end] for each in values]
+    if not all("\n" in gap for gap in gaps) or any("\n" in line for line in lines):
         return None
     try:
-        return tuple(_tool_call(json.loads(line)) for line in block.strip().split("\n"))
-    except (ValueError, RecursionError):
+        return tuple(_tool_call(each.value) for each in values)
+    except ValueError:
         return None
 
 
@@ -60,9 +64,7 @@ def gold_calls(gold: str) -> tuple[ToolCall, ...] | None:
         return None
     calls = tool_calls(gold)
     if calls is None:
-        raise ValueError(
-            f"the calls of a gold answer cannot be read: {after_thinking(gold)!r:.300}"
-        )
+        raise ValueError(f"the calls of a gold answer cannot be read: {answer_text(gold)!r:.300}")
     return calls
 
 

@@ -54,8 +54,9 @@ def toolrl_correctness(completion: Completion, gold: str, /) -> float | None:
 def correctness(completion: Completion, gold: str, /) -> float | None:
     """ToolRL's score in [-3, 3] for the calls after the thought. Recommended.
 
-    It differs from `toolrl_correctness` in five ways. Only the text after the last `</think>` is
-    read, and its last block, so that a thought may mention the tag. Calls and gold calls are paired
+    It differs from `toolrl_correctness` in six ways. Only the text after the last `</think>` is
+    read, and its last block, so that a thought may mention the tag. Blank lines between calls and
+    tags in a call's strings do not matter. Calls and gold calls are paired
     to maximise the sum (as in GDPO's paper, arXiv:2601.05242), not greedily. `true` does not equal
     1. A call must have a name and parameters. If the gold answer responds in words, the objective
     does not apply (None), instead of giving every completion the same reward.

@@ -9,8 +9,9 @@ read here: a block of garbage has the right layout. `toolrl_format` is ToolRL's 
 import re
 from collections.abc import Sequence
 
-from dvaojax.rewards.thinking import END_OF_THINKING, after_thinking
-from dvaojax.rewards.tools.blocks import RESPONSE, TOOL_CALL
+from dvaojax.rewards.thinking import END_OF_THINKING
+from dvaojax.rewards.tools.blocks import RESPONSE
+from dvaojax.rewards.tools.scanning import TOOL_CALL, outline
 from dvaojax.types import Completion
 
 _PATTERNS = {
@@ -41,14 +42,16 @@ def layout(completion: Completion, gold: str, /, *, opened: str = "") -> float:
     """1 for the parts that the gold answer has after its thought, each once; else 0. Recommended.
 
     Like `toolrl_format`, except that thoughts may mention any tag: they extend to the last
-    `</think>`, in the answer and in the gold answer. Every gold answer of ToolRL's data gets 1.
+    `</think>`, in the answer and in the gold answer. A tag in a string of a call is no part. Every
+    gold answer of ToolRL's data gets 1.
 
     Args:
         completion: the answer.
         gold: the gold answer's text.
         opened: text that the generation prompt has already written, as in `toolrl_format`.
     """
-    text, asked = (opened + completion.text).strip(), _parts(after_thinking(gold))
+    text = outline((opened + completion.text).strip())
+    asked = _parts(outline(gold).rpartition(END_OF_THINKING)[2])
     _, thought, rest = text.rpartition(END_OF_THINKING)
     pattern = "".join(_PATTERNS[part] for part in asked)
     return float(

@@ -1,4 +1,4 @@
-"""Parses function calls in the three formats that models are evaluated with.
+"""Parses function calls in the formats that models are evaluated with.
 
 A parser takes a text and returns its calls: `[]` if there are none, or None if it cannot be read.
 Only the text after the last `</think>`, if there is one, is parsed. Nothing is evaluated or
@@ -7,6 +7,7 @@ executed.
 
 import ast
 import json
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from dvaojax.rewards.thinking import after_thinking
 from dvaojax.rewards.tools.bfcl.expressions import call_name, value_of
-from dvaojax.rewards.tools.blocks import TOOL_CALL
+from dvaojax.rewards.tools.scanning import TOOL_CALL, answer_text, call_blocks, outline
 
 
 class FunctionCall(NamedTuple):
@@ -89,6 +90,43 @@ def toolrl_calls(text: str) -> list[FunctionCall] | None:
         return None
 
 
+def json_calls(text: str) -> list[FunctionCall] | None:
+    """Parses every `<tool_call>` block after the thought. Recommended for calls in JSON.
+
+    A block has one or more JSON objects with `name` and `arguments`, or `parameters` as in ToolRL,
+    on one line or several. Unlike `native_calls` and `toolrl_calls`, the tags may be on any line, a
+    tag in a string of a call is text, and nothing is skipped: if a block cannot be read, the result
+    is None.
+    """
+    blocks = call_blocks(answer_text(text))
+    if not all(block.values for block in blocks):
+        return None
+    values = [each.value for block in blocks for each in block.values or ()]
+    try:
+        return [_json_call(value["name"], _arguments(value)) for value in values]
+    except (TypeError, LookupError):
+        return None
+
+
+def attempts_call(text: str) -> bool:
+    """Whether an answer makes a call after its thought, or tries to.
+
+    A call is attempted by a `<tool_call>` tag that is not in a string, by a line that begins like a
+    list of calls, and by a text that begins like a call in Python or JSON. The call may be cut off
+    or broken.
+    """
+    answer = outline(answer_text(text))
+    return any(tag in answer for tag in TOOL_CALL) or _ATTEMPT.search(answer) is not None
+
+
+_ATTEMPT = re.compile(
+    r"""(?: \A[`\s]*+(?:json|python|tool_code)?\s*+\[? | ^[`\ \t]*+\[ )\s*+
+    (?: [^\W\d][\w.]*+\(\s*+(?:\w++\s*+=|\)|\Z)  # name(argument=, name() or an end after name(
+      | \{\s*+["'](?:name|function)["']\s*+: )""",
+    re.VERBOSE | re.MULTILINE,
+)
+
+
 def _parsed(text: str) -> ast.expr:
     # Python warns about backslashes in a model's string; warning filters are shared by all threads.
     with _one_at_a_time, warnings.catch_warnings():
@@ -107,6 +145,10 @@ def _json_call(name: Any, arguments: Any) -> FunctionCall:
     if isinstance(name, list | dict) or not isinstance(arguments, dict):
         raise TypeError("a call has a name and an object of arguments")
     return FunctionCall(name, arguments)
+
+
+def _arguments(call: Any) -> Any:
+    return call["arguments"] if "arguments" in call else call["parameters"]
 
 
 _NO_JSON = object()
