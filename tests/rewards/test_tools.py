@@ -136,20 +136,20 @@ def test_rewards_of_single_answers(text, reference, recommended):
     assert paid == pytest.approx(recommended)
 
 
-SAYS = [call("say", text=f"a {tag} b") for tag in ("</tool_call>", "</think>", "<tool_call>")]
+QUOTING = [call("say", text=f"a {tag} b") for tag in ("</tool_call>", "</think>", "<tool_call>")]
 
 
-@pytest.mark.parametrize("said", SAYS, ids=lambda said: said["parameters"]["text"])
-def test_a_tag_in_a_string_of_a_call_is_text(said):
-    gold = THOUGHT + block([ONE, said])
+@pytest.mark.parametrize("quoting", QUOTING, ids=lambda quoting: quoting["parameters"]["text"])
+def test_a_tag_in_a_string_of_a_call_is_text(quoting):
+    gold = THOUGHT + block([ONE, quoting])
     assert tools.exact_match(answered(gold), gold) == tools.layout(answered(gold), gold) == 1.0
-    assert tools.gold_calls(gold) == (("GetNews", {"page": "1"}), tuple(said.values()))
+    assert tools.gold_calls(gold) == (("GetNews", {"page": "1"}), tuple(quoting.values()))
     cut = answered(gold.removesuffix("</tool_call>"))
     assert tools.exact_match(cut, gold) == tools.layout(cut, gold) == 0.0
     other = answered(gold.replace(" b", " c"))
     assert tools.exact_match(other, gold) == 0.0
     assert tools.layout(other, gold) == 1.0
-    mentioned = answered(f"<think> {block([said])} </think>\n{block([ONE, said])}")
+    mentioned = answered(f"<think> {block([quoting])} </think>\n{block([ONE, quoting])}")
     assert tools.exact_match(mentioned, gold) == tools.layout(mentioned, gold) == 1.0
 
 
