@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import gammaln
@@ -84,16 +85,18 @@ def dvao_shrunk(
 class Spread(NamedTuple):
     """Distribution of the deviations of each objective over groups, as sums and counts.
 
+    Sums of squares are kept as their roots, which neither overflow nor underflow.
+
     Attributes:
         groups: `[K]`, the number of groups.
         total: `[K]`, the sum of the deviations.
-        squares: `[K]`, the sum of their squares.
-        uncertainty: `[K]`, the sum of the variances of their estimates.
+        norm: `[K]`, the root of the sum of their squares.
+        uncertainty: `[K]`, the root of the sum of the variances of their estimates.
     """
 
     groups: Array
     total: Array
-    squares: Array
+    norm: Array
     uncertainty: Array
 
 
@@ -138,8 +141,7 @@ def dvao_shrunk_running(
     ) -> tuple[Array, Spread]:
         batch = group.prepare_batch(rewards, weights, mask)
         objectives = group.statistics(batch, ddof=ddof)
-        now = spread_of(objectives)
-        running = Spread(*(decay * old + new for old, new in zip(state, now, strict=True)))
+        running = _added(state, spread_of(objectives), decay=decay)
         advantages = _divided(batch, objectives, running, epsilon)
         return advantages.reshape(jnp.shape(rewards)[:-1]), running
 
@@ -149,13 +151,34 @@ def dvao_shrunk_running(
 def spread_of(objectives: numerics.Moments) -> Spread:
     """Spread of the deviations over the groups where at least two completions were scored."""
     counts = (objectives.count >= 2).astype(objectives.deviation.dtype)
-    squares = jnp.square(objectives.deviation)
+    errors = objectives.deviation * numerics.safe_sqrt(relative_uncertainty(objectives.count))
     return Spread(
         groups=jnp.sum(counts, axis=0),
         total=jnp.sum(objectives.deviation, axis=0),
-        squares=jnp.sum(squares, axis=0),
-        uncertainty=jnp.sum(squares * relative_uncertainty(objectives.count), axis=0),
+        norm=_root_of_squares(objectives.deviation),
+        uncertainty=_root_of_squares(errors),
     )
+
+
+def _added(before: Spread, now: Spread, *, decay: float) -> Spread:
+    """The sums over an earlier spread, reduced by the decay, and a new one."""
+
+    def root(old: Array, new: Array) -> Array:
+        return _root_of_squares(jnp.stack([decay**0.5 * old, new]))
+
+    return Spread(
+        groups=decay * before.groups + now.groups,
+        total=decay * before.total + now.total,
+        norm=root(before.norm, now.norm),
+        uncertainty=root(before.uncertainty, now.uncertainty),
+    )
+
+
+def _root_of_squares(values: Array) -> Array:
+    """Root `[K]` of the sum of squares over the first axis, computed in units of the largest."""
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(values), axis=0))
+    squares = jnp.square(numerics.safe_divide(values, size[None]))
+    return size * numerics.safe_sqrt(jnp.sum(squares, axis=0))
 
 
 def relative_uncertainty(count: Array) -> Array:
@@ -170,11 +193,11 @@ def relative_uncertainty(count: Array) -> Array:
 
 def shrunk(deviation: Array, spread: Spread) -> Array:
     """Deviations `[B, K]`, shrunk towards the mean of a spread by the share of uncertainty."""
-    mean, mean_square, uncertainty = (
-        numerics.safe_divide(total, spread.groups)
-        for total in (spread.total, spread.squares, spread.uncertainty)
-    )
-    variance = jnp.maximum(mean_square - jnp.square(mean), 0)
+    mean = numerics.safe_divide(spread.total, spread.groups)
+    size = numerics.safe_divide(spread.norm, numerics.safe_sqrt(spread.groups))
+    # Relative to the mean square, so that nothing overflows.
+    variance = jnp.maximum(1 - jnp.square(numerics.safe_divide(mean, size)), 0)
+    uncertainty = jnp.square(numerics.safe_divide(spread.uncertainty, spread.norm))
     is_chance = uncertainty >= variance  # also where the variance is only rounding error
     share = jnp.where(is_chance, 1, numerics.safe_divide(uncertainty, variance))
     return mean[None] + (1 - share)[None] * (deviation - mean[None])

@@ -1,5 +1,7 @@
 """GTPO: returns from each turn on, normalised per turn (Ding et al., arXiv 2511.14846)."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
+from dvaojax.aggregators._core import group
 
 
 def gtpo(
@@ -38,24 +41,42 @@ def gtpo(
         epsilon: added to the standard deviation.
 
     Returns:
-        `[..., G, S]`; 0 where there is no turn, and where the returns of a group are equal or there
-        is only one.
+        `[..., G, S]`; 0 where there is no turn, and where the returns of a group are equal, up to
+        rounding, or there is only one.
 
     Raises:
         AssertionError: the shapes do not match.
+        ValueError: outside jit, the reward of a turn is NaN or infinite.
     """
     rewards, is_turn = jnp.asarray(turn_rewards), jnp.asarray(is_turn)
     chex.assert_equal_shape([rewards, is_turn])
-    returns = discounted_returns(jnp.where(is_turn, rewards, 0), discount=discount)
+    batch = group.prepare_batch(rewards, jnp.ones(rewards.shape[-1]), is_turn)
+    turns = group.statistics(batch, ddof=0)
+    # Minus the mean of each turn, which a missing turn lacks: comparisons at a turn do not change.
+    departures = jnp.where(batch.where, turns.centred, -turns.mean[:, None, :])
+    returns = discounted_returns(departures, discount=discount)
+    at_each_turn = jax.vmap(
+        partial(group.standardised, ddof=ddof, epsilon=epsilon), in_axes=-1, out_axes=-1
+    )
+    sizes = _sizes_of_terms(turns, discount=discount)
+    return at_each_turn(returns, batch.where, sizes).reshape(rewards.shape)
 
-    def at_one_turn(values: Array, where: Array) -> Array:
-        moments = numerics.moments(values, where, ddof=ddof)
-        deviation = jnp.where(moments.deviation > 0, moments.deviation + epsilon, 0)
-        return numerics.safe_divide(moments.centred, deviation)
 
-    flat = (-1, *rewards.shape[-2:])
-    in_each_group = jax.vmap(jax.vmap(at_one_turn, in_axes=-1, out_axes=-1))
-    return in_each_group(returns.reshape(flat), is_turn.reshape(flat)).reshape(rewards.shape)
+def _sizes_of_terms(turns: numerics.Moments, *, discount: float) -> Array:
+    """`[B, S]`, the size of the terms of the returns that are compared at each turn.
+
+    A later turn adds its deviation over the compared episodes, of which a share has this turn.
+    """
+    later = turns.count[:, None, :]
+    share = jnp.minimum(numerics.safe_divide(later, turns.count[:, :, None]), 1)
+    deviation = jnp.sqrt(share) * turns.deviation[:, None, :]
+    missing = jnp.sqrt(share * (1 - share)) * jnp.abs(turns.mean)[:, None, :]
+    steps = jnp.arange(turns.count.shape[-1])
+    ahead = steps[None, :] - steps[:, None]
+    factors = jnp.where(
+        ahead >= 0, jnp.power(discount, jnp.maximum(ahead, 0).astype(later.dtype)), 0
+    )
+    return jnp.sum(factors[None] * (deviation + missing), axis=-1)
 
 
 def discounted_returns(rewards: Array, *, discount: float) -> Array:

@@ -1,12 +1,12 @@
 """MS-GRPO: the reward of the whole episode for every turn (Dilkes et al., arXiv 2508.10839)."""
 
 import chex
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
+from dvaojax.aggregators._core import group
 
 
 def ms_grpo(
@@ -36,19 +36,20 @@ def ms_grpo(
 
     Returns:
         `[..., G, S]`; 0 where there is no turn, and in a group whose episodes all have the same
-        total reward.
+        total reward, up to rounding.
 
     Raises:
         AssertionError: the shapes do not match.
+        ValueError: outside jit, the reward of a turn is NaN or infinite.
     """
     rewards, is_turn = jnp.asarray(turn_rewards), jnp.asarray(is_turn)
     chex.assert_equal_shape([rewards, is_turn])
-    totals = numerics.masked_sum(rewards, is_turn, axis=-1)
-    counts = jnp.any(is_turn, axis=-1)
-    flat = (-1, rewards.shape[-2])
-    moments = jax.vmap(lambda values, where: numerics.moments(values, where, ddof=ddof))(
-        totals.reshape(flat), counts.reshape(flat)
+    # The total reward is a sum of objectives of weight 1, the turns; a missing turn adds 0.
+    is_episode = jnp.any(is_turn, axis=-1, keepdims=True)
+    batch = group.prepare_batch(
+        jnp.where(is_turn, rewards, 0),
+        jnp.ones(rewards.shape[-1]),
+        jnp.broadcast_to(is_episode, rewards.shape),
     )
-    deviation = jnp.where(moments.deviation > 0, moments.deviation + epsilon, 0)
-    advantages = numerics.safe_divide(moments.centred, deviation[:, None]).reshape(totals.shape)
-    return jnp.where(is_turn, advantages[..., None], 0)
+    advantages = group.standardised_sum(batch, ddof=ddof, epsilon=epsilon)
+    return jnp.where(is_turn, advantages.reshape(*rewards.shape[:-1], 1), 0)

@@ -61,40 +61,52 @@ def augmented_tchebycheff(
     numerics.require_range(least=0, augmentation=augmentation)
     batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
-    values = scalarised(batch, objectives, ideal=ideal, augmentation=augmentation)
-    scale = group.weighted_sum(objectives.deviation, batch.weights)
+    values, sizes = _scalarised(batch, objectives, ideal=ideal, augmentation=augmentation)
+    scale = jax.vmap(numerics.masked_mean)(sizes, batch.scored).value
     advantages = group.standardised(values, batch.scored, scale, ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
 
-def scalarised(
+def _scalarised(
     batch: group.GroupedRewards,
     objectives: numerics.Moments,
     *,
     ideal: PerObjective,
     augmentation: ArrayLike,
-) -> Array:
-    """Scalarised rewards `[B, G]`, up to a constant in each group.
+) -> tuple[Array, Array]:
+    """Scalarised rewards, up to a constant in each group, and the size of the terms of each.
 
     Distances are relative to the largest mean distance of the group, so that an offset of the
-    rewards costs no precision.
+    rewards costs no precision. An objective that is not the worst of a completion counts in the
+    size only by its augmentation, as in the sum.
+
+    Returns:
+        `[B, G]` each.
     """
     candidates = (objectives.count > 0) & (batch.group_weights > 0)
     ideals = per_objective(ideal, jnp.zeros(batch.rewards.shape[-1], batch.rewards.dtype))
     distance = batch.group_weights * (ideals[None, :] - objectives.pivot - objectives.offset)
-    lag = distance - _largest(distance, candidates)[:, None]
+    mean_lag = (distance - _picked(distance, _largest(distance, candidates))[:, None])[:, None, :]
     weighted = objectives.centred * batch.group_weights[:, None, :]
-    lags = lag[:, None, :] - weighted
+    lags = mean_lag - weighted
     worst = _largest(lags, jnp.broadcast_to(candidates[:, None, :], lags.shape))
-    return -worst + augmentation * jnp.sum(weighted, axis=-1)
+    values = -_picked(lags, worst) + augmentation * jnp.sum(weighted, axis=-1)
+    magnitudes = jnp.abs(mean_lag) + jnp.abs(weighted)
+    sizes = _picked(magnitudes, worst) + augmentation * jnp.sum(jnp.abs(weighted), axis=-1)
+    return values, sizes
 
 
 def _largest(values: Array, where: Array) -> Array:
-    """Maximum of the unmasked values along the last axis, 0 where all are masked.
+    """Where the largest unmasked value along the last axis is, bool; nowhere if all are masked.
 
     It is selected by index: the gradient of `jnp.max` compares with the maximum, and is NaN if the
     compiler rounds the two computations of it differently.
     """
     largest = jnp.argmax(jnp.where(where, values, -jnp.inf), axis=-1)
     index = jax.lax.broadcasted_iota(largest.dtype, values.shape, values.ndim - 1)
-    return jnp.sum(jnp.where((index == largest[..., None]) & where, values, 0), axis=-1)
+    return (index == largest[..., None]) & where
+
+
+def _picked(values: Array, where: Array) -> Array:
+    """The value of the last axis where `where` is true, 0 where it is false."""
+    return numerics.masked_sum(values, where, axis=-1)

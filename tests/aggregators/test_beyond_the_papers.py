@@ -204,9 +204,8 @@ def test_shrunk_is_the_best_linear_estimate_of_the_true_deviation():
     true = rng.uniform(0.5, 1.5, 20_000)
     measured = (true[:, None] * rng.normal(size=(20_000, 4))).std(axis=1, ddof=1)
     total = (measured**2 * relative_uncertainty(jnp.float32(4))).sum()
-    spread = Spread(
-        *(jnp.array([x]) for x in (20_000.0, measured.sum(), (measured**2).sum(), total))
-    )
+    roots = np.sqrt([(measured**2).sum(), total])
+    spread = Spread(*(jnp.array([x]) for x in (20_000.0, measured.sum(), *roots)))
     estimate = np.asarray(shrunk(jnp.asarray(measured, jnp.float32)[:, None], spread))[:, 0]
     bias = measured.mean() - true.mean()  # of the deviation itself, which no share removes
 

@@ -68,10 +68,12 @@ def dvao_shrunk_running(steps, weights, *, rounding, decay):
             now = variant_oracles.deviation_sums(batch, k)
             running[k] = [decay * old + new for old, new in zip(before, now, strict=True)]
         advantages.append(variant_oracles.shrunk(batch, weights, running)[0])
-    fields = ("groups", "total", "squares", "uncertainty")
+    groups, total, squares, variances = zip(*running, strict=True)
     return advantages, {
-        field: list(column)
-        for field, column in zip(fields, zip(*running, strict=True), strict=True)
+        "groups": list(groups),
+        "total": list(total),
+        "norm": [math.sqrt(square) for square in squares],
+        "uncertainty": [math.sqrt(variance) for variance in variances],
     }
 
 
