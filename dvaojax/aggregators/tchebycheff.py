@@ -61,27 +61,32 @@ def augmented_tchebycheff(
     numerics.require_range(least=0, augmentation=augmentation)
     batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
-    values, sizes = _scalarised(batch, objectives, ideal=ideal, augmentation=augmentation)
-    scale = jax.vmap(numerics.masked_mean)(sizes, batch.scored).value
+    values, scale = scalarised(batch, objectives, ideal=ideal, augmentation=augmentation)
     advantages = group.standardised(values, batch.scored, scale, ddof=ddof, epsilon=epsilon)
     return advantages.reshape(jnp.shape(rewards)[:-1])
 
 
-def _scalarised(
+def scalarised(
     batch: group.GroupedRewards,
     objectives: numerics.Moments,
     *,
     ideal: PerObjective,
     augmentation: ArrayLike,
 ) -> tuple[Array, Array]:
-    """Scalarised rewards, up to a constant in each group, and the size of the terms of each.
+    """Scalarised rewards, up to a constant in each group, and the mean size of their terms.
 
     Distances are relative to the largest mean distance of the group, so that an offset of the
     rewards costs no precision. An objective that is not the worst of a completion counts in the
     size only by its augmentation, as in the sum.
 
+    Args:
+        batch: from `group.prepare_batch`.
+        objectives: from `group.statistics` with `ddof = 0`.
+        ideal: upper bound of each reward, `[]` or `[K]`.
+        augmentation: rho, a scalar.
+
     Returns:
-        `[B, G]` each.
+        `[B, G]` the rewards, and `[B]` the size of the terms, the scale of `group.standardised`.
     """
     candidates = (objectives.count > 0) & (batch.group_weights > 0)
     ideals = per_objective(ideal, jnp.zeros(batch.rewards.shape[-1], batch.rewards.dtype))
@@ -93,7 +98,7 @@ def _scalarised(
     values = -_picked(lags, worst) + augmentation * jnp.sum(weighted, axis=-1)
     magnitudes = jnp.abs(mean_lag) + jnp.abs(weighted)
     sizes = _picked(magnitudes, worst) + augmentation * jnp.sum(jnp.abs(weighted), axis=-1)
-    return values, sizes
+    return values, jax.vmap(numerics.masked_mean)(sizes, batch.scored).value
 
 
 def _largest(values: Array, where: Array) -> Array:

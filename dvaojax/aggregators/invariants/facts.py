@@ -366,19 +366,20 @@ def maxrl_units(facts: Facts) -> Array:
     return jnp.where(is_rounding, 0, (mean + facts.knobs["epsilon"]) * facts.inverse_scale)
 
 
-def tchebycheff_moments(facts: Facts) -> numerics.Moments:
-    """Moments of the scalarised rewards of each group."""
+def tchebycheff_moments(facts: Facts) -> tuple[numerics.Moments, Array]:
+    """Moments of the scalarised rewards of each group, and `[B]` the size of their terms."""
     knobs = {knob: facts.knobs[knob] for knob in ("ideal", "augmentation")}
-    values = scalarised(facts.batch, group.statistics(facts.batch, ddof=0), **knobs)
+    values, scale = scalarised(facts.batch, group.statistics(facts.batch, ddof=0), **knobs)
     moments = partial(numerics.moments, ddof=facts.knobs["ddof"])
-    return jax.vmap(moments)(values, facts.batch.scored)
+    return jax.vmap(moments)(values, facts.batch.scored), scale
 
 
 def tchebycheff_units(facts: Facts) -> Array:
     """Tchebycheff: its divisor over `S`; 0 if the scalarised rewards are only rounding error."""
-    deviation = tchebycheff_moments(facts).deviation
-    is_rounding = deviation <= jnp.finfo(deviation.dtype).eps ** 0.5 * facts.total.scale
-    return jnp.where(is_rounding, 0, (deviation + facts.knobs["epsilon"]) * facts.inverse_scale)
+    moments, scale = tchebycheff_moments(facts)
+    is_rounding = moments.deviation <= jnp.finfo(scale.dtype).eps ** 0.5 * scale
+    divisor = moments.deviation + facts.knobs["epsilon"]
+    return jnp.where(is_rounding, 0, divisor * facts.inverse_scale)
 
 
 def rdpo_units(facts: Facts) -> Array:

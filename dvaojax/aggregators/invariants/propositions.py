@@ -290,7 +290,8 @@ def consensus_is_one_without_conflict(facts: Facts) -> Array:
 def tchebycheff_is_standardised(facts: Facts) -> Array:
     """Distance from the scalarised reward minus its mean, in units of `S`."""
     units = tchebycheff_units(facts)[:, None]
-    centred = tchebycheff_moments(facts).centred * facts.inverse_scale[:, None]
+    moments, _ = tchebycheff_moments(facts)
+    centred = moments.centred * facts.inverse_scale[:, None]
     return jnp.abs(facts.advantages * units - jnp.where(units > 0, centred, 0))
 
 
