@@ -176,7 +176,7 @@ def _added(before: Spread, now: Spread, *, decay: float) -> Spread:
 
 def _root_of_squares(values: Array) -> Array:
     """Root `[K]` of the sum of squares over the first axis, computed in units of the largest."""
-    size = jax.lax.stop_gradient(jnp.max(jnp.abs(values), axis=0))
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(values), axis=0, initial=0))
     squares = jnp.square(numerics.safe_divide(values, size[None]))
     return size * numerics.safe_sqrt(jnp.sum(squares, axis=0))
 
