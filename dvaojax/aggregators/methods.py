@@ -106,7 +106,7 @@ _TABLE: tuple[AggregatorRow, ...] = (
     _z_scores(
         dvao_denoised,
         papers.DVAO,
-        "`Σ_k w̃_k z_ik`, `w̃_k ∝ w_k √max(0, σ_k² − noise_k)`",
+        "`Σ_k w̃_k z_ik`, `w̃_k ∝ w_k σ_k √max(0, 1 − noise_k / s_k²)`, `s_k²` the sample variance",
         scale="no",
         bound="group",
         credit=_OURS,

@@ -20,7 +20,7 @@ from pathlib import Path
 import dvaojax
 from dvaojax import files
 from dvaojax.cli.exit_codes import BY_SIGNAL, FAILED, fail
-from dvaojax.errors import memory_failure, storage_failure
+from dvaojax.errors import memory_failure, printable, storage_failure
 
 _SMALLER = {
     "evaluate": "lower evaluation.prompts_per_batch or evaluation.max_new_tokens",
@@ -116,6 +116,7 @@ def _log(directory: Path | None) -> str:
     """Writes the traceback of the exception being handled, and says where it is."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     text = f"{now} dvaojax {dvaojax.__version__}\n{traceback.format_exc()}\n"
+    text = "\n".join(map(printable, text.split("\n")))
     with contextlib.suppress(OSError):
         if directory is not None and directory.is_dir():
             path = directory / files.ERRORS

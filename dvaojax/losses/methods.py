@@ -40,7 +40,7 @@ _RECONSTRUCTED = "{}, a reconstruction"
 
 _TABLE: tuple[LossRow, ...] = (
     LossRow(
-        clipped_surrogate, papers.PPO, "`min A` of `ρ_t`; for A < 0 no more than `dual_clip` · A"
+        clipped_surrogate, papers.PPO, "`min A` of `ρ_t`; for A < 0 no less than `dual_clip` · A"
     ),
     LossRow(dapo, papers.DAPO, "`min A` of `ρ_t`"),
     LossRow(gspo, papers.GSPO, "`min A` of `s = exp(mean_t log ρ_t)`", unit="sequence"),

@@ -233,3 +233,14 @@ def test_dictionaries_are_derived_from_the_signatures():
         assert annotation is aggregators.Aggregator, name
     for name, function in aggregators.BY_NAME.items():
         assert next(iter(inspect.signature(function).parameters)) == "rewards", name
+
+
+def test_equation_of_dvao_denoised_in_the_table_is_the_one_computed():
+    equation = "`w̃_k ∝ w_k σ_k √max(0, 1 − noise_k / s_k²)`, `s_k²` the sample variance"  # noqa: RUF001
+    assert equation in ROWS["dvao_denoised"].equation
+    rewards, noise = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0.3, 0.0])
+    z = (rewards - rewards.mean(0)) / rewards.std(0)
+    scale = rewards.std(0) * np.sqrt(1 - noise / rewards.var(0, ddof=1))
+    measured = aggregators.dvao_denoised(rewards, np.ones(2), noise=tuple(noise))
+    np.testing.assert_allclose(measured, z @ scale / scale.sum(), rtol=1e-5)
+    np.testing.assert_allclose(measured, [0.2251, -0.2251], atol=1e-4)

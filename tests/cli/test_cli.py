@@ -327,6 +327,15 @@ def test_traceback_of_an_unexpected_error_is_kept_in_the_run(tmp_path, monkeypat
     assert log.read_text().count("Traceback (most recent call last)") == 2
 
 
+def test_traceback_that_is_kept_cannot_control_a_terminal(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(train, "train", failing(ValueError("\x1b]0;owned\x07\n\x1b[2J")))
+    assert cli.main(["train", "--runs", str(tmp_path), "--name", "mine"]) == 1
+    text = (tmp_path / "mine" / "error.log").read_text()
+    assert "ValueError: \\x1b]0;owned\\x07\n\\x1b[2J" in text
+    assert text.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("place", ["absent", "a file", "unwritable"])
 def test_traceback_is_kept_in_the_temporary_directory_otherwise(
     tmp_path, monkeypatch, capsys, place

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from loss_oracles import REDUCTIONS, ragged_batch, reduced, surrogate_term
 
-from dvaojax.losses import clipped_surrogate
+from dvaojax.losses import clipped_surrogate, methods
 
 KNOBS = [
     {},
@@ -100,6 +100,8 @@ def test_only_the_dual_clip_bounds_the_loss_of_a_negative_advantage():
     log_ratio = jnp.float32(2.0)
     assert one_token(log_ratio, -1.0) == pytest.approx(math.exp(2.0), rel=1e-6)
     assert one_token(log_ratio, -1.0, dual_clip=3.0) == 3.0
+    # The objective, -3 instead of the ratio times -1, is no less than dual_clip times A.
+    assert "for A < 0 no less than `dual_clip` · A" in methods.ROWS["clipped_surrogate"].equation
 
 
 @pytest.mark.parametrize("log_ratio", [-1e4, -math.inf, 1e4])
