@@ -74,6 +74,12 @@ class RewardFunction(Protocol):
     def __call__(self, completion: Completion, reference: Any, /) -> float | None: ...
 
 
+class AsyncRewardFunction(Protocol):
+    """A reward function that waits for something, such as a server: an `async def`."""
+
+    async def __call__(self, completion: Completion, reference: Any, /) -> float | None: ...
+
+
 class Tokenizer(Protocol):
     """Converts text to token ids and back."""
 
@@ -124,7 +130,7 @@ class Task(Protocol):
         ...
 
     @property
-    def objectives(self) -> Mapping[str, RewardFunction]:
+    def objectives(self) -> Mapping[str, RewardFunction | AsyncRewardFunction]:
         """Reward functions by name, in the order of the columns of the reward array."""
         ...
 

@@ -14,6 +14,7 @@ _ADDED: Mapping[str, Any] = {
     "evaluation": {"every": 0},
     "early_stop": 0,
     "loss": {"mask_truncated": False},
+    "rewards": {"concurrency": 64},
 }
 """Keys that earlier versions lack, with the values that keep what those versions did."""
 

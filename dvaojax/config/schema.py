@@ -44,16 +44,20 @@ class RewardConfig:
 
     Attributes:
         workers: number of worker processes; 0 scores in the process that trains.
-        timeout_seconds: limit for one call, which needs workers; 0 means no limit.
+        timeout_seconds: limit for one call, which needs workers unless all reward functions are an
+            `async def`; 0 means no limit.
         on_error: "raise" stops the run; "mask" masks the reward, counts the failure and continues.
+        concurrency: number of calls of reward functions that are an `async def` which are awaited
+            together; they run in the process that trains.
 
     Raises:
-        ValueError: a number is negative, or there is a time limit without workers.
+        ValueError: a number is below its minimum.
     """
 
     workers: int = 0
     timeout_seconds: float = 0.0
     on_error: Literal["raise", "mask"] = "raise"
+    concurrency: int = 64
 
     def __post_init__(self):
         if self.workers < 0 or self.timeout_seconds < 0.0:
@@ -61,11 +65,8 @@ class RewardConfig:
                 f"rewards.workers={self.workers} and rewards.timeout_seconds="
                 f"{self.timeout_seconds} must not be negative"
             )
-        if self.timeout_seconds > 0.0 and self.workers == 0:
-            raise ValueError(
-                f"rewards.timeout_seconds={self.timeout_seconds} needs rewards.workers: a call in "
-                "the process that trains cannot be interrupted"
-            )
+        if self.concurrency < 1:
+            raise ValueError(f"rewards.concurrency={self.concurrency} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)

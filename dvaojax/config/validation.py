@@ -10,6 +10,7 @@ from dvaojax import aggregators, plugins
 from dvaojax.aggregators import Aggregator
 from dvaojax.config.schema import AggregatorConfig, Config
 from dvaojax.errors import UserError
+from dvaojax.rewards.asynchronous import split_functions
 from dvaojax.types import TaskWithDemonstrations
 
 
@@ -19,7 +20,7 @@ def validate(config: Config) -> None:
     Raises:
         UserError: they are not; one line that names the key and the way out.
     """
-    checks = (_check_name, _check_numbers, _check_task, _check_model, _check_batch)
+    checks = (_check_name, _check_numbers, _check_task, _check_rewards, _check_model, _check_batch)
     for check in checks:
         check(config)
     make_aggregator(config)
@@ -43,10 +44,12 @@ def validate_evaluation(config: Config) -> None:
     """Checks the parts of a configuration that an evaluation uses, and no others.
 
     Raises:
-        UserError: there is no test problem, or the model lacks tokens of the task.
+        UserError: there is no test problem, the model lacks tokens of the task, or a time limit of
+            rewards needs workers.
     """
     if not config.task.prompts("test"):
         raise UserError(f"task: {config.task.name} has no test problems")
+    _check_rewards(config)
     _check_model(config)
 
 
@@ -190,6 +193,15 @@ def _check_task(config: Config) -> None:
     for split in ("train", "test"):
         if not config.task.prompts(split):
             raise UserError(f"task: {config.task.name} has no {split} problems")
+
+
+def _check_rewards(config: Config) -> None:
+    rewards, (own, _) = config.rewards, split_functions(config.task.objectives)
+    if rewards.timeout_seconds > 0.0 and rewards.workers == 0 and own:
+        raise UserError(
+            f"rewards.timeout_seconds={rewards.timeout_seconds} needs rewards.workers: a call of "
+            f"{next(iter(own))} in the process that trains cannot be interrupted"
+        )
 
 
 def _check_model(config: Config) -> None:

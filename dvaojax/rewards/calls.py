@@ -4,6 +4,7 @@ A call always returns a `CallResult` of built-in types, also when the function r
 user-defined classes are not passed between processes, since not all of them can be pickled.
 """
 
+import inspect
 import traceback
 from decimal import Decimal
 from numbers import Real
@@ -80,6 +81,9 @@ def _checked(value: object) -> float | None:
     """
     if value is None:
         return None
+    if inspect.iscoroutine(value):
+        value.close()  # or Python warns that it was never awaited
+        raise TypeError("returned a coroutine: define the reward function itself with `async def`")
     item = getattr(value, "item", None)
     if callable(item) and getattr(value, "shape", None) == ():
         value = item()

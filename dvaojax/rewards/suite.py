@@ -1,13 +1,15 @@
 """Several reward functions applied to a batch of groups, in this process or in workers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
+from dvaojax.rewards.asynchronous import AsyncCalls, split_functions
 from dvaojax.rewards.calls import Call, CallResult, attempt, reward_error
 from dvaojax.rewards.workers import Workers
-from dvaojax.types import Completion, Prompt, RewardFunction, Scores
+from dvaojax.types import AsyncRewardFunction, Completion, Prompt, RewardFunction, Scores
 
 
 class RewardSuite:
@@ -21,15 +23,19 @@ class RewardSuite:
         with RewardSuite({"brevity": partial(within_budget, budget=64)}, workers=4) as suite:
             scores = suite.score(completions, prompts)
 
+    A reward function may be an `async def`, next to others that are not. All calls of such
+    functions in a batch are awaited together, in a thread of this process, with or without workers.
+
     Not to be confused with: a reward model. Nothing here is learned, batched or differentiated.
     """
 
     def __init__(
         self,
-        objectives: Mapping[str, RewardFunction],
+        objectives: Mapping[str, RewardFunction | AsyncRewardFunction],
         *,
         workers: int = 0,
         timeout_seconds: float | None = None,
+        concurrency: int = 64,
         on_error: Literal["raise", "mask"] = "raise",
     ):
         """Stores the functions; the first `score` starts the processes.
@@ -37,7 +43,9 @@ class RewardSuite:
         Args:
             objectives: name -> reward function, in the order of the columns of the reward array.
             workers: number of worker processes; 0 scores in this process.
-            timeout_seconds: limit for one call, requires workers; None for no limit.
+            timeout_seconds: limit for one call, requires workers unless all functions are
+                asynchronous; None for no limit.
+            concurrency: number of calls of asynchronous functions that are awaited together.
             on_error: how to treat a failed call (an exception, a time-out, a dead process, a value
                 that is neither a finite number nor None): "raise" raises a `RewardError`, "mask"
                 masks the reward, counts the failure and continues.
@@ -54,20 +62,28 @@ class RewardSuite:
             raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'mask'")
         if timeout_seconds is not None and not timeout_seconds > 0:
             raise ValueError(f"timeout_seconds={timeout_seconds} must be positive")
-        if timeout_seconds is not None and workers == 0:
+        if concurrency < 1:
+            raise ValueError(f"concurrency={concurrency} must be at least 1")
+        own, awaited = split_functions(objectives)
+        if timeout_seconds is not None and workers == 0 and own:
             raise ValueError(
-                "timeout_seconds needs workers: a call in this process cannot be ended"
+                f"timeout_seconds needs workers for {next(iter(own))}, which is not an `async "
+                "def`: a call in this process cannot be ended"
             )
-        self._objectives = dict(objectives)
+        self._names = tuple(objectives)
         self._on_error = on_error
+        self._awaited = AsyncCalls(
+            awaited, concurrency=concurrency, timeout_seconds=timeout_seconds
+        )
+        self._functions = own
         self._workers = None
-        if workers > 0:
-            self._workers = Workers(objectives, workers=workers, timeout_seconds=timeout_seconds)
+        if workers > 0 and own:
+            self._workers = Workers(own, workers=workers, timeout_seconds=timeout_seconds)
 
     @property
     def objectives(self) -> tuple[str, ...]:
         """Names of the objectives in the order of the columns."""
-        return tuple(self._objectives)
+        return self._names
 
     def score(
         self, completions: Sequence[Sequence[Completion]], prompts: Sequence[Prompt]
@@ -82,28 +98,30 @@ class RewardSuite:
             ValueError: groups of different sizes, no group, or not one prompt for each group.
             RewardError: a call failed and `on_error` is "raise"; the first one in the batch.
         """
-        shape = (len(prompts), _group_size(completions, prompts), len(self._objectives))
+        shape = (len(prompts), _group_size(completions, prompts), len(self._names))
         calls = [
             Call(objective, completion, prompt)
             for prompt, group in zip(prompts, completions, strict=True)
             for completion in group
-            for objective in self._objectives
+            for objective in self._names
         ]
         rewards, mask = np.zeros(len(calls), np.float32), np.zeros(len(calls), bool)
-        failures, messages = dict.fromkeys(self._objectives, 0), []
-        for i, (call, outcome) in enumerate(zip(calls, self._outcomes(calls), strict=True)):
-            if outcome.failure:
-                error = reward_error(call, outcome)
-                if self._on_error == "raise":
-                    raise error
-                failures[call.objective] += 1
-                messages.append(str(error))
-            elif outcome.reward is not None:
-                rewards[i], mask[i] = outcome.reward, True
+        failures, messages = dict.fromkeys(self._names, 0), []
+        with contextlib.closing(self._outcomes(calls)) as outcomes:
+            for i, (call, outcome) in enumerate(zip(calls, outcomes, strict=True)):
+                if outcome.failure:
+                    error = reward_error(call, outcome)
+                    if self._on_error == "raise":
+                        raise error
+                    failures[call.objective] += 1
+                    messages.append(str(error))
+                elif outcome.reward is not None:
+                    rewards[i], mask[i] = outcome.reward, True
         return Scores(rewards.reshape(shape), mask.reshape(shape), failures, messages)
 
     def close(self) -> None:
-        """Ends the worker processes; afterwards they cannot be used any more."""
+        """Ends worker processes and unfinished calls; nothing can be scored afterwards."""
+        self._awaited.close()
         if self._workers is not None:
             self._workers.close()
 
@@ -113,11 +131,22 @@ class RewardSuite:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _outcomes(self, calls: Sequence[Call]) -> Iterator[CallResult]:
+    def _outcomes(self, calls: Sequence[Call]) -> Generator[CallResult, None, None]:
+        """The results in the order of the calls; the asynchronous ones are started first."""
+        is_awaited = [call.objective not in self._functions for call in calls]
+        awaited = self._awaited.outcomes([c for c, a in zip(calls, is_awaited, strict=True) if a])
+        others = self._other_outcomes([c for c, a in zip(calls, is_awaited, strict=True) if not a])
+        try:
+            for a in is_awaited:
+                yield next(awaited if a else others)
+        finally:
+            awaited.close()
+
+    def _other_outcomes(self, calls: Sequence[Call]) -> Iterator[CallResult]:
         if self._workers is not None:
             return self._workers.outcomes(calls)
         return (
-            attempt(self._objectives[objective], completion, prompt.reference)
+            attempt(self._functions[objective], completion, prompt.reference)
             for objective, completion, prompt in calls
         )
 

@@ -27,6 +27,7 @@ def make_scorer(config: Config) -> CombinedScorer:
                 config.task.objectives,
                 workers=settings.workers,
                 timeout_seconds=settings.timeout_seconds or None,
+                concurrency=settings.concurrency,
                 on_error=settings.on_error,
             )
             scorers.append(suite)

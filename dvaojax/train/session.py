@@ -41,6 +41,7 @@ MAY_DIFFER = (
     "checkpoints.keep_latest",
     "early_stop",
     "max_skipped_in_a_row",
+    "rewards.concurrency",
     "samples_per_step",
     "task.judge.api_key_variable",
     "task.judge.attempts",

@@ -140,6 +140,7 @@ REJECTED = {
     ("sampling.top_k=5",): "^sampling: .*top_k",
     ("sampling.top_p=0.9",): "^sampling: .*top_p",
     ("sampling.min_p=0.1",): "^sampling: .*min_p",
+    ("rewards.timeout_seconds=1",): r"^rewards\.timeout_seconds=1\.0 needs rewards\.workers",
 }
 
 
@@ -157,7 +158,7 @@ def test_rejects_inconsistent_settings_in_one_line_with_the_key(settings):
         ("evaluation.samples=0", "evaluation.samples=0"),
         ("checkpoints.every=0", "checkpoints.every=0"),
         ("rewards.workers=-1", "rewards.workers=-1"),
-        ("rewards.timeout_seconds=1", "rewards.timeout_seconds=1.0 needs rewards.workers"),
+        ("rewards.concurrency=0", "rewards.concurrency=0 must be at least 1"),
         ("rewards.on_error=ignore", "rewards.on_error=ignore"),
         ("warm_start.micro_batches=3", "warm_start.micro_batches=3"),
         ("warm_start.learning_rate=nan", "warm_start.learning_rate=nan"),

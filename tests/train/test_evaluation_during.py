@@ -195,7 +195,11 @@ def test_negative_interval_of_evaluations_is_refused():
 def test_reads_a_run_recorded_before_there_were_evaluations_during_training():
     recorded = run_directory.config_to_json(Config())
     older = {name: value for name, value in recorded.items() if name != "early_stop"}
-    for section, name in (("evaluation", "every"), ("loss", "mask_truncated")):
+    for section, name in (
+        ("evaluation", "every"),
+        ("loss", "mask_truncated"),
+        ("rewards", "concurrency"),
+    ):
         older[section] = {key: v for key, v in older[section].items() if key != name}
     assert run_directory.first_difference(migrate(older), recorded) is None
     assert migrate({"loss": {"name": "gspo"}}) == {"loss": {"name": "gspo"}}
