@@ -1,7 +1,8 @@
 """Reward functions that score a completion's text, and the suite that runs them over a batch.
 
 A reward function is `(completion, reference) -> float | None`, also as an `async def`; None means
-that the objective does not apply. Bind keyword options with `functools.partial`. This package does not import JAX.
+that the objective does not apply. Bind keyword options with `functools.partial`. This package does
+not import JAX.
 """
 
 from dvaojax.rewards.answer_block import blocks as blocks

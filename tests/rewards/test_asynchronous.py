@@ -200,7 +200,7 @@ def test_recognises_asynchronous_functions():
     assert not any(map(is_async, [length, functools.partial(length), lambda a, r: 1.0]))
 
 
-def test_function_that_returns_a_coroutine_is_told_to_be_asynchronous():
+def test_returned_coroutine_is_a_failure_with_the_remedy():
     suite = RewardSuite({"odd": lambda answer, reference: follow(answer, reference)})
     with pytest.raises(RewardError, match="define the reward function itself with `async def`"):
         score(suite, "fine")
