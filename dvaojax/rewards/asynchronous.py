@@ -141,7 +141,7 @@ class AsyncCalls:
         return CallResult(None, f"took longer than {self._timeout_seconds:g} s")
 
     async def _attempt(self, call: Call) -> CallResult:
-        """Awaits one call; whatever it raises is a failure, and does not end the thread."""
+        """Awaits one call; anything it raises is a failure, and does not end the thread."""
         try:
             value = await self._functions[call.objective](call.completion, call.prompt.reference)
         except BaseException as error:
