@@ -1,19 +1,23 @@
 """Tokenizers and chat templates of published models, from the models' own files.
 
 They are read with `transformers`, without PyTorch; importing this module imports neither. Code
-that comes with a model is never run, and templates are rendered in a sandbox.
+that comes with a model is never run, and templates are rendered in a sandbox with limits of time
+and memory (`templates`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from dvaojax import files, hub
+from dvaojax.data import templates
+from dvaojax.data.templates import TemplateError
 from dvaojax.errors import UserError, import_extra
 
 Thinking = Literal["on", "off"]
@@ -34,6 +38,14 @@ _DATE = "26 Jul 2024"
 _SAME_DATE = "{%- macro strftime_now(format) -%}" + _DATE + "{%- endmacro -%}"
 
 _UNKNOWN = "\ufffd"
+
+_CALLS = "tool_calls"  # a key of messages
+
+# An answer that no template contains.
+_ANSWER = "an-answer-of-the-assistant"
+
+# Templates with their settings whose prompts are known to end where an answer begins.
+_OPENED: set[tuple[Any, ...]] = set()
 
 _GENERATION = "generation_config.json"
 
@@ -115,31 +127,79 @@ class PretrainedTokenizer:
         """Renders messages with the model's chat template, ready for the answer.
 
         Args:
-            messages: each with a `role` and a `content`.
+            messages: each with a `role` and a `content`; other keys, such as `tool_calls`, are
+                passed to the template.
             tools: JSON schemas of the functions that may be called.
             thinking: "on" or "off" for templates with such a switch; None is the template's
                 default. The effect depends on the template: "off" usually ends the prompt with an
                 empty thought, "on" with an opened one or none, see `opens_thought`.
 
         Raises:
-            UserError: there is no template, it rejects the messages, or it has no such switch.
+            UserError: there is no template, it rejects the messages, exceeds a limit, has no such
+                switch, leaves out the tools or the `tool_calls` of a message, or does not open the
+                answer.
         """
-        backend, template = self._template(tools)
+        template = self._template(tools)
         try:
-            switches = self._thinking_switches(template, thinking)
-            return backend.apply_chat_template(
-                [dict(message) for message in messages],
-                tools=None if not tools else [dict(tool) for tool in tools],
-                chat_template=template,
-                add_generation_prompt=True,
-                tokenize=False,
-                **switches,
+            return self._chat(template, messages, tools or None, thinking)
+        except TemplateError as error:
+            raise UserError(f"{self.path}: the chat template failed: {error}") from error
+
+    def _chat(
+        self,
+        template: str,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        thinking: Thinking | None,
+    ) -> str:
+        """The rendered messages, after comparing them with what the template writes for less."""
+        special_tokens = _load(self.path).backend.special_tokens_map
+        switches = self._thinking_switches(template, thinking)
+        variables = {**special_tokens, **switches, "add_generation_prompt": True}
+        render = partial(templates.render, template, variables=variables)
+        text = render(messages, tools=tools)
+        if tools and _renders(render, messages, tools=None) == text:
+            raise UserError(
+                f"{self.path}: the chat template ignores tools: it writes the same prompt without "
+                "them; use a model or a template for tool calls"
             )
-        except UserError:
-            raise
-        # Templates raise errors of any class, jinja's own among them.
-        except Exception as error:
-            raise UserError(f"{self.path}: the chat template failed: {_gist(error)}") from error
+        if any(message.get(_CALLS) for message in messages):
+            without = [{k: v for k, v in m.items() if k != _CALLS} for m in messages]
+            if _renders(render, without, tools=tools) == text:
+                raise UserError(f"{self.path}: the chat template ignores {_CALLS} of messages")
+        setting = (template, *switches.items(), messages[-1]["role"])
+        if setting not in _OPENED:
+            self._check_open(template, messages, tools, variables, text)
+            _OPENED.add(setting)
+        return text
+
+    def _check_open(
+        self,
+        template: str,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+        text: str,
+    ) -> None:
+        """Raises an error if an answer would not follow directly on the rendered prompt.
+
+        A template that reads `add_generation_prompt` ends the prompt differently with it. Another
+        one is accepted if the answer is all that it writes after the prompt, as that of Llama 2.
+        """
+        variables = {**variables, "add_generation_prompt": False}
+        render = partial(templates.render, template, tools=tools, variables=variables)
+        if _renders(render, messages) != text:
+            return
+        answer = {"role": "assistant", "content": _ANSWER}
+        answered = _renders(render, [*messages, answer])
+        if answered is None or not answered.startswith(text):
+            return
+        between = answered[len(text) :].partition(_ANSWER)[0]
+        if _ANSWER in answered and between.strip():
+            raise UserError(
+                f"{self.path}: the chat template ignores add_generation_prompt: it does not write "
+                f"{between!r} after the last message, so the prompt does not begin the answer"
+            )
 
     def write(self, directory: Path) -> None:
         """Copies the files of the tokenizer, including its chat template.
@@ -152,25 +212,24 @@ class PretrainedTokenizer:
             for file in sorted(source.glob(pattern)):
                 if file.is_file() and file.name != "config.json":
                     shutil.copyfile(file, directory / file.name)
-        generation = directory / _GENERATION
-        before = files.read_json(generation) if generation.is_file() else {}
         ends = {"eos_token_id": list(self.stop_tokens), "pad_token_id": self.pad_token}
-        files.write_json(generation, {**before, **ends})
+        files.write_json(directory / _GENERATION, {**_generation_config(source), **ends})
 
-    def _template(self, tools: Sequence[Mapping[str, Any]] | None) -> tuple[Any, str]:
-        """The loaded tokenizer and the template for messages with or without tools."""
-        backend = _load(self.path).backend
+    def _template(self, tools: Sequence[Mapping[str, Any]] | None) -> str:
+        """The template for messages with or without tools."""
         try:
-            template = backend.get_chat_template(tools=tools or None)
+            template = _load(self.path).backend.get_chat_template(tools=tools or None)
         except ValueError as error:
             raise UserError(f"{self.path} has no chat template for this: {_gist(error)}") from error
-        return backend, _SAME_DATE + template if "strftime_now" in template else template
+        if not isinstance(template, str):
+            raise UserError(f"{self.path}: the chat template is not a string")
+        return _SAME_DATE + template if "strftime_now" in template else template
 
     def _thinking_switches(self, template: str, thinking: Thinking | None) -> dict[str, bool]:
         """The template's variables that switch thinking on or off, with their values."""
         if thinking is None:
             return {}
-        variables = _variables(template)
+        variables = templates.input_variables(template)
         switches = [name for name in _THINKING_SWITCHES if name in variables]
         if not switches:
             raise UserError(
@@ -207,50 +266,75 @@ def _load(path: str) -> _Loaded:
     transformers = import_extra("transformers", extra="hf")
     directory = hub.local_directory(path, hub.TEXT_FILES)
     try:
-        backend = transformers.AutoTokenizer.from_pretrained(
-            str(directory), local_files_only=True, trust_remote_code=False
-        )
+        with _quiet(transformers):
+            backend = transformers.AutoTokenizer.from_pretrained(
+                str(directory), local_files_only=True, trust_remote_code=False
+            )
+        vocabulary = backend.get_vocab()
+        vocab_size = max(vocabulary.values()) + 1
     # Malformed files raise errors of many classes, `Exception` itself among them.
     except Exception as error:
         raise UserError(f"{path}: the tokenizer cannot be read: {_gist(error)}") from error
-    vocabulary = backend.get_vocab()
-    vocab_size = max(vocabulary.values()) + 1
     stop_tokens = _stop_tokens(path, directory, backend, vocabulary)
     for token in stop_tokens:
-        if not 0 <= token < vocab_size:
-            raise UserError(f"{path}: stop token {token} is not in its vocabulary of {vocab_size}")
+        if type(token) is not int or not 0 <= token < vocab_size:
+            shown = repr(token)[:60]
+            raise UserError(f"{path}: stop token {shown} is not in its vocabulary of {vocab_size}")
     pad_token = backend.pad_token_id
     if pad_token is None:
         pad_token = vocabulary.get(_PADDING, stop_tokens[0])
     return _Loaded(backend, vocab_size, pad_token, stop_tokens)
 
 
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Suppresses the library's warnings about the text of a model's files."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
 def _stop_tokens(
     path: str, directory: Path, backend: Any, vocabulary: Mapping[str, int]
-) -> tuple[int, ...]:
-    """The tokens that end a completion, without repetition."""
-    candidates = [] if backend.eos_token_id is None else [backend.eos_token_id]
-    generation = directory / _GENERATION
-    if generation.is_file():
-        listed = files.read_json(generation).get("eos_token_id", [])
-        candidates += listed if isinstance(listed, list) else [listed]
-    candidates += [vocabulary[name] for name in _TURN_ENDS if name in vocabulary]
-    tokens = tuple(dict.fromkeys(token for token in candidates if token is not None))
+) -> tuple[Any, ...]:
+    """The values listed as tokens that end a completion, without repetition."""
+    listed = _generation_config(directory).get("eos_token_id")
+    candidates = [
+        backend.eos_token_id,
+        *(listed if isinstance(listed, list) else [listed]),
+        *(vocabulary.get(name) for name in _TURN_ENDS),
+    ]
+    tokens: list[Any] = []
+    for token in candidates:
+        if token is not None and token not in tokens:
+            tokens.append(token)
     if not tokens:
         raise UserError(
             f"{path}: neither the tokenizer nor generation_config.json defines a stop token"
         )
-    return tokens
+    return tuple(tokens)
 
 
-@functools.cache
-def _variables(template: str) -> frozenset[str]:
-    """The input variables of a template; cached because every prompt needs them."""
-    jinja2, meta = (import_extra(name, extra="hf") for name in ("jinja2", "jinja2.meta"))
-    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
-    # A tag of transformers around the assistant's text, unknown to jinja.
-    plain = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)
-    return frozenset(meta.find_undeclared_variables(environment.parse(plain)))
+def _generation_config(directory: Path) -> dict[str, Any]:
+    """The content of `generation_config.json`; empty if there is no such file."""
+    path = directory / _GENERATION
+    if not path.exists():
+        return {}
+    content = files.read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a JSON object")
+    return content
+
+
+def _renders(render: Callable[..., str], *arguments: Any, **more: Any) -> str | None:
+    """What a template writes for other arguments; None if it rejects them."""
+    try:
+        return render(*arguments, **more)
+    except TemplateError:
+        return None
 
 
 def _gist(error: Exception) -> str:
