@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 
 import pytest
 
@@ -129,3 +130,40 @@ def test_a_directory_is_created_atomically(tmp_path):
     for existing in (path, link):
         with pytest.raises(UserError, match="exists and is not overwritten"):
             files.new_directory(existing).__enter__()
+
+
+def test_a_directory_is_exchanged_without_a_moment_in_which_it_is_missing(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+        (directory / "name").write_text(directory.name)
+    stop, missing = threading.Event(), []
+
+    def watch():
+        while not stop.is_set():
+            if not (second / "name").is_file():
+                missing.append(True)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(1001):
+        files.exchange(first, second)
+    stop.set()
+    watcher.join()
+    assert ((first / "name").read_text(), (second / "name").read_text()) == ("second", "first")
+    assert not missing
+
+
+def test_a_directory_is_exchanged_by_three_renames_where_that_is_all_there_is(
+    tmp_path, monkeypatch
+):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for directory in (first, second):
+        directory.mkdir()
+        (directory / "name").write_text(directory.name)
+    monkeypatch.setattr(files, "_exchanged", lambda *paths: False)
+    files.exchange(first, second)
+    assert ((first / "name").read_text(), (second / "name").read_text()) == ("second", "first")
+    files.exchange(first, third)  # nothing was there
+    assert (third / "name").read_text() == "second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["second", "third"]

@@ -26,20 +26,28 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     """Base class of the builders; `builder` creates the one of a given dataset.
 
     The metadata of the prepared dataset records the source files (`files`: key -> name and
-    SHA-256), the missing ones (`absent`), and repaired or dropped rows (`noted`: description ->
-    count).
+    SHA-256), the missing ones (`absent`), repaired or dropped rows (`noted`: description -> count),
+    and the columns of the user's own rows (`columns`: field -> column).
     """
 
     data_set: DataSet
     url_infos = None  # downloads are checked in `_download`, not against a checksum file
 
-    def __init__(self, *, paths: Mapping[str, Path] | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        paths: Mapping[str, Path] | None = None,
+        columns: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ):
         """
         Args:
             paths: key -> local file of the dataset; None downloads all files.
+            columns: field -> column of the user's own rows, to be recorded.
             kwargs: arguments of every builder, such as `data_dir`.
         """
         self._paths = paths
+        self._columns = columns
         self._kept: dict[str, Any] = tfds.core.MetadataDict()
         super().__init__(**kwargs)
 
@@ -69,6 +77,8 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         }
         self._kept["absent"] = [key for key in self.data_set.files if key not in paths]
         self._kept["noted"] = {note: count for note, count in noted.items() if count}
+        if self._columns:
+            self._kept["columns"] = dict(self._columns)
         return {split: self._generate_examples(records) for split, records in splits.items()}
 
     def _generate_examples(
@@ -102,7 +112,11 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
 
 def builder(
-    data_set: DataSet, *, paths: Mapping[str, Path] | None = None, data_dir: Path
+    data_set: DataSet,
+    *,
+    paths: Mapping[str, Path] | None = None,
+    columns: Mapping[str, str] | None = None,
+    data_dir: Path,
 ) -> RecordBuilder:
     """The builder of a dataset, under the dataset's name.
 
@@ -112,6 +126,7 @@ def builder(
     Args:
         data_set: a published dataset or the user's own.
         paths: key -> local file of the dataset; None downloads all files.
+        columns: field -> column of the user's own rows, to be recorded.
         data_dir: parent directory of the prepared datasets.
     """
     attributes = {
@@ -121,7 +136,7 @@ def builder(
         "__module__": __name__,
     }
     builder_class = type("Builder", (RecordBuilder,), attributes, skip_registration=True)
-    return builder_class(paths=paths, data_dir=data_dir, file_format=FILE_FORMAT)
+    return builder_class(paths=paths, columns=columns, data_dir=data_dir, file_format=FILE_FORMAT)
 
 
 def _root_cause(error: BaseException) -> BaseException:

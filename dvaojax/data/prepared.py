@@ -2,16 +2,19 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
+from dvaojax import files
 from dvaojax.data import sources
 from dvaojax.data.records import ProblemRecord
 from dvaojax.errors import UserError, import_extra
 
 # Version of every dataset that the user brings.
 FIRST_VERSION = "1.0.0"
+
+_INFO = "dataset_info.json"
 
 
 def directory(name: str, *, data_dir: Path | str = "") -> Path:
@@ -29,7 +32,68 @@ def directory(name: str, *, data_dir: Path | str = "") -> Path:
 
 def is_prepared(name: str, *, data_dir: Path | str = "") -> bool:
     """Whether the dataset is prepared completely."""
-    return (directory(name, data_dir=data_dir) / "dataset_info.json").is_file()
+    return (directory(name, data_dir=data_dir) / _INFO).is_file()
+
+
+class PreparedSet(NamedTuple):
+    """Summary of a prepared dataset.
+
+    Attributes:
+        path: its directory.
+        splits: name -> number of records.
+        absent: keys of the files that were missing.
+        noted: description of repaired or dropped rows -> count.
+        is_new: false if it had been prepared before.
+    """
+
+    path: Path
+    splits: Mapping[str, int]
+    absent: tuple[str, ...]
+    noted: Mapping[str, int]
+    is_new: bool
+
+
+def describe(name: str, *, data_dir: Path | str = "") -> PreparedSet | None:
+    """Summary of a dataset; None if it is not prepared.
+
+    Needs no extra.
+
+    Args:
+        name: a published dataset or the user's own.
+        data_dir: as in `directory`.
+
+    Raises:
+        UserError: its files are damaged.
+    """
+    path = directory(name, data_dir=data_dir)
+    if not is_prepared(name, data_dir=data_dir):
+        return None
+    kept = read_metadata(path)
+    try:
+        splits = {
+            split["name"]: sum(map(int, split["shardLengths"]))
+            for split in files.read_json(path / _INFO)["splits"]
+        }
+        return PreparedSet(path, splits, tuple(kept["absent"]), kept["noted"], is_new=False)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is damaged: prepare it again with --overwrite") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The record of a dataset's files by its preparation, see `builders.RecordBuilder`.
+
+    Args:
+        path: the dataset's directory.
+
+    Raises:
+        UserError: the file is damaged, or is not one of this package.
+    """
+    content = files.read_json(path / "metadata.json")
+    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+        raise UserError(f"{path} is damaged: prepare it again with --overwrite")
+    return content
 
 
 def read(name: str, split: str, *, data_dir: Path | str = "") -> Sequence[ProblemRecord]:
@@ -48,7 +112,7 @@ def read(name: str, split: str, *, data_dir: Path | str = "") -> Sequence[Proble
     """
     path = directory(name, data_dir=data_dir)
     if not is_prepared(name, data_dir=data_dir):
-        own = "" if name in sources.BY_NAME else " --source FILE.jsonl"
+        own = "" if name in sources.BY_NAME else " --source FILE"
         where = f" --data-dir {data_dir}" if data_dir else ""
         raise UserError(
             f"{name} is not prepared, there is no {path}: dvaojax data prepare {name}{own}{where}"

@@ -2,96 +2,94 @@
 
 import contextlib
 import io
-import json
 import logging
 import re
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal
 
-from dvaojax.data import builders, jsonl, prepared, sources
+from dvaojax import files
+from dvaojax.data import builders, jsonl, own_files, prepared, sources
+from dvaojax.data.prepared import PreparedSet
 from dvaojax.data.records import ProblemRecord
 from dvaojax.data.sources import DataSet, File
 from dvaojax.errors import UserError, nearest
 
-_SUFFIXES = (".jsonl", ".jsonl.gz")  # of the user's own files
+Existing = Literal["keep", "replace"]
 
 
-class PreparedSet(NamedTuple):
-    """Summary of a prepared dataset.
-
-    Attributes:
-        path: its directory.
-        splits: name -> number of records.
-        absent: keys of the files that were missing.
-        noted: description of repaired or dropped rows -> count.
-        is_new: false if it had been prepared before.
-    """
-
-    path: Path
-    splits: Mapping[str, int]
-    absent: tuple[str, ...]
-    noted: Mapping[str, int]
-    is_new: bool
-
-
-def prepare(name: str, *, source: Path | None = None, data_dir: Path | str = "") -> PreparedSet:
+def prepare(
+    name: str,
+    *,
+    source: Path | None = None,
+    data_dir: Path | str = "",
+    columns: Mapping[str, str] | None = None,
+    existing: Existing = "keep",
+) -> PreparedSet:
     """Prepares a dataset, unless it is prepared already.
 
     Args:
         name: a published dataset, or with a source the user's own.
-        source: a file or a directory of files; None downloads the published files. The source of
-            the user's own dataset is JSON lines (see `jsonl.read`): one file, which becomes the
-            split "train", or a directory with one file per split.
+        source: a file or a directory of files; None downloads the published files. For the source
+            of the user's own dataset see `own_files.by_split`, for its rows `jsonl.read`.
         data_dir: as in `prepared.directory`.
+        columns: field -> column of the user's own rows, see `jsonl.read`.
+        existing: "keep" keeps a dataset that was prepared from the same files, "replace" prepares
+            it again; readers see the old dataset or the new one, never a part.
 
     Raises:
         UserError: there is no such dataset or file, a row is malformed, or the dataset was prepared
             from other files before. No partial output remains.
     """
-    data_set, paths = _dataset_and_files(name, source)
+    data_set, paths = _dataset_and_files(name, source, columns)
     path = prepared.directory(name, data_dir=data_dir)
-    if prepared.is_prepared(name, data_dir=data_dir):
-        _check_same(name, path, paths)
-        return _summary(path, is_new=False)
+    if existing == "keep" and (summary := prepared.describe(name, data_dir=data_dir)):
+        _check_same(name, path, paths, columns)
+        return summary
     with _scratch(path.parents[1]) as scratch:
-        builder = builders.builder(data_set, paths=paths, data_dir=scratch)
+        builder = builders.builder(data_set, paths=paths, columns=columns, data_dir=scratch)
         with _quiet():
             builder.download_and_prepare(download_dir=scratch / "downloads")
         path.parent.mkdir(exist_ok=True)
-        if path.exists():
-            shutil.rmtree(path)  # incomplete, since `is_prepared` was false
-        (scratch / name / path.name).replace(path)
-    return _summary(path, is_new=True)
+        files.exchange(scratch / name / path.name, path)  # the old one is deleted with the scratch
+    summary = prepared.describe(name, data_dir=data_dir)
+    assert summary is not None
+    return summary._replace(is_new=True)
 
 
-def describe(name: str, *, data_dir: Path | str = "") -> PreparedSet | None:
-    """Summary of a dataset; None if it is not prepared."""
-    if not prepared.is_prepared(name, data_dir=data_dir):
-        return None
-    return _summary(prepared.directory(name, data_dir=data_dir), is_new=False)
-
-
-def _dataset_and_files(name: str, source: Path | None) -> tuple[DataSet, dict[str, Path] | None]:
+def _dataset_and_files(
+    name: str, source: Path | None, columns: Mapping[str, str] | None
+) -> tuple[DataSet, dict[str, Path] | None]:
     """The dataset and its local files by key; None instead of files to download them."""
     data_set = sources.BY_NAME.get(name)
     if data_set is not None:
+        if columns:
+            raise UserError(f"--columns is for your own data, and {name} is a published dataset")
         return data_set, None if source is None else _local_files(data_set, source)
     if source is None:
         close = nearest(name, sources.BY_NAME)
         raise UserError(
             f"there is no published dataset {name!r}; did you mean {close!r}? For your own, add "
-            "--source FILE.jsonl"
+            "--source FILE"
         )
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(
             f"{name!r} is not a valid dataset name: use lower-case letters, digits and _"
         )
-    paths = _own_files(source)
-    return _own_dataset(name, paths), paths
+    splits = own_files.by_split(source)
+    keys = {split: _part_names(split, len(paths)) for split, paths in splits.items()}
+    paths = {
+        key: path for split in splits for key, path in zip(keys[split], splits[split], strict=True)
+    }
+    return _own_dataset(name, keys, paths, columns), paths
+
+
+def _part_names(split: str, count: int) -> list[str]:
+    """The keys of the files of a split: its name, or numbered names of its parts."""
+    return [split] if count == 1 else [f"{split} {i} of {count}" for i in range(1, count + 1)]
 
 
 def _local_files(data_set: DataSet, source: Path) -> dict[str, Path]:
@@ -123,29 +121,27 @@ def _names(files: Mapping[str, File]) -> str:
     return ", ".join(file.names[0] for file in files.values())
 
 
-def _own_files(source: Path) -> dict[str, Path]:
-    """Split -> file of the user's own dataset."""
-    if source.is_file():
-        return {"train": source}
-    if not source.is_dir():
-        raise UserError(f"{source}: no such file or directory")
-    paths = [path for path in sorted(source.iterdir()) if path.name.endswith(_SUFFIXES)]
-    if not paths:
-        raise UserError(f"{source} has no file that ends in {' or '.join(_SUFFIXES)}")
-    return {path.name.partition(".")[0]: path for path in paths}
-
-
-def _own_dataset(name: str, files: Mapping[str, Path]) -> DataSet:
-    """The user's own dataset."""
+def _own_dataset(
+    name: str,
+    keys: Mapping[str, list[str]],
+    paths: Mapping[str, Path],
+    columns: Mapping[str, str] | None,
+) -> DataSet:
+    """The user's own dataset, with the keys of the files of each split."""
 
     def parse(paths: Mapping[str, Path], noted: Counter[str]) -> dict[str, list[ProblemRecord]]:
-        return {split: jsonl.read(path, source=name) for split, path in paths.items()}
+        splits: dict[str, list[ProblemRecord]] = {split: [] for split in keys}
+        for split, records in splits.items():
+            for key in keys[split]:
+                read = partial(jsonl.read, source=name, columns=columns, first=len(records))
+                records += read(paths[key])
+        return splits
 
     return DataSet(
         name=name,
         title="user-provided dataset",
         licence="",
-        files={split: File((path.name,), "") for split, path in files.items()},
+        files={key: File((path.name,), "") for key, path in paths.items()},
         parse=parse,
         version=prepared.FIRST_VERSION,
     )
@@ -184,23 +180,24 @@ def _quiet() -> Iterator[None]:
         connections.setLevel(level)
 
 
-def _check_same(name: str, directory: Path, paths: Mapping[str, Path] | None) -> None:
-    """Raises a `UserError` if the dataset was prepared from other files than these."""
-    sources_before = _metadata(directory)["files"]
-    for key, path in (paths or {}).items():
-        if sources_before.get(key, {}).get("sha256") != builders.sha256(path):
+def _check_same(
+    name: str,
+    directory: Path,
+    paths: Mapping[str, Path] | None,
+    columns: Mapping[str, str] | None,
+) -> None:
+    """Raises a `UserError` if the dataset was prepared from other files or columns than these."""
+    if paths is None:
+        return
+    kept = prepared.read_metadata(directory)
+    before, is_own = kept["files"], name not in sources.BY_NAME
+    remedy = "--overwrite replaces it, --data-dir takes another directory"
+    for key, path in paths.items():
+        if before.get(key, {}).get("sha256") != builders.sha256(path):
             raise UserError(
-                f"{name} is prepared in {directory} from another file than {path}: delete that "
-                "directory to prepare it again, or pass another --data-dir"
+                f"{name} is prepared in {directory} from another file than {path}: {remedy}"
             )
-
-
-def _summary(directory: Path, *, is_new: bool) -> PreparedSet:
-    splits = builders.tfds.builder_from_directory(directory).info.splits
-    kept = _metadata(directory)
-    counts = {split: info.num_examples for split, info in splits.items()}
-    return PreparedSet(directory, counts, tuple(kept["absent"]), kept["noted"], is_new)
-
-
-def _metadata(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "metadata.json").read_bytes())
+    if is_own and before.keys() != paths.keys():
+        raise UserError(f"{name} is prepared in {directory} from more files than these: {remedy}")
+    if kept.get("columns", {}) != dict(columns or {}):
+        raise UserError(f"{name} is prepared in {directory} with other columns: {remedy}")

@@ -3,7 +3,7 @@
 A request is `{"seconds": S, "render": {...}}`, with the arguments of `transformers`'
 `render_jinja_template`, or `{"seconds": S, "variables": TEMPLATE}`. The answer is one line too,
 `{"value": ...}` or `{"error": TEXT}`. The kernel ends the process by SIGALRM if a request takes
-longer than its seconds, whatever the template computes.
+longer than its seconds, also in the middle of one computation.
 """
 
 import json

@@ -330,7 +330,7 @@ def _generation_config(directory: Path) -> dict[str, Any]:
 
 
 def _renders(render: Callable[..., str], *arguments: Any, **more: Any) -> str | None:
-    """What a template writes for other arguments; None if it rejects them."""
+    """The text of a template for other arguments; None if it rejects them."""
     try:
         return render(*arguments, **more)
     except TemplateError:

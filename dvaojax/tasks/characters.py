@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 
+from dvaojax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class CharacterTokenizer:
@@ -38,11 +40,14 @@ class CharacterTokenizer:
         """The text's tokens, without a stop token.
 
         Raises:
-            ValueError: a character is not in the alphabet.
+            UserError: a character is not in the alphabet.
         """
         unknown = sorted(set(text) - set(self.alphabet))
         if unknown:
-            raise ValueError(f"{text!r} contains {unknown[0]!r}, which {self.alphabet!r} does not")
+            raise UserError(
+                f"the text {text[:60]!r} contains {unknown[0]!r}, which is not in the alphabet of "
+                f"its tokenizer, {self.alphabet[:60]!r}: add it there, or leave it out of the text"
+            )
         return [self._ids[character] for character in text]
 
     def decode(self, token_ids: Sequence[int]) -> str:

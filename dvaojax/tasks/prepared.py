@@ -74,7 +74,10 @@ class PreparedTask:
         return record.answer
 
     def category(self, record: ProblemRecord) -> str:
-        """The category under which an evaluation reports the problem: its set."""
+        """The category under which an evaluation reports the problem.
+
+        It is the problem's set, or the `source` that your own metadata gives.
+        """
         return str(record.metadata["source"])
 
     def prompts(self, split: str) -> Sequence[Prompt]:

@@ -46,7 +46,7 @@ def test_record_round_trip(tmp_path):
     )
     again = jsonl.read(written(tmp_path, record.to_json()))[0]
     assert (again.prompt, again.answer) == (record.prompt, record.answer)
-    assert again.metadata == {"source": "mine", "row": 0}  # the file that was read last
+    assert again.metadata == {"source": "s", "row": 0}  # the user's own is not replaced
 
 
 def test_line_separators_empty_lines_bom_and_gzip(tmp_path):

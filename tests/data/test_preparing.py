@@ -67,8 +67,57 @@ def test_preparing_twice(own, tmp_path):
     assert again == first._replace(is_new=False)
     assert {path: path.stat().st_mtime_ns for path in first.path.iterdir()} == before
     own.write_text('{"prompt": "another"}\n')
-    with pytest.raises(UserError, match=r"from another file than .*mine.jsonl: delete that"):
+    with pytest.raises(UserError, match=r"from another file than .*mine.jsonl: --overwrite"):
         preparing.prepare("mine", source=own, data_dir=tmp_path)
+
+
+def test_overwrite_replaces_what_was_prepared(own, tmp_path, capsys):
+    sets = ["--data-dir", str(tmp_path / "sets")]
+    command = ["data", "prepare", "mine", "--source", str(own), *sets]
+    assert cli.main(command) == 0
+    own.write_text('{"prompt": "another"}\n')
+    before = tree(tmp_path)
+    assert cli.main(command) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert cli.main([*command, "--overwrite"]) == 0
+    assert "mine is prepared in" in capsys.readouterr().out
+    assert tree(tmp_path) == before
+    (record,) = prepared.read("mine", "train", data_dir=tmp_path / "sets")
+    assert record.prompt[0]["content"] == "another"
+    # A row that cannot be read leaves the earlier dataset.
+    own.write_text("{")
+    assert cli.main([*command, "--overwrite"]) == 2
+    assert tree(tmp_path) == before
+    assert len(prepared.read("mine", "train", data_dir=tmp_path / "sets")) == 1
+
+
+def test_columns_and_files_are_part_of_what_was_prepared(tmp_path, capsys):
+    source = tmp_path / "source"
+    source.mkdir()
+    for split in ("train", "test"):
+        (source / f"{split}.csv").write_text("question,answer,level\n1+1?,2,easy\n")
+    command = ["data", "prepare", "mine", "--data-dir", str(tmp_path / "sets"), "--source"]
+    columns = ["--columns", "prompt=question", "answer=answer"]
+    assert cli.main([*command, str(source)]) == 2
+    assert "did you mean 'prompt'? Rename it, or add --columns prompt=question answer=answer" in (
+        capsys.readouterr().err
+    )
+    assert cli.main([*command, str(source), *columns]) == 0
+    (record,) = prepared.read("mine", "test", data_dir=tmp_path / "sets")
+    assert (record.prompt[0]["content"], record.answer) == ("1+1?", "2")
+    assert record.metadata == {"source": "mine", "row": 0, "level": "easy"}
+    assert cli.main([*command, str(source), *columns]) == 0
+    capsys.readouterr()
+    for arguments, message in (
+        ([str(source), "--columns", "prompt=question", "answer=level"], "with other columns"),
+        ([str(source / "train.csv"), *columns], "from more files than these"),
+        ([str(source), "--columns", "question=prompt"], "question=prompt is not prompt=COLUMN"),
+        ([str(source), "--columns", "prompt="], "prompt= is not prompt=COLUMN"),
+    ):
+        assert cli.main([*command, *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["data", "prepare", "gsm8k", *columns]) == 2
+    assert "--columns is for your own data" in capsys.readouterr().err
 
 
 def test_malformed_row_leaves_no_files(own, tmp_path):
@@ -178,7 +227,7 @@ def test_preparation_errors_are_one_line(own, tmp_path, capsys, arguments, compl
 def test_unprepared_dataset_names_the_command(own, tmp_path):
     with pytest.raises(UserError, match="dvaojax data prepare gsm8k --data-dir"):
         prepared.read("gsm8k", "train", data_dir=tmp_path)
-    with pytest.raises(UserError, match=r"dvaojax data prepare mine --source FILE.jsonl"):
+    with pytest.raises(UserError, match=r"dvaojax data prepare mine --source FILE "):
         prepared.read("mine", "train", data_dir=tmp_path)
     preparing.prepare("mine", source=own, data_dir=tmp_path)
     with pytest.raises(UserError, match=r"no split 'test'; the splits prepared .* are train"):
@@ -235,6 +284,23 @@ print(any(name.partition(".")[0] == "tensorflow" for name in sys.modules))
 """
     done = run_python(code, "tensorflow")
     assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
+
+
+def test_list_needs_no_extra(own, tmp_path):
+    preparing.prepare("amc23", source=shared("amc23"), data_dir=tmp_path)
+    (tmp_path / "gsm8k/1.0.0").mkdir(parents=True)
+    (tmp_path / "gsm8k/1.0.0/dataset_info.json").write_text("{}")  # of another program
+    code = f"""
+from dvaojax import cli
+print(cli.main(["data", "list", "--data-dir", {str(tmp_path)!r}]))
+"""
+    extras = ("tensorflow_datasets", "array_record", "grain", "pyarrow", "transformers")
+    done = run_python(code, *extras)
+    lines = done.stdout.splitlines()
+    assert (done.stderr, lines[-1]) == ("", "0")
+    assert any("amc23" in line and "test 40" in line for line in lines)
+    assert any("gsm8k" in line and "damaged" in line for line in lines)
+    assert any("math500" in line and "none" in line for line in lines)
 
 
 def test_missing_package_names_its_extra(own, tmp_path):

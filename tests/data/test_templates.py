@@ -145,7 +145,7 @@ def _is_running(number):
         return False
 
 
-# What a template ignores.
+# Templates that ignore a part of their input.
 
 
 def test_a_template_without_the_assistants_header_is_refused(made):
