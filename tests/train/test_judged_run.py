@@ -154,6 +154,22 @@ def test_an_unavailable_judge_stops_the_command_in_one_line(tmp_path, capsys):
     assert "ConnectError" in error
 
 
+@pytest.mark.parametrize("place", ["a setting", "the experiment file"])
+def test_a_password_in_the_address_reaches_neither_a_file_nor_a_message(tmp_path, capsys, place):
+    secret = "http://judge:sesame@127.0.0.1:9/v1"
+    experiment = tmp_path / "experiment.py"
+    url = secret if place == "the experiment file" else "http://127.0.0.1:9/v1"
+    experiment.write_text(EXPERIMENT.format(url=url))
+    changes = ["--set", f"task.judge.url={secret}"] if place == "a setting" else []
+    runs = tmp_path / "runs"
+    assert cli.main(["train", str(experiment), "--runs", str(runs), *changes]) == 2
+    printed = capsys.readouterr()
+    assert "judge.api_key_variable" in printed.err
+    assert printed.err.count("\n") == 1
+    assert "sesame" not in printed.err + printed.out
+    assert not runs.exists()
+
+
 def test_rejects_a_damaged_cache_before_writing(tmp_path):
     (tmp_path / "replies").write_bytes(b"damaged" * 1000)
     config = rubric_config("http://127.0.0.1:9/v1", cache=str(tmp_path / "replies"))
