@@ -76,6 +76,7 @@ SCRIPTS = {
     "experiments/bandit.py": ["--methods", "dvao,grpo", "--seeds", "4", "--out", "bandit"],
     "experiments/benchmarks/rl_step.py": SMALL_STEP,
     "experiments/benchmarks/aggregators.py": None,
+    "experiments/benchmarks/rewards.py": ["--answers", "200"],
     "-m": None,
 }
 

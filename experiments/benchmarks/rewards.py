@@ -1,16 +1,21 @@
-"""Time of scoring mathematics answers, by kind of answer, compared with math-verify.
+"""Mathematics answers: agreement with math-verify and with labels, and time by kind of answer.
 
-Claim under test: 10,000 answers are scored by `accuracy` in less than 20 seconds on two cores.
+Claims under test: `accuracy` agrees with every label, and grades 10,000 answers in less than 20
+seconds on two cores.
 
     python experiments/benchmarks/rewards.py
-    python experiments/benchmarks/rewards.py --json times.json
+    python experiments/benchmarks/rewards.py --json figures.json
 
-The answers are generated from one seed. Of every kind, a third equal the reference, a third are the
-same value in another notation, and a third are another value; each is in a box after 2,500
+The labels are rows `{"gold", "response", "recommended", "note"}` of `math_equivalence.jsonl` in the
+directory `--labels`, which is not part of the repository; without it only the rest is done. Rows in
+which `accuracy` differs from its label or from math-verify are printed with the note that says why.
+
+The other answers are generated from one seed. Of every kind, a third equal the reference, a third
+are the same value in another notation, and a third are another value; each is in a box after 2,500
 characters of reasoning. Nearly all differ, so that caches have little effect. The time of
 `accuracy` includes its calls of math-verify; `accuracy_math_verify` is timed on every tenth answer.
 
-Needs: any machine, the extra `mathematics`, about a minute.
+Needs: any machine, about a minute.
 """
 
 import argparse
@@ -23,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dvaojax.rewards import RewardSuite
@@ -30,6 +36,7 @@ from dvaojax.rewards.mathematics import accuracy, accuracy_math_verify
 from dvaojax.types import Completion, Prompt
 
 ANSWERS, SECONDS, WORKERS = 10_000, 20.0, 2
+LABELS = Path(__file__).parents[3] / "shared" / "data" / "edge_cases"
 WORK = "We compute $x = \\frac{1}{2}$, and so on. " * 60
 
 
@@ -67,7 +74,7 @@ def answer_case(kind: str, a: int, b: int, c: int) -> AnswerCase:
             return AnswerCase(f"{a}x - {b}y = {c}", f"-{a}x+{b}y+{c}=0", f"{a}x + {b}y = {c}")
         case "words":
             return AnswerCase(rf"\text{{Anna {a}}}", f"anna {a}", f"Bert {b}")
-        case _:  # these are passed to math-verify
+        case _:  # an interval, but not for math-verify
             return AnswerCase(rf"x \le {a}", rf"{a} \ge x", rf"x < {a}")
 
 
@@ -76,6 +83,56 @@ KINDS = (
     "inequality",
 )
 SHARES = dict.fromkeys(KINDS, 0.11) | {"inequality": 0.01}
+
+
+class LabelledRow(NamedTuple):
+    """One labelled response with both verdicts; a label of None leaves the question open."""
+
+    gold: str
+    response: str
+    note: str
+    label: bool | None
+    accuracy: bool
+    math_verify: bool
+
+
+def labelled_rows(directory: Path) -> list[LabelledRow]:
+    """All labelled responses, graded; none if the directory is absent."""
+    path = directory / "math_equivalence.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        row = json.loads(line)
+        completion = Completion(row["response"], (0,), True)
+        verdicts = [reward(completion, row["gold"]) for reward in (accuracy, accuracy_math_verify)]
+        rows.append(
+            LabelledRow(
+                row["gold"],
+                row["response"],
+                row["note"],
+                row["recommended"],
+                *(verdict == 1.0 for verdict in verdicts),
+            )
+        )
+    return rows
+
+
+def print_agreement(rows: Sequence[LabelledRow]) -> None:
+    """How many rows agree, and those that do not, with the note of the label."""
+    labelled = [row for row in rows if row.label is not None]
+    for name, count, of in (
+        ("accuracy agrees with the label", sum(r.accuracy == r.label for r in labelled), labelled),
+        ("math-verify does", sum(r.math_verify == r.label for r in labelled), labelled),
+        ("the two agree", sum(r.accuracy == r.math_verify for r in rows), rows),
+    ):
+        print(f"{name} in {count} of {len(of)} rows")
+    table = Table("gold", "response", "label", "accuracy", "math-verify", "why", title="differing")
+    verdict = {True: "right", False: "wrong", None: "open"}
+    for row in rows:
+        if row.accuracy != row.math_verify or row.accuracy != row.label is not None:
+            short = row.response if len(row.response) < 40 else f"...{row.response[-36:]}"
+            verdicts = (verdict[row.label], verdict[row.accuracy], verdict[row.math_verify])
+            table.add_row(*map(escape, (row.gold, short, *verdicts, row.note)))
+    Console(width=150).print(table)
 
 
 def calls_of(kind: str, count: int) -> list[tuple[Completion, str]]:
@@ -108,13 +165,13 @@ def seconds_in_a_suite(calls: Sequence[tuple[Completion, str]]) -> float:
     return time.perf_counter() - start
 
 
-def measured() -> dict[str, Mapping[str, float]]:
-    """Milliseconds per answer and mean rewards, for each kind."""
+def measured(answers: int) -> dict[str, Mapping[str, float]]:
+    """Milliseconds per answer and mean rewards, for each kind, of so many answers of all kinds."""
     report: dict[str, Mapping[str, float]] = {}
     # The first call starts math-verify's process.
     accuracy_math_verify(*calls_of("integer", 1)[0])
     for kind in KINDS:
-        calls = calls_of(kind, round(ANSWERS * SHARES[kind]))
+        calls = calls_of(kind, round(answers * SHARES[kind]))
         seconds, reward = seconds_for(accuracy, calls)
         verify_seconds, verify_reward = seconds_for(accuracy_math_verify, calls[::10])
         report[kind] = {
@@ -128,15 +185,24 @@ def measured() -> dict[str, Mapping[str, float]]:
 
 
 def main() -> int:
-    """Times everything and prints the table; returns 1 if the target is missed."""
+    """Grades and times everything, prints the tables; returns 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--answers", type=int, default=ANSWERS, help="number of answers timed")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--labels", type=Path, default=LABELS, help="directory with the labels")
     arguments = parser.parse_args()
 
-    everything = [call for kind in KINDS for call in calls_of(kind, round(ANSWERS * SHARES[kind]))]
+    rows = labelled_rows(arguments.labels)
+    if rows:
+        print_agreement(rows)
+    contradicted = any(row.label is not None and row.accuracy != row.label for row in rows)
+
+    everything = [
+        call for kind in KINDS for call in calls_of(kind, round(arguments.answers * SHARES[kind]))
+    ]
     random.Random(0).shuffle(everything)
     in_workers = seconds_in_a_suite(everything)
-    report = measured()
+    report = measured(arguments.answers)
 
     table = Table("kind of answer", title="milliseconds per answer, one process")
     for column in ("answers", "accuracy", "mean reward", "math-verify", "mean reward"):
@@ -155,9 +221,13 @@ def main() -> int:
     print(f"accuracy, {len(everything):,} answers: {here:.1f} s in one process")
     print(f"and {in_workers:.1f} s with {WORKERS} worker processes (target {SECONDS:.0f} s)")
     if arguments.json:
-        totals = {"one_process_seconds": here, "suite_seconds": in_workers}
+        totals = {
+            "one_process_seconds": here,
+            "suite_seconds": in_workers,
+            "labels": [row._asdict() for row in rows],
+        }
         arguments.json.write_text(json.dumps({"kinds": report, **totals}, indent=2) + "\n")
-    return int(in_workers >= SECONDS)
+    return int(in_workers >= SECONDS or contradicted)
 
 
 if __name__ == "__main__":

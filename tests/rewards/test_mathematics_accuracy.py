@@ -24,8 +24,6 @@ from dvaojax.rewards.mathematics import (
 )
 from dvaojax.types import Prompt
 
-NOT_INSTALLED = "math-verify is not installed"
-
 
 def rows(*path):
     return [json.loads(line) for line in shared(*path).read_text().splitlines()]
@@ -43,7 +41,6 @@ def test_published_cases_with_recommended_reward():
 
 
 def test_published_cases_with_math_verify():
-    pytest.importorskip("math_verify", reason=NOT_INSTALLED)
     for row in published_cases():
         if (
             "must not hang" in row["note"]
@@ -92,7 +89,6 @@ def test_answer_is_found_in_every_gsm8k_solution():
 
 @pytest.mark.slow
 def test_every_gold_answer_gets_full_reward_from_math_verify():
-    pytest.importorskip("math_verify", reason=NOT_INSTALLED)
     for name, gold in dict.fromkeys(golds()):
         answer = completion(f"Therefore $\\boxed{{{gold}}}$.")
         assert accuracy_math_verify(answer, gold) == 1.0, (name, gold)
@@ -104,6 +100,24 @@ def test_missing_answer_differs_from_wrong_answer():
     assert grade("maybe 34", "34") is AnswerGrade.NO_ANSWER
     assert answered(completion(r"\boxed{35}"), "34") == 1.0
     assert answered(completion("maybe 34"), "34") == 0.0
+
+
+def test_candidates_in_one_place_are_one_answer_only_if_the_gold_has_several():
+    right = {
+        "7, 11": ["Answer: $7$ or $11$", "The answer is 11 and 7.", r"\boxed{11}, \boxed{7}"],
+        "7": [r"\boxed{11}. No, \boxed{7}", "Answer: 11\nAnswer: 7", "The answer is 7 or 7.0."],
+    }
+    wrong = {
+        "7, 11": ["Answer: 7", "Answer: 7, 11 or 13", r"\boxed{7} or \boxed{13}"],
+        "7": [
+            *("Answer: 7 or 11", "Answer: $11$, $7$", "The answer is 11, or perhaps 7."),
+            *(r"\boxed{7,11}", r"\boxed{11} or \boxed{7}", r"\boxed{7} or 11", r"\boxed{7,7}"),
+        ],
+    }
+    for gold, texts in right.items():
+        assert [text for text in texts if grade(text, gold) is not AnswerGrade.RIGHT] == []
+    for gold, texts in wrong.items():
+        assert [text for text in texts if grade(text, gold) is not AnswerGrade.WRONG] == []
 
 
 def test_accuracy_integer():
@@ -156,42 +170,48 @@ GOLDS = ("34", r"\frac{x}{2}+y", "(1, 2)", "x=2", r"\text{east}", r"50\%", r"5, 
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_is_wrong_and_processed_quickly(text, monkeypatch):
-    monkeypatch.setattr(math_verify_client, "installed", lambda: False)
+def test_hostile_text_is_wrong_and_processed_quickly(text):
+    """In this process; math-verify's process has its own limit, see below."""
     equivalent.cache_clear()
     for gold in GOLDS:
         began = time.process_time()
         assert accuracy(completion(text), gold) == 0.0
         assert time.process_time() - began < 2.0
     assert accuracy_integer(completion(text), "34") == 0.0
+    assert answered(completion(text), "34") in (0.0, 1.0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_wrong_with_math_verify(text):
-    pytest.importorskip("math_verify", reason=NOT_INSTALLED)
     assert accuracy_math_verify(completion(text), "34") == 0.0
-    equivalent.cache_clear()
-    for gold in GOLDS:
-        assert accuracy(completion(text), gold) == 0.0
 
 
-def test_missing_math_verify_names_the_extra(monkeypatch):
-    monkeypatch.setattr(math_verify_client, "installed", lambda: False)
-    with pytest.raises(UserError, match=r"pip install 'dvaojax\[mathematics\]'"):
+def test_math_verify_that_cannot_be_loaded_is_one_line(monkeypatch, tmp_path):
+    broken = tmp_path / "worker.py"
+    broken.write_text("raise SystemExit('no module named math_verify')")
+    math_verify_client._worker.close()
+    monkeypatch.setattr(math_verify_client, "_WORKER_SCRIPT", broken)
+    with pytest.raises(UserError, match=r"math-verify cannot be loaded .*: pip install") as refusal:
         accuracy_math_verify(completion(r"\boxed{34}"), "34")
+    assert "\n" not in str(refusal.value)
     assert accuracy(completion(r"\boxed{34}"), "34") == 1.0
 
 
-def test_import_does_not_import_sympy():
-    code = "import sys, dvaojax.rewards.mathematics; print('sympy' in sys.modules)"
+def test_import_and_exact_decisions_load_neither_sympy_nor_jax():
+    code = """
+import sys
+from dvaojax.rewards.mathematics import equivalent, math_verify_client
+assert equivalent("0.5", "1/2") and equivalent("(1, 2.0)", "(1, 2)") and not equivalent("3", "5")
+assert math_verify_client._worker._process is None
+print({"sympy", "math_verify", "jax"} & sys.modules.keys())
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "set()\n"
 
 
 def test_math_verify_works_in_reward_workers():
     """Daemonic workers may not have `multiprocessing` children; a plain subprocess is allowed."""
-    pytest.importorskip("math_verify", reason=NOT_INSTALLED)
     prompts = [Prompt("", r"(0,9) \cup (9,36)", 0), Prompt("", "34", 1)]
     right = [completion(r"\boxed{(0,36)\setminus\{9\}}"), completion(r"\boxed{34}")]
     wrong = [completion(r"\boxed{(0,35)\setminus\{9\}}"), completion(r"\boxed{34")]
@@ -203,7 +223,7 @@ def test_math_verify_works_in_reward_workers():
 
 SPELLINGS = (
     r"\boxed{{{0}}}",
-    r"\boxed{{x = {0} + 0}}",
+    r"\boxed{{x = {0}}}",
     r"\boxed{{\left({0}\right)}}",
     r"\boxed{{{0} + 1}}",
     r"\boxed{{2 \cdot {0}}}",

@@ -15,7 +15,7 @@ BALANCED = st.recursive(
         lambda parts: f"{{{''.join(parts)}}}"
     ),
     max_leaves=20,
-).filter(lambda text: text.strip())
+).filter(lambda text: text.strip(" {}"))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,67 @@ BALANCED = st.recursive(
         ("答案是34", "34"),
         ("答案\N{FULLWIDTH COLON} $34$。", "34"),
         ("Answer\N{FULLWIDTH COLON}34", "34"),
+        # Several candidates in one sentence, or in boxes of one sentence.
+        ("Answer: $7$ or $11$ or $13$", "7, 11, 13"),
+        ("The answer is $14$, or maybe $15$.", "14, 15"),
+        ("The answer is either 14 or 15.", "14, 15"),
+        ("Answer: 14, but it could also be 15.", "14, 15"),
+        ("The answer is 14. Or maybe 15.", "14, 15"),
+        ("The answer is 14; alternatively 15", "14, 15"),
+        ("Answer: $4$, $9$", "4, 9"),
+        ("The answer is $x=4$ and $y=9$.", "x=4, y=9"),
+        ("Answer: (1, 2) and (3, 4)", "(1, 2), (3, 4)"),
+        ("答案是 3 或 4", "3, 4"),
+        ("#### 72 or 73", "72, 73"),
+        (r"\boxed{14}, or maybe \boxed{15}", "14, 15"),
+        (r"\boxed{14} or maybe 15", "14, 15"),
+        (r"$\boxed{14}$ or $15$", "14, 15"),
+        # The same number again is no other candidate, and neither is a later place.
+        ("The answer is 1/2 or 0.5", "1/2"),
+        (r"\boxed{0.5} or $\frac12$", "0.5"),
+        (r"\boxed{12}. Correction: \boxed{34}", "34"),
+        (r"\boxed{72} clips, so each may have 36", "72"),
+        ("Answer: 34\nAnswer: 12", "12"),
+        # Words behind a value.
+        ("The answer is 72, which is the total number of clips.", "72"),
+        ("The answer is **72** clips.", "72"),
+        ("The answer is 72 clips because 48 + 24 = 72.", "72"),
+        ("The answer is 72 (24 times 3).", "72"),
+        ("The answer is Evelyn, who runs fastest.", "Evelyn"),
+        ("The answer is C: The market clears.", "C"),
+        ("答案是42元。", "42"),
+        ("答案是42，因为6乘7等于42。", "42"),
+        ("#### 72 clips", "72"),
+        # Words before a value.
+        ("The final answer is therefore 72.", "72"),
+        ("The answer to the problem is 12.", "12"),
+        ("The answer is not 14.", "not 14"),
+        ("The answer is between 3 and 5.", "between 3 and 5"),
+        # Label and value on two lines.
+        ("Answer:\n\n72", "72"),
+        ("Answer: \n 34", "34"),
+        ("**Answer:**\n72 clips", "72"),
+        ("Answer:\n$$72$$", "72"),
+        ("Answer:\n\\[\n72\n\\]", "72"),
+        ("### Answer\n\nThe answer is: \n\n$72$", "72"),
+        # A remark on the answer is no answer.
+        ("The answer is 72. I hope this answer is helpful.", "72"),
+        ("The answer is 72. This answer is correct.", "72"),
+        # Plain and LaTeX values.
+        (r"Answer: \frac{\sqrt{3}}{2} cm", r"\frac{\sqrt{3}}{2}"),
+        ("Answer: x = 34", "x = 34"),
+        ("The answer is [2, 3).", "[2, 3)"),
+        ("The answer is 2*sqrt(3).", "2*sqrt(3)"),
+        ("The answer is 50 percent.", "50 percent"),
+        (r"Answer: $\$32,\!348$", r"\$32,\!348"),
+        # The word in prose, placeholders and line breaks.
+        (r"So $x=\boxed{19}$. As required, the result is inside \boxed.", "19"),
+        (r"Thus \boxed{19}. (I used the \boxed command.)", "19"),
+        (r"\boxed{19} (see \boxed 3 times)", "19"),
+        (r"\boxed{19} as \boxed{...} asked", "19"),
+        (r"\boxed{19} in \boxed{answer} form", "19"),
+        ("\\boxed\n{19}", "19"),
+        ("\\boxed  \n {19}", "19"),
     ],
 )
 def test_finds_the_answer(text, answer):
@@ -80,7 +141,9 @@ def test_finds_the_answer(text, answer):
         "<think>Answer: 34</think> hm",
         "answer",
         "Answer:",
-        "Answer: \n 34",
+        "Answer:\nWe add the numbers first.",
+        r"Use \boxed for it.",
+        r"Write it as \boxed{...}.",
     ],
 )
 def test_text_without_answer(text):

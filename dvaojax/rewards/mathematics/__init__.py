@@ -1,7 +1,7 @@
 """Rewards for the correct answer to a mathematics problem.
 
 `accuracy` is recommended; `accuracy_math_verify` and `answer_line_dapo` equal the papers' code.
-math-verify requires the extra `mathematics` and runs in a separate process.
+math-verify runs in a separate process, which starts when the first answer needs it.
 """
 
 from dvaojax.rewards.mathematics.accuracy import AnswerGrade as AnswerGrade

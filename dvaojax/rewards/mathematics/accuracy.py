@@ -10,7 +10,7 @@ import enum
 import re
 
 from dvaojax.rewards.mathematics import math_verify_client
-from dvaojax.rewards.mathematics.equivalence import equivalent
+from dvaojax.rewards.mathematics.equivalence import LONGEST_ANSWER, equivalent
 from dvaojax.rewards.mathematics.extraction import final_answer
 from dvaojax.rewards.mathematics.normalisation import normalised
 from dvaojax.types import Completion
@@ -45,7 +45,8 @@ def accuracy(completion: Completion, reference: str, /) -> float:
     Differs from `accuracy_math_verify`: only a stated answer counts, not the last number of the
     prose; of several boxes the last counts, even if they are close together; `fbox` is a box; a
     trailing comma is ignored. A wrong base, a percent sign that the gold does not have, a pair for
-    two unordered answers and an answer given twice are wrong.
+    two unordered answers, an answer given twice, several answers for one, and a sum that is not
+    carried out are wrong (`equivalence` lists the rules).
 
     Args:
         completion: the answer, in a box, after `#### ` or on an answer line.
@@ -65,9 +66,6 @@ def accuracy_math_verify(completion: Completion, reference: str, /) -> float:
     Args:
         completion: the answer, thoughts included.
         reference: the gold answer.
-
-    Raises:
-        UserError: math-verify is not installed.
     """
     return float(math_verify_client.score(completion.text, reference))
 
@@ -104,7 +102,9 @@ def answered(completion: Completion, reference: object, /) -> float:
 
 def _integer(answer: str) -> str | None:
     """One spelling for each integer, as text: Python does not parse thousands of digits."""
-    match = _INTEGER.fullmatch(normalised(answer))
+    match = _INTEGER.fullmatch(answer)
+    if match is None and len(answer) <= LONGEST_ANSWER:
+        match = _INTEGER.fullmatch(normalised(answer).rstrip("° "))
     if match is None:
         return None
     digits = match[2].lstrip("0") or "0"

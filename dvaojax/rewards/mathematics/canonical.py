@@ -1,10 +1,15 @@
 """Canonical spelling of answers, so that equal answers can be counted in a vote."""
 
-from fractions import Fraction
-
-from dvaojax.rewards.mathematics.expressions import UnsupportedExpression, parse_expression
+from dvaojax.rewards.mathematics.exact import NumberTooLarge, UndefinedValue, exact_value
+from dvaojax.rewards.mathematics.expressions import (
+    UnsupportedExpression,
+    degrees_dropped,
+    parse_expression,
+)
 from dvaojax.rewards.mathematics.normalisation import normalised
-from dvaojax.rewards.mathematics.values import NumberTooLarge, UndefinedValue, letters_in, value
+
+LONGEST_ANSWER = 2_000
+"""In characters; a longer answer is not normalised."""
 
 LONGEST_NUMBER = 200
 """In characters; a longer answer is not evaluated."""
@@ -23,18 +28,16 @@ def canonical(answer: str) -> str:
     Args:
         answer: the content of a box.
     """
+    if len(answer) > LONGEST_ANSWER:
+        return "".join(answer.split())
     plain = normalised(answer)
     written = "".join(plain.split())
     if len(plain) > LONGEST_NUMBER:
         return written
     try:
-        tree = parse_expression(plain)
-        number = None if letters_in(tree) else value(tree, {})
+        number = exact_value(degrees_dropped(parse_expression(plain.replace("%", ""))))
     except (UnsupportedExpression, NumberTooLarge, UndefinedValue):
         return written
-    if (
-        not isinstance(number, Fraction)
-        or max(map(int.bit_length, number.as_integer_ratio())) > MOST_BITS
-    ):
+    if number is None or max(map(int.bit_length, number.as_integer_ratio())) > MOST_BITS:
         return written
-    return str(number)
+    return f"{number}%" if plain.endswith("%") else str(number)

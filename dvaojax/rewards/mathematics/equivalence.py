@@ -1,64 +1,93 @@
-r"""Whether an answer equals the gold answer, decided exactly where possible.
+r"""Whether an answer equals the gold answer: exact decisions here, all others by math-verify.
 
-The parts of lists, sets, tuples, intervals and matrices are compared one by one. Two values are
-equal if one of these holds:
+Both are normalised (`normalisation.normalised`) and read as a value, several values, a tuple,
+interval or matrix (`answer_structure`), whose parts are compared one by one:
 
-1. They are the same text up to spaces, or the same word.
-2. They are exact numbers and equal as fractions: `025` is `25`, `27.0` is `27`, and different
-   integers above 2**53 are different.
-3. They are expressions that agree at several points: exactly if their values are fractions,
-   otherwise to twelve digits.
-4. math-verify finds them equal. It is only used for answers that cannot be read here, and only if
-   it is installed.
+1. Equal spelling, up to spaces; words up to case and brackets.
+2. Rational numbers are equal as fractions: integers of any size, decimals, fractions, mixed
+   numbers, percents, repeating decimals, powers, factorials.
+3. Everything else is decided by math-verify, in a process with a limit of processor time. Letters
+   are real numbers. Expressions are read here and passed on as trees, so that degrees in
+   trigonometric functions and `\sin x \cos x` mean what they should; other LaTeX is parsed by
+   math-verify.
 
-Details that the gold states in addition to its value may be omitted but not contradicted: for
-`52_8` both `52_8` and `52` are right and `52_9` is wrong; for `50\%` all of `50\%`, `50` and `0.5`
-are right; but for `34`, `34\%` is wrong. Units are ignored. A decimal fraction equals its exact
-value only, except that six or more decimals may be a rounding of a number whose decimal expansion
-does not terminate: `1.3333333333` for 4/3, but not `9.999999999` for 10.
+Rules in addition to equality, each of which decides before math-verify:
+
+* Several values are one answer only if the gold has as many. Without brackets and in braces their
+  order is free, in a tuple it is not. Two or more names are compared: `u=4, v=9` is not
+  `u=9, v=4`. A single name is dropped, on either side, and so is a quantity:
+  `\cos\theta = \frac12` gives `\frac12`. An equation that has yet to be solved for its letter
+  (`x^2 = 4`) gives nothing.
+* A gold that is a number wants a number: `347+586` is the problem and not its answer. Fractions
+  need not be in lowest terms, and powers and factorials are numbers (`exact.is_carried_out`).
+* A decimal fraction is its exact value. With nine or more decimals it may be a rounding of a number
+  whose expansion does not end: `1.3333333333` for 4/3, but not `1.414214` for the square root of 2.
+* What the gold states in addition to its value may be omitted but not contradicted: `52` and not
+  `52_9` for `52_8`; `50\%`, `50` and `0.5` for `50\%`; but `34\%` is not 34.
+* Units and degrees are dropped, and not compared. Other words count: `\text{not }2` is not 2.
+* The letter of a choice may be followed by the text of the choice.
+* An interval and the inequality that describes it are equal.
 """
 
 import functools
 import re
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 from dvaojax.rewards.mathematics import math_verify_client
 from dvaojax.rewards.mathematics.answer_structure import (
     AnswerStructure,
     MatrixValue,
+    NamedValues,
     OrderedValues,
     SingleValue,
     UnorderedValues,
+    named,
     parse_structure,
     split,
 )
+from dvaojax.rewards.mathematics.exact import (
+    decimals_of_a_rounding,
+    equal_or_rounded,
+    exact_value,
+    has_no_letters,
+    is_carried_out,
+)
 from dvaojax.rewards.mathematics.expressions import (
-    ExpressionTree,
     UnsupportedExpression,
+    contains,
+    degrees_dropped,
+    in_radians,
+    letters_in,
     parse_expression,
 )
-from dvaojax.rewards.mathematics.normalisation import is_words, normalised
-from dvaojax.rewards.mathematics.values import (
-    Number,
-    NumberTooLarge,
-    UndefinedValue,
-    letters_in,
-    operations_in,
-    value,
+from dvaojax.rewards.mathematics.normalisation import (
+    is_words,
+    leftover_words,
+    normalised,
+    single_letter_unit_removed,
 )
 
 LONGEST_ANSWER = 2_000
 """In characters; a longer answer is wrong unless it is identical to the gold."""
 
-_POINTS = 12
-_PRECISION = 1e-12
 _NUMERAL = re.compile(r"([0-9A-Za-z]+) ?_ ?(?:(\d+)|\{ ?(\d+) ?\})")
+_INTEGER = re.compile(r"-?[0-9]+")
 _SET = re.compile(
-    r"[<>]|\\(?:begin|setminus|backslash|cap|infty|mathbb|l[et]q?|g[et]q?|neq?|[lg]eqslant)(?![A-Za-z])"
+    r"[<>]|\\(?:begin|setminus|backslash|cap|infty|mathbb|l[et]q?|g[et]q?|neq?|in)(?![A-Za-z])"
 )
-_DECIMALS = re.compile(r"-? ?\d*\.(\d{6,})")
+_TWO_NUMBERS = re.compile(r"(?<![\w^.])[0-9]+\.?[0-9]* +[0-9]")
+_CHOICE = re.compile(r"\(?\s*([A-J])\s*\)?\.?")
+_CHOICE_WITH_TEXT = re.compile(
+    r"\s*(?:\\(?:text|textbf|mathbf|mathrm|textrm|textsf|bf|rm|mbox)\s*\{)?\s*(?:(?:option|choice)\s+)?"
+    r"(?:\(\s*([A-J])\s*\)|([A-J])(?=\s*[}):.]|\s*$|\s*\\(?:text|quad|[,;:! ]))"
+    r"|([A-J])(?=\s+-))(.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_ANOTHER_CHOICE = re.compile(
+    r"(?:(?<![\w\\])|(?<=\())[A-J](?![\w'])\s*[:).},]|\b(?:or|and)\b\s*\(?[A-J]\b"
+)
+_FUNCTION = re.compile(r"\\[A-Za-z]+|\|")
 
 
 @functools.lru_cache(maxsize=50_000)
@@ -73,25 +102,47 @@ def equivalent(answer: str, gold: str) -> bool:
         return True
     if len(answer) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:
         return False
-    if is_words(gold):
-        return _same_words(normalised(answer), normalised(gold))
     ours, golds = normalised(answer), normalised(gold)
-    if _plain(ours) == _plain(golds):
-        return True
-    if not ours or not golds:
+    if not ours or not golds or (_TWO_NUMBERS.search(ours) and not _TWO_NUMBERS.search(golds)):
         return False
-    if "=" in ours and "=" in golds and _same_expression(ours, golds):
+    if _spelling(ours) == _spelling(golds):
         return True
-    verdict = _same(parse_structure(ours), parse_structure(golds))
-    return math_verify_client.equivalent(answer, gold) if verdict is None else verdict
+    if _INTEGER.fullmatch(ours) and _INTEGER.fullmatch(golds):
+        return _same_integer(ours, golds)
+    choice = _CHOICE.fullmatch(golds)
+    if choice is not None and _chosen(answer) == choice[1]:
+        return True
+    if is_words(gold) or is_words(answer):
+        return _same_words(ours, golds)
+    if leftover_words(ours) != leftover_words(golds) or (":" in ours) != (":" in golds):
+        return False
+    verdict = _same_equation(ours, golds)
+    return _compared(ours, golds) if verdict is None else verdict
+
+
+def _compared(answer: str, gold: str) -> bool:
+    verdict = _same(parse_structure(answer), parse_structure(gold))
+    if verdict is None:
+        return math_verify_client.equal_latex(_latex(answer), _latex(gold))
+    return verdict
 
 
 def _same(answer: AnswerStructure, gold: AnswerStructure) -> bool | None:
-    """Whether two answers are equal; None if they cannot be read."""
+    """Whether two answers are equal; None if they cannot be read here."""
     answer, gold = _unwrapped(answer), _unwrapped(gold)
     match answer, gold:
         case SingleValue(), SingleValue():
             return _same_value(answer.text, gold.text)
+        case NamedValues(), NamedValues():
+            if set(answer.names) != set(gold.names):
+                return False
+            values = dict(zip(answer.names, answer.parts, strict=True))
+            return _same_sequence([values[name] for name in gold.names], gold.parts)
+        case NamedValues(), (OrderedValues() | UnorderedValues()):
+            # Names on one side only: the values in the order in which they are written.
+            return _same_sequence(answer.parts, gold.parts)
+        case ((OrderedValues() | UnorderedValues()), NamedValues()):
+            return _same_sequence(answer.parts, gold.parts)
         case UnorderedValues(), UnorderedValues() if answer.union == gold.union:
             return _same_collection(answer.parts, gold.parts)
         case OrderedValues(), OrderedValues():
@@ -102,11 +153,8 @@ def _same(answer: AnswerStructure, gold: AnswerStructure) -> bool | None:
             if [len(row) for row in answer.rows] != [len(row) for row in gold.rows]:
                 return False
             return _same_sequence(sum(answer.rows, ()), sum(gold.rows, ()))
-        case UnorderedValues(), _ if not isinstance(gold, UnorderedValues):
-            # The same answer in several forms, as in 15 39/40, or 639/40.
-            return _same_sequence(answer.parts, [gold] * len(answer.parts))
         case (SingleValue(text), _) | (_, SingleValue(text)):
-            # A value is not a tuple or a matrix, but 2 < x < 3 may be an interval.
+            # A value is not a tuple or a matrix, but a set may be written in another form.
             return None if _SET.search(text) else False
         case _:
             return False
@@ -124,10 +172,13 @@ def _same_sequence(
 ) -> bool | None:
     if len(answers) != len(golds):
         return False
-    verdicts = [_same(answer, gold) for answer, gold in zip(answers, golds, strict=True)]
-    if False in verdicts:
-        return False
-    return None if None in verdicts else True
+    undecided = False
+    for answer, gold in zip(answers, golds, strict=True):
+        verdict = _same(answer, gold)
+        if verdict is False:
+            return False
+        undecided |= verdict is None
+    return None if undecided else True
 
 
 def _same_collection(
@@ -138,7 +189,11 @@ def _same_collection(
         return False
     left, undecided = list(golds), False
     for answer in answers:
-        verdicts = [_same(answer, gold) for gold in left]
+        verdicts = []
+        for gold in left:
+            verdicts.append(_same(answer, gold))
+            if verdicts[-1]:
+                break
         if True in verdicts:
             del left[verdicts.index(True)]
         elif None in verdicts:
@@ -149,31 +204,165 @@ def _same_collection(
 
 
 def _same_value(answer: str, gold: str) -> bool | None:
-    if _plain(answer) == _plain(gold):
+    """Compares two single values; None if one of them cannot be read."""
+    if _spelling(answer) == _spelling(gold):
         return True
     if len(gold) > 1 and gold.isalpha() and _same_words(answer, gold):
         return True
-    base = _same_numeral(answer, gold)
+    if "=" in gold:
+        return False if _SET.search(gold) is None else None
+    sides = _stated_sides(answer)
+    if sides is None:
+        return False
+    base = _same_numeral(sides[-1], gold)
     if base is not None:
         return base
     if gold.endswith("%"):
         bare, gold = answer.removesuffix("%"), gold.removesuffix("%")
-        verdict = _same_expression(bare, gold)
+        verdict = _same_sides([side.removesuffix("%") for side in sides], gold)
         if verdict is not False or answer != bare:
             return verdict
-        return _same_expression(answer, rf"\frac{{{gold}}}{{100}}")
-    if answer.endswith("%"):
-        answer = rf"\frac{{{answer.removesuffix('%')}}}{{100}}"
-    return _same_expression(answer, gold)
+        return _same_sides(sides, rf"\frac{{{gold}}}{{100}}")
+    return _same_sides([_without_percent(side) for side in sides], gold)
 
 
-def _plain(text: str) -> str:
+def _stated_sides(answer: str) -> list[str] | None:
+    r"""The sides of an answer that state its value; None if it is an equation yet to be solved.
+
+    Of `x^2+1 = 10` none, since the answer is a value of x; of `2+3 = 5` both; of
+    `\cos\theta = \frac12` and `a+b = 7`, which name a quantity, the last.
+    """
+    sides = split(answer, {"="})
+    if len(sides) == 1:
+        return sides
+    try:
+        trees = [parse_expression(side) for side in sides]
+    except UnsupportedExpression:
+        return sides[-1:]
+    numbers = [side for side, tree in zip(sides, trees, strict=True) if has_no_letters(tree)]
+    if not numbers:
+        return sides[-1:]
+    end = 0 if has_no_letters(trees[-1]) else -1
+    if has_no_letters(trees[0]) and has_no_letters(trees[-1]):
+        return numbers
+    quantity = _FUNCTION.search(sides[end].replace(r"\frac", "")) is not None
+    return numbers if quantity or len(letters_in(trees[end])) > 1 else None
+
+
+def _same_sides(sides: Sequence[str], gold: str) -> bool | None:
+    """Whether all sides of a chain such as `17+17 = 34` are the gold, and one is its value."""
+    try:
+        wanted = _Value(gold)
+    except UnsupportedExpression:
+        return None
+    except ArithmeticError:
+        return False
+    if wanted.is_number:
+        sides = [single_letter_unit_removed(side) for side in sides]
+    try:
+        ours = [_Value(side) for side in sides]
+    except UnsupportedExpression:
+        return None
+    except ArithmeticError:  # a number that is too large, or no number
+        return False
+    if wanted.is_number and not any(is_carried_out(side.tree) for side in ours):
+        return False
+    return all(_same_expression(side, wanted) for side in ours)
+
+
+class _Value:
+    """An expression with its exact value, if that is a rational number."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.tree = parse_expression(text)
+        self.number = exact_value(degrees_dropped(self.tree))
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a rational number in its final form."""
+        return self.number is not None and is_carried_out(self.tree)
+
+
+def _same_expression(answer: _Value, gold: _Value) -> bool:
+    if answer.number is not None and gold.number is not None:
+        return equal_or_rounded(
+            answer.number, gold.number, _spelling(answer.text), _spelling(gold.text)
+        )
+    trees = answer.tree, gold.tree
+    angle, exact = (contains(tree, "degrees") for tree in trees), None
+    if any(angle) and contains(("both", *trees), r"\pi"):
+        trees = in_radians(trees[0]), in_radians(trees[1])
+    ours, golds = map(degrees_dropped, trees)
+    for decimal, exact in ((answer, golds), (gold, ours)):
+        decimals = decimals_of_a_rounding(_spelling(decimal.text))
+        if decimals is not None and has_no_letters(exact):
+            return math_verify_client.rounded(_spelling(decimal.text), decimals, exact)
+    return math_verify_client.equal_expressions(ours, golds)
+
+
+def _same_equation(answer: str, gold: str) -> bool | None:
+    """Whether two single equations have the same solutions; None if they are compared by value.
+
+    Two assignments such as `f(x) = 2x` and `y = 2x` are compared by value; but `x = 2y` and
+    `y = 2x`, in which a name is a letter of the other, as equations. Of a gold such as `x = 5` the
+    value counts.
+    """
+    pair = [split(text, {"="}) for text in (answer, gold)]
+    if any(len(sides) != 2 for sides in pair):
+        return None
+    names, values = zip(*(named(text) for text in (answer, gold)), strict=True)
+    if any(len(name) > 1 for name in names):
+        return None
+    try:
+        ours, golds = ([parse_expression(side) for side in sides] for sides in pair)
+        for side in (*ours, *golds):
+            exact_value(side)
+        letters = [
+            letters_in(parse_expression(value)) if name else None
+            for name, value in zip(names, values, strict=True)
+        ]
+    except UnsupportedExpression:
+        return None
+    except ArithmeticError:
+        return False
+    if letters[1] == set():
+        return None
+    if all(names):
+        answer_letters, gold_letters = (set(several or ()) for several in letters)
+        if names[0] == names[1] or not (answer_letters & {*names[1]} or gold_letters & {*names[0]}):
+            return None
+    return math_verify_client.equal_equations(ours, golds)
+
+
+def _without_percent(side: str) -> str:
+    return rf"\frac{{{side.removesuffix('%')}}}{{100}}" if side.endswith("%") else side
+
+
+def _chosen(answer: str) -> str | None:
+    r"""The letter of a choice with its text: `C: The market clears`, `\textbf{(C)}\ 24`."""
+    match = _CHOICE_WITH_TEXT.fullmatch(answer.replace("$", "").strip(" *"))
+    if match is None or _ANOTHER_CHOICE.search(match[4]):
+        return None
+    return next(letter for letter in match.groups()[:3] if letter).upper()
+
+
+def _same_integer(answer: str, gold: str) -> bool:
+    """Whether two integers of any size are equal: Python does not parse thousands of digits."""
+    zero = {"", "-"}
+    a, b = (re.sub(r"^(-?)0+", r"\1", text) for text in (answer, gold))
+    return a == b or (a in zero and b in zero)
+
+
+def _spelling(text: str) -> str:
     return text.replace(" ", "").removeprefix("+")
 
 
 def _same_words(answer: str, gold: str) -> bool:
-    """Whether two texts are equal up to case and surrounding brackets."""
-    answer, gold = (_plain(text).strip("()").casefold() for text in (answer, gold))
+    """Whether two texts are equal up to case, articles and surrounding brackets."""
+    answer, gold = (
+        re.sub(r"\A(?:the|an?) |[\s()*]", "", text.casefold()) for text in (answer, gold)
+    )
     return answer == gold != ""
 
 
@@ -192,102 +381,17 @@ def _same_numeral(answer: str, gold: str) -> bool | None:
     return same_base and ours[1].lstrip("0") == golds[1].lstrip("0")
 
 
-def _same_expression(answer: str, gold: str) -> bool | None:
-    """Compares expressions and equations by their values; None if one of them cannot be read."""
-    try:
-        ours = [parse_expression(side) for side in split(answer, {"="})]
-        golds = [parse_expression(side) for side in split(gold, {"="})]
-    except UnsupportedExpression:
-        return None
-    if len(golds) == 1:
-        # As in 17 + 17 = 34: every side of the chain is the answer.
-        return all(_agree(side, golds[0], answer, gold) for side in ours)
-    if len(golds) == len(ours) == 2:
-        return _proportional(*(("subtract", *sides) for sides in (ours, golds)))
-    return None
+_DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?![\d.\\])")
 
 
-def _agree(answer: ExpressionTree, gold: ExpressionTree, answer_text: str, gold_text: str) -> bool:
-    """Whether two expressions have the same values at every point tried."""
-    pairs = _values(answer, gold)
-    return bool(pairs) and all(
-        _close(ours, golds)
-        or _rounded(ours, golds, answer_text)
-        or _rounded(golds, ours, gold_text)
-        for ours, golds in pairs
+def _latex(text: str) -> str:
+    """A normalised answer in LaTeX, with exact fractions, which math-verify does not round."""
+    text = _DECIMAL.sub(
+        lambda match: (
+            str(Fraction(f"{match[1] or '0'}.{match[2]}")) if len(match[0]) < 100 else match[0]
+        ),
+        text,
     )
-
-
-def _proportional(answer: ExpressionTree, gold: ExpressionTree) -> bool:
-    """Whether two equations, as differences of their sides, are equal up to a factor."""
-    pairs = _values(answer, gold)
-    if len(pairs) < 2 or not all(ours and golds for ours, golds in pairs):
-        return False
-    (first, first_gold), *others = pairs
-    return all(_close(ours * first_gold, golds * first) for ours, golds in others)
-
-
-def _values(answer: ExpressionTree, gold: ExpressionTree) -> list[tuple[Number, Number]]:
-    """Both values at points where they exist; empty if there are too few such points.
-
-    Expressions without letters are evaluated once. Floor, factorial and binomial
-    functions are compared at integers. If only one of the values is too large, the
-    expressions differ and the result is empty.
-    """
-    letters = letters_in(answer) | letters_in(gold)
-    operations = operations_in(answer) | operations_in(gold)
-    whole = not operations.isdisjoint(("floor", "ceiling", "factorial", "binomial"))
-    pairs = []
-    for point in range(_POINTS if letters else 1):
-        at = {letter: _coordinate(letter, point, whole=whole) for letter in letters}
-        try:
-            both = _value_or_none(answer, at), _value_or_none(gold, at)
-        except UndefinedValue:
-            continue
-        if both[0] is not None and both[1] is not None:
-            pairs.append((both[0], both[1]))
-        elif both != (None, None):
-            return []
-    return pairs if len(pairs) > 1 or not letters else []
-
-
-def _value_or_none(tree: ExpressionTree, letters: Mapping[str, Fraction]) -> Number | None:
-    """The value, or None if it is too large."""
-    try:
-        return value(tree, letters)
-    except NumberTooLarge:
-        return None
-
-
-def _coordinate(letter: str, point: int, *, whole: bool) -> Fraction:
-    """A fixed pseudo-random number between 2 and 40 for a letter and a point."""
-    seed = zlib.crc32(f"{letter} {point}".encode())
-    return Fraction(2 + seed % 39) if whole else Fraction(202 + seed % 1_009, 101)
-
-
-def _close(a: Number, b: Number) -> bool:
-    if isinstance(a, Fraction) and isinstance(b, Fraction):
-        return a == b
-    a, b = (float(x) if isinstance(x, Fraction) else x for x in (a, b))
-    scale = max(abs(a), abs(b)) if a and b else 1.0
-    return abs(a - b) <= _PRECISION * scale
-
-
-def _rounded(decimal: Number, exact: Number, text: str) -> bool:
-    """Whether one is a decimal fraction and equals the other rounded to as many decimals."""
-    decimals = _DECIMALS.fullmatch(text)
-    if decimals is None or not isinstance(decimal, Fraction) or isinstance(exact, complex):
-        return False
-    if isinstance(exact, Fraction) and _terminates(exact):
-        return False
-    half = Fraction(1, 2 * 10 ** len(decimals[1]))
-    return abs(float(decimal) - float(exact)) <= float(half) * (1 + 1e-6) + 1e-15 * abs(exact)
-
-
-def _terminates(number: Fraction) -> bool:
-    """Whether the decimal expansion of a number terminates."""
-    denominator = number.denominator
-    for prime in (2, 5):
-        while denominator % prime == 0:
-            denominator //= prime
-    return denominator == 1
+    text = re.sub(r"(\d+)/(\d+)", r"\\frac{\1}{\2}", text)
+    text = text.replace("°", r"^{\circ}").replace(r"\div", "/").replace("*", r"\cdot ")
+    return text.replace(r"\lor", r"\text{ or }").replace(r"\land", r"\text{ and }")

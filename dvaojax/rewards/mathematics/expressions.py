@@ -1,19 +1,27 @@
 r"""A parser for LaTeX arithmetic: text to a tree that can be evaluated.
 
 Supports numbers, letters, `+ - * / ^ !`, `\frac`, `\sqrt`, `\binom`, brackets, absolute values,
-floor and ceiling, `\pi`, `e`, `i`, and the elementary functions; everything else raises
+floor and ceiling, `\pi`, `e`, `i`, degrees, and the elementary functions; everything else raises
 `UnsupportedExpression`. There is no `eval`: a tree consists of the tuples below, and parsing is
-bounded in length and depth. `\log` without a base is the natural logarithm as in sympy.
+bounded in length and depth. `\log` without a base is the natural logarithm as in sympy. A repeating
+decimal is read as its fraction.
 """
 
 import re
+from collections.abc import Callable
+from fractions import Fraction
 
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_REPEATING = re.compile(r"([0-9]*)\.([0-9]*)\\overline\{([0-9]+)\}")
+_NUMBER = re.compile(r"[0-9]*\.[0-9]*\\overline\{[0-9]+\}|[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _TOKEN = re.compile(rf"\s*({_NUMBER.pattern}|\\[A-Za-z]+|\S)")
-_TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan")
+_TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc")
+_INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _LOGARITHMS = {r"\ln": ("constant", "e"), r"\log": ("constant", "e"), r"\lg": ("number", "10")}
 _FUNCTIONS = {
-    **{f"\\{name}": name for name in (*_TRIGONOMETRIC, "sinh", "cosh", "tanh", "exp")},
+    **{
+        f"\\{name}": name
+        for name in (*_TRIGONOMETRIC, *_INVERSE.values(), "sinh", "cosh", "tanh", "coth", "exp")
+    },
     **dict.fromkeys(_LOGARITHMS, "logarithm"),
 }
 _GREEK = (
@@ -27,6 +35,7 @@ _STARTS = {
     *_GREEK,
     *_FUNCTIONS,
 }
+_PRODUCTS = {"*": "multiply", "/": "divide", r"\div": "quotient"}
 _DEEPEST = 40
 _LONGEST = 250
 
@@ -51,6 +60,44 @@ def parse_expression(text: str) -> ExpressionTree:
     if parser.token:
         raise UnsupportedExpression(text)
     return tree
+
+
+def in_radians(tree: ExpressionTree) -> ExpressionTree:
+    """The expression with every angle in degrees as its multiple of pi."""
+    if tree[0] == "degrees":
+        return ("multiply", tree[1], ("divide", ("constant", r"\pi"), ("number", "180")))
+    return _mapped(in_radians, tree)
+
+
+def degrees_dropped(tree: ExpressionTree) -> ExpressionTree:
+    """The expression without degree signs, which outside of functions are a unit."""
+    return tree[1] if tree[0] == "degrees" else _mapped(degrees_dropped, tree)
+
+
+def letters_in(tree: ExpressionTree) -> set[str]:
+    """The letters of an expression; `e` and `i` are numbers."""
+    if tree[0] == "letter":
+        return {tree[1]}
+    return set().union(*(letters_in(part) for part in tree[1:] if isinstance(part, tuple)))
+
+
+def contains(tree: ExpressionTree, *kinds: str) -> bool:
+    """Whether the expression contains an operation or constant of one of the kinds."""
+    return any(
+        contains(part, *kinds) if isinstance(part, tuple) else part in kinds for part in tree
+    )
+
+
+def _mapped(
+    function: Callable[[ExpressionTree], ExpressionTree], tree: ExpressionTree
+) -> ExpressionTree:
+    return tuple(function(part) if isinstance(part, tuple) else part for part in tree)
+
+
+def _repeating(whole: str, start: str, period: str) -> Fraction:
+    """The value of a repeating decimal: 2, "", 36 is 26/11."""
+    head = Fraction(f"{whole or '0'}.{start or '0'}")
+    return head + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(start))
 
 
 class _Parser:
@@ -90,9 +137,8 @@ class _Parser:
     def product(self) -> ExpressionTree:
         tree = self.signed()
         while True:
-            if self.token in ("*", "/"):
-                operation = "multiply" if self.take() == "*" else "divide"
-                tree = (operation, tree, self.signed())
+            if self.token in _PRODUCTS:
+                tree = (_PRODUCTS[self.take()], tree, self.signed())
             elif self._starts_a_factor():
                 tree = ("multiply", tree, self.power())
             else:
@@ -106,16 +152,15 @@ class _Parser:
         return ("subtract", ("number", "0"), tree) if negative else tree
 
     def power(self) -> ExpressionTree:
-        tree = self.atom()
-        while self.token == "!":
-            self.take()
-            tree = ("factorial", tree)
+        tree = self.postfixed(self.atom())
         if self.token == "^":
             self.take()
             tree = ("power", tree, self.argument(whole=True))
-        while self.token == "!":
-            self.take()
-            tree = ("factorial", tree)
+        return self.postfixed(tree)
+
+    def postfixed(self, tree: ExpressionTree) -> ExpressionTree:
+        while self.token in ("!", "°"):
+            tree = ("factorial" if self.take() == "!" else "degrees", tree)
         return tree
 
     def atom(self) -> ExpressionTree:
@@ -155,11 +200,14 @@ class _Parser:
     def _number(self, token: str) -> ExpressionTree:
         """A number, or a mixed number if a fraction of integers follows an integer."""
         position = self._position
+        repeating = _REPEATING.fullmatch(token)
+        if repeating is not None:
+            return ("number", str(_repeating(*repeating.groups())))
         if token.isdigit() and self.token == r"\frac":
             self.take()
             parts = (self.argument(), self.argument())
             if all(part[0] == "number" and part[1].isdigit() for part in parts):
-                return ("add", ("number", token), ("divide", *parts))
+                return ("mixed", ("number", token), ("divide", *parts))
             self._position = position
         return ("number", token)
 
@@ -186,6 +234,10 @@ class _Parser:
             exponent = self.argument()
         tree = self._operand()
         name = _FUNCTIONS[command]
+        if name in _TRIGONOMETRIC:
+            tree = in_radians(tree)
+        if exponent == ("subtract", ("number", "0"), ("number", "1")) and name in _INVERSE:
+            name, exponent = _INVERSE[name], None
         tree = (name, tree) if base is None else (name, tree, base)
         return tree if exponent is None else ("power", tree, exponent)
 

@@ -1,45 +1,84 @@
 """Runs math-verify in a separate process with a time limit.
 
-math-verify converts LaTeX to sympy, which may not terminate, and its own time limit works only in
-the main thread. Here each scoring process keeps one child, started when it is first needed. A
-kernel timer ends the child at the limit, also inside C code; the next question starts a new child.
-The timer measures processor time, so that a busy machine does not make an answer wrong. The child
-is a plain subprocess, because workers of a `RewardSuite` may not have `multiprocessing` children.
+math-verify converts expressions to sympy, which may not terminate, and its own time limit works
+only in the main thread. Here each scoring process keeps one worker process, started when it is
+first needed. A kernel timer ends a question at the limit, also inside C code. The timer measures
+processor time, so that a busy machine does not make an answer wrong. The worker is a plain
+subprocess, because workers of a `RewardSuite` may not have `multiprocessing` children.
 """
 
 import atexit
-import importlib.util
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from dvaojax.errors import UserError
+from dvaojax.rewards.mathematics.expressions import ExpressionTree
 
-_EQUIVALENT_SECONDS = 2.0
+_SECONDS = 2.0
 _SCORE_SECONDS = 5.0
+_SECONDS_TO_END = 0.5
 _LONGEST_ANSWER = 400
 _WORKER_SCRIPT = Path(__file__).with_name("math_verify_worker.py")
 
 
-def installed() -> bool:
-    """Whether math-verify is installed."""
-    return importlib.util.find_spec("math_verify") is not None
-
-
-def equivalent(answer: str, gold: str, *, seconds: float = _EQUIVALENT_SECONDS) -> bool:
-    """Whether math-verify finds two answers equal; false if it is not installed.
+def equal_expressions(
+    answer: ExpressionTree, gold: ExpressionTree, *, seconds: float = _SECONDS
+) -> bool:
+    """Whether math-verify finds two expressions equal, in which letters are real numbers.
 
     Args:
-        answer: without a box; false for more than 400 characters.
+        answer: see `expressions.parse_expression`; without degrees.
         gold: likewise.
         seconds: limit of processor time, after which the result is false.
     """
-    if max(len(answer), len(gold)) > _LONGEST_ANSWER or not installed():
+    return _worker.ask("equal_expressions", answer, gold, seconds)
+
+
+def equal_equations(
+    answer: Sequence[ExpressionTree], gold: Sequence[ExpressionTree], *, seconds: float = _SECONDS
+) -> bool:
+    """Whether math-verify finds that two equations, each a pair of sides, have the same solutions.
+
+    Args:
+        answer: its two sides.
+        gold: likewise.
+        seconds: limit of processor time, after which the result is false.
+    """
+    return _worker.ask("equal_equations", answer, gold, seconds)
+
+
+def rounded(
+    decimal: str, decimals: int, exact: ExpressionTree, *, seconds: float = _SECONDS
+) -> bool:
+    """Whether a decimal fraction is an irrational number rounded to so many decimals.
+
+    Args:
+        decimal: such as `15.556349186`.
+        decimals: number of its decimals.
+        exact: the irrational number.
+        seconds: limit of processor time, after which the result is false.
+    """
+    return _worker.ask("rounded", decimal, decimals, exact, seconds)
+
+
+def equal_latex(answer: str, gold: str, *, seconds: float = _SECONDS) -> bool:
+    """Whether math-verify finds two answers equal that it parses itself.
+
+    Args:
+        answer: LaTeX without a box; false for more than 400 characters.
+        gold: likewise.
+        seconds: limit of processor time, after which the result is false.
+    """
+    if max(len(answer), len(gold)) > _LONGEST_ANSWER:
         return False
-    return _worker.ask("equivalent", answer, gold, seconds)
+    return _worker.ask("equal_latex", answer, gold, seconds)
 
 
 def score(text: str, gold: str, *, seconds: float = _SCORE_SECONDS) -> bool:
@@ -49,12 +88,7 @@ def score(text: str, gold: str, *, seconds: float = _SCORE_SECONDS) -> bool:
         text: the completion.
         gold: the correct answer, without a box.
         seconds: limit of processor time, after which the result is false.
-
-    Raises:
-        UserError: math-verify is not installed.
     """
-    if not installed():
-        raise UserError("math_verify is not installed: pip install 'dvaojax[mathematics]'")
     return _worker.ask("score", text, gold, seconds)
 
 
@@ -65,10 +99,14 @@ class _MathVerifyWorker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, question: str, answer: str, gold: str, seconds: float) -> bool:
-        """The worker's verdict; false if the worker died or was ended by its timer."""
+    def ask(self, question: str, *arguments: object) -> bool:
+        """The worker's verdict; false if it died or the question was ended by its timer.
+
+        Raises:
+            UserError: math-verify cannot be loaded.
+        """
         # Escaped JSON, so that lone surrogates can be sent too.
-        line = json.dumps([question, answer, gold, seconds])
+        line = json.dumps([question, *arguments])
         with self._lock:
             if self._process is None:
                 self._process = _started()
@@ -91,17 +129,30 @@ class _MathVerifyWorker:
 
     def _end(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            # Reads the remaining output, closes the pipes and waits.
-            self._process.communicate()
+            _stop(self._process)
             self._process = None
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Ends a worker, whose input ends, or else kills it with its child."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(timeout=_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process.stdout.close()
 
 
 def _started() -> subprocess.Popen[str]:
     """Starts a worker and waits until it is ready.
 
     Raises:
-        RuntimeError: the worker ended before; its own error message is on standard error.
+        UserError: math-verify cannot be loaded.
     """
     process = subprocess.Popen(
         # -P: the script's folder is not searched, so its modules cannot shadow others.
@@ -110,12 +161,15 @@ def _started() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         encoding="ascii",
+        start_new_session=True,
     )
     assert process.stdout is not None
     if process.stdout.readline() != "ready\n":
-        process.kill()
-        process.communicate()
-        raise RuntimeError(f"math-verify's process ended with code {process.returncode}")
+        _stop(process)
+        raise UserError(
+            "math-verify cannot be loaded (its process wrote why above): "
+            "pip install 'math-verify[antlr4_13_2]>=0.9,<0.10'"
+        )
     return process
 
 
