@@ -242,7 +242,9 @@ def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except ValueError:
         row = None
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-        raise UserError(f"{path}:{number} is not a JSON object with a step")
+        raise UserError(
+            f"{path}:{number} is not a JSON object with a step: mend or remove that line"
+        )
     return row
 
 

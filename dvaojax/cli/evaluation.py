@@ -1,7 +1,7 @@
 """Implementation of `dvaojax evaluate`: samples, scores, and reports on held-out problems."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dvaojax.evaluation.held_out import Evaluation, Problems, held_out_problems
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.measures import MeasureSettings, report, report_by_category
 from dvaojax.run import directory as run_directory
+from dvaojax.run import lock
 from dvaojax.train.evaluator import answers, batch_size_of, make_evaluator
 from dvaojax.train.scoring import make_scorer
 from dvaojax.types import TaskWithAnswers, TaskWithAnswerSets, TaskWithNotes
@@ -48,7 +49,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if isinstance(config.task, TaskWithNotes):
         notes = map(printable, config.task.notes("test"))
         console.print(*notes, sep="\n", markup=False, soft_wrap=True)
-    record = _complete_record(source, problems, arguments.out, console)
+    settings = _settings(source, problems)
+    name = f"{config.task.name}-{source.name}-{digest(settings)}"
+    path = arguments.out or source.home / name
+    with lock.hold(path):
+        record = _complete_record(source, problems, path, settings, console)
+        _report(source, record, measures, console)
+
+
+def _report(
+    source: PolicySource, record: EvaluationDirectory, measures: MeasureSettings, console: Console
+) -> None:
+    """Writes the summary of a finished evaluation, and prints it."""
+    config = source.config
     evaluation = Evaluation(config.objectives, record.finished)
     overall, by_category = report(evaluation, measures), report_by_category(evaluation, measures)
     answer_sets = _answer_set_measures(config, evaluation, measures)
@@ -72,7 +85,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _complete_record(
-    source: PolicySource, problems: Problems, out: Path | None, console: Console
+    source: PolicySource,
+    problems: Problems,
+    path: Path,
+    settings: Mapping[str, Any],
+    console: Console,
 ) -> EvaluationDirectory:
     """Samples and scores the problems that the record does not have yet."""
     config = source.config
@@ -85,10 +102,8 @@ def _complete_record(
         objectives=config.objectives,
         answer=config.task.answer if isinstance(config.task, TaskWithAnswers) else None,
     )
-    settings = _settings(source, problems)
-    name = f"{config.task.name}-{source.name}-{digest(settings)}"
     with make_scorer(config) as scorer:
-        record = EvaluationDirectory(out or source.home / name, settings, layout)
+        record = EvaluationDirectory(path, settings, layout)
         first = len(record.finished)
         if first:
             console.print(f"{first} of {len(problems.prompts)} problems were finished before")

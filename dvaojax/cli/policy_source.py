@@ -18,8 +18,8 @@ from dvaojax.errors import UserError, suggest
 from dvaojax.evaluation.presets import PRESETS
 from dvaojax.models import Params, pretrained
 from dvaojax.run import directory as run_directory
-from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.directory import RunDirectory
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.tasks import task_class
 from dvaojax.train.progress import restore_params
 from dvaojax.train.session import BEST_METRIC
@@ -132,15 +132,13 @@ def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
     directory = RunDirectory(arguments.policy)
     recorded = recorded_config(directory.path, arguments.experiment)
     config = _with_settings(recorded, recorded.task.tokenizer, arguments)
-    with Checkpoints.to_read(directory.checkpoints, best_metric=BEST_METRIC) as checkpoints:
-        step = checkpoints.best_step if arguments.best else arguments.step
-        step = checkpoints.existing_step(step)
+    checkpoints = SavedCheckpoints(directory.checkpoints, best_metric=BEST_METRIC)
+    step = checkpoints.existing_step(checkpoints.best_step if arguments.best else arguments.step)
     started = files.read_json(directory.config)["starts"][0]["time"]
 
     def load(mesh: Mesh) -> Params:
         # The parameters alone: the state of the aggregator may depend on a plug-in.
-        with Checkpoints.to_read(directory.checkpoints) as checkpoints:
-            return restore_params(checkpoints, _parameter_shapes(recorded, mesh), step=step)
+        return restore_params(checkpoints, _parameter_shapes(recorded, mesh), step=step)
 
     return PolicySource(
         config=config,

@@ -77,7 +77,7 @@ def add_arguments(subcommands: Subcommands) -> None:
         dest="start",
         const="resume",
         default="create",
-        help="continue the run of that name from its last checkpoint, with the same settings",
+        help="continue the run of that name from its newest checkpoint, with the same settings",
     )
     start.add_argument(
         "--overwrite",
@@ -85,6 +85,13 @@ def add_arguments(subcommands: Subcommands) -> None:
         dest="start",
         const="overwrite",
         help="delete the run of that name first",
+    )
+    parser.add_argument(
+        "--from-step",
+        type=int,
+        metavar="N",
+        help="with --resume: continue from the checkpoint of step N instead of the newest that is "
+        "whole; later checkpoints, metrics and samples are deleted",
     )
     parser.add_argument(
         "--distributed",
@@ -107,9 +114,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.settings:
         print(*overrides.settings(experiment), sep="\n")
         return 0
+    if arguments.from_step is not None and arguments.start != "resume":
+        raise UserError("--from-step needs --resume")
     arguments.directory_of_run = arguments.runs / experiment.name
     try:
-        train.train(experiment, arguments.runs, start=arguments.start)
+        train.train(
+            experiment, arguments.runs, start=arguments.start, from_step=arguments.from_step
+        )
     except train.Interrupted as stop:
         return fail(str(stop), BY_SIGNAL + stop.signal_number)
     except (train.TrainingError, rewards.RewardError) as error:

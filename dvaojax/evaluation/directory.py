@@ -18,6 +18,7 @@ import numpy as np
 from dvaojax import files
 from dvaojax.errors import UserError
 from dvaojax.evaluation.held_out import AnsweredProblem
+from dvaojax.run import lock
 from dvaojax.run.directory import first_difference
 from dvaojax.types import Completion, Prompt
 
@@ -50,7 +51,7 @@ class EvaluationDirectory:
 
     A batch is written at once. After a kill there are complete batches and at most one partial
     batch. The partial batch is removed when the directory is opened again, and sampled again with
-    the same problems and random keys.
+    the same problems and random keys. The process holds the directory's lock (`run.lock`).
 
     Attributes:
         path: the directory.
@@ -174,7 +175,8 @@ def _claim(path: Path, settings: Mapping[str, Any]) -> None:
                 "choose another --out"
             )
         return
-    if path.exists() and (not path.is_dir() or set(path.iterdir()) - {files.partial_path(file)}):
+    unused = {files.partial_path(file).name, *lock.FILES}
+    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - unused):
         raise UserError(f"{path} exists and is not an evaluation: it has no {SETTINGS}")
     with files.creating(path):
         files.write_json(file, settings)

@@ -1,5 +1,10 @@
 """The directory of a run, which is never overwritten without `--overwrite`.
 
+The process of a run holds the lock of its directory (`run.lock`) before it calls `create`, `resume`
+or `overwrite`, and as long as it writes. Overwriting is one atomic step: writing `.new-config.json`
+makes everything else in the directory that of a deleted run. If a kill interrupts the deletion, the
+next start finishes it.
+
 runs/NAME/
   config.json     the resolved configuration; versions, devices and command of every start
   metrics.jsonl   one row per step
@@ -24,18 +29,28 @@ import sys
 import typing
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 import dvaojax
 from dvaojax import files
-from dvaojax.errors import UserError, nearest
+from dvaojax.errors import UserError, nearest, writing
+from dvaojax.run import lock
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy")
 _DIRECTORIES = (files.TENSORBOARD, files.CHECKPOINTS, files.PLOTS)
-_FILES = (files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY, files.REPORT, files.ERRORS)
+_NEW_CONFIG = ".new-config.json"
+_FILES = (
+    *(files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY, files.REPORT, files.ERRORS),
+    _NEW_CONFIG,
+)
 _LATER = (files.EVALUATIONS, files.WANDB)  # added by evaluations and wandb
+_KNOWN = frozenset(
+    {*_DIRECTORIES, *_FILES, *_LATER, *(files.partial_path(Path(name)).name for name in _FILES)}
+)
+# What a start that was killed before it wrote `config.json` may leave.
+_UNUSED = frozenset({*lock.FILES, files.partial_path(Path(files.CONFIG)).name})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +104,19 @@ class RunDirectory:
         return self.path / files.PLOTS
 
 
+def check_start(path: Path, start: Literal["create", "resume", "overwrite"]) -> None:
+    """Checks what can be checked before the lock is taken, which may create the directory.
+
+    Raises:
+        UserError: the path exists and is to be created; there is no run that could be resumed; or
+            the path is something else than a run.
+    """
+    if start == "create":
+        _check_unused(path)
+    elif start == "resume" or not _is_unused(path):
+        _check_run(path)
+
+
 def create(path: Path, config: Any) -> RunDirectory:
     """Creates a run directory with `config.json`.
 
@@ -97,16 +125,18 @@ def create(path: Path, config: Any) -> RunDirectory:
         config: the resolved configuration, a dataclass.
 
     Raises:
-        UserError: the path exists.
+        UserError: the path exists, or cannot be written.
     """
-    if path.exists() and not (path.is_dir() and _is_empty(path)):
-        raise UserError(
-            f"{path} exists: --resume continues it, --overwrite deletes it first, --name takes "
-            "another name"
-        )
+    _check_unused(path)
     description = {"config": config_to_json(config), "starts": [describe_start()]}
-    path.mkdir(parents=True, exist_ok=True)
-    return _write_directory(path, description)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            return _write_directory(path, description)
+        except BaseException:
+            for name in _KNOWN:
+                _delete(path / name)
+            raise
 
 
 def resume(
@@ -127,8 +157,32 @@ def resume(
     Raises:
         UserError: there is no run, or its configuration was different; the message names the key.
     """
-    recorded = _read_description(path)
     current = config_to_json(config)
+    recorded = check_resumable(path, config, may_differ=may_differ, migrate=migrate)
+    with writing(path):
+        return _write_directory(
+            path, {"config": current, "starts": [*recorded["starts"], describe_start()]}
+        )
+
+
+def check_resumable(
+    path: Path,
+    config: Any,
+    *,
+    may_differ: Collection[str] = (),
+    migrate: Callable[[Any], Any] = lambda recorded: recorded,
+) -> dict[str, Any]:
+    """Checks what `resume` checks, and returns the content of `config.json`.
+
+    If the run is being overwritten and a kill ended that, it is completed.
+
+    Raises:
+        UserError: as for `resume`.
+    """
+    _check_run(path)
+    with writing(path):
+        _finish_overwriting(path)
+    recorded, current = _read_description(path), config_to_json(config)
     different = first_difference(migrate(recorded["config"]), current, ignore=may_differ)
     if different is not None:
         key, before, now = different
@@ -136,37 +190,82 @@ def resume(
             f"{path} was started with {key}={before!r}, not {now!r}: "
             "resume with the same settings, or choose another name"
         )
-    return _write_directory(
-        path, {"config": current, "starts": [*recorded["starts"], describe_start()]}
-    )
+    return recorded
 
 
 def overwrite(path: Path, config: Any) -> RunDirectory:
-    """Creates a run directory, after deleting an existing one.
+    """Makes the directory of an existing run that of a new one.
 
-    A directory is only deleted if a run wrote everything in it.
+    A run is only deleted if a run wrote everything in its directory. After a kill at any moment,
+    the directory is either that of the old run or that of the new one.
 
     Raises:
         UserError: the path is not a run, or contains files that no run wrote.
     """
-    if not path.exists() or (path.is_dir() and _is_empty(path)):
+    if _is_unused(path):
         return create(path, config)
+    _check_run(path)
+    description = {"config": config_to_json(config), "starts": [describe_start()]}
+    with writing(path):
+        _finish_overwriting(path)
+        _check_deletable(path)
+        files.write_json(path / _NEW_CONFIG, description)
+        _finish_overwriting(path)
+    return RunDirectory(path)
+
+
+def _check_deletable(path: Path) -> None:
+    """Raises a UserError unless a run wrote everything in a directory, and no process does."""
     _read_description(path)
-    known = {
-        *_DIRECTORIES,
-        *_FILES,
-        *_LATER,
-        *(files.partial_path(Path(name)).name for name in _FILES),
-    }
-    unknown = sorted({entry.name for entry in path.iterdir()} - known)
+    unknown = sorted({entry.name for entry in path.iterdir()} - _KNOWN - lock.FILES)
     if unknown or path.is_symlink():
         reason = f"contains {unknown[0]}, which no run wrote" if unknown else "is a symbolic link"
         raise UserError(f"{path} {reason}: it is not deleted; choose another name")
-    # Renamed first, so that an interrupted deletion does not leave an incomplete run.
-    old = path.with_name(f".{path.name}.deleted")
-    path.rename(old)
-    shutil.rmtree(old)
-    return create(path, config)
+    for locked in sorted(path.glob(f"{files.EVALUATIONS}/*/{lock.LOCK}*")):
+        lock.take(locked.parent).release()
+
+
+def _finish_overwriting(path: Path) -> None:
+    """Deletes the run that an earlier version of `config.json` describes, if there is a new one."""
+    earlier = path.with_name(f".{path.name}.deleted")  # of a version that renamed the directory
+    if earlier.is_dir() and not {entry.name for entry in earlier.iterdir()} - _KNOWN:
+        shutil.rmtree(earlier)
+    if not (path / _NEW_CONFIG).is_file():
+        return
+    # Without a `config.json` the directory is not taken for the old run any more.
+    for name in (files.CONFIG, *sorted(_KNOWN - {files.CONFIG, _NEW_CONFIG})):
+        _delete(path / name)
+    for name in _DIRECTORIES:
+        (path / name).mkdir()
+    (path / _NEW_CONFIG).replace(path / files.CONFIG)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _check_unused(path: Path) -> None:
+    if not _is_unused(path):
+        raise UserError(
+            f"{path} exists: --resume continues it, --overwrite deletes it first, --name takes "
+            "another name"
+        )
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether there is nothing at a path but what a start that was killed at once left."""
+    if not path.is_dir():
+        return not path.exists() and not path.is_symlink()
+    return {entry.name for entry in path.iterdir()} <= _UNUSED
+
+
+def _check_run(path: Path) -> None:
+    """Raises a UserError unless the path is that of a run, or of one that is being overwritten."""
+    if not (path / _NEW_CONFIG).is_file():
+        _read_description(path)
 
 
 def read_config(path: Path) -> Any:
@@ -254,6 +353,8 @@ def _read_description(path: Path) -> dict[str, Any]:
         runs = [entry.name for entry in siblings if (entry / files.CONFIG).is_file()]
         guess = nearest(path.name, runs)
         raise UserError(f"there is no run {path}" + (f"; the nearest is {guess}" if guess else ""))
+    if (path / _NEW_CONFIG).is_file():
+        raise UserError(f"{path} is being overwritten; if a kill ended that, --resume completes it")
     if not (path / files.CONFIG).is_file():
         raise UserError(f"{path} is not a run: it has no {files.CONFIG}")
     description = files.read_json(path / files.CONFIG)
@@ -288,7 +389,3 @@ def first_difference(
     return next(
         ((key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)), None
     )
-
-
-def _is_empty(path: Path) -> bool:
-    return next(path.iterdir(), None) is None

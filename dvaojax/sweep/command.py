@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dvaojax.config import overrides
 from dvaojax.errors import UserError, printable
+from dvaojax.run import lock
 from dvaojax.sweep import Sweep
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
@@ -43,18 +44,24 @@ def run_sweep(arguments: argparse.Namespace) -> int:
         if not directory.rows():
             raise UserError(f"{directory.path}: no cell of the sweep is finished")
     else:
-        directory.claim(sweep)
-        with SweepDisplay(sweep) as display:
-            if arguments.processes == 1:
-                run_cells(sweep, directory, display)
-            elif code := run_processes(
-                directory, _worker_commands(arguments, directory.path), display
-            ):
+        with lock.hold(directory.path):
+            if code := _run_grid(arguments, sweep, directory):
                 return code
-        directory.gather(sweep)
     lines = map(printable, write_report(sweep, directory).split("\n"))
     Console(highlight=False, soft_wrap=True).print(*lines, sep="\n", markup=False)
     print(f"cells, tables and figures: {directory.path}; start with {REPORT}")
+    return 0
+
+
+def _run_grid(arguments: argparse.Namespace, sweep: Sweep, directory: SweepDirectory) -> int:
+    """Runs the unfinished cells; returns 0, or the exit code of the process that failed."""
+    directory.claim(sweep)
+    with SweepDisplay(sweep) as display:
+        if arguments.processes == 1:
+            run_cells(sweep, directory, display)
+        elif code := run_processes(directory, _worker_commands(arguments, directory.path), display):
+            return code
+    directory.gather(sweep)
     return 0
 
 

@@ -20,6 +20,7 @@ from dvaojax import files
 from dvaojax.config import migrate, migrate_settings
 from dvaojax.errors import UserError
 from dvaojax.run import directory as run_directory
+from dvaojax.run import lock
 from dvaojax.sweep.grid import CellKey, Sweep, cell_keys
 
 DESCRIPTION = "sweep.json"
@@ -32,7 +33,9 @@ CellRow = Mapping[str, Any]
 
 
 class SweepDirectory:
-    """Reads and writes the results of a sweep; several processes may write at the same time.
+    """Reads and writes the results of a sweep.
+
+    The first process holds the directory's lock (`run.lock`), and each process that of its part.
 
     Attributes:
         path: parent of the files listed above.
@@ -55,7 +58,7 @@ class SweepDirectory:
             before = files.read_json(path)
             _compare(self.path, before["sweep"], json.loads(json.dumps(now)))
             starts = before["starts"]
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and not self._is_unused():
             raise UserError(f"{self.path} exists and is not a sweep: it has no {DESCRIPTION}")
         with files.creating(self.path):
             files.write_json(path, {"sweep": now, "starts": [*starts, _describe_start()]})
@@ -84,6 +87,10 @@ class SweepDirectory:
         gathering.replace(whole)
         for part in parts:
             part.unlink()
+
+    def _is_unused(self) -> bool:
+        unused = {*lock.FILES, files.partial_path(self.path / DESCRIPTION).name}
+        return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= unused
 
     def _parts(self) -> list[Path]:
         return sorted(self.path.glob(_PART.format("*")))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from dvaojax import files
+from dvaojax.run import lock
 from dvaojax.sweep import figures
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
@@ -44,10 +45,12 @@ def run_cells(
 
     Raises:
         Interrupted: stopped by a signal, after a cell.
+        UserError: a process that an earlier start left is still finishing its cell.
     """
     rows = directory.rows()
     missing = [key for key in share_of(sweep, share, shares) if key not in rows]
     with (
+        lock.hold(directory.path, name=f"{lock.LOCK}-{share}"),
         contextlib.closing(directory.part(share)) as part,
         CellRunner(sweep) as runner,
         Interrupts() as interrupts,

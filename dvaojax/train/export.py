@@ -10,8 +10,8 @@ from dvaojax.config import Config
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.errors import UserError
 from dvaojax.models import Params, pretrained
-from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.directory import RunDirectory
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train.progress import restore_params
 from dvaojax.train.session import BEST_METRIC
 
@@ -81,6 +81,6 @@ def _restore(config: Config, run: Path, *, step: int | None, best: bool) -> tupl
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=host), models.shapes(config.model)
     )
     directory = RunDirectory(run).checkpoints
-    with Checkpoints.to_read(directory, best_metric=BEST_METRIC) as checkpoints:
-        step = checkpoints.existing_step(checkpoints.best_step if best else step)
-        return step, restore_params(checkpoints, shapes, step=step)
+    checkpoints = SavedCheckpoints(directory, best_metric=BEST_METRIC)
+    step = checkpoints.existing_step(checkpoints.best_step if best else step)
+    return step, restore_params(checkpoints, shapes, step=step)

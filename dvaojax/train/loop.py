@@ -64,7 +64,13 @@ from dvaojax.train.warm_start import run_warm_start
 from dvaojax.types import Scorer, TaskWithAnswerSets, TaskWithNotes
 
 
-def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create") -> dict[str, Any]:
+def train(
+    config: Config,
+    runs: Path = Path("runs"),
+    *,
+    start: Start = "create",
+    from_step: int | None = None,
+) -> dict[str, Any]:
     """Runs an experiment from its warm start or its last checkpoint to the final evaluation.
 
     Args:
@@ -72,6 +78,8 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
         runs: parent of the run's directory, `runs/NAME`.
         start: "create" refuses an existing directory, "resume" continues it bit for bit,
             "overwrite" deletes it first.
+        from_step: of the checkpoint that "resume" continues, of which later ones and later rows are
+            deleted; None for the newest that is whole.
 
     Returns:
         The content of `summary.json`.
@@ -85,14 +93,14 @@ def train(config: Config, runs: Path = Path("runs"), *, start: Start = "create")
     started = time.perf_counter()
     config = with_commits(config, runs / config.name, start=start)
     with (
-        open_session(config, runs, start) as session,
+        open_session(config, runs, start, from_step=from_step) as session,
         Interrupts() as interrupts,
         DeviceTimer() as timer,
     ):
         for note in (_attention_note(session), *_task_notes(config)):
             session.display.print(note)
         collector = make_collector(config, session.program, session.scorer)
-        progress = session.restore() if start == "resume" else None
+        progress = session.restored
         earlier = 0.0 if progress is None else progress.seconds
         progress = _begin(session, collector, started) if progress is None else progress
         if hosts.is_first() and not _is_over(config, progress):

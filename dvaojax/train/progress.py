@@ -11,7 +11,7 @@ from dvaojax import sharding
 from dvaojax.config import Config
 from dvaojax.learning.train_step import TrainState
 from dvaojax.models import Params
-from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import DamagedCheckpoint, SavedCheckpoints
 from dvaojax.train import hosts
 from dvaojax.train.allocation_state import DataState, initial_data_state
 from dvaojax.train.best import BestEvaluation
@@ -68,7 +68,12 @@ class TrainingProgress:
 
     @classmethod
     def from_checkpoint(cls, arrays: Mapping[str, Any], record: Mapping[str, Any]) -> Self:
-        """The inverse of `to_arrays` and `to_record`."""
+        """The inverse of `to_arrays` and `to_record`.
+
+        Raises:
+            DamagedCheckpoint: the record is not one that `to_record` returned.
+        """
+        _check_record(record, len(arrays["in_flight"]))
         best = record.get("best")  # earlier versions had none
         return cls(
             state=arrays["state"],
@@ -82,7 +87,38 @@ class TrainingProgress:
         )
 
 
-def restore_params(checkpoints: Checkpoints, shapes: Params, *, step: int) -> Params:
+def _check_record(record: Mapping[str, Any], depth: int) -> None:
+    """Raises a DamagedCheckpoint if a value has another type; `depth` is that of the pipeline."""
+    step, seconds, firsts = (record.get(name) for name in ("step", "seconds", "in_flight"))
+    if not (
+        _is_count(step)
+        and _is_count(record.get("position"))
+        and isinstance(seconds, int | float)
+        and isinstance(record.get("before"), dict)
+        and _is_best(record.get("best"))
+        and isinstance(firsts, list)
+        and len(firsts) == depth
+        and all(map(_is_count, firsts))
+    ):
+        raise DamagedCheckpoint("the record of the checkpoint is damaged", "its record is damaged")
+
+
+def _is_best(value: object) -> bool:
+    """Whether a value is that of `best`, which earlier versions did not save."""
+    return value is None or (
+        isinstance(value, dict)
+        and value.keys() == set(BestEvaluation._fields)
+        and _is_count(value["step"])
+        and _is_count(value["waited"])
+        and isinstance(value["weighted_reward"], int | float | None)
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def restore_params(checkpoints: SavedCheckpoints, shapes: Params, *, step: int) -> Params:
     """The policy's parameters in a checkpoint, in the shardings of `shapes`; the rest is not read.
 
     Raises:

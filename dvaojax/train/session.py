@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +19,18 @@ from dvaojax.run import directory as run_directory
 from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.directory import RunDirectory
 from dvaojax.run.display import Display
+from dvaojax.run.lock import DirectoryLock, take
 from dvaojax.run.metrics import MetricsWriter, TensorBoard
 from dvaojax.run.wandb import WandB
 from dvaojax.train import hosts
 from dvaojax.train.best import EVALUATED
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.failed_start import quiet_saving_threads, removing_failed_start
+from dvaojax.train.failures import TrainingError
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
-from dvaojax.train.progress import TrainingProgress, checkpoint_shapes
+from dvaojax.train.progress import TrainingProgress
+from dvaojax.train.resume import restore_progress
 from dvaojax.train.scoring import make_scorer
 from dvaojax.train.warm_start import check_demonstrations
 from dvaojax.types import Scorer
@@ -70,6 +74,8 @@ class Session:
         directory: its files.
         scorer: its objectives, ready to score.
         checkpoints: its saved states.
+        restored: the progress to continue from; None at the beginning of a run.
+        lock: of the directory; None in other processes than the first.
         metrics: writes one row per step.
         samples: writes completions with their rewards.
         display: shows the latest step.
@@ -81,6 +87,8 @@ class Session:
     directory: RunDirectory
     scorer: Scorer
     checkpoints: Checkpoints
+    restored: TrainingProgress | None
+    lock: DirectoryLock | None
     metrics: MetricsWriter
     samples: MetricsWriter
     display: Display
@@ -110,7 +118,12 @@ class Session:
             progress: the run.
             metrics: the row of its last step, from which the checkpoint is ranked. With evaluations
                 during training, a checkpoint without one is never the best.
+
+        Raises:
+            TrainingError: this process lost the lock of the directory.
         """
+        if self.lock is not None and not self.lock.is_held():
+            raise TrainingError(f"another process may have taken {self.directory.path}")
         ranked_by = EVALUATED if self.config.evaluation.every else BEST_METRIC
         self.checkpoints.save(
             progress.step,
@@ -119,28 +132,22 @@ class Session:
             metrics={BEST_METRIC: metrics.get(ranked_by, -math.inf)},
         )
 
-    def restore(self) -> TrainingProgress | None:
-        """Restores the newest checkpoint, and drops the rows that were written after it.
-
-        Returns:
-            None if there is no checkpoint: the run was killed before its first one was complete,
-            and starts again.
-        """
-        step = self.checkpoints.latest_step
-        self.metrics.truncate_after(step or 0)
-        self.samples.truncate_after(step or 0)
-        if step is None:
-            return None
-        shapes = checkpoint_shapes(self.config, self.program)
-        return TrainingProgress.from_checkpoint(*self.checkpoints.restore(shapes))
-
 
 @contextlib.contextmanager
-def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
+def open_session(
+    config: Config, runs: Path, start: Start, *, from_step: int | None = None
+) -> Iterator[Session]:
     """Opens a session after checking everything, before anything is written; closes it on leaving.
 
+    Args:
+        config: the run.
+        runs: parent of its directory.
+        start: as for `train`.
+        from_step: of the checkpoint to resume from; None for the newest that is whole.
+
     Raises:
-        UserError: the configuration, the mesh, the published weights or the directory do not fit.
+        UserError: the configuration, the mesh, the published weights or the directory do not fit,
+            or another process uses the directory.
     """
     validate(config)
     if config.pretrained and start != "resume":
@@ -153,13 +160,20 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
     if config.pretrained and start != "resume":  # before anything is written, as it may fail
         loaded.append(pretrained.load(config.pretrained, config.model, mesh=program.mesh))
     path = runs / config.name
-    directory = hosts.together(f"opening {path}", lambda: _open_directory(path, config, start))
     weights = [config.weights[name] for name in config.objectives]
     console = Console(highlight=False, quiet=not hosts.is_first())
     with contextlib.ExitStack() as stack:
+        lock = hosts.together(f"opening {path}", lambda: _open_directory(path, config, start))
+        if lock is not None:
+            stack.callback(lock.release)
+        directory, restored = RunDirectory(path), None
+        stack.enter_context(quiet_saving_threads())
         if start != "resume":
             stack.enter_context(removing_failed_start(directory))
-        stack.enter_context(quiet_saving_threads())
+        else:
+            say = functools.partial(console.print, markup=False, soft_wrap=True)
+            restored = restore_progress(config, program, directory, from_step=from_step, say=say)
+            hosts.together("recording the start", lambda: _record_resume(path, config))
         checkpoints = Checkpoints(
             directory.checkpoints,
             keep_latest=config.checkpoints.keep_latest,
@@ -171,7 +185,9 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
             directory=directory,
             scorer=stack.enter_context(scorer),
             checkpoints=stack.enter_context(checkpoints),
-            metrics=stack.enter_context(_metrics_writer(config, directory)),
+            restored=restored,
+            lock=lock,
+            metrics=stack.enter_context(_metrics_writer(config, directory, restored)),
             samples=stack.enter_context(_samples_writer(directory)),
             display=stack.enter_context(
                 Display(config.objectives, weights, config.num_steps, console)
@@ -180,15 +196,40 @@ def open_session(config: Config, runs: Path, start: Start) -> Iterator[Session]:
         )
 
 
-def _open_directory(path: Path, config: Config, start: Start) -> RunDirectory:
-    """The run's directory; the first process prepares it, the others only use it."""
+def _open_directory(path: Path, config: Config, start: Start) -> DirectoryLock | None:
+    """Prepares the run's directory and returns its lock; the first process does so."""
     if not hosts.is_first():
-        return RunDirectory(path)
-    if start == "resume":
-        return run_directory.resume(path, config, may_differ=MAY_DIFFER, migrate=migrate)
-    make = {"create": run_directory.create, "overwrite": run_directory.overwrite}[start]
-    with files.creating(path):
-        return make(path, config)
+        return None
+    run_directory.check_start(path, start)
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        lock = take(path)
+        try:
+            _prepare_directory(path, config, start)
+        except BaseException:
+            lock.release()
+            raise
+    except BaseException:
+        for folder in new:
+            with contextlib.suppress(OSError):  # another process uses it
+                folder.rmdir()
+        raise
+    return lock
+
+
+def _prepare_directory(path: Path, config: Config, start: Start) -> None:
+    """Makes the directory, whose lock is held, that of a new run, or checks that of an old one."""
+    if start == "resume":  # recorded once the state is restored
+        run_directory.check_resumable(path, config, may_differ=MAY_DIFFER, migrate=migrate)
+    elif start == "overwrite":
+        run_directory.overwrite(path, config)
+    else:
+        run_directory.create(path, config)
+
+
+def _record_resume(path: Path, config: Config) -> None:
+    if hosts.is_first():
+        run_directory.resume(path, config, may_differ=MAY_DIFFER, migrate=migrate)
 
 
 def _samples_writer(directory: RunDirectory) -> MetricsWriter:
@@ -196,7 +237,9 @@ def _samples_writer(directory: RunDirectory) -> MetricsWriter:
     return MetricsWriter([files.JsonLines(directory.samples)] if hosts.is_first() else [])
 
 
-def _metrics_writer(config: Config, directory: RunDirectory) -> MetricsWriter:
+def _metrics_writer(
+    config: Config, directory: RunDirectory, restored: TrainingProgress | None
+) -> MetricsWriter:
     """Writes rows in the first process, and nothing in the others."""
     if not hosts.is_first():
         return MetricsWriter([])
@@ -206,4 +249,7 @@ def _metrics_writer(config: Config, directory: RunDirectory) -> MetricsWriter:
         sinks.append(
             WandB(directory.path, project=config.wandb_project, name=config.name, config=described)
         )
-    return MetricsWriter(sinks)
+    writer = MetricsWriter(sinks)
+    if restored is not None:
+        writer.truncate_after(restored.step)
+    return writer

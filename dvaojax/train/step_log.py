@@ -105,6 +105,8 @@ class StepLog:
         row |= answer_set_measures(config, step.collected)
         row[BEST_METRIC] = sum(config.weights[k] * row[f"reward/{k}"] for k in config.objectives)
         row |= step.evaluation
+        if step.number == 1:  # a run that has rows also has a checkpoint
+            session.checkpoints.wait()
         session.metrics.write(step.number, row)
         for sample in sample_records(config, step.collected, advantages):
             session.samples.write(step.number, sample._asdict())

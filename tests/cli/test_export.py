@@ -21,7 +21,7 @@ from dvaojax import cli, files, models, sharding
 from dvaojax.config import overrides
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.models import pretrained
-from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.sharding import MeshConfig
 
 pytestmark = pytest.mark.slow
@@ -120,8 +120,8 @@ def saved(place, part, step):
     template = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
     for name in reversed(part.split("/")):
         template = {name: template}
-    with Checkpoints.to_read(place / "runs/chat/checkpoints") as checkpoints:
-        restored = checkpoints.restore_part(template, step=step)
+    checkpoints = SavedCheckpoints(place / "runs/chat/checkpoints")
+    restored = checkpoints.restore_part(template, step=step)
     for name in part.split("/"):
         restored = restored[name]
     return restored

@@ -17,6 +17,7 @@ from slowness import slow_but
 
 from dvaojax.errors import UserError
 from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 
 
 class SavedState(NamedTuple):
@@ -162,6 +163,7 @@ import sys
 from pathlib import Path
 import jax
 from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 checkpoints = Checkpoints(Path(sys.argv[1]), keep_latest=1)
 for step in (1, 2):
     state = {"x": jax.random.normal(jax.random.key(step), (15_000_000,))}
@@ -242,7 +244,7 @@ def test_names_a_damaged_checkpoint_and_the_other_steps(tmp_path, item):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(
-            UserError, match=r"2 cannot be read .*; other steps saved: \[1\]"
+            UserError, match=r"2 is damaged \(.*; other steps saved: \[1\]"
         ) as error:
             checkpoints.restore(state)
         assert "\n" not in str(error.value)
@@ -258,9 +260,9 @@ def test_reading_does_not_change_the_directory_of_an_active_run(tmp_path):
         unfinished = tmp_path / "3.orbax-checkpoint-tmp"
         unfinished.mkdir()
         before = sorted(tmp_path.rglob("*"))
-        with Checkpoints.to_read(tmp_path, best_metric="merit") as reader:
-            assert (reader.latest_step, reader.best_step) == (2, 1)
-            state, extra = reader.restore({"x": jnp.zeros(3)}, step=1)
+        reader = SavedCheckpoints(tmp_path, best_metric="merit")
+        assert (reader.latest_step, reader.best_step) == (2, 1)
+        state, extra = reader.restore({"x": jnp.zeros(3)}, step=1)
         assert sorted(tmp_path.rglob("*")) == before
     assert extra == {"n": 1}
     assert state["x"].tolist() == [0.0, 1.0, 2.0]
@@ -268,7 +270,7 @@ def test_reading_does_not_change_the_directory_of_an_active_run(tmp_path):
 
 def test_reading_a_missing_directory_is_an_error(tmp_path):
     with pytest.raises(UserError, match="there is no checkpoint"):
-        Checkpoints.to_read(tmp_path / "nowhere")
+        SavedCheckpoints(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 

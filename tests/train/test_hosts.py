@@ -13,7 +13,7 @@ from tiny_run import HELPERS, STRICT_PYTHON, child_environment
 
 from dvaojax import files, sharding
 from dvaojax.config import make_aggregator
-from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import hosts
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
@@ -111,8 +111,8 @@ def rows(runs):
 def final(runs):
     """Parameters and optimizer of the last checkpoint, read in this process with eight devices."""
     program = make_program(digits_run.SPREAD, make_aggregator(digits_run.SPREAD))
-    with Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS) as checkpoints:
-        saved, extra = checkpoints.restore(checkpoint_shapes(digits_run.SPREAD, program))
+    checkpoints = SavedCheckpoints(runs / "mini" / files.CHECKPOINTS)
+    saved, extra = checkpoints.restore(checkpoint_shapes(digits_run.SPREAD, program))
     assert extra["step"] == digits_run.SPREAD.num_steps
     return jax.device_get(saved["state"].learner)
 

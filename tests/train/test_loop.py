@@ -21,9 +21,9 @@ from dvaojax.errors import UserError
 from dvaojax.learning.gradients import Learner
 from dvaojax.numerics import Mean
 from dvaojax.rollout.sampling import Sampling
-from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.metrics import SampleRecord
 from dvaojax.run.rows import RENAMED_METRICS, read_rows
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import Interrupted, TrainingError, loop, train
 from dvaojax.train.collect import Collector
 from dvaojax.train.program import make_program
@@ -70,11 +70,8 @@ def rows(runs):
 def checkpoint(config, runs, step=None):
     with make_mesh_of(1):
         shapes = checkpoint_shapes(config, make_program(config, make_aggregator(config)))
-    checkpoints = Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS, best_metric="merit")
-    try:
-        return checkpoints.restore(shapes, step=step)
-    finally:
-        checkpoints.close()
+    checkpoints = SavedCheckpoints(runs / "mini" / files.CHECKPOINTS, best_metric="merit")
+    return checkpoints.restore(shapes, step=step)
 
 
 def test_run_writes_all_files(finished):
@@ -249,22 +246,6 @@ def test_resumes_a_run_of_an_earlier_version(no_plots, tmp_path):
     assert [old in row for row in rows(tmp_path)] == [True, False]
     assert [row["step"] for row in read_rows(path / files.METRICS)] == [1, 2]
     assert all(0 <= row[new] <= 1 for row in read_rows(path / files.METRICS))
-
-
-@pytest.mark.slow
-def test_resume_without_a_checkpoint_starts_again_and_drops_the_rows(no_plots, tmp_path):
-    train(QUICK, tmp_path / "whole")
-    with (
-        mock.patch.object(Checkpoints, "save"),
-        mock.patch.object(loop, "_finish", side_effect=SystemExit),
-        pytest.raises(SystemExit),
-    ):
-        train(QUICK, tmp_path)
-    assert len(rows(tmp_path)) == 2
-    train(QUICK, tmp_path, start="resume")
-    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
-    samples = files.read_json_lines(tmp_path / "mini" / files.SAMPLES)
-    assert samples == files.read_json_lines(tmp_path / "whole" / "mini" / files.SAMPLES)
 
 
 def test_signal_before_the_first_step(no_plots, tmp_path):

@@ -17,7 +17,7 @@ from tiny_run import HELPERS, STRICT_PYTHON, child_environment
 
 from dvaojax import aggregators, files
 from dvaojax.config import make_aggregator
-from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
@@ -75,9 +75,8 @@ def saved(config, aggregator, runs):
     """Arrays and record of the last checkpoint."""
     with digits_run.make_mesh_of(1):
         shapes = checkpoint_shapes(config, make_program(config, aggregator))
-    checkpoints = Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS)
+    checkpoints = SavedCheckpoints(runs / "mini" / files.CHECKPOINTS)
     arrays, extra = checkpoints.restore(shapes)
-    checkpoints.close()
     unwrapped = jax.tree.map(
         lambda a: (
             jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a

@@ -11,7 +11,7 @@ from digits_run import digits_config, make_mesh_of, quick_programs
 from dvaojax import files
 from dvaojax.config import AggregatorConfig, make_aggregator, validate
 from dvaojax.errors import UserError
-from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.tasks.arithmetic_sets import ArithmeticSets
 from dvaojax.train import loop, train
 from dvaojax.train.program import make_program
@@ -91,8 +91,8 @@ DRAWING = digits_config(
 def last_state(runs):
     with make_mesh_of(1):
         shapes = checkpoint_shapes(DRAWING, make_program(DRAWING, make_aggregator(DRAWING)))
-    with Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS) as checkpoints:
-        saved, _ = checkpoints.restore(shapes)
+    checkpoints = SavedCheckpoints(runs / "mini" / files.CHECKPOINTS)
+    saved, _ = checkpoints.restore(shapes)
     state = saved["state"]
     return state._replace(key=jax.random.key_data(state.key))
 

@@ -13,7 +13,7 @@ from digits_run import Digits, make_mesh_of, quick_programs
 from dvaojax import files
 from dvaojax.config import make_aggregator
 from dvaojax.rewards import RewardSuite
-from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
 from dvaojax.train.collect import Collector
 from dvaojax.train.program import make_program
@@ -114,9 +114,8 @@ def rows(runs):
 def last_checkpoint(config, runs):
     with make_mesh_of(1):
         shapes = checkpoint_shapes(config, make_program(config, make_aggregator(config)))
-    checkpoints = Checkpoints.to_read(runs / "mini" / files.CHECKPOINTS)
+    checkpoints = SavedCheckpoints(runs / "mini" / files.CHECKPOINTS)
     saved, extra = checkpoints.restore(shapes)
-    checkpoints.close()
     saved["state"] = saved["state"]._replace(key=jax.random.key_data(saved["state"].key))
     return saved, extra
 

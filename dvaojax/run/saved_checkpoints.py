@@ -1,0 +1,379 @@
+"""Reading of the checkpoints of a run, which may still be in progress.
+
+A checkpoint is a directory with the name of its step: a flat mapping from the path of each array to
+the array, written by Orbax, a JSON record, and the checksums of both. Named tuples, empty tuples
+and Nones are restored exactly: the structure of the state is that of the template, and only the
+arrays are read from the disk.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from dvaojax.errors import UserError
+from dvaojax.run.checksums import find_damage
+
+Tree = TypeVar("Tree")
+
+ARRAYS, RECORD, METRICS = "arrays", "record", "metrics"
+"""Names of the items of a checkpoint, which are directories."""
+
+METADATA = "_CHECKPOINT_METADATA"
+"""Orbax's file about a checkpoint, which it completes last."""
+
+MERIT = "merit"
+"""Name under which the value of the best metric is saved."""
+
+_SMALL = 1 << 20  # bytes
+_DAMAGED, _DISCARDED = "{}.damaged", "{}.discarded"
+_METADATA_TYPES: Mapping[str, Any] = {
+    "item_handlers": (dict, str, type(None)),
+    "metrics": dict,
+    "performance_metrics": dict,
+    "init_timestamp_nsecs": (int, type(None)),
+    "commit_timestamp_nsecs": (int, type(None)),
+    "custom_metadata": dict,
+}
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint differs from what was saved, or cannot be read.
+
+    Attributes:
+        reason: what is wrong, without the checkpoint's name.
+    """
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+class SavedCheckpoints:
+    """The complete checkpoints in a directory.
+
+    Nothing is restored from a checkpoint before its files were compared with their checksums; with
+    several processes the first one does so. Checkpoints of versions that wrote no checksums are
+    restored without.
+    """
+
+    def __init__(self, directory: Path, *, best_metric: str | None = None):
+        """Opens the checkpoints; nothing is written.
+
+        Args:
+            directory: of the checkpoints.
+            best_metric: the metric they were saved with, for `best_step`.
+
+        Raises:
+            UserError: there is no such directory.
+        """
+        if not directory.is_dir():
+            raise UserError(f"there is no checkpoint in {directory}")
+        self._directory, self._best_metric = directory.absolute(), best_metric
+        self._whole: set[int] = set()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the complete checkpoints, ascending."""
+        names = (path.name for path in self._directory.iterdir() if path.is_dir())
+        return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint's step; None where there is none."""
+        return max(self.steps, default=None)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the checkpoint with the largest `best_metric`; None where there is none.
+
+        Raises:
+            DamagedCheckpoint: the metric of a checkpoint cannot be read.
+        """
+        if self._best_metric is None:
+            return None
+        merits = []
+        for step in self.steps:
+            damage = self.find_small_damage(step)
+            if damage is not None:
+                raise self._damaged(step, damage)
+            if (merit := self._merit(step)) is not None:
+                merits.append((merit, step))
+        return max(merits, default=(None, None))[1]
+
+    def restore(self, template: Tree, *, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
+        """Restores a state directly into the shardings of the template.
+
+        The mesh may differ from the one the state was saved on.
+
+        Args:
+            template: the state's pytree with arrays or `jax.ShapeDtypeStruct`s; a leaf without a
+                sharding is placed on the default device.
+            step: of the checkpoint; None for the newest.
+
+        Returns:
+            The state, exactly as saved, and the `extra` saved with it.
+
+        Raises:
+            DamagedCheckpoint: the checkpoint is damaged or cannot be read.
+            UserError: there is no such checkpoint, or its arrays differ from the template; the
+                message names the first difference.
+        """
+        step, leaves = self.existing_step(step), by_path(template)
+        with self._read_errors(step) as name:
+            record = self._record(step)
+            saved, extra = record["arrays"], dict(record["extra"])
+            _check_arrays(name, saved, leaves)
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                item = ocp.args.StandardRestore(_targets(leaves))
+                arrays = reader.restore(self._path(step) / ARRAYS, args=item)
+            return _filled(template, leaves, arrays, saved), extra
+
+    def restore_part(self, template: Tree, *, step: int | None = None) -> Tree:
+        """Restores some arrays of a state, such as the parameters; the others are not read.
+
+        Args:
+            template: the part, nested under the same keys as in the state; otherwise as for
+                `restore`.
+            step: of the checkpoint; None for the newest.
+
+        Raises:
+            UserError: as in `restore`, except that the checkpoint may have additional arrays.
+        """
+        step, leaves = self.existing_step(step), by_path(template)
+        with self._read_errors(step) as name:
+            saved = self._record(step)["arrays"]
+            _check_arrays(name, {path: saved[path] for path in leaves if path in saved}, leaves)
+            targets = _targets(leaves)
+            item = ocp.args.PyTreeRestore(
+                targets,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
+                partial_restore=True,
+            )
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                arrays = reader.restore(self._path(step) / ARRAYS, args=item)
+            return _filled(template, leaves, arrays, saved)
+
+    def existing_step(self, step: int | None) -> int:
+        """The step, or the newest step for None, after checking that it was saved.
+
+        Raises:
+            UserError: there is no such checkpoint.
+        """
+        steps = self.steps
+        if not steps:
+            raise UserError(f"there is no checkpoint in {self._directory}")
+        if step is None:
+            return steps[-1]
+        if step not in steps:
+            raise UserError(
+                f"there is no checkpoint of step {step} in {self._directory}; saved: {steps}"
+            )
+        return step
+
+    def find_damage(self, step: int) -> str | None:
+        """What is wrong with the files of a checkpoint; None if nothing is, or it has no checksums.
+
+        Reads all its files.
+        """
+        if step in self._whole:
+            return None
+        damage = self.find_small_damage(step) or find_damage(self._path(step))
+        if damage is None:
+            self._whole.add(step)
+        return damage
+
+    def find_small_damage(self, step: int) -> str | None:
+        """Like `find_damage`, without reading files of more than 1 MiB."""
+        path = self._path(step)
+        if not _is_metadata(path / METADATA):
+            return f"{METADATA} is damaged"
+        damage = find_damage(path, largest=_SMALL)
+        if damage is None:
+            try:
+                self._merit(step)
+            except (OSError, ValueError, KeyError, TypeError):
+                return f"{METRICS} cannot be read"
+        return damage
+
+    def set_aside(self, step: int) -> Path:
+        """Renames a damaged checkpoint, so that it does not count as one, and returns its path."""
+        aside = self._directory / _DAMAGED.format(step)
+        if aside.exists():
+            shutil.rmtree(aside)
+        return self._path(step).rename(aside)
+
+    def discard_after(self, step: int) -> None:
+        """Deletes later checkpoints, the newest first: after a kill there are no gaps."""
+        for path in self._directory.glob(_DISCARDED.format("*")):  # left by a kill
+            shutil.rmtree(path)
+        for later in sorted(self.steps, reverse=True):
+            if later > step:
+                shutil.rmtree(self._path(later).rename(self._directory / _DISCARDED.format(later)))
+
+    def _path(self, step: int) -> Path:
+        return self._directory / str(step)
+
+    def _merit(self, step: int) -> float | None:
+        """The best metric of a checkpoint; None if it was saved without."""
+        try:
+            text = (self._path(step) / METRICS / METRICS).read_bytes()
+        except FileNotFoundError:
+            return None
+        return float(json.loads(text)[MERIT])
+
+    def _record(self, step: int) -> Mapping[str, Any]:
+        """The `extra` of a checkpoint, and the descriptions of its arrays."""
+        if jax.process_index() == 0 and (damage := self.find_damage(step)) is not None:
+            raise self._damaged(step, damage)
+        return json.loads((self._path(step) / RECORD / "metadata").read_bytes())
+
+    def _damaged(self, step: int, damage: str) -> DamagedCheckpoint:
+        others = [other for other in self.steps if other != step]
+        return DamagedCheckpoint(
+            f"checkpoint {self._path(step)} is damaged ({damage}); "
+            f"other steps saved: {others or 'none'}",
+            damage,
+        )
+
+    @contextlib.contextmanager
+    def _read_errors(self, step: int) -> Iterator[str]:
+        """Yields the checkpoint's name, and turns read errors into one of one line."""
+        try:
+            yield f"checkpoint {self._path(step)}"
+        except UserError:
+            raise
+        except Exception as error:  # Orbax raises exceptions of any class
+            _hide_abandoned_reads()
+            reason = _first_line(_root_cause(error))
+            raise self._damaged(step, f"it cannot be read: {reason}") from error
+
+
+def _hide_abandoned_reads() -> None:
+    """Hides the tracebacks of further reads that Orbax abandoned after an error.
+
+    They are not raised but written to standard error, at any time later.
+    """
+    hook = sys.unraisablehook
+
+    def filtered(unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)
+        is_read = code is not None and f"{os.sep}orbax{os.sep}" in code.co_filename
+        if not is_read and str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = filtered
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    """At most 200 characters of a message, or the error's class if it has none."""
+    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Path -> leaf of a tree; a path looks like `params/layers/scale`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    if len(named) != len(leaves):
+        raise ValueError("two leaves of the state have the same path: keys must not contain '/'")
+    return named
+
+
+def unwrap(leaf: jax.Array) -> jax.Array:
+    """The array to store; random keys are stored as their integer data."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def describe(leaf: Any) -> dict[str, Any]:
+    """Shape and dtype of an array, as JSON; for random keys also their implementation."""
+    description = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+    if isinstance(leaf, jax.Array) and _is_key(leaf):
+        description["key"] = str(jax.random.key_impl(leaf))
+    return description
+
+
+def _is_metadata(path: Path) -> bool:
+    """Whether Orbax can read its file about a checkpoint; it may be missing."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(content, dict):
+        return False
+    known = {name: content[name] for name in _METADATA_TYPES.keys() & content.keys()}
+    return all(
+        isinstance(value, _METADATA_TYPES[name])
+        and not (isinstance(value, int) and not 0 <= value < 1 << 62)
+        for name, value in known.items()
+    )
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _wrap(array: jax.Array, description: Mapping[str, Any]) -> jax.Array:
+    """The inverse of `unwrap`."""
+    if "key" not in description:
+        return array
+    return jax.random.wrap_key_data(array, impl=description["key"])
+
+
+def _targets(leaves: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arrays that Orbax restores; arrays without elements are not stored."""
+    return {path: _target(leaf) for path, leaf in leaves.items() if leaf.size}
+
+
+def _filled(
+    template: Tree, leaves: Mapping[str, Any], arrays: Mapping[str, Any], saved: Mapping[str, Any]
+) -> Tree:
+    """The template filled with the arrays that were read."""
+    restored = [
+        _wrap(arrays[path], saved[path]) if leaf.size else _empty(leaf)
+        for path, leaf in leaves.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(template), restored)
+
+
+def _empty(leaf: Any) -> jax.Array:
+    """An array without elements, which is not stored."""
+    return jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and sharding of a stored array, for Orbax."""
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=sharding)
+
+
+def _check_arrays(name: str, saved: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
+    """Raises a UserError for the first difference between the checkpoint and the template."""
+    for path in sorted(saved.keys() | leaves.keys()):
+        if path not in saved:
+            raise UserError(f"{name} lacks {path}, which this run's state has")
+        if path not in leaves:
+            raise UserError(f"{name} holds {path}, which this run's state does not have")
+        actual, expected = saved[path], describe(leaves[path])
+        for field in ("shape", "dtype"):
+            if actual[field] != expected[field]:
+                raise UserError(
+                    f"{name} holds {path} with {field} {actual[field]}; this run's state has "
+                    f"{expected[field]}"
+                )
