@@ -107,7 +107,11 @@ def add_arguments(subcommands: Subcommands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the experiment; returns the exit code."""
+    """Runs the experiment; returns the exit code.
+
+    Raises:
+        UserError: the command line, the experiment or the run's directory do not fit.
+    """
     if arguments.distributed:
         _join_processes()
     experiment = _config(arguments)

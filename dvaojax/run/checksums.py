@@ -54,10 +54,10 @@ def find_damage(directory: Path, *, largest: int | None = None) -> str | None:
         return f"{SUMS} is damaged"
     listed = [match.groups() for match in matches if match is not None]
     with ThreadPoolExecutor() as threads:
-        found = threads.map(
+        differences = threads.map(
             lambda item: _difference(directory, item[1], item[0], largest=largest), listed
         )
-        return next((difference for difference in found if difference is not None), None)
+        return next((difference for difference in differences if difference is not None), None)
 
 
 def _difference(directory: Path, name: str, digest: str, *, largest: int | None) -> str | None:

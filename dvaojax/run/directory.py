@@ -49,7 +49,7 @@ _LATER = (files.EVALUATIONS, files.WANDB)  # added by evaluations and wandb
 _KNOWN = frozenset(
     {*_DIRECTORIES, *_FILES, *_LATER, *(files.partial_path(Path(name)).name for name in _FILES)}
 )
-# What a start that was killed before it wrote `config.json` may leave.
+# A start that was killed before it wrote `config.json` may leave these.
 _UNUSED = frozenset({*lock.FILES, files.partial_path(Path(files.CONFIG)).name})
 
 

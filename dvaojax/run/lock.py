@@ -278,7 +278,7 @@ class _Mount:
 
 
 def _is_in_user_space(directory: Path) -> bool:
-    """Whether the directory is on a FUSE file system; False where that cannot be told."""
+    """Whether the directory is on a FUSE file system; False where that is not known."""
     try:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:

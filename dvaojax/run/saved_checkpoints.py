@@ -49,7 +49,7 @@ class DamagedCheckpoint(UserError):
     """A checkpoint differs from what was saved, or cannot be read.
 
     Attributes:
-        reason: what is wrong, without the checkpoint's name.
+        reason: the damage, without the checkpoint's name.
     """
 
     def __init__(self, message: str, reason: str):
@@ -180,7 +180,7 @@ class SavedCheckpoints:
         return step
 
     def find_damage(self, step: int) -> str | None:
-        """What is wrong with the files of a checkpoint; None if nothing is, or it has no checksums.
+        """The damage to a checkpoint's files; None if there is none, or if it has no checksums.
 
         Reads all its files.
         """
@@ -285,7 +285,11 @@ def _first_line(error: BaseException) -> str:
 
 
 def by_path(tree: Any) -> dict[str, Any]:
-    """Path -> leaf of a tree; a path looks like `params/layers/scale`."""
+    """Path -> leaf of a tree; a path looks like `params/layers/scale`.
+
+    Raises:
+        ValueError: two leaves have the same path.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     if len(named) != len(leaves):

@@ -62,7 +62,7 @@ def remove(path, generator):
 
 
 def edit(path, generator):
-    """Adds a digit after another one, as a person would to a record."""
+    """Adds a digit after another one, as a user might in a record."""
     content = path.read_bytes()
     digits = [i for i, byte in enumerate(content) if chr(byte).isdigit()] or [len(content) - 1]
     place = generator.choice(digits) + 1
@@ -101,7 +101,7 @@ def restore_or_refuse(directory, step):
 
 
 def test_damage_at_200_random_places_is_refused_or_harmless(saved, tmp_path):
-    """The other checkpoint is still restored, and the run can go on saving."""
+    """The other checkpoint is still restored, and the run can continue to save."""
     generator, refused, touched = random.Random(0), 0, set()
     for number in range(200):
         directory = shutil.copytree(saved, tmp_path / "checkpoints")

@@ -220,8 +220,8 @@ def test_mounts_in_user_space_are_found(tmp_path, monkeypatch):
         f"42 22 0:34 / {tmp_path}/nfs rw shared:1 master:2 - nfs4 server:/ rw",
     ]
     monkeypatch.setattr(lock.Path, "read_text", lambda path: "\n".join(lines))
-    found = [
+    are_found = [
         lock._is_in_user_space(tmp_path / name)
         for name in ("", "my bucket", "my bucket/runs/a", "my bucket/disk/a", "nfs/a", "my")
     ]
-    assert found == [False, True, True, False, False, False]
+    assert are_found == [False, True, True, False, False, False]

@@ -2,17 +2,24 @@
 
 import dataclasses
 import enum
+import errno
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import jax
 import pytest
+from tiny_run import HELPERS, child_environment
 
+from dvaojax import config, files
 from dvaojax.errors import UserError
 from dvaojax.run import directory as run_directory
+from dvaojax.run import lock
 
 
 class Task(Protocol):
@@ -162,3 +169,118 @@ def test_overwrite_refuses_other_files(tmp_path):
     assert (home / "thesis.tex").exists()
     assert (run.path / "notes.md").exists()
     assert (tmp_path / "b" / "config.json").exists()
+
+
+def contents(path):
+    """Relative path -> content of every file, None for a directory, without locks."""
+    return {
+        entry.relative_to(path).as_posix(): entry.read_bytes() if entry.is_file() else None
+        for entry in path.rglob("*")
+        if entry.name not in lock.FILES
+    }
+
+
+def test_overwrite_killed_at_any_moment_leaves_the_old_run_or_the_new_one(tmp_path):
+    run = run_directory.create(tmp_path / "template", config.Config(num_steps=6))
+    for number, file in enumerate(
+        (run.metrics, run.samples, run.summary, run.path / "report.html")
+    ):
+        file.write_text(f"old {number}")
+    for name in ("checkpoints/3/arrays", "evaluations/digits-step3", "plots", "tensorboard"):
+        (run.path / name).mkdir(parents=True, exist_ok=True)
+        (run.path / name / "old").write_text("old")
+    old = contents(run.path)
+    child = subprocess.run(
+        [sys.executable, HELPERS / "overwrite_child.py", tmp_path],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == 0, child.stderr
+    *killed, last = [tuple(map(int, line.split())) for line in child.stdout.splitlines()]
+    assert last[1] == 0
+    outcomes = []
+    for number, _ in killed:
+        path = tmp_path / str(number) / "a"
+        if not is_new(path):
+            outcomes.append("old")
+            assert old.items() <= contents(path).items()
+            continue
+        with lock.hold(path):
+            again = run_directory.resume(path, config.Config(num_steps=9))
+        outcomes.append("new")
+        assert contents(path).keys() == {"config.json", "checkpoints", "plots", "tensorboard"}
+        assert len(json.loads(again.config.read_text())["starts"]) == 2
+    assert len(outcomes) > 20
+    assert outcomes == sorted(outcomes, reverse=True)  # the new run replaces the old one once
+    assert set(outcomes) == {"old", "new"}
+
+
+def is_new(path):
+    """Whether the run of nine steps can be resumed."""
+    with lock.hold(path):
+        try:
+            run_directory.check_resumable(path, config.Config(num_steps=9))
+        except UserError as error:
+            return "started with num_steps=6" not in str(error)
+    return True
+
+
+def test_overwrite_removes_what_an_earlier_version_left_of_a_deletion(tmp_path):
+    """Killed between renaming and deleting, it stopped every later `--overwrite`."""
+    run = run_directory.create(tmp_path / "a", Config())
+    left = run_directory.create(tmp_path / ".a.deleted", Config())
+    left.metrics.write_text("old")
+    run_directory.overwrite(run.path, Config(num_steps=9))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    (tmp_path / ".a.deleted").mkdir()
+    (tmp_path / ".a.deleted" / "thesis.tex").write_text("years")
+    run_directory.overwrite(run.path, Config(num_steps=9))
+    assert (tmp_path / ".a.deleted" / "thesis.tex").exists()
+
+
+def test_overwrite_waits_for_an_evaluation_of_the_run(tmp_path):
+    run = run_directory.create(tmp_path / "a", Config())
+    evaluation = run.evaluations / "digits-step3"
+    with lock.hold(evaluation):
+        (evaluation / "completions.jsonl").touch()
+        with pytest.raises(UserError, match=r"evaluations/digits-step3 is in use by process"):
+            run_directory.overwrite(run.path, Config())
+    run_directory.overwrite(run.path, Config())
+    assert not evaluation.exists()
+
+
+def test_a_run_that_is_being_overwritten_is_not_read(tmp_path):
+    run = run_directory.create(tmp_path / "a", Config())
+    (run.path / ".new-config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"a is being overwritten; .*--resume completes it"):
+        run_directory.read_config(run.path)
+
+
+def test_a_start_that_was_killed_at_once_is_no_run(tmp_path):
+    path = tmp_path / "a"
+    path.mkdir()
+    (path / lock.LOCK).touch()
+    (path / ".config.json.partial").write_text("{")
+    run_directory.check_start(path, "create")
+    run_directory.create(path, Config())
+    with pytest.raises(UserError, match="a exists: --resume"):
+        run_directory.check_start(path, "create")
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    def fail(path, value):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = run_directory.create(tmp_path / "a", Config())
+    before = contents(run.path)
+    monkeypatch.setattr(files, "write_json", fail)
+    for start in (run_directory.resume, run_directory.overwrite):
+        with pytest.raises(UserError, match="a cannot be written: No space left on device"):
+            start(run.path, Config())
+        assert contents(run.path) == before
+    with pytest.raises(UserError, match="b cannot be written: No space left on device"):
+        run_directory.create(tmp_path / "b", Config())
+    run_directory.remove_unused(tmp_path / "b")
+    run_directory.remove_unused(run.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
