@@ -17,6 +17,8 @@ from tiny_run import HELPERS, STRICT_PYTHON, child_environment
 
 from dvaojax import aggregators, files
 from dvaojax.config import make_aggregator
+from dvaojax.errors import UserError
+from dvaojax.run import lock
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
 from dvaojax.train.program import make_program
@@ -54,6 +56,8 @@ def interrupt(environment, runs, number, *arguments):
     while not (runs / "waiting").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
+    with pytest.raises(UserError, match=f"in use by process {process.pid} on"):
+        lock.take(runs / "mini")
     process.send_signal(number)
     (runs / "signalled").touch()
     returned, errors = finish(process)
