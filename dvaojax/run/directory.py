@@ -23,6 +23,7 @@ import datetime
 import enum
 import importlib.metadata
 import math
+import os
 import platform
 import shutil
 import sys
@@ -257,8 +258,8 @@ def _check_unused(path: Path) -> None:
 
 def _is_unused(path: Path) -> bool:
     """Whether there is nothing at a path but what a start that was killed at once left."""
-    if not path.is_dir():
-        return not path.exists() and not path.is_symlink()
+    if not os.path.isdir(path):  # unlike the method of `Path`, this raises no error
+        return not os.path.lexists(path)
     return {entry.name for entry in path.iterdir()} <= _UNUSED
 
 

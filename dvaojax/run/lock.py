@@ -153,7 +153,7 @@ def take(directory: Path, *, name: str = LOCK) -> DirectoryLock:
 @contextlib.contextmanager
 def hold(directory: Path, *, name: str = LOCK) -> Iterator[DirectoryLock]:
     """Like `take`, as a context manager; removes a new directory if nothing was written to it."""
-    is_new = not directory.exists()
+    is_new = not os.path.lexists(directory)
     lock = take(directory, name=name)
     try:
         yield lock

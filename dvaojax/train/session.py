@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
-import math
 import functools
+import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -201,7 +202,7 @@ def _open_directory(path: Path, config: Config, start: Start) -> DirectoryLock |
     if not hosts.is_first():
         return None
     run_directory.check_start(path, start)
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     try:
         lock = take(path)
         try:

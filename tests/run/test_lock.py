@@ -133,7 +133,7 @@ def test_a_new_directory_without_content_is_removed(tmp_path):
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "a", tmp_path / ("x" * 300)):
-        with pytest.raises(UserError, match="cannot be used: ") as refusal:
+        with pytest.raises(UserError, match="cannot be written: ") as refusal:
             lock.take(path)
         assert "\n" not in str(refusal.value)
 

@@ -41,7 +41,7 @@ def saved(tmp_path_factory):
             program.init(run_key(CONFIG, KeyPurpose.PARAMETERS)), run_key(CONFIG, KeyPurpose.STEPS)
         )
         progress = TrainingProgress(
-            state, None, initial_data_state(CONFIG), (), step=0, before={}, seconds=0.0
+            state, None, initial_data_state(CONFIG), (), step=0, before={}, best=None, seconds=0.0
         )
         for step in range(1, 9):
             opened.metrics.write(step, {"loss": step / 10})
@@ -172,6 +172,7 @@ def test_refusals_name_what_is_there_and_change_nothing(run):
         ("position", "7"),
         ("seconds", []),
         ("before", 3),
+        ("best", {"step": 1}),
         ("in_flight", [0]),
         ("in_flight", None),
     ],
@@ -217,7 +218,7 @@ def test_a_directory_that_cannot_be_created_is_one_line_and_leaves_nothing(tmp_p
     (tmp_path / "file").touch()
     for runs in (tmp_path / "file", tmp_path / "file" / "runs"):
         with (
-            pytest.raises(UserError, match="mini cannot be used: Not a directory"),
+            pytest.raises(UserError, match="mini cannot be written: Not a directory"),
             open_session(CONFIG, runs, "create"),
         ):
             pass
