@@ -89,8 +89,11 @@ class SweepDirectory:
             part.unlink()
 
     def _is_unused(self) -> bool:
-        unused = {*lock.FILES, files.partial_path(self.path / DESCRIPTION).name}
-        return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= unused
+        partial = files.partial_path(self.path / DESCRIPTION).name
+        return self.path.is_dir() and all(
+            entry.name == partial or entry.name.startswith(lock.LOCK)
+            for entry in self.path.iterdir()
+        )
 
     def _parts(self) -> list[Path]:
         return sorted(self.path.glob(_PART.format("*")))

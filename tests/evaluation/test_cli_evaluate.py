@@ -14,6 +14,7 @@ from tiny_run import TINY
 from dvaojax import cli
 from dvaojax.config import Config, overrides
 from dvaojax.evaluation.estimators import majority, pass_at_k
+from dvaojax.run import lock
 from dvaojax.train import evaluator
 from dvaojax.train.allocation_state import initial_data_state
 from dvaojax.train.keys import KeyPurpose, run_key
@@ -43,7 +44,7 @@ def make_run(runs):
             program.init(run_key(config, KeyPurpose.PARAMETERS)), run_key(config, KeyPurpose.STEPS)
         )
         progress = TrainingProgress(
-            state, None, initial_data_state(config), (), step=0, before={}, seconds=0.0
+            state, None, initial_data_state(config), (), step=0, before={}, best=None, seconds=0.0
         )
         session.save(progress, {BEST_METRIC: 0.0})
 
@@ -175,3 +176,10 @@ def test_pass_threshold(workspace):
     summary = json.loads((workspace / "low/summary.json").read_text())
     assert {m["pass@1"]["mean"] for m in summary["objectives"].values()} == {0.0}
     assert (workspace / "low/completions.jsonl").read_bytes() == completions
+
+
+def test_an_evaluation_in_progress_is_not_joined_by_another_one(workspace, capsys):
+    with lock.hold(workspace / "taken"):
+        assert cli.main([*SAMPLED, "--out", "taken"]) == 2
+    assert f"taken is in use by process {os.getpid()} on" in capsys.readouterr().err
+    assert not (workspace / "taken").exists()

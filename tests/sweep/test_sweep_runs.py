@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from rich.console import Console
 from tiny_run import HELPERS, child_environment
 
 from dvaojax import cli, sharding
+from dvaojax.run import lock
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
 from dvaojax.sweep.execution import run_processes
@@ -148,6 +150,17 @@ def wait_for_cells(out, count):
     while len(SweepDirectory(out).rows()) < count:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", [lock.LOCK, f"{lock.LOCK}-0"])
+def test_a_sweep_in_progress_is_refused(tmp_path, capsys, name):
+    """The second name is that of a process that still finishes a cell of a killed sweep."""
+    (tmp_path / "one_start.py").write_text(ONE_START)
+    with lock.hold(tmp_path / "out", name=name):
+        command = ["sweep", str(tmp_path / "one_start.py"), "--out", str(tmp_path / "out")]
+        assert cli.main(command) == 2
+    assert f"out is in use by process {os.getpid()} on" in capsys.readouterr().err
+    assert not SweepDirectory(tmp_path / "out").rows()
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ class FakeSession:
         self.scorer, self.samples = self, SimpleNamespace(write=lambda *_: None)
         self.display = SimpleNamespace(print=print, update=lambda *_: None)
         self.metrics = SimpleNamespace(write=self.write)
+        self.checkpoints = SimpleNamespace(wait=lambda: self.events.append("saved"))
 
     def sample(self, params, tokens, lengths, key, serials, sizes):
         del tokens, lengths, key, sizes
@@ -103,7 +104,7 @@ class FakeSession:
         for _ in range(depth):
             rollout, data = collector.start_rollout(state.learner.params, data)
             in_flight.append(rollout)
-        progress = TrainingProgress(state, None, data, tuple(in_flight), 0, {}, 0.0)
+        progress = TrainingProgress(state, None, data, tuple(in_flight), 0, {}, None, 0.0)
         with DeviceTimer() as timer, StepLog(self) as log:
             add, log.add = log.add, lambda step: (self.steps.append(step), add(step))
             run_step = loop._step_function(self, collector, timer, log, Interrupts())
@@ -132,7 +133,7 @@ def test_depth_0_samples_with_the_current_parameters():
     assert sampled_by(session) == [0, 1, 2]
     assert ",".join(session.events) == (
         "sample 1,score 1,train 1,"
-        "sample 2,score 2,train 2,row 1,"
+        "sample 2,score 2,train 2,saved,row 1,"
         "sample 3,score 3,train 3,row 2,row 3"
     )
 
@@ -145,7 +146,7 @@ def test_depth_1_samples_with_the_parameters_before_the_last_update():
     assert ",".join(session.events) == (
         "sample 1,"
         "sample 2,score 1,train 1,"
-        "sample 3,score 2,train 2,row 1,"
+        "sample 3,score 2,train 2,saved,row 1,"
         "sample 4,score 3,train 3,row 2,"
         "score 4,train 4,row 3,row 4"
     )
