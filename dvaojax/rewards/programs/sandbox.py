@@ -1,224 +1,145 @@
-"""Runs a program against a test in separate processes with limits on all resources.
+"""Starts the process of a program or of tests, in bubblewrap or as an ordinary process.
 
-Each process that runs tests starts one minimal Python process without site packages. It imports
-nothing from the caller, in particular no JAX, and forks for every test. See `program_runner` for
-that process, and `process_restrictions` for what a program cannot do and why this is not a security
-boundary. POSIX only.
+Both are minimal Python processes with a cleared environment and without installed packages. They
+import nothing from the caller, in particular no JAX. POSIX only.
 """
 
-import atexit
-import dataclasses
+import contextlib
 import os
-import select
+import signal
+import socket
 import subprocess
 import sys
-import threading
-import warnings
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal
 
-from dvaojax.rewards.programs.serialisation import read_frame, write_frame
+from dvaojax.rewards.programs import bubblewrap
+from dvaojax.rewards.programs.bubblewrap import SandboxError
+
+Side = Literal["program_process", "assertion_process"]
+Isolation = Literal["bubblewrap", "process"]
+
+START_SECONDS = 60.0
+_END_SECONDS = 2.0
 
 _HERE = Path(__file__).parent
 
 # Makes the package importable under its own name without running its `__init__` files.
 _BOOTSTRAP = """
-import sys, types
-for name, path in zip(("dvaojax", "dvaojax.rewards", "dvaojax.rewards.programs"), sys.argv[1:]):
+import importlib, sys, types
+for name in ("dvaojax", "dvaojax.rewards", "dvaojax.rewards.programs"):
     sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [path]
+    sys.modules[name].__path__ = [sys.argv[1]]
 import bisect, collections, copy, datetime, functools, heapq, itertools, math, operator
 import random, re, string, typing
-from dvaojax.rewards.programs.program_runner import serve
-serve(0, 1)
+side = importlib.import_module(f"dvaojax.rewards.programs.{sys.argv[2]}")
+if sys.argv[4]:
+    side.confinement.change_user(int(sys.argv[4]))
+side.confinement.protect_from_children()
+side.serve(int(sys.argv[3]))
 """
 
-_LARGEST_REPLY = 2**20
-_GRACE_SECONDS = 60.0
 
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Resource limits of a program and of the test that calls it.
+class SandboxProcess:
+    """One process and the socket to it.
 
     Attributes:
-        cpu_seconds: processor time, for each of the two.
-        wall_seconds: time from start to verdict, including waiting.
-        memory_bytes: address space, for each of the two.
-        message_bytes: size of one returned value as JSON.
-
-    Raises:
-        ValueError: one of them is not positive.
+        socket: this end of the socket.
     """
 
-    cpu_seconds: int = 4
-    wall_seconds: float = 12.0
-    memory_bytes: int = 2**29
-    message_bytes: int = 2**20
+    def __init__(self, process: subprocess.Popen[bytes], socket: socket.socket):
+        self._process = process
+        self.socket = socket
 
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(f"{field.name}={getattr(self, field.name)} must be positive")
+    def wait_until_ready(self) -> None:
+        """Returns when the process has started.
 
-
-DEFAULT_LIMITS = Limits()
-
-
-class Verdict(NamedTuple):
-    """Result of a test.
-
-    Attributes:
-        passed: whether every assertion held.
-        reason: why it failed, in one line; empty if it passed.
-    """
-
-    passed: bool
-    reason: str = ""
-
-
-class SandboxError(RuntimeError):
-    """Programs cannot be run on this machine: the sandbox process does not start or has died."""
-
-
-def run_test(
-    sources: Sequence[str],
-    test: str,
-    *,
-    names: Mapping[str, str],
-    context: str = "",
-    limits: Limits = DEFAULT_LIMITS,
-) -> Verdict:
-    """Runs one test of a program. May be called from any thread; calls run one at a time.
-
-    Args:
-        sources: the program, in pieces that are run one after the other in one namespace.
-        test: statements with assertions; it passes if they run without an exception.
-        names: name in the test -> function of the program. Arguments and results are passed by
-            value.
-        context: statements before the test, such as its imports.
-        limits: of the program and of the test.
-
-    Raises:
-        SandboxError: the sandbox process cannot run it.
-    """
-    request = _request(sources, names=names, context=context, limits=limits)
-    with _lock:
-        child = _running_process()
+        Raises:
+            SandboxError: it has not.
+        """
+        self.socket.settimeout(START_SECONDS)
         try:
-            return child.run_test(request, test)
-        except BaseException:
-            close()
-            raise
+            ready = self.socket.recv(1)
+        except TimeoutError as error:
+            raise SandboxError(
+                f"a process for programs has not started within {START_SECONDS:g} s"
+            ) from error
+        except OSError:
+            ready = b""
+        if not ready:
+            _, complaint = self._process.communicate(timeout=START_SECONDS)
+            raise SandboxError(bubblewrap.explain(complaint.decode(errors="replace")))
+        self.socket.settimeout(None)
+
+    def has_failed(self) -> bool:
+        """Whether the process has reported that it cannot start the process of a test."""
+        self.socket.setblocking(False)
+        try:
+            return bool(self.socket.recv(1))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Ends the process and thereby every other process of its sandbox.
+
+        At the end of its socket the process ends its children and itself. Ending bubblewrap would
+        not suffice where the process has changed its user.
+        """
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(timeout=_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process.communicate()
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def _request(
-    sources: Sequence[str], *, names: Mapping[str, str], context: str, limits: Limits
-) -> dict[str, Any]:
-    """The first frame that `program_runner` receives, before the test."""
-    return {
-        "sources": list(sources),
-        "names": dict(names),
-        "context": context,
-        "limits": dataclasses.asdict(limits),
-    }
+@contextlib.contextmanager
+def started(side: Side, isolation: Isolation) -> Iterator[SandboxProcess]:
+    """A process that serves one side; ended on leaving.
+
+    The thread that enters must not end before: bubblewrap ends with it.
+
+    Raises:
+        SandboxError: it cannot be started.
+    """
+    with contextlib.ExitStack() as stack:
+        ours, theirs = map(stack.enter_context, socket.socketpair())
+        interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+        user = str(bubblewrap.USER) if isolation == "bubblewrap" and os.geteuid() == 0 else ""
+        arguments = [str(_HERE), side, str(theirs.fileno()), user]
+        command, files = [interpreter, "-P", "-s", "-S", "-c", _BOOTSTRAP, *arguments], []
+        directory = "/"
+        if isolation == "bubblewrap":
+            command, files = bubblewrap.command(command, code=_HERE, stack=stack)
+        else:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="dvaojax-program-"))
+        process = _start(command, [theirs.fileno(), *files], directory)
+        sandbox = SandboxProcess(process, ours)
+        stack.callback(sandbox.close)
+        theirs.close()
+        sandbox.wait_until_ready()
+        yield sandbox
 
 
-def has_kernel_filter() -> bool:
-    """Whether programs are restricted by the kernel, and not only by removed Python modules."""
-    with _lock:
-        return _running_process().has_filter
-
-
-class _SandboxProcess:
-    """The minimal Python process and the pipes to it."""
-
-    def __init__(self):
-        packages = (_HERE.parents[1], _HERE.parents[0], _HERE)
-        self._owner = os.getpid()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-S", "-c", _BOOTSTRAP, *map(str, packages)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            cwd="/",
+def _start(command: list[str], files: list[int], directory: str) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=files,
+            cwd=directory,
             env={"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"},
             start_new_session=True,
         )
-        pipes = self._process.stdin, self._process.stdout
-        self._pipes = [pipe for pipe in pipes if pipe is not None]
-        try:
-            self.has_filter = bool(self._receive(_GRACE_SECONDS)["filter"])
-        except BaseException:
-            self.close()
-            raise
-        if not self.has_filter:
-            warnings.warn(
-                "no seccomp filter on this system: access to the network, other processes and "
-                "files is only prevented by removing Python modules",
-                RuntimeWarning,
-                stacklevel=1,
-            )
-
-    @property
-    def is_alive(self) -> bool:
-        return self._owner == os.getpid() and self._process.poll() is None
-
-    def run_test(self, request: dict, test: str) -> Verdict:
-        try:
-            for frame in (request, test):
-                write_frame(self._pipes[0].fileno(), frame)
-        except BrokenPipeError as error:
-            raise SandboxError("the process that runs programs has died") from error
-        return Verdict(**self._receive(request["limits"]["wall_seconds"] + _GRACE_SECONDS))
-
-    def _receive(self, seconds: float) -> dict:
-        file = self._pipes[1].fileno()
-        if not select.select([file], [], [], seconds)[0]:
-            raise SandboxError(f"no reply from the process that runs programs for {seconds:g} s")
-        reply = read_frame(file, _LARGEST_REPLY)
-        if reply is None:
-            raise SandboxError("the process that runs programs has died")
-        return reply
-
-    def close(self) -> None:
-        """Ends the process and thereby all its children."""
-        for pipe in self._pipes:
-            pipe.close()
-        if self._owner != os.getpid():
-            return
-        try:
-            self._process.wait(timeout=_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-_lock = threading.Lock()
-_processes: list[_SandboxProcess] = []
-
-
-def _running_process() -> _SandboxProcess:
-    """The sandbox process of this process; started if there is none or it has died.
-
-    A new one first has to pass a trivial test: otherwise every program would count as wrong.
-    """
-    if not (_processes and _processes[-1].is_alive):
-        close()
-        _processes.append(_SandboxProcess())
-        one = _request(["one = int"], names={"one": "one"}, context="", limits=DEFAULT_LIMITS)
-        verdict = _processes[-1].run_test(one, "assert one(1) == 1")
-        if not verdict.passed:
-            close()
-            raise SandboxError(f"programs cannot be run on this machine: {verdict.reason}")
-    return _processes[-1]
-
-
-def close() -> None:
-    """Ends the sandbox process; the next test starts another."""
-    while _processes:
-        _processes.pop().close()
-
-
-atexit.register(close)
+    except OSError as error:
+        raise SandboxError(f"a process for programs cannot be started: {error}") from error
