@@ -1,7 +1,10 @@
 """Configurations and settings of earlier versions, in the form of this version."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from dvaojax.rewards.programs import Limits, ProgramsConfig
 
 RENAMED_KEYS: Mapping[str, str] = {
     "aggregator_options": "aggregator.options",
@@ -30,7 +33,7 @@ def migrate(value: Any) -> Any:
     """
     if not isinstance(value, Mapping):
         return value
-    migrated = _migrate_aggregator(_migrate_loss(value))
+    migrated = _migrate_programs(_migrate_aggregator(_migrate_loss(value)))
     # Only a whole configuration lacks keys; a part of one is left as it is.
     return _with_added(migrated, _ADDED) if "task" in migrated else migrated
 
@@ -54,6 +57,19 @@ def _with_added(config: Mapping[str, Any], added: Mapping[str, Any]) -> Mapping[
         if isinstance(entry, Mapping) and isinstance(config.get(name), Mapping)
     }
     return {**config, **missing, **sections}
+
+
+def _migrate_programs(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Adds the section `rewards.programs`, and the limit of a problem to the task `programs`."""
+    rewards, task = config.get("rewards"), config.get("task")
+    if not isinstance(rewards, Mapping) or not isinstance(task, Mapping):
+        return config
+    rewards = {**rewards, "programs": rewards.get("programs", dataclasses.asdict(ProgramsConfig()))}
+    limits = task.get("limits")
+    if task.get("class") == "dvaojax.tasks.programs:Programs" and isinstance(limits, Mapping):
+        limits = {"problem_seconds": Limits().problem_seconds, **limits}
+        task = {**task, "limits": limits}
+    return {**config, "rewards": rewards, "task": task}
 
 
 def _migrate_loss(config: Mapping[str, Any]) -> Mapping[str, Any]:

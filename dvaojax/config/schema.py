@@ -10,6 +10,7 @@ from dvaojax.learning.policy_loss import LossConfig
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.models import ModelConfig
+from dvaojax.rewards.programs import ProgramsConfig
 from dvaojax.rollout import MAX_STAGES
 from dvaojax.rollout.sampling import Sampling
 from dvaojax.sharding import MeshConfig
@@ -49,6 +50,7 @@ class RewardConfig:
         on_error: "raise" stops the run; "mask" masks the reward, counts the failure and continues.
         concurrency: number of calls of reward functions that are an `async def` which are awaited
             together; they run in the process that trains.
+        programs: how the programs of completions are executed, for tasks that test programs.
 
     Raises:
         ValueError: a number is below its minimum.
@@ -58,6 +60,7 @@ class RewardConfig:
     timeout_seconds: float = 0.0
     on_error: Literal["raise", "mask"] = "raise"
     concurrency: int = 64
+    programs: ProgramsConfig = ProgramsConfig()
 
     def __post_init__(self):
         if self.workers < 0 or self.timeout_seconds < 0.0:

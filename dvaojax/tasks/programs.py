@@ -8,7 +8,6 @@ signal count K times.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from dvaojax.data.records import Message, ProblemRecord
 from dvaojax.rewards import programs
@@ -26,7 +25,7 @@ class Programs(PreparedTask):
         tests: number of tests that are separate objectives, `test_1` and so on; later ones only
             count in `passed`, which requires all of them.
         instruction: text added after each problem; empty for none.
-        limits: time and memory limits of each test.
+        limits: time and memory limits of a program and its tests.
 
     Raises:
         ValueError: the number of tests is negative.
@@ -47,12 +46,17 @@ class Programs(PreparedTask):
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
+        """Empty, since programs are tested a batch at a time."""
+        return {}
+
+    @property
+    def scored_objectives(self) -> tuple[str, ...]:
         """`passed` for all tests, and `test_1` and so on for each, 0 or 1."""
-        single = {
-            f"test_{number}": partial(programs.one_passed, number=number, limits=self.limits)
-            for number in range(1, self.tests + 1)
-        }
-        return {"passed": partial(programs.all_passed, limits=self.limits), **single}
+        return self.scorer().objectives
+
+    def scorer(self) -> programs.ProgramScorer:
+        """Tests the programs of a batch in parallel; a run executes them by `rewards.programs`."""
+        return programs.ProgramScorer(programs.objectives_of_tests(self.tests), self.limits)
 
     def messages(self, record: ProblemRecord) -> Sequence[Message]:
         """The problem followed by the instruction."""

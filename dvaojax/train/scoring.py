@@ -1,5 +1,6 @@
 """The scorer of a run, and scoring of a global batch: each group is scored by one process."""
 
+import sys
 from collections.abc import Sequence
 
 import jax
@@ -9,6 +10,7 @@ from dvaojax.config import Config
 from dvaojax.errors import UserError
 from dvaojax.rewards import RewardSuite
 from dvaojax.rewards.combined import CombinedScorer
+from dvaojax.rewards.programs import WITHOUT_SANDBOX, ProgramsConfig, ProgramScorer
 from dvaojax.train import hosts
 from dvaojax.types import Completion, Prompt, Scorer, Scores, TaskWithScorer
 
@@ -17,8 +19,8 @@ def make_scorer(config: Config) -> CombinedScorer:
     """The scorer of the task's objectives; worker processes start when it is entered.
 
     Raises:
-        UserError: a reward function cannot be sent to worker processes, or the task's own scorer
-            cannot be constructed.
+        UserError: a reward function cannot be sent to worker processes, the task's own scorer
+            cannot be constructed, or programs cannot be run as the configuration says.
     """
     settings, scorers = config.rewards, []
     try:
@@ -34,8 +36,18 @@ def make_scorer(config: Config) -> CombinedScorer:
     except TypeError as error:
         raise UserError(f"rewards.workers={settings.workers}: {error}") from error
     if isinstance(config.task, TaskWithScorer):
-        scorers.append(config.task.scorer())
+        scorers.append(_task_scorer(config.task, settings.programs))
     return CombinedScorer(scorers)
+
+
+def _task_scorer(task: TaskWithScorer, settings: ProgramsConfig) -> Scorer:
+    """The task's own scorer; programs run as `rewards.programs` says, which is tried here."""
+    scorer = task.scorer()
+    if not isinstance(scorer, ProgramScorer):
+        return scorer
+    if settings.isolation == "process" and not settings.server:
+        print("dvaojax:", WITHOUT_SANDBOX, file=sys.stderr)
+    return scorer.with_settings(settings)
 
 
 def score_groups(

@@ -39,7 +39,7 @@ from dvaojax.types import Scorer
 Start = Literal["create", "resume", "overwrite"]
 
 # Settings that may change when a run is resumed. None of them changes a number of the run, unless
-# requests to a judge fail in one start and not in the other.
+# requests to a judge, or tests of programs, fail in one start and not in the other.
 MAY_DIFFER = (
     "aggregator.check_invariants",
     "checkpoints.every",
@@ -47,6 +47,10 @@ MAY_DIFFER = (
     "early_stop",
     "max_skipped_in_a_row",
     "rewards.concurrency",
+    "rewards.programs.isolation",
+    "rewards.programs.parallel",
+    "rewards.programs.server",
+    "rewards.programs.step_seconds",
     "samples_per_step",
     "task.judge.api_key_variable",
     "task.judge.attempts",

@@ -1,26 +1,29 @@
-"""Runs programs that cheat, hang, use too much memory or access the system."""
+"""Programs and tests in their sandboxes: values, limits, and what they see."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-import warnings
-from unittest import mock
 
 import pytest
+from program_attacks import requires_bubblewrap
 
-from dvaojax.rewards.programs import Limits, SandboxError, sandbox
-from dvaojax.rewards.programs.sandbox import has_kernel_filter, run_test
+from dvaojax.rewards.programs import Limits, ProgramsConfig, SandboxError, sandbox
+from dvaojax.rewards.programs.trials import Trial, Untested, run_trials
 
 QUICK = Limits(cpu_seconds=1, wall_seconds=20.0)
-needs_filter = pytest.mark.skipif(
-    not has_kernel_filter(), reason="no seccomp filter on this system"
-)
+PROCESS = ProgramsConfig(isolation="process")
+EACH = [pytest.param(ProgramsConfig(), marks=requires_bubblewrap, id="bubblewrap"), PROCESS]
+each_isolation = pytest.mark.parametrize("settings", EACH)
 
 
-def judge(program, test="assert f(1) == 2", *, limits=QUICK, context=""):
-    return run_test([program], test, names={"f": "f"}, context=context, limits=limits)
+def judge(program, *tests, limits=QUICK, settings=PROCESS):
+    """The verdicts of a program with a function f."""
+    trial = Trial((program,), tests or ("assert f(1) == 2",), (("f", "f"),))
+    (outcome,) = run_trials([trial], limits=limits, settings=settings)
+    return outcome
 
 
 def body(statement):
@@ -28,135 +31,54 @@ def body(statement):
     return f"def f(x):\n    {statement}\n    return x + 1"
 
 
-def test_right_program_passes_and_wrong_one_has_a_reason():
-    assert judge("def f(x): return x + 1") == (True, "")
-    assert judge("def f(x): return x") == (False, "AssertionError: ")
-    assert judge("def f(x): return 1 / 0").reason == "ZeroDivisionError: division by zero"
-    assert judge("def f(x:").reason.startswith("SyntaxError")
-    assert judge("def g(x): return 2").reason.startswith("AttributeError")
+@each_isolation
+def test_right_program_passes_and_wrong_ones_have_a_reason(settings):
+    programs = {
+        "def f(x): return x + 1": "",
+        "def f(x): return x": "AssertionError: ",
+        "def f(x): return 1 / 0": "ZeroDivisionError: division by zero",
+        "def f(x:": "SyntaxError",
+        "def g(x): return 2": "AttributeError",
+        "\x00": "SyntaxError",
+        "\ud800": "RuntimeError: UnicodeEncodeError",
+        "(" * 100_000: "SyntaxError",
+        "x" * 100_000: "NameError",
+        "[" * 10_000 + "]" * 10_000: "SyntaxError",
+        "while True: pass": ("RuntimeError: the program's process died", "took too long"),
+        body("import time; time.sleep(100)"): "took too long",
+        body("return 'x' * 10**7"): "ValueError: an answer of 10,0",
+        body("import os; os._exit(0)"): "RuntimeError: the program's process died",
+    }
+    trials = [Trial((text,), ("assert f(1) == 2",), (("f", "f"),)) for text in programs]
+    limits = Limits(cpu_seconds=1, wall_seconds=3.0)
+    outcomes = run_trials(trials, limits=limits, settings=settings)
+    for (reason,), expected in zip(outcomes, programs.values(), strict=True):
+        assert reason.passed == (expected == "")
+        assert reason.reason.startswith(expected)
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        "import sys\nsys.exit(0)",
-        "import os\nos._exit(0)",
-        "raise SystemExit(0)",
-        "exit(0)",
-        "import os\ndef f(x): os._exit(0)",
-        "import sys\ndef f(x): sys.exit(0)",
-        "print('passed')\nprint({'passed': True})",
-        'import os\nos.write(3, b\'passed\')\nos.write(4, b\'{"passed": true, "reason": ""}\')',
-        "class Same:\n  __eq__ = lambda s, o: True\n  __hash__ = None\ndef f(x): return Same()",
-        "class Same(int):\n  __eq__ = lambda s, o: True\ndef f(x): return Same(5)",
-        "class Same(list):\n  __eq__ = lambda s, o: True\ndef f(x): return Same()",
-        "class Near(float):\n  __sub__ = __rsub__ = lambda s, o: 0\ndef f(x): return Near(9)",
-        "class AssertionError(Exception): pass\ndef f(x): return 0",
-        "import builtins\nbuiltins.AssertionError = None\ndef f(x): return 0",
-        "import builtins\nbuiltins.abs = builtins.set = lambda *a: 0\ndef f(x): return 0",
-        "def f(x): raise StopIteration",
-        "def f(x): raise AssertionError",
-        "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return 0",
-        "import sys\nfor f in sys._current_frames().values(): f.f_globals['_run_test'] = 0",
-        "import gc\nfor o in gc.get_objects():\n  if isinstance(o, dict): o['passed'] = True",
-    ],
-)
-def test_cheating_programs_fail(program):
-    assert not judge(program).passed
-    assert not judge(program, "assert all(map(lambda x: f(x) == 2, [1]))").passed
-    assert not judge(program, "assert abs(f(1) - 2) < 1e-6").passed
-
-
-def test_program_memory_contains_nothing_of_the_test():
-    program = """
-import gc
-def f(x):
-    return sum("needle" "9731" in o for o in gc.get_objects() if isinstance(o, str)) + sum(
-        "needle" "9731" in v for o in gc.get_objects() if isinstance(o, dict)
-        for v in list(o.values()) if isinstance(v, str))
-"""
-    assert judge(program, "'needle9731'\nassert f(1) == 0").passed
-
-
-@needs_filter
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import os; os.fork()",
-        "import threading; threading.Thread(target=print).start()",
-        "import subprocess; subprocess.run(['true'])",
-        "import os; os.execv('/bin/true', ['true'])",
-        "import os; os.kill(os.getppid(), 9)",
-        "import os; os.kill(-1, 0)",
-        "import os; os.setsid()",
-        "import socket; socket.socket()",
-        "import socket; socket.create_connection(('127.0.0.1', 9))",
-        "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')",
-        "open('file', 'w')",
-        "open('file', 'x')",
-        "open('/dev/shm/file', 'ab')",
-        "import os; os.mkdir('directory')",
-        "import os; os.symlink('a', 'b')",
-        "import os; os.remove(os.__file__)",
-        "import os; os.rename(os.__file__, 'x')",
-        "import os; os.chmod('.', 0)",
-        "import shutil; shutil.rmtree('.')",
-        "import resource, os; resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))",
-        "import os; os.nice(-1) if os.getuid() == 0 else os.fork()",
-    ],
-)
-def test_calls_that_affect_other_processes_or_files_are_refused(statement):
-    verdict = judge(body(statement))
-    assert not verdict.passed
-    assert any(word in verdict.reason for word in ("Permission", "not permitted", "can't start"))
-
-
-def test_fork_bomb_leaves_no_processes():
-    program = "import os\nwhile True:\n    try: os.fork()\n    except OSError: break\n"
-    before = processes()
-    judge(program + body("pass"))
-    assert judge("def f(x): return 2").passed
-    assert processes() <= before + 1
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        body("while True: pass"),
-        body("import time; time.sleep(1000)"),
-        body("[0] * 10**10"),
-        body("s = 'x'\n    while True: s += s"),
-        "l = []\nwhile True: l.append(bytearray(10**7))",
-        body("return 10**(10**9)"),
-        body("return 'x' * 10**7"),
-        "def f(x): return f(x)",
-        "def f(x):\n  l = []\n  for _ in range(10**5): l = [l]\n  return l",
-        "def f(x):\n  l = []\n  l.append(l)\n  return l",
-    ],
-)
-def test_time_memory_and_results_are_limited(program):
-    start = time.monotonic()
-    assert not judge(program, limits=Limits(cpu_seconds=1, wall_seconds=0.7)).passed
-    assert time.monotonic() - start < 10.0
-    assert judge("def f(x): return 2").passed
-
-
-def test_output_is_discarded(capfd):
-    assert judge(body("print('x' * 10**7); import sys; sys.stderr.write('y' * 10**6)")).passed
-    assert capfd.readouterr() == ("", "")
-
-
-def test_working_directory_is_empty_and_removed():
-    program = "import os\ndef f(x): return [os.getcwd(), os.listdir()]"
-    test = "where, files = f(1)\nassert files == []\nassert 'dvaojax-program' in where"
-    assert judge(program, test).passed
-    folder = judge(program, "raise ValueError(f(1)[0])").reason.partition(": ")[2]
-    assert "dvaojax-program" in folder
-    assert not os.path.exists(folder)
-
-
-def test_program_has_no_inherited_files():
-    program = """
+PASSING = {
+    "def f(x): return (i for i in range(x))": "assert list(f(3)) == [0, 1, 2]",
+    "def f(x): return map(str, [x])": "assert tuple(f(3)) == ('3',)",
+    "def f(x): return {x: 1}.keys()": "assert set(f(3)) == {3}",
+    "import collections\ndef f(x): return collections.Counter(x)": "assert f('aa') == {'a': 2}",
+    "import fractions\ndef f(x): return fractions.Fraction(1, x)": "assert f(2) == 0.5",
+    "import decimal\ndef f(x): return decimal.Decimal(x)": "assert f(2) == 2",
+    "import re\ndef f(x): return re.match('a', x)": "assert f('a') and not f('b')",
+    "def f(x): raise ValueError(x)": (
+        "try: f(1)\nexcept ValueError as e: assert str(e) == '1'\nelse: assert False"
+    ),
+    "def f(x): return x": """
+for v in (None, True, 2, -3.5, 'é\\ud800', b'\\xff', 1j, [1, [2]], (1,), {1, 2}, frozenset({3}),
+          {'a': (1, 2), 3: None}, range(3), 10**400, -(2**53), float('inf')):
+    assert f(v) == v and type(f(v)) is type(v), v""",
+    "import os\ndef f(x): return os.listdir(), os.environ.get('ATTACKED')": (
+        "assert f(1) == ([], None)"
+    ),
+    "import os, random, json, heapq, typing, zoneinfo\ndef f(x): return 2": "assert f(1) == 2",
+    "import sys\ndef f(x): return any('packages' in p for p in sys.path)": "assert not f(1)",
+    "def f(x): print('x' * 10**6); return 2": "assert f(1) == 2",
+    """
 import os
 def f(x):
     found = []
@@ -165,140 +87,204 @@ def f(x):
         except OSError: continue
         found.append(i)
     return found
-"""
-    assert judge(program, "assert f(1) == [0, 1, 2, 3]").passed
+""": "assert f(1) == [0, 1, 2, 3]",
+}
 
 
-def test_program_does_not_see_the_environment(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    program = "import os\ndef f(x): return dict(os.environ)"
-    assert judge(program, "assert 'secret' not in str(f(1))").passed
+@each_isolation
+def test_values_and_surroundings_of_programs(settings, monkeypatch, capfd):
+    monkeypatch.setenv("ATTACKED", "secret")
+    trials = [Trial((text,), (test,), (("f", "f"),)) for text, test in PASSING.items()]
+    assert run_trials(trials, limits=QUICK, settings=settings) == [((True, ""),)] * len(PASSING)
+    assert capfd.readouterr() == ("", "")
 
 
-def test_values_are_passed_in_both_directions():
-    values = (
-        "(None, True, 2, -3.5, 'é\\ud800', b'\\xff', 1j, [1, [2]], (1,), {1, 2}, frozenset({3}), "
-        "{'a': (1, 2), 3: None}, range(3), 10**400, -(2**53), float('inf'))"
-    )
-    test = f"for v in {values}:\n    assert f(v) == v and type(f(v)) is type(v), v"
-    assert judge("def f(x): return x", test) == (True, "")
+def test_every_test_has_a_fresh_program():
+    program = "calls = []\ndef f(x):\n    calls.append(x)\n    return len(calls)"
+    tests = ("assert f(0) == 1", "assert (f(0), f(0)) == (1, 2)", "assert f(0) == 2")
+    assert [verdict.passed for verdict in judge(program, *tests)] == [True, True, False]
 
 
-@pytest.mark.parametrize(
-    ("program", "test"),
-    [
-        ("def f(x): return (i for i in range(x))", "assert list(f(3)) == [0, 1, 2]"),
-        ("def f(x): return map(str, [x])", "assert tuple(f(3)) == ('3',)"),
-        ("def f(x): return {x: 1}.keys()", "assert set(f(3)) == {3}"),
-        ("import collections\ndef f(x): return collections.Counter(x)", "assert f('aa')=={'a':2}"),
-        ("import fractions\ndef f(x): return fractions.Fraction(1, x)", "assert f(2) == 0.5"),
-        ("import decimal\ndef f(x): return decimal.Decimal(x)", "assert f(2) == 2"),
-        ("import re\ndef f(x): return re.match('a', x)", "assert f('a') and not f('b')"),
-        (
-            "def f(x): raise ValueError(x)",
-            "try: f(1)\nexcept ValueError as e: assert str(e) == '1'",
-        ),
-    ],
-)
-def test_returned_values_and_exceptions(program, test):
-    assert judge(program, test) == (True, "")
+def test_a_program_that_hangs_in_one_test_may_pass_the_others():
+    program = "import time\ndef f(x):\n    if x == 1: time.sleep(100)\n    return x + 1"
+    tests = ("assert f(1) == 2", "assert f(2) == 3")
+    limits = Limits(wall_seconds=0.5)
+    assert judge(program, *tests, limits=limits) == ((False, "took too long"), (True, ""))
 
 
 def test_objects_of_the_program_can_be_passed_back():
     program = "class Pair:\n  def __init__(s, a): s.a = a\ndef f(p): return p.a"
-    names = {"Pair": "Pair", "f": "f"}
-    assert run_test([program], "assert f(Pair(3)) == 3", names=names).passed
-    assert not run_test([program], "assert Pair(3) == Pair(3)", names=names).passed
+    tests = ("assert f(Pair(3)) == 3", "assert Pair(3) == Pair(3)")
+    trial = Trial((program,), tests, (("Pair", "Pair"), ("f", "f")))
+    ((back, equal),) = run_trials([trial], settings=PROCESS)
+    assert back.passed
+    assert not equal.passed
 
 
-@pytest.mark.parametrize(
-    "program", ["", "\x00", "\ud800", "(" * 100_000, "x" * 100_000, "[" * 10_000 + "]" * 10_000]
-)
-def test_hostile_programs_fail_quickly(program):
-    start = time.monotonic()
-    assert not judge(program).passed
-    assert time.monotonic() - start < 10.0
-
-
-def test_threads_run_one_at_a_time():
-    verdicts = []
-    threads = [
-        threading.Thread(target=lambda i=i: verdicts.append((i, judge(f"def f(x): return {i}"))))
-        for i in range(6)
+def test_sleeping_programs_are_limited_as_a_whole_and_tried_in_parallel():
+    sleeping = "import time\ndef f(x): time.sleep(100)"
+    limits = Limits(wall_seconds=1.0, problem_seconds=1.5)
+    trials = [
+        Trial((f"{sleeping}  # {number}",), ("assert f(1) == 2",) * 4, (("f", "f"),))
+        for number in range(6)
     ]
+    start = time.monotonic()
+    settings = ProgramsConfig(isolation="process", parallel=6)
+    outcomes = run_trials(trials, limits=limits, settings=settings)
+    assert time.monotonic() - start < 9.0  # one after the other: 24 s
+    late = (False, "no time left for this test")
+    assert outcomes == [((False, "took too long"), (False, "took too long"), late, late)] * 6
+
+
+def test_programs_that_were_not_tried_within_the_step_have_no_result():
+    sleeping, right = "import time\ndef f(x): time.sleep(100)", "def f(x): return x + 1"
+    trials = [Trial((text,), ("assert f(1) == 2",), (("f", "f"),)) for text in (sleeping, right)]
+    settings = ProgramsConfig(isolation="process", parallel=1, step_seconds=1.0)
+    outcomes = run_trials(trials, limits=QUICK, settings=settings)
+    late = Untested("not tested within rewards.programs.step_seconds=1")
+    assert outcomes == [late, late]
+    assert run_trials(trials[::-1], limits=QUICK, settings=settings) == [((True, ""),), late]
+
+
+def test_equal_trials_run_once(monkeypatch):
+    starts = []
+    started = sandbox.started
+
+    def counted(side, isolation):
+        starts.append(side)
+        return started(side, isolation)
+
+    monkeypatch.setattr("dvaojax.rewards.programs.trials.started", counted)
+    trial = Trial(("def f(x): return 2",), ("assert f(1) == 2",), (("f", "f"),))
+    assert run_trials([trial] * 5, settings=PROCESS) == [((True, ""),)] * 5
+    assert starts.count("program_process") == 1
+
+
+def test_threads_may_run_programs_at_the_same_time():
+    passed = []
+
+    def work(number):
+        passed.append((number, judge(f"def f(x): return {number}")[0].passed))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {i for i, verdict in verdicts if verdict.passed} == {2}
-    assert len(verdicts) == 6
+    assert sorted(passed) == [(0, False), (1, False), (2, True), (3, False)]
 
 
-def test_sandbox_process_is_restarted_after_its_death():
-    assert judge("def f(x): return 2").passed
-    sandbox._processes[-1]._process.kill()
-    sandbox._processes[-1]._process.wait()
-    assert judge("def f(x): return 2").passed
+def test_a_process_of_tests_that_dies_is_replaced(monkeypatch):
+    judge("def f(x): return 2")  # programs can be run
+    started, living = sandbox.started, []
+
+    def recorded(side, isolation):
+        manager = started(side, isolation)
+
+        class Recorder:
+            def __enter__(self):
+                process = manager.__enter__()
+                if side == "assertion_process":
+                    living.append(process)
+                elif len(living) == 1:
+                    living[0].kill()
+                return process
+
+            def __exit__(self, *exception):
+                return manager.__exit__(*exception)
+
+        return Recorder()
+
+    monkeypatch.setattr("dvaojax.rewards.programs.trials.started", recorded)
+    trials = [
+        Trial((f"def f(x): return 2 # {number}",), ("assert f(1) == 2",), (("f", "f"),))
+        for number in range(2)
+    ]
+    settings = ProgramsConfig(isolation="process", parallel=1)
+    outcomes = run_trials(trials, settings=settings)
+    assert outcomes == [Untested("the process of the tests has died"), ((True, ""),)]
 
 
-def test_error_if_the_sandbox_process_cannot_start():
-    broken = sandbox._BOOTSTRAP.replace("serve(0, 1)", "raise SystemExit")
-    sandbox.close()
-    with (
-        mock.patch.object(sandbox, "_BOOTSTRAP", broken),
-        pytest.raises(SandboxError, match="died"),
-    ):
-        judge("def f(x): return 2")
-    assert judge("def f(x): return 2").passed
-
-
-def test_fallback_without_seccomp_filter_warns_and_restricts():
-    without = sandbox._BOOTSTRAP.replace(
-        "serve(0, 1)",
-        "from dvaojax.rewards.programs import program_runner\n"
-        "program_runner.make_filter = lambda: None\n"
-        "serve(0, 1)",
-    )
-    sandbox.close()
-    try:
-        with mock.patch.object(sandbox, "_BOOTSTRAP", without):
-            with pytest.warns(RuntimeWarning, match="no seccomp filter"):
-                assert judge("def f(x): return 2").passed
-            for statement in (
-                "import socket",
-                "import os; os.fork()",
-                "import os; os.system('true') + 1/0",
-                "import subprocess; subprocess.run(['true'])",
-                "open('file', 'w').write('x' * 100000)",
-            ):
-                assert not judge(body(statement)).passed, statement
-    finally:
-        sandbox.close()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert judge("def f(x): return 2").passed
-
-
-def test_sandbox_process_ends_with_its_caller():
+@each_isolation
+def test_processes_end_with_their_caller(settings):
     code = (
-        "import os, signal\n"
-        "from dvaojax.rewards.programs import sandbox\n"
-        "sandbox.has_kernel_filter()\n"
-        "print(sandbox._processes[-1]._process.pid, flush=True)\n"
+        "import os, signal, subprocess, threading, time\n"
+        "from dvaojax.rewards.programs import ProgramsConfig\n"
+        "from dvaojax.rewards.programs.trials import Trial, run_trials\n"
+        "trial = Trial(('import time\\ntime.sleep(60)',), ('assert f(1)',), (('f', 'f'),))\n"
+        f"settings = ProgramsConfig(isolation={settings.isolation!r})\n"
+        "work = lambda: run_trials([trial], settings=settings)\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "time.sleep(2)\n"
+        "children = subprocess.check_output(['ps', '-e', '-o', 'pid=,ppid='], text=True)\n"
+        "print(os.getpid(), children, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    pid, deadline = int(done.stdout), time.monotonic() + 10.0
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+    assert done.returncode == -signal.SIGKILL
+    caller, *numbers = map(int, done.stdout.split())
+    parents = dict(zip(numbers[::2], numbers[1::2], strict=True))
+    left = [pid for pid in parents if caller in ancestors(pid, parents) and is_running(pid)]
+    deadline = time.monotonic() + 10.0
+    while any(map(is_running, left)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not os.path.exists(f"/proc/{pid}")
+    assert not any(map(is_running, left))
 
 
-@pytest.mark.parametrize("name", ["cpu_seconds", "wall_seconds", "memory_bytes", "message_bytes"])
+def ancestors(pid, parents):
+    while pid in parents:
+        pid = parents[pid]
+        yield pid
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def test_an_interrupt_ends_all_processes():
+    trial = Trial(("import time\ntime.sleep(60)",), ("assert f(1)",), (("f", "f"),))
+    settings = ProgramsConfig(isolation="process")
+    timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    start = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_trials([trial], settings=settings)
+    assert time.monotonic() - start < 10.0
+
+
+def test_a_python_that_cannot_start_is_named(monkeypatch):
+    monkeypatch.setattr(sandbox, "_BOOTSTRAP", "raise SystemExit('no such thing')")
+    with (
+        pytest.raises(SandboxError, match="no such thing"),
+        sandbox.started("program_process", "process"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name", ["cpu_seconds", "wall_seconds", "memory_bytes", "message_bytes", "problem_seconds"]
+)
 def test_rejects_limits_that_are_not_positive(name):
     with pytest.raises(ValueError, match=f"{name}=0 must be positive"):
         Limits(**{name: 0})
 
 
-def processes():
-    return sum(name.isdigit() for name in os.listdir("/proc")) if os.path.exists("/proc") else 0
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"isolation": "docker"}, r"rewards\.programs\.isolation='docker' is neither"),
+        ({"parallel": -1}, r"rewards\.programs\.parallel=-1 must not be negative"),
+        ({"step_seconds": 0.0}, r"rewards\.programs\.step_seconds=0\.0 must be positive"),
+        ({"server": "localhost:8080"}, r"rewards\.programs\.server='localhost:8080' is not an"),
+        ({"server": "http://[::1"}, r"rewards\.programs\.server=.* is not an address"),
+        ({"server": "http://u:secret@host"}, "must not contain a user name or password"),
+    ],
+)
+def test_rejects_settings_out_of_range(setting, message):
+    with pytest.raises(ValueError, match=message) as error:
+        ProgramsConfig(**setting)
+    assert "secret" not in str(error.value)

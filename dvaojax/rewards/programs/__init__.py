@@ -8,6 +8,7 @@ from dvaojax.rewards.programs.problems import from_assertions as from_assertions
 from dvaojax.rewards.programs.problems import from_check as from_check
 from dvaojax.rewards.programs.scorer import ProgramScorer as ProgramScorer
 from dvaojax.rewards.programs.scorer import objectives_of_tests as objectives_of_tests
+from dvaojax.rewards.programs.settings import WITHOUT_SANDBOX as WITHOUT_SANDBOX
 from dvaojax.rewards.programs.settings import ProgramsConfig as ProgramsConfig
 from dvaojax.rewards.programs.tests_passed import all_passed as all_passed
 from dvaojax.rewards.programs.tests_passed import one_passed as one_passed

@@ -67,7 +67,7 @@ def command(
     Raises:
         SandboxError: bubblewrap is not installed, or root may not create a user namespace.
     """
-    program = shutil.which("bwrap", path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
+    program = shutil.which("bwrap")
     if program is None:
         raise SandboxError(
             "programs run in bubblewrap, which is not installed: install the package bubblewrap "
@@ -112,7 +112,8 @@ def _file_system(interpreter: str, code: Path) -> Sequence[str]:
             tuple(f"{parent}/" for parent in directories)
         ):
             directories.append(directory)
-            options += ["--ro-bind", directory, directory]
+            # Without --dir, only the owner might enter the directories above.
+            options += ["--dir", os.path.dirname(directory), "--ro-bind", directory, directory]
     # Installed packages may contain data sets with the expected values.
     packages = [
         path
@@ -123,8 +124,7 @@ def _file_system(interpreter: str, code: Path) -> Sequence[str]:
     ]
     for path in packages:
         options += ["--tmpfs", path, "--remount-ro", path]
-    files = ["/etc/ld.so.cache", interpreter]
-    for path in files:
+    for path in ("/etc/ld.so.cache", interpreter):
         options += ["--dir", os.path.dirname(path), "--ro-bind-try", path, path]
     options += ["--dir", "/dev"]
     for device in _DEVICES:
@@ -171,7 +171,7 @@ def explain(complaint: str, *, system: Path = Path("/")) -> str:
         system: root directory of the files that describe the system.
     """
     complaint = " ".join(complaint.split())[-300:] or "it ended without a message"
-    denied = ("namespace", "not permitted", "Permission denied", "No space left", "uid map")
+    denied = ("namespace", "not permitted", "uid map", "gid map", "Can't mount proc")
     if not any(word in complaint for word in denied):
         return f"bubblewrap cannot start {sys.executable}: {complaint}; repair that, {ALTERNATIVES}"
     return f"bubblewrap is not permitted here by {_setting(system)}; it says: {complaint}; " + (

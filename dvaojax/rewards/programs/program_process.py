@@ -2,9 +2,9 @@
 
 `sandbox` starts this module in a minimal Python process. The process receives one channel per test
 and forks a child for it. The child runs the program and then its functions, as often as the test at
-the other end of the channel asks for. It never receives an assertion or an expected value: a test
-is run by `assertion_process` in another sandbox, and only the arguments of a call and its returned value
-pass through the channel. Standard library only.
+the other end of the channel asks for. It never receives an assertion or an expected value: tests
+are run by `assertion_process` in another sandbox, and only the arguments of a call and its returned
+value pass through the channel. Standard library only.
 """
 
 import fcntl

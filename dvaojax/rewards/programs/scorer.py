@@ -105,8 +105,9 @@ class ProgramScorer:
         for b, g in np.ndindex(shape[:2]):
             result = results.get((b, g), ())
             untested = isinstance(result, Untested)
-            passed = [] if untested else [verdict.passed for verdict in result]
-            passed = passed or [False] * len(problems[b].tests)
+            passed = [False] * len(problems[b].tests)
+            if result and not isinstance(result, Untested):
+                passed = [verdict.passed for verdict in result]
             for k, (name, objective) in enumerate(self.tested.items()):
                 reward = objective(passed)
                 if reward is None:

@@ -134,9 +134,10 @@ class ProgramServer:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         client = self._httpx.Client(timeout=seconds, verify=self._url.startswith("https://"))
         try:
-            with client, client.stream(
-                "POST", self._url, content=content, headers=headers
-            ) as response:
+            with (
+                client,
+                client.stream("POST", self._url, content=content, headers=headers) as response,
+            ):
                 if response.status_code != 200:
                     raise ServerError(f"HTTP {response.status_code}")
                 for piece in response.iter_raw():

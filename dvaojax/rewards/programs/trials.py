@@ -104,14 +104,20 @@ def run_trials(
     return [outcomes[trial] for trial in trials]
 
 
-@functools.lru_cache(maxsize=8)
 def require(settings: ProgramsConfig) -> None:
-    """Runs a trivial program, once per setting; otherwise every program would count as wrong.
+    """Runs a trivial program, once per isolation or server; otherwise every program would fail.
 
     Raises:
         SandboxError: it fails; the line names the reason and the remedy.
     """
-    trial = Trial(("one = int",), ("import heapq\nassert one(1) == 1",), (("one", "one"),))
+    _probe(ProgramsConfig(isolation=settings.isolation, server=settings.server))
+
+
+@functools.lru_cache(maxsize=8)
+def _probe(settings: ProgramsConfig) -> None:
+    # Neither module has been imported before, so the library must be readable on both sides.
+    program, test = "import colorsys\none = int", "import colorsys\nassert one(1) == 1"
+    trial = Trial((program,), (test,), (("one", "one"),))
     outcome = _Batch(DEFAULT_LIMITS, settings).run([trial])[trial]
     if isinstance(outcome, Untested):
         raise SandboxError(outcome.reason)
