@@ -1,25 +1,32 @@
 """Rewards for programs, with problems of MBPP and HumanEval."""
 
+import dataclasses
 import gzip
 import json
+from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from program_attacks import requires_bubblewrap
 from shared_data import shared
 
-from dvaojax.rewards import RewardSuite
+from dvaojax.rewards import RewardError, RewardSuite
 from dvaojax.rewards.programs import (
     Limits,
     Problem,
+    ProgramsConfig,
+    ProgramScorer,
     all_passed,
     extract_program,
     from_assertions,
     from_check,
+    objectives_of_tests,
     one_passed,
     share_passed,
 )
-from dvaojax.rewards.programs.tests_passed import verdict
+from dvaojax.rewards.programs import scorer as scorer_module
+from dvaojax.rewards.programs.trials import Untested, make_trial, run_trials
 from dvaojax.types import Completion, Prompt
 
 DOUBLE = from_assertions(
@@ -41,12 +48,32 @@ def fenced(program):
         ("```python\nx = 1\n```", "x = 1"),
         ("a\n```python\nx = 1\n```\nb\n```python\ny = 2\nz = 3\n```\nc", "y = 2\nz = 3"),
         ("```py\nx\n```", "x"),
-        ("```Python3 \r\nx\r\n```\r\n", "x\r"),
+        ("```Python3 \r\nx\r\n```\r\n", "x"),
         ("```\nx\n```", "x"),
         ("```python\nx\n```\nIt prints\n```\n3\n```", "x"),
         ("```python\nx\n```\n```bash\nrun\n```", "x"),
         ("```bash\nrun\n```", None),
-        ("  ```python\n  x\n  ```", "  x"),
+        ("  ```python\n  x\n    y\n z\n  ```", "x\n  y\nz"),
+        ('```python title="sol.py"\ny = 2\n```', "y = 2"),
+        ("```python,ignore\nx\n```", "x"),
+        ("```{.python .numberLines}\nx\n```", "x"),
+        ("```javascript python\nx\n```", None),
+        ("````python\ny = '''\n```\n'''\n````", "y = '''\n```\n'''"),
+        ("````python\nx\n```", None),
+        ("```python\nx\n`````  ", "x"),
+        ("```python\nx\n~~~\n```", "x\n~~~"),
+        ("~~~python\nx\n```\n~~~", "x\n```"),
+        ("~~~ python `quoted`\nx\n~~~", "x"),
+        ("``` python `quoted`\nx\n```", None),
+        ("``python\nx\n``", None),
+        ("    ```python\n    x\n    ```", None),
+        ("1. So:\n\n   ```python\n   x\n     y\n   ```", "x\n  y"),
+        ("- So:\n  - > ~~~py\n    > x\n    >\n    > y\n    > ~~~", "x\n\ny"),
+        ("> ```python\n> x\ny", None),
+        ("Text\n```python\nx\n```", "x"),
+        ("<answer>\n```python\nx\n```\n</answer>", "x"),
+        ("```python\n```", ""),
+        ("```python\n    return x\n```", "    return x"),
         ("```python\nx = '''\n```python\n'''\n```", "x = '''\n```python\n'''"),
         ("<think>\n```python\nx\n```\n</think>\n```python\ny\n```", "y"),
         ("<think>\n```python\nx\n```\n</think>\ny", None),
@@ -64,9 +91,11 @@ def test_extracts_last_python_block_after_the_thought(text, program):
 @given(st.text(st.sampled_from("`\n apython<>/think")))
 def test_extraction_accepts_any_text(text):
     program = extract_program(text)
-    assert program is None or program in text
+    # Only indentation and the marks of lists and quotations are removed from its lines.
+    assert program is None or all(line in text for line in program.split("\n"))
 
 
+@requires_bubblewrap
 def test_each_test_is_a_separate_objective():
     right, wrong = fenced("def double(x): return 2 * x"), fenced("def double(x): return x * x")
     assert [one_passed(right, DOUBLE, number=n) for n in (1, 2, 3)] == [1.0, 1.0, 1.0]
@@ -92,20 +121,76 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_text_gets_no_reward(text):
-    limits = Limits(cpu_seconds=1, wall_seconds=0.4)
-    for reward in (share_passed, all_passed):
-        assert reward(answer(text), DOUBLE, limits=limits) == 0.0
-    assert one_passed(answer(text), DOUBLE, number=1, limits=limits) == 0.0
+@requires_bubblewrap
+def test_hostile_text_gets_no_reward():
+    random = Random(0)
+    texts = [
+        *HOSTILE.values(),
+        *(fenced("".join(chr(random.randrange(0xD800)) for _ in range(20))).text for _ in range(9)),
+    ]
+    problem = dataclasses.replace(DOUBLE, tests=DOUBLE.tests[:1])
+    scorer = ProgramScorer(objectives_of_tests(1), Limits(cpu_seconds=1, wall_seconds=5.0))
+    scores = scorer.score([[answer(text) for text in texts]], [Prompt("", problem, 0)])
+    assert scores.mask.all()
+    assert not scores.rewards.any()
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.text())
-def test_arbitrary_text_is_scored(text):
-    assert share_passed(fenced(text), DOUBLE) == 0.0
+@requires_bubblewrap
+class TestScorer:
+    """Whole batches of programs."""
+
+    RIGHT = fenced("def double(x): return 2 * x")
+    SQUARE = fenced("def double(x): return x * x")
+    PROMPTS = (Prompt("", DOUBLE, 0), Prompt("", dataclasses.replace(DOUBLE, tests=("1",)), 1))
+
+    def scores(self, settings=ProgramsConfig()):  # noqa: B008, a frozen constant
+        scorer = ProgramScorer(objectives_of_tests(2), settings=settings)
+        assert scorer.objectives == ("passed", "test_1", "test_2")
+        completions = [[self.RIGHT, self.SQUARE], [self.RIGHT, answer("I cannot.")]]
+        return scorer.score(completions, self.PROMPTS)
+
+    def test_objectives_are_those_of_single_completions(self):
+        scores = self.scores()
+        assert scores.rewards.tolist() == [[[1, 1, 1], [0, 1, 0]], [[1, 1, 0], [0, 0, 0]]]
+        assert scores.mask.tolist() == [[[True] * 3] * 2, [[True, True, False]] * 2]
+        assert scores.failures == {"passed": 0, "test_1": 0, "test_2": 0}
+        assert scores.messages == []
+        assert scores.measures["programs/tried"] == 3
+        assert scores.measures["programs/untested"] == 0
+        assert scores.measures["programs/seconds"] > 0
+
+    def test_programs_without_a_result_are_masked_and_counted(self, monkeypatch):
+        def without_the_second(trials, **_):
+            outcomes = run_trials(trials)
+            return [outcomes[0], Untested("the server is full"), outcomes[2]]
+
+        monkeypatch.setattr(scorer_module, "run_trials", without_the_second)
+        scores = self.scores()
+        assert scores.rewards.tolist() == [[[1, 1, 1], [0, 0, 0]], [[1, 1, 0], [0, 0, 0]]]
+        assert scores.mask[0].tolist() == [[True] * 3, [False] * 3]
+        assert scores.failures == {"passed": 1, "test_1": 1, "test_2": 1}
+        assert scores.messages == ["programs: 1 of 3 were not tested: the server is full (1)"]
+        assert scores.measures["programs/untested"] == 1
+
+    def test_a_batch_without_any_result_is_an_error(self, monkeypatch):
+        monkeypatch.setattr(
+            scorer_module, "run_trials", lambda trials, **_: [Untested("full")] * len(trials)
+        )
+        with pytest.raises(RewardError, match=r"none of 3 programs was tested: full \(3\)"):
+            self.scores()
+
+    def test_a_batch_without_programs_needs_no_sandbox(self):
+        scorer = ProgramScorer(objectives_of_tests(0))
+        scores = scorer.score([[answer("no")]], [Prompt("", DOUBLE, 0)])
+        assert scores.rewards.tolist() == [[[0.0]]]
+        assert scores.mask.all()
+
+    def test_rejects_no_objective(self):
+        with pytest.raises(ValueError, match="at least one objective"):
+            ProgramScorer({})
 
 
+@requires_bubblewrap
 def test_programs_run_in_reward_workers():
     objectives = {"all": all_passed, "share": share_passed}
     with RewardSuite(objectives, workers=1, timeout_seconds=60.0) as suite:
@@ -113,6 +198,7 @@ def test_programs_run_in_reward_workers():
     assert scores.rewards.tolist() == [[[1.0, 1.0]]]
 
 
+@requires_bubblewrap
 def test_function_named_like_a_built_in():
     problem = from_assertions(["assert sum(1, 2) == 3"], reference="def sum(a, b): return a + b")
     assert problem.functions == {"sum": "sum"}
@@ -149,6 +235,7 @@ def test_check_is_split_into_its_assertions():
     )
 
 
+@requires_bubblewrap
 @pytest.mark.parametrize(
     "program",
     [
@@ -162,6 +249,7 @@ def test_program_may_continue_the_prompt_or_start_over(program):
     assert all_passed(fenced(program), from_check(CHECK, entry_point="turn", prompt=HEAD)) == 1.0
 
 
+@requires_bubblewrap
 def test_program_cannot_redefine_the_context_of_the_tests():
     prompt = "def key(x):\n    return x * 31\n\ndef unkey(y):\n    '''The inverse.'''\n"
     check = "def check(candidate):\n    for x in range(3):\n        assert candidate(key(x)) == x\n"
@@ -203,21 +291,28 @@ def humaneval():
 
 def failures(problems):
     """Every test that a reference program fails, with the reason."""
+    problems = list(problems)
+    outcomes = run_trials(
+        [make_trial(program, problem) for _, problem, program in problems],
+        limits=Limits(wall_seconds=60.0, problem_seconds=120.0),  # on a busy machine, too
+    )
     return [
-        (name, problem.tests[i], result.reason)
-        for name, problem, program in problems
-        for i in range(len(problem.tests))
-        if not (result := verdict(fenced(program).text, problem, i)).passed
+        (name, test, result.reason)
+        for (name, problem, _), outcome in zip(problems, outcomes, strict=True)
+        for test, result in zip(problem.tests, outcome, strict=True)
+        if not result.passed
     ]
 
 
+@requires_bubblewrap
 def test_sampled_reference_programs_pass():
-    assert failures(list(mbpp())[::60]) == failures(list(humaneval())[::60]) == []
+    assert failures([*list(mbpp())[::60], *list(humaneval())[::60]]) == []
 
 
+@requires_bubblewrap
 @pytest.mark.slow
 def test_every_reference_program_passes():
-    assert failures(mbpp()) == failures(humaneval()) == []
+    assert failures([*mbpp(), *humaneval()]) == []
 
 
 def test_number_of_tests_of_real_problems():
@@ -229,10 +324,12 @@ def test_number_of_tests_of_real_problems():
     assert all("candidate" in t or "sort_third" in t for tests in checks.values() for t in tests)
 
 
+@requires_bubblewrap
 def test_wrong_programs_fail_real_problems():
-    for _, problem, _ in list(mbpp())[::40]:
-        name = next(iter(problem.functions))
-        assert all_passed(fenced(f"def {name}(*a): return None"), problem) == 0.0
+    problems = [problem for _, problem, _ in list(mbpp())[::40]]
+    programs = [f"def {next(iter(p.functions))}(*a): return None" for p in problems]
+    outcomes = run_trials(list(map(make_trial, programs, problems)))
+    assert not any(all(verdict.passed for verdict in outcome) for outcome in outcomes)
 
 
 def test_problems_are_compared_by_value():

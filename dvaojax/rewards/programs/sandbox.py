@@ -28,17 +28,17 @@ _HERE = Path(__file__).parent
 
 # Makes the package importable under its own name without running its `__init__` files.
 _BOOTSTRAP = """
-import importlib, sys, types
+import importlib, os, sys, types
 for name in ("dvaojax", "dvaojax.rewards", "dvaojax.rewards.programs"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [sys.argv[1]]
-import bisect, collections, copy, datetime, functools, heapq, itertools, math, operator
-import random, re, string, typing
+import typing
 side = importlib.import_module(f"dvaojax.rewards.programs.{sys.argv[2]}")
 if sys.argv[4]:
     side.confinement.change_user(int(sys.argv[4]))
 side.confinement.protect_from_children()
 side.serve(int(sys.argv[3]))
+os._exit(0)
 """
 
 
