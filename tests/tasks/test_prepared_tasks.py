@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from program_attacks import requires_bubblewrap
 from shared_data import shared
 
 from dvaojax import cli
@@ -180,14 +181,19 @@ def test_rejects_training_set_without_tool_list(prepared):
         Tools(**prepared, train="gsm8k").prompts("test")
 
 
+@requires_bubblewrap
 def test_programs_are_scored_by_test_and_missing_tests_do_not_apply(prepared):
     task = Programs(**prepared, tests=4)
+    assert isinstance(task, TaskWithScorer)
     for split, count in (("train", 170), ("test", 164)):
         assert len(task.prompts(split)) == count
     prompt = task.prompts("train")[0]
     solution = task.records("mbpp", "train")[0].metadata["code"]
-    rewards = rewards_of(task, prompt, f"```python\n{solution}\n```")
-    assert rewards == {"passed": 1.0, "test_1": 1.0, "test_2": 1.0, "test_3": 1.0, "test_4": None}
+    answers = [[completion(f"```python\n{solution}\n```"), completion("None.")]]
+    scores = task.scorer().score(answers, [prompt])
+    assert task.scored_objectives == ("passed", "test_1", "test_2", "test_3", "test_4")
+    assert scores.rewards.tolist() == [[[1.0, 1.0, 1.0, 1.0, 0.0], [0.0] * 5]]
+    assert scores.mask.tolist() == [[[True] * 4 + [False]] * 2]
 
 
 def test_instructions_are_separate_objectives(prepared):

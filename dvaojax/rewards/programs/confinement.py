@@ -1,4 +1,4 @@
-"""What a process gives up before it runs a program or a test. Standard library only.
+"""Restrictions of a process before it runs a program or a test. Standard library only.
 
 A process that runs a program starts no other process or thread, writes no file, and has limits on
 processor time, address space, open files, timers and message queues. Limits apply to single
