@@ -66,6 +66,7 @@ def test_a_run_without_the_package_is_refused_before_anything_is_written(
     monkeypatch.setenv("PATH", str(tmp_path))
     file = Path(program_run.__file__)
     runs = ["--runs", str(tmp_path / "runs"), "--set", "prompts_per_step=8"]
+    runs += ["--set", "warm_start.batch_size=8"]
     assert cli.main(["train", str(file), *runs]) == 2
     error = capsys.readouterr().err
     assert "install the package bubblewrap" in error
