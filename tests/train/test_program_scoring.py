@@ -81,7 +81,8 @@ def test_reads_runs_recorded_before_programs_had_settings():
         "task": {"class": "dvaojax.tasks.programs:Programs", "limits": limits},
     }
     migrated = migrate(recorded)
-    assert migrated["rewards"] == {"workers": 2, "programs": dataclasses.asdict(ProgramsConfig())}
+    assert migrated["rewards"]["workers"] == 2
+    assert migrated["rewards"]["programs"] == dataclasses.asdict(ProgramsConfig())
     assert migrated["task"]["limits"] == {**limits, "problem_seconds": 20.0}
     assert migrate(migrated) == migrated
     other = {"class": "my:Task", "limits": 3}
