@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,9 @@ PLOTS = "plots"
 ERRORS = "error.log"
 REPORT = "report.html"
 WANDB = "wandb"
+
+# File systems allow 255 bytes.
+_PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.,=@+ -]{0,250}")
 
 
 class JsonLines:
@@ -161,6 +165,11 @@ def new_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether a value, read from a file, is a usual name of a file, without a directory."""
+    return isinstance(name, str) and _PLAIN.fullmatch(name) is not None and name not in (".", "..")
 
 
 def exchange(new: Path, path: Path) -> None:

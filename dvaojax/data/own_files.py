@@ -94,6 +94,6 @@ def _entry(path: Path, key: str) -> list[Any]:
 
 def _plain(path: Path, name: Any) -> str:
     """A name of a file or directory next to the file that lists it."""
-    if not isinstance(name, str) or Path(name).name != name or name == ".." or "\0" in name:
-        raise UserError(f"{path}: {name!r} is not the name of a file in its directory")
-    return name
+    if not files.is_plain_name(name):
+        raise UserError(f"{path}: {repr(name)[:100]} is not the name of a file in its directory")
+    return str(name)

@@ -136,6 +136,8 @@ DAMAGED = {
     "index with NUL": (with_index({"a": NUL}), "'a.*' is not the name of a file"),
     "index up": (with_index({"a": UP}), "'..' is not the name of a file"),
     "index outside": (with_index({"a": "../outside.safetensors"}), "is not the name of a file"),
+    "index of a long name": (with_index({"a": "é" * 1000}), "is not the name of a file"),
+    "index of a lone surrogate": (with_index({"a": "\ud800"}), "is not the name of a file"),
     "index of a number": (with_index({"a": 5}), "5 is not the name of a file"),
     "index of a list": (with_index({"a": ["b"]}), r"\['b'\] is not the name of a file"),
     "index of null": (with_index({"a": None}), "None is not the name of a file"),

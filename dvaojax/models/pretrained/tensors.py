@@ -96,8 +96,9 @@ def _read_index(path: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{path} has no weight_map")
     for file in weight_map.values():
-        if not isinstance(file, str) or Path(file).name != file or file == ".." or "\0" in file:
-            raise UserError(f"{path}: {file!r} is not the name of a file in its directory")
+        if not files.is_plain_name(file):
+            shown = repr(file)[:100]
+            raise UserError(f"{path}: {shown} is not the name of a file in its directory")
     return weight_map
 
 
@@ -154,7 +155,9 @@ def _parse_entry(path: Path, name: str, entry: Any, start: int, size: int) -> St
     if not is_valid or len(shape) > _MAX_AXES:
         raise UserError(f"{path}: the header has no valid dtype, shape and data_offsets of {name}")
     if not isinstance(code, str) or code not in DTYPES:
-        raise UserError(f"{path}: {name} has dtype {code}, not one of {', '.join(DTYPES)}")
+        raise UserError(
+            f"{path}: {name} has dtype {str(code)[:40]}, not one of {', '.join(DTYPES)}"
+        )
     dtype = DTYPES[code]
     if end - begin != math.prod(shape) * dtype.itemsize:
         raise UserError(
