@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from dvaojax.data.records import ProblemRecord
+from dvaojax.errors import UserError
 from dvaojax.rewards.judge import Judge, JudgeConfig
 from dvaojax.rewards.rubric import (
     Rubric,
@@ -76,7 +77,14 @@ class Rubrics(PreparedTask):
         return [every[i] for i in range(len(every)) if (i % 10 == 9) == held_out]
 
     def reference(self, record: ProblemRecord) -> Rubric:
-        """The conversation and the criteria of its answer."""
+        """The conversation and the criteria of its answer.
+
+        Raises:
+            UserError: a message has `tool_calls`, which the judge's question would leave out.
+        """
+        if any(message.get("tool_calls") for message in record.prompt):
+            where = f"{record.metadata['source']}, row {record.metadata['row']}"
+            raise UserError(f"{where}: the judge is not shown the tool_calls of a message")
         return read_rubric(record.prompt, record.metadata["rubrics"])
 
     @property

@@ -214,11 +214,9 @@ def test_export_overwrites_nothing_and_leaves_no_partial_directory(place, tmp_pa
     assert [file.name for file in mine.iterdir()] == ["letter.txt"]
     assert export(place, str(tmp_path / "new"), "--step", "1") == 2
     assert "there is no checkpoint of step 1" in capsys.readouterr().err
-    with (
-        mock.patch.object(PretrainedTokenizer, "write", side_effect=OSError("disk full")),
-        pytest.raises(OSError, match="disk full"),
-    ):
-        export(place, str(tmp_path / "new"))
+    with mock.patch.object(PretrainedTokenizer, "write", side_effect=OSError("disk full")):
+        assert export(place, str(tmp_path / "new")) != 0
+    assert "disk full" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

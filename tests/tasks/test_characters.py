@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvaojax.errors import UserError
 from dvaojax.tasks.arithmetic import Arithmetic
 from dvaojax.tasks.characters import CharacterTokenizer
 from dvaojax.types import Tokenizer
@@ -35,8 +36,13 @@ def test_token_outside_the_alphabet_becomes_a_replacement_character():
 
 
 def test_rejects_character_outside_the_alphabet():
-    with pytest.raises(ValueError, match="'12x' contains 'x'"):
+    with pytest.raises(
+        UserError, match="'12x' contains 'x', which is not in the alphabet"
+    ) as error:
         TOKENIZER.encode("12x")
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="contains '😀'"):
+        TOKENIZER.encode("1" * 1000 + "\n😀")
 
 
 def test_rejects_duplicate_characters():

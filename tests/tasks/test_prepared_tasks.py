@@ -8,6 +8,7 @@ from shared_data import shared
 
 from dvaojax import cli
 from dvaojax.data.grain_stream import GrainStream
+from dvaojax.data.records import ProblemRecord
 from dvaojax.data.stream import training_stream
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.errors import UserError
@@ -201,6 +202,16 @@ def test_instructions_are_separate_objectives(prepared):
     rewards = [rewards_of(task, prompt, "x") for prompt in task.prompts("test")]
     counts = [sum(row[f"instruction_{n}"] is not None for n in (1, 2, 3)) for row in rewards]
     assert [counts.count(n) for n in (1, 2, 3)] == [305, 179, 57]
+
+
+def test_calls_that_a_judge_would_not_see_are_refused():
+    task = Rubrics(tokenizer=PretrainedTokenizer("unused"))
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "look"}}]}
+    user = {"role": "user", "content": "?"}
+    metadata = {"source": "mine", "row": 3, "rubrics": [{"criterion": "a", "points": 1}]}
+    assert task.reference(ProblemRecord((user,), None, metadata)).items
+    with pytest.raises(UserError, match="mine, row 3: the judge is not shown the tool_calls"):
+        task.reference(ProblemRecord((user, call, user), None, metadata))
 
 
 def test_every_tenth_rubric_is_held_out(prepared):
