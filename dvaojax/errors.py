@@ -135,7 +135,12 @@ def import_extra(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"{module} is not installed: pip install 'dvaojax[{extra}]'") from error
+        raise UserError(f"{module} is not installed: {install_hint(extra)}") from error
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs an extra: from a checkout, as no index has the package."""
+    return f"pip install '.[{extra}]' in the checkout of dvaojax"
 
 
 def printable(text: str) -> str:

@@ -239,6 +239,20 @@ class TaskWithNotes(Task, Protocol):
         ...
 
 
+@runtime_checkable
+class TaskWithRunDefaults(Protocol):
+    """A task that recommends settings for runs from random parameters."""
+
+    @property
+    def run_defaults(self) -> Mapping[str, Any]:
+        """Recommended values of fields of `config.Config`, which a run may replace.
+
+        The keys are `max_new_tokens`, a number, and `model`, `learning`, `optimizer` and
+        `warm_start`, a mapping each, with the arguments of that section's class.
+        """
+        ...
+
+
 class PromptStream(Protocol):
     """An endless sequence of the problems of a task, indexed by position, without state."""
 

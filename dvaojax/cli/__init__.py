@@ -14,9 +14,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
+import shtab
+
 import dvaojax
 from dvaojax.cli import (
     data,
+    environment,
     evaluate,
     export,
     last_resort,
@@ -62,7 +65,8 @@ Start here:
   dvaojax plan --help                     estimate memory and time on a TPU slice, without one
   dvaojax data list                       list the datasets that can be prepared
   dvaojax methods                         list aggregators, losses and allocation rules
-  dvaojax train --help                    list the options of a subcommand"""
+  dvaojax train --help                    list the options of a subcommand
+  dvaojax --print-completion bash         print the script that completes commands with Tab"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return fail(str(error), BAD_INPUT)
     try:
+        environment.quiet_libraries()
         code = SUBCOMMANDS[arguments.command].run(arguments)
         sys.stdout.flush()  # what it printed may be redirected to a full disk
         return code
@@ -99,12 +104,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses the command line; `command` of the result is the subcommand's name.
 
+    Without a subcommand it prints the help and exits.
+
     Raises:
         UserError: the command line cannot be parsed.
     """
     parser = make_parser("dvaojax", about=_ABOUT, examples=_EXAMPLES)
     parser.add_argument("--version", action="version", version=f"dvaojax {dvaojax.__version__}")
-    subcommands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    shtab.add_argument_to(
+        parser,
+        "--print-completion",
+        help="print a script that completes commands, options and files in this shell",
+    )
+    subcommands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for subcommand in SUBCOMMANDS.values():
         subcommand.add_arguments(subcommands)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        parser.exit()
+    return arguments

@@ -24,7 +24,8 @@ _ABOUT = """\
 Prepare datasets, each once. Published sets come from their source or from local files;
 your own set is JSON lines, CSV, Parquet, or a directory that Hugging Face `datasets`
 saved. A row is {"prompt": ..., "answer": ...}, where the prompt is a text or a list of
-messages; --columns names other columns. To prepare needs: pip install 'dvaojax[data]'."""
+messages; --columns names other columns. `prepare` needs pip install '.[data]' in
+the checkout of dvaojax."""
 
 _EXAMPLES = """\
 Examples:

@@ -18,14 +18,15 @@ print whether it fits, the memory of a chip by part, floating-point operations,
 collectives, and two estimates of the time: the compiler's and a roofline. If it does
 not fit, search other meshes, remat policies and micro-batches for a layout that does.
 
-Chips are v5e, v5p and v6e. Needs: pip install 'dvaojax[plan]'."""
+Chips are v5e, v5p and v6e. Needs: pip install '.[plan]' in the checkout of dvaojax."""
 
 _EXAMPLES = """\
 Examples:
   dvaojax plan --model qwen3-8b --topology v5p:4x4x4 --prompts 128 --group-size 16 \\
       --prompt-length 1024 --completion-length 7168 --steps 500
   dvaojax plan --experiment mine.py --topology v6e:8x8 --set model.remat=none
-  dvaojax plan --model qwen3-4b --topology v5e:8x8 --set mesh.fsdp=16 mesh.tensor=4"""
+  dvaojax plan --model qwen3-4b --topology v5e:8x8 --prompt-length 512 \\
+      --completion-length 1024 --set mesh.fsdp=16 mesh.tensor=4"""
 
 
 def add_arguments(subcommands: Subcommands) -> None:

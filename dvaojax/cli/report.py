@@ -24,7 +24,7 @@ _EXAMPLES = """\
 Examples:
   dvaojax report runs/arithmetic                  writes runs/arithmetic/report.html
   dvaojax report runs/arithmetic runs/gdpo        writes report.html
-  dvaojax report runs/* --output comparison.html"""
+  dvaojax report runs/* --out comparison.html"""
 
 
 def add_arguments(subcommands: Subcommands) -> None:
@@ -38,10 +38,14 @@ def add_arguments(subcommands: Subcommands) -> None:
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's directory")
     parser.add_argument(
-        "--output",
+        "--out",
         type=Path,
         metavar="FILE",
         help="the file (default: RUN/report.html for one run, report.html for several)",
+    )
+    # The option's name in earlier versions.
+    parser.add_argument(
+        "--output", type=Path, dest="out", default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
     parser.add_argument(
         "--overwrite",
@@ -55,5 +59,5 @@ def add_arguments(subcommands: Subcommands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the report and prints its path; returns the exit code."""
-    print(report.write_report(arguments.runs, arguments.output, replaces=arguments.replaces))
+    print(report.write_report(arguments.runs, arguments.out, replaces=arguments.replaces))
     return 0

@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dvaojax.cli.exit_codes import BY_SIGNAL, FAILED, fail
 from dvaojax.cli.lazy import LazyModule
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     import jax
 
     from dvaojax import config, rewards, train
-    from dvaojax.config import overrides
+    from dvaojax.cli import settings_page
+    from dvaojax.config import overrides, smoke
 else:
     jax = LazyModule("jax")
     config = LazyModule("dvaojax.config")
     overrides = LazyModule("dvaojax.config.overrides")
     rewards = LazyModule("dvaojax.rewards")
+    settings_page = LazyModule("dvaojax.cli.settings_page")
+    smoke = LazyModule("dvaojax.config.smoke")
     train = LazyModule("dvaojax.train")
 
 _ABOUT = """\
@@ -38,7 +41,7 @@ Examples:
   dvaojax train --set optimizer.learning_rate=3e-4 weights.brevity=0.5 --name gentle
   dvaojax train --name gdpo --set aggregator=gdpo --resume
   dvaojax train experiments/arithmetic.py --smoke
-  dvaojax train --settings           every key of --set, with its value"""
+  dvaojax train --settings           every key of --set: value, meaning, choices"""
 
 
 def add_arguments(subcommands: Subcommands) -> None:
@@ -59,7 +62,8 @@ def add_arguments(subcommands: Subcommands) -> None:
         dest="function",
         const="get_smoke_config",
         default="get_config",
-        help="run the experiment in miniature, as get_smoke_config() of the file returns it",
+        help="run the experiment in miniature: as get_smoke_config() of the file returns it, or "
+        "with two steps and a narrow decoder where the file has no such function",
     )
     add_settings(parser, "replace settings; --settings lists them")
     parser.add_argument("--name", help="of the run, the same as --set name=NAME")
@@ -102,7 +106,9 @@ def add_arguments(subcommands: Subcommands) -> None:
         "shared file system",
     )
     parser.add_argument(
-        "--settings", action="store_true", help="print every setting with its value, and exit"
+        "--settings",
+        action="store_true",
+        help="print every setting with its value, meaning and choices, and exit",
     )
 
 
@@ -114,9 +120,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.distributed:
         _join_processes()
-    experiment = _config(arguments)
+    loaded = _experiment(arguments)
+    name = [] if arguments.name is None else [f"name={arguments.name}"]
+    experiment = overrides.apply(loaded, [*arguments.changes, *name])
     if arguments.settings:
-        print(*overrides.settings(experiment), sep="\n")
+        print(settings_page.page(experiment, defaults=loaded))
         return 0
     if arguments.from_step is not None and arguments.start != "resume":
         raise UserError("--from-step needs --resume")
@@ -149,16 +157,20 @@ def _join_processes() -> None:
         raise UserError(f"--distributed: {reason}") from error
 
 
-def _config(arguments: argparse.Namespace) -> "config.Config":
-    """The experiment's configuration with the settings of the command line."""
-    if arguments.experiment is not None:
-        loaded = overrides.load_experiment(arguments.experiment, function=arguments.function)
-    elif arguments.function == "get_config":
+def _experiment(arguments: argparse.Namespace) -> "config.Config":
+    """The experiment's configuration, or its miniature, without `--set`."""
+    path, function = arguments.experiment, arguments.function
+    if path is None:
         loaded = config.Config()
-    else:
-        raise UserError("--smoke needs an experiment file")
+        return loaded if function == "get_config" else smoke.miniature(loaded)
+    otherwise = None if function == "get_config" else _miniature
+    loaded = overrides.load_experiment(path, function=function, otherwise=otherwise)
     if not isinstance(loaded, config.Config):
         kind = f"{type(loaded).__module__}.{type(loaded).__qualname__}"
-        raise UserError(f"{arguments.experiment}: {arguments.function}() returned a {kind}")
-    name = [] if arguments.name is None else [f"name={arguments.name}"]
-    return overrides.apply(loaded, [*arguments.changes, *name])
+        raise UserError(f"{path}: {function}() returned a {kind}")
+    return loaded
+
+
+def _miniature(loaded: Any) -> Any:
+    """The miniature of a configuration; anything else is returned for the check of the caller."""
+    return smoke.miniature(loaded) if isinstance(loaded, config.Config) else loaded

@@ -9,6 +9,7 @@ from dvaojax.config.schema import Config as Config
 from dvaojax.config.schema import EvaluationConfig as EvaluationConfig
 from dvaojax.config.schema import RewardConfig as RewardConfig
 from dvaojax.config.validation import aggregator_knobs as aggregator_knobs
+from dvaojax.config.validation import compares_within_groups as compares_within_groups
 from dvaojax.config.validation import make_aggregator as make_aggregator
 from dvaojax.config.validation import make_shadows as make_shadows
 from dvaojax.config.validation import validate as validate

@@ -10,7 +10,7 @@ import enum
 import io
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,18 +64,33 @@ def settings(config: Any) -> list[str]:
     return [f"{key}={_text_of(value)}" for key, _, value in _leaves(config)]
 
 
-def load_experiment(path: Path, *, function: str = "get_config") -> Any:
+def type_hints(config: Any) -> dict[str, Any]:
+    """The type of every setting by its dotted path."""
+    return {key: hint for key, hint, _ in _leaves(config)}
+
+
+def load_experiment(
+    path: Path,
+    *,
+    function: str = "get_config",
+    otherwise: Callable[[Any], Any] | None = None,
+) -> Any:
     """The configuration of an experiment file, the result of its `get_config()`.
 
     Args:
         path: a Python file.
         function: name of another function to call, such as "get_smoke_config".
+        otherwise: applied to the result of `get_config()` if the file lacks `function`; by default
+            that is an error.
 
     Raises:
         UserError: there is no such file, it cannot be run, or it returns no configuration.
     """
     plugins.require_file(path, "there is no experiment file")
     module = plugins.run_file(path)
+    is_absent = otherwise is not None and not hasattr(module, function)
+    if is_absent:
+        function = "get_config"
     make = getattr(module, function, None)
     if not callable(make):
         raise UserError(f"{path} is not an experiment file: it has no function {function}()")
@@ -83,7 +98,7 @@ def load_experiment(path: Path, *, function: str = "get_config") -> Any:
         config = make()
     if not dataclasses.is_dataclass(config):
         raise UserError(f"{path}: {function}() returned {config!r}, not a configuration")
-    return config
+    return otherwise(config) if otherwise is not None and is_absent else config
 
 
 def _leaves(value: Any, hint: Any = None, path: str = "") -> Iterator[tuple[str, Any, Any]]:

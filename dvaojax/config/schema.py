@@ -1,10 +1,11 @@
-"""The configuration of a run; the defaults are those of the embedded arithmetic task."""
+"""The configuration of a run."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from dvaojax.allocation import AllocationConfig
+from dvaojax.config.defaults import BY_TASK, default_of
 from dvaojax.learning.optimizer import OptimizerConfig
 from dvaojax.learning.policy_loss import LossConfig
 from dvaojax.learning.train_step import LearningConfig
@@ -140,17 +141,23 @@ class CheckpointConfig:
 class Config:
     """All settings of a run.
 
+    The defaults of `max_new_tokens`, `model`, `learning`, `optimizer` and `warm_start` depend on
+    the run. For published weights (`pretrained`) the learning rate is 1e-6 after a warm-up of 10
+    updates, there is no warm start on demonstrations, and `model` must be given. For random
+    parameters they are the task's `run_defaults`, where it has any, and else those of each section
+    and a small decoder. `Config()` is a run of the built-in task, `tasks.arithmetic`.
+
     Attributes:
-        name: of the run, whose directory is `runs/NAME`.
+        name: of the run, whose directory is `runs/NAME`; by default the task's name.
         seed: of parameters, order of problems, demonstrations and sampling.
         task: prompts and objectives.
-        weights: objective -> weight; one for each of the task's objectives.
+        weights: objective -> weight, one for each of the task's objectives; by default 1 each.
         aggregator: how rewards become advantages.
         num_steps: policy-gradient steps.
-        prompts_per_step: `B`.
+        prompts_per_step: `B`, prompts of a step.
         group_size: completions per prompt, on average if the numbers differ between prompts.
         allocation: how the completions of a step are distributed over its prompts.
-        max_new_tokens: `T`, the stop token included.
+        max_new_tokens: `T`, the stop token included; by default 256, or as the task recommends.
         rollout_stages: stages of a rollout; between stages caches grow and finished completions are
             dropped. Each stage is compiled separately: 1 compiles fastest and 4 samples fastest.
         pipeline_depth: steps by which sampling is ahead of learning. 0 is strictly on-policy; at 1
@@ -179,40 +186,25 @@ class Config:
         wandb_project: project to log to on Weights & Biases; empty for none.
     """
 
-    name: str = "arithmetic"
+    name: str = BY_TASK
     seed: int = 0
     task: Task = Arithmetic()
-    weights: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: {"accuracy": 1.0, "brevity": 1.0, "format": 1.0}
-    )
+    weights: Mapping[str, float] = BY_TASK
     aggregator: AggregatorConfig = AggregatorConfig()
     num_steps: int = 120
     prompts_per_step: int = 32
     group_size: int = 8
     allocation: AllocationConfig = AllocationConfig()
-    max_new_tokens: int = 48
+    max_new_tokens: int = BY_TASK
     rollout_stages: int = MAX_STAGES
     pipeline_depth: int = 0
     sampling: Sampling = Sampling()
-    model: ModelConfig = ModelConfig(
-        vocab_size=18,
-        width=128,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_width=32,
-        ff_width=384,
-        rope_theta=10_000.0,
-    )
+    model: ModelConfig = BY_TASK
     pretrained: str = ""
     loss: LossConfig = LossConfig()
-    learning: LearningConfig = LearningConfig(micro_batches=8)
-    optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=1e-3, schedule="linear", final_fraction=0.1
-    )
-    warm_start: WarmStartConfig = WarmStartConfig(
-        num_steps=300, batch_size=128, micro_batches=8, learning_rate=4e-3
-    )
+    learning: LearningConfig = BY_TASK
+    optimizer: OptimizerConfig = BY_TASK
+    warm_start: WarmStartConfig = BY_TASK
     rewards: RewardConfig = RewardConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     early_stop: int = 0
@@ -221,6 +213,19 @@ class Config:
     max_skipped_in_a_row: int = 5
     samples_per_step: int = 4
     wandb_project: str = ""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) is BY_TASK:
+                object.__setattr__(self, field.name, self._default(field.name))
+
+    def _default(self, field: str) -> Any:
+        """The value of a field that was not given."""
+        if field == "name":
+            return self.task.name
+        if field == "weights":
+            return dict.fromkeys(self.objectives, 1.0)
+        return default_of(field, self.task, pretrained=self.pretrained)
 
     @property
     def objectives(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ def miniature(config: Config) -> Config:
 
     The task, its rewards and prompts, the method, the loss and the architecture are kept; the
     decoder has one narrow layer with random weights, and there are two steps of eight groups.
+    Completions have at most 16 tokens, unless demonstrations must fit.
 
     Args:
         config: the experiment.
@@ -40,7 +41,7 @@ def miniature(config: Config) -> Config:
         allocation=dataclasses.replace(
             config.allocation, floor=min(config.allocation.floor, 1), cap=0
         ),
-        max_new_tokens=16,
+        max_new_tokens=config.max_new_tokens if config.warm_start.num_steps else 16,
         rollout_stages=1,
         learning=LearningConfig(),
         warm_start=dataclasses.replace(

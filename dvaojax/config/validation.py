@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from dvaojax import aggregators, plugins
 from dvaojax.aggregators import Aggregator
@@ -25,6 +26,7 @@ def validate(config: Config) -> None:
         check(config)
     make_aggregator(config)
     make_shadows(config)
+    _check_group_size(config)
     config.loss.check_options()
     config.allocation.check(config.group_size, config.weights)
     if config.sampling.truncates:
@@ -78,6 +80,29 @@ def aggregator_knobs(config: Config) -> dict[str, Any]:
         return aggregators.read_options(name, config.aggregator.options, config.objectives)
     except UserError as error:
         raise UserError(f"aggregator.options: {error}") from error
+
+
+def compares_within_groups(config: Config, *, group_size: int) -> bool:
+    """Whether groups whose completions all have equal rewards teach this run nothing.
+
+    The aggregator is tried on such groups, with rewards that differ between the groups; most
+    methods compare the completions of a group and return 0.
+
+    Args:
+        config: of the run.
+        group_size: `G` of the groups.
+    """
+    aggregator, num_objectives = make_aggregator(config), len(config.objectives)
+    of_groups = jax.random.uniform(jax.random.key(0), (8, 1, num_objectives))
+    rewards = jnp.broadcast_to(of_groups, (8, group_size, num_objectives))
+    advantages, _ = aggregator.update(
+        rewards,
+        jnp.ones(rewards.shape, bool),
+        aggregator.init(num_objectives),
+        jax.random.key(0),
+        lengths=jnp.ones(rewards.shape[:2]),
+    )
+    return bool(jnp.all(jnp.abs(jnp.nan_to_num(advantages)) < 1e-3))
 
 
 def make_shadows(config: Config) -> dict[str, Aggregator]:
@@ -210,6 +235,14 @@ def _check_model(config: Config) -> None:
         raise UserError(
             f"model.vocab_size={config.model.vocab_size} is smaller than the {vocabulary} tokens "
             f"of task {config.task.name}"
+        )
+
+
+def _check_group_size(config: Config) -> None:
+    if config.largest_group == 1 and compares_within_groups(config, group_size=1):
+        raise UserError(
+            f"group_size=1: {config.aggregator.name} compares the completions of a prompt with "
+            "each other, so a single one teaches nothing; set group_size to at least 2"
         )
 
 

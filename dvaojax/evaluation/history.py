@@ -78,12 +78,14 @@ def smooth(values: np.ndarray) -> np.ndarray:
         values: `[S]`; NaN values are skipped.
 
     Returns:
-        `[S]`; the window is cut off at both ends. NaN where all values of the window are NaN.
+        `[S]`; towards both ends the window shrinks and stays centred, so that the first and the
+        last value are themselves. NaN where all values of the window are NaN.
     """
-    reach = len(values) // 20
+    widest = len(values) // 20
     result = np.full(len(values), np.nan)
     for i in range(len(values)):
-        window = values[max(i - reach, 0) : i + reach + 1]
+        reach = min(widest, i, len(values) - 1 - i)
+        window = values[i - reach : i + reach + 1]
         measured = window[np.isfinite(window)]
         if measured.size:
             result[i] = measured.mean()

@@ -75,9 +75,9 @@ class ModelConfig:
     Qwen3 has `qk_norm`, Qwen2 has `attention_bias`, Llama has neither.
 
     Attributes:
-        vocab_size: `V`.
-        width: `D`.
-        num_layers: `L`.
+        vocab_size: `V`, number of tokens of the vocabulary.
+        width: `D` of the residual stream.
+        num_layers: `L`, number of layers.
         num_heads: `H` query heads.
         num_kv_heads: `N` key/value heads; divides `H`.
         head_width: `C`; even. Not always `D / H`: Qwen3's heads are wider.

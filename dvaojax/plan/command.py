@@ -51,6 +51,8 @@ def plan(arguments: argparse.Namespace) -> None:
         and "learning.micro_batches" not in changed_keys,
     )
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    for assumption in _assumptions(arguments, config, length):
+        progress.print(assumption)
     requested = compile_plan(job, devices, progress.print, effort=arguments.effort)
     fitting = None
     if not requested.fits:
@@ -60,6 +62,19 @@ def plan(arguments: argparse.Namespace) -> None:
         with writing(arguments.json):
             write_json(arguments.json, to_json(requested, fitting, steps=steps))
     Console(highlight=False, soft_wrap=True).print(render(requested, fitting, steps=steps))
+
+
+def _assumptions(arguments: argparse.Namespace, config: Config, length: int) -> list[str]:
+    """One line with the sizes that the command line does not give, if there are any."""
+    sizes = {
+        "--prompts": (arguments.prompts, config.prompts_per_step),
+        "--group-size": (arguments.group_size, config.group_size),
+        "--prompt-length": (arguments.prompt_length, length),
+        "--completion-length": (arguments.completion_length, config.max_new_tokens),
+    }
+    assumed = [f"{option} {size}" for option, (given, size) in sizes.items() if given is None]
+    source = "defaults" if arguments.experiment is None else arguments.experiment
+    return [f"not given, assumed from {source}: {' '.join(assumed)}"] if assumed else []
 
 
 def _mesh(mesh: MeshConfig, slice: Slice) -> MeshConfig:
@@ -83,6 +98,7 @@ def _config(arguments: argparse.Namespace) -> Config:
         if not isinstance(config, Config):
             raise UserError(f"{arguments.experiment}: get_config() did not return a Config")
     elif arguments.model is not None:
+        _require_lengths(arguments)
         config = Config(learning=LearningConfig(), warm_start=WarmStartConfig(num_steps=0))
     else:
         raise UserError(f"plan needs --model or --experiment; models are {', '.join(PRESETS)}")
@@ -102,6 +118,20 @@ def _config(arguments: argparse.Namespace) -> Config:
     # Each stage of a rollout is a separate program; the last, at full width, needs most memory.
     config = dataclasses.replace(config, evaluation=evaluation, rollout_stages=1)
     return with_sizes_only(overrides.apply(config, arguments.changes))
+
+
+def _require_lengths(arguments: argparse.Namespace) -> None:
+    """Memory and time depend on the lengths above all, and no default would be right."""
+    options = {
+        "--prompt-length N": arguments.prompt_length,
+        "--completion-length N": arguments.completion_length,
+    }
+    missing = [option for option, given in options.items() if given is None]
+    if missing:
+        raise UserError(
+            f"plan --model also needs {' and '.join(missing)}, in tokens, such as "
+            "--prompt-length 512 --completion-length 2048"
+        )
 
 
 def _model(name: str) -> ModelConfig:

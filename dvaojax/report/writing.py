@@ -50,7 +50,7 @@ def _check(file: Path, replaces: Replaceable) -> None:
         raise UserError(f"{file} is a folder; name a file")
     if replaces == "reports" and file.exists() and not _is_report(file):
         raise UserError(
-            f"{file} is not a report: replace it with --overwrite, or choose another --output"
+            f"{file} is not a report: replace it with --overwrite, or choose another --out"
         )
 
 

@@ -1,8 +1,10 @@
 """Progress display of a run: a live table in a terminal, one line per step elsewhere."""
 
+import contextlib
 import math
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 from rich import box
@@ -18,7 +20,8 @@ class Display:
     """Shows the latest step of a run, objective by objective.
 
     A context manager: the live table appears with the first step and remains visible after leaving.
-    Without a terminal nothing is redrawn, and every step is one line.
+    Without a terminal, and in one that cannot move its cursor (`TERM=dumb`), nothing is redrawn,
+    and every step is one line.
     """
 
     def __init__(
@@ -44,12 +47,58 @@ class Display:
         self._time_left = TimeLeft()
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the table as it is; everything printed afterwards stands below it."""
         self._live.stop()
+
+    @contextlib.contextmanager
+    def waiting(self, line: str) -> Iterator[None]:
+        """Shows a line with its duration, such as `compiling ... 41 s`, while the body runs.
+
+        In a terminal the seconds are counted; elsewhere they are added at the end.
+
+        Args:
+            line: what the body does.
+        """
+        begun = time.monotonic()
+        if self._live.is_started:
+            with self._counting(line, begun):
+                yield
+            self.print(f"{line} ... {time.monotonic() - begun:.0f} s")
+            return
+        self._console.print(f"{line} ...", end="", markup=False, soft_wrap=True)
+        outcome = "stopped"
+        try:
+            yield
+            outcome = f"{time.monotonic() - begun:.0f} s"
+        finally:
+            self.print(f" {outcome}")
+
+    @contextlib.contextmanager
+    def _counting(self, line: str, begun: float) -> Iterator[None]:
+        """Shows the line and its seconds below what is printed, from a thread of its own."""
+        shown, done = self._live.renderable, threading.Event()
+
+        def count() -> None:
+            while not done.wait(0.5):
+                text = Text(f"{line} ... {time.monotonic() - begun:.0f} s", style="dim")
+                self._live.update(text, refresh=True)
+
+        thread = threading.Thread(target=count, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._live.update(shown, refresh=True)
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Shows a step.
@@ -73,7 +122,10 @@ class Display:
             self._console.print(printable(line), markup=False, soft_wrap=True)
 
     def print(self, line: str) -> None:
-        """Prints a line above the table, with control characters escaped."""
+        """Prints a line above the table, or below it once the display is closed.
+
+        Control characters are escaped.
+        """
         self._console.print(printable(line), markup=False, soft_wrap=True)
 
     def _table(self, known: Mapping[str, float]) -> Table:

@@ -1,4 +1,4 @@
-"""Logging to Weights & Biases; requires `dvaojax[wandb]`."""
+"""Logging to Weights & Biases; requires the extra `wandb`."""
 
 from collections.abc import Mapping
 from pathlib import Path

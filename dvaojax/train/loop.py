@@ -51,10 +51,13 @@ from dvaojax.train.best import (
     stops_early,
     weighted_reward,
 )
+from dvaojax.train.closing import closing
 from dvaojax.train.collect import Collector, StepRollout
+from dvaojax.train.compiling import announced
 from dvaojax.train.device_timer import DeviceTimer, Span
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.keys import KeyPurpose, run_key
+from dvaojax.train.opening import opening
 from dvaojax.train.program import Program
 from dvaojax.train.progress import TrainingProgress
 from dvaojax.train.revisions import with_commits
@@ -97,10 +100,13 @@ def train(
         Interrupts() as interrupts,
         DeviceTimer() as timer,
     ):
-        for note in (_attention_note(session), *_task_notes(config)):
-            session.display.print(note)
+        session = dataclasses.replace(session, program=announced(session.program, session.display))
         collector = make_collector(config, session.program, session.scorer)
         progress = session.restored
+        for line in opening(session, done=0 if progress is None else progress.step):
+            session.display.print(line)
+        for note in (_attention_note(session), *_task_notes(config)):
+            session.display.print(note)
         earlier = 0.0 if progress is None else progress.seconds
         progress = _begin(session, collector, started) if progress is None else progress
         if hosts.is_first() and not _is_over(config, progress):
@@ -219,7 +225,6 @@ def _begin(session: Session, collector: Collector, started: float) -> TrainingPr
     config, program = session.config, session.program
     params = run_warm_start(config, program, session.initial_params(), session.display)
     before = _evaluation_summary(config, session.evaluate(params))
-    session.display.print("before  " + _format_intervals(before))
     reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
     state = program.begin(params, run_key(config, KeyPurpose.STEPS))
     data, in_flight = initial_data_state(config), []
@@ -325,15 +330,12 @@ def _finish(
         files.write_json(session.directory.summary, summary)
     if early := _early_end(config, progress):
         session.display.print(early)
-    session.display.print("before  " + _format_intervals(progress.before))
-    session.display.print("after   " + _format_intervals(after))
     missing = [f"{name} {n}" for name, n in summary.get("unscored", {}).items() if n]
     if missing:
         session.display.print("rewards that could not be scored in training: " + ", ".join(missing))
-    session.display.print(
-        f"{summary['wall_seconds']:.0f} s; {session.directory.summary} and "
-        f"{len(plots)} plots in {session.directory.plots}"
-    )
+    session.display.close()
+    for line in closing(session, summary, plots):
+        session.display.print(line)
     return summary
 
 

@@ -24,6 +24,7 @@ from dvaojax.train.device_timer import Span
 from dvaojax.train.failures import invariant_check, stop_if_not_finite
 from dvaojax.train.mfu import peak_flops, step_flops
 from dvaojax.train.session import BEST_METRIC, Session
+from dvaojax.train.zero_variance import ZeroVarianceWatch
 from dvaojax.types import TaskWithAnswerSets
 
 
@@ -60,6 +61,7 @@ class StepLog:
     def __init__(self, session: Session):
         self._session = session
         self._check = invariant_check(session.config)
+        self._watch = ZeroVarianceWatch(session.config)
         self._peak = peak_flops(list(session.program.mesh.devices.flat))
         self._pending: DispatchedStep | None = None
         self._row: dict[str, float] = {}
@@ -112,6 +114,9 @@ class StepLog:
             session.samples.write(step.number, sample._asdict())
         for message in step.collected.scores.messages:
             session.display.print(message)
+        warning = self._watch.note(step.number, row["zero_variance_groups"])
+        if warning is not None:
+            session.display.print(warning)
         session.display.update(step.number, row)
         self._row = row
         stop_if_not_finite(

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 OURS = "dvaojax"
 SCRIPTS = {OURS: "our_step.py", "trl": "trl_step.py", "tunix": "tunix_step.py"}  # by module
 OUT_OF_MEMORY = "out of memory"
-INSTALL = "pip install 'dvaojax[bench]'"
+INSTALL = "pip install '.[bench]' in the checkout of dvaojax"
 
 
 class Outcome(NamedTuple):

@@ -315,8 +315,8 @@ prepared.read("mine", "train", data_dir={str(tmp_path)!r})
     done = run_python(code, "tensorflow_datasets")
     assert done.stdout == "2\n"
     first, *_, last = done.stderr.splitlines()
-    assert first == "dvaojax: tensorflow_datasets is not installed: pip install 'dvaojax[data]'"
-    assert "tensorflow_datasets is not installed: pip install 'dvaojax[data]'" in last
+    assert first == "dvaojax: tensorflow_datasets is not installed: pip install '.[data]'"
+    assert "tensorflow_datasets is not installed: pip install '.[data]'" in last
 
 
 def test_default_data_dir(monkeypatch):

@@ -170,5 +170,5 @@ def test_embedded_task_does_not_import_grain():
 
 def test_missing_grain_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(UserError, match=r"grain is not installed: pip install 'dvaojax\[data\]'"):
+    with pytest.raises(UserError, match=r"grain is not installed: pip install '.\[data\]'"):
         GrainStream(PROBLEMS, seed=0).take([0])

@@ -367,4 +367,4 @@ except UserError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "transformers is not installed: pip install 'dvaojax[hf]'\n"
+    assert done.stdout == "transformers is not installed: pip install '.[hf]'\n"

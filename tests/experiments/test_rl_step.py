@@ -46,7 +46,7 @@ def test_times_a_small_step_and_names_missing_peers(tmp_path):
     done = run_benchmark(*SMALL, *options)
     assert done.returncode == 0, done.stderr
     for peer in ("trl", "tunix"):
-        assert f"{peer}: not installed: pip install 'dvaojax[bench]'" in done.stdout
+        assert f"{peer}: not installed: pip install '.[bench]'" in done.stdout
     ours, *peers = json.loads(file.read_text())["systems"]
     assert [peer["system"] for peer in peers] == ["trl", "tunix"]
     parts = [ours[f"{part}_seconds"] for part in ("rollout", "reward", "train")]

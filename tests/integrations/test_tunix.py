@@ -163,7 +163,7 @@ def test_reward_functions_need_unique_names():
 def test_missing_tunix_names_the_extra(monkeypatch):
     for module in ("tunix", "tunix.rl.function_registry", "tunix.rl.reward_manager"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=r"pip install 'dvaojax\[tunix\]'"):
+    with pytest.raises(UserError, match=r"pip install '.\[tunix\]'"):
         tunix.register("dvao", {"right": 1.0})
 
 

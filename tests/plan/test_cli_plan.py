@@ -23,7 +23,7 @@ SIZE_OPTIONS = ("prompts", "group-size", "prompt-length", "completion-length", "
 SIZES = "--prompts 8 --group-size 4 --prompt-length 32 --completion-length 64"
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
-    reason="libtpu is not installed: pip install 'dvaojax[plan]'",
+    reason="libtpu is not installed: pip install '.[plan]'",
 )
 
 
@@ -86,7 +86,7 @@ def test_unknown_model_lists_known_models(capsys):
 def test_missing_libtpu_names_the_extra(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
     line = error_line(capsys, f"--topology v5e:2x2 --model tiny {SIZES}")
-    assert "pip install 'dvaojax[plan]'" in line
+    assert "pip install '.[plan]'" in line
 
 
 @pytest.mark.parametrize(

@@ -339,11 +339,11 @@ def test_command_line(run, tmp_path, capsys, monkeypatch):
     for arguments, line in (
         (["notes"], "notes is not a run: it has no config.json"),
         (["trail"], "there is no run trail; the nearest is trial"),
-        (["trial", "--output", "mine.html"], "mine.html is not a report"),
+        (["trial", "--out", "mine.html"], "mine.html is not a report"),
     ):
         assert cli.main(["report", *arguments]) == 2
         printed = capsys.readouterr()
         assert printed.out == ""
         assert printed.err.startswith(f"dvaojax: {line}")
         assert printed.err.count("\n") == 1
-    assert cli.main(["report", "trial", "--output", "mine.html", "--overwrite"]) == 0
+    assert cli.main(["report", "trial", "--out", "mine.html", "--overwrite"]) == 0

@@ -428,7 +428,7 @@ def test_works_inside_an_event_loop():
 
 def test_missing_httpx_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(UserError, match=r"httpx is not installed: pip install 'dvaojax\[judge\]'"):
+    with pytest.raises(UserError, match=r"httpx is not installed: pip install '.\[judge\]'"):
         judge("http://127.0.0.1:9")
 
 

@@ -1,0 +1,74 @@
+"""The last lines of a run: the result next to its starting point, and what to do next."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dvaojax.run.directory import RunDirectory
+from dvaojax.train.session import Session
+
+_PACKAGE = "dvaojax"
+_NOTHING = "-"
+
+
+def closing(session: Session, summary: Mapping[str, Any], plots: Sequence[Path]) -> list[str]:
+    """The lines after the last step.
+
+    Args:
+        session: of the run.
+        summary: content of `summary.json`.
+        plots: files of the plots.
+    """
+    directory = session.directory
+    return [
+        f"{summary['wall_seconds']:.0f} s; {directory.summary} and {len(plots)} plots in "
+        f"{directory.plots}",
+        "",
+        f"{summary['problems']} held-out problems, {summary['samples']} completion(s) each, with "
+        "95 % intervals:",
+        *result_lines(summary["before"], summary["after"]),
+        "",
+        *next_commands(directory, task=type(session.config.task)),
+    ]
+
+
+def result_lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line for each measure, with a heading: before training, after training, difference.
+
+    Args:
+        before: measure -> mean and interval, or None where it was not measured.
+        after: the same after training.
+    """
+    rows = [("", "before", "after", "change")]
+    for name, later in after.items():
+        earlier = before.get(name)
+        change = later["mean"] - earlier["mean"] if later and earlier else None
+        shown = _NOTHING if change is None else f"{change:+.3f}"
+        rows.append((name, _interval(earlier), _interval(later), shown))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def next_commands(directory: RunDirectory, *, task: type) -> list[str]:
+    """The commands that continue from a finished run.
+
+    Args:
+        directory: of the run.
+        task: class of the run's task; its file must be named if it is not part of this package.
+    """
+    is_ours = task.__module__.partition(".")[0] == _PACKAGE
+    experiment = "" if is_ours else " --experiment EXPERIMENT.py"
+    return [
+        "next:",
+        f"  dvaojax report {directory.path}",
+        f"  dvaojax evaluate {directory.path} --samples 8{experiment}",
+    ]
+
+
+def _interval(measured: Mapping[str, float] | None) -> str:
+    if measured is None:
+        return _NOTHING
+    return f"{measured['mean']:.3f} [{measured['low']:.3f}, {measured['high']:.3f}]"
