@@ -19,7 +19,10 @@ def test_nearest_is_one_of_the_choices():
 
 def test_import_extra_names_the_missing_extra():
     assert import_extra("json", extra="none").loads("1") == 1
-    with pytest.raises(UserError, match=r"^nowhere is not installed: pip install '.\[hf\]'$"):
+    with pytest.raises(
+        UserError,
+        match=r"^nowhere is not installed: pip install '.\[hf\]' in the checkout of dvaojax$",
+    ):
         import_extra("nowhere", extra="hf")
 
 

@@ -65,8 +65,7 @@ Start here:
   dvaojax plan --help                     estimate memory and time on a TPU slice, without one
   dvaojax data list                       list the datasets that can be prepared
   dvaojax methods                         list aggregators, losses and allocation rules
-  dvaojax train --help                    list the options of a subcommand
-  dvaojax --print-completion bash         print the script that completes commands with Tab"""
+  dvaojax train --help                    list the options of a subcommand"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

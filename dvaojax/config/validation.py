@@ -95,7 +95,7 @@ def compares_within_groups(config: Config, *, group_size: int) -> bool:
     aggregator, num_objectives = make_aggregator(config), len(config.objectives)
     of_groups = jax.random.uniform(jax.random.key(0), (8, 1, num_objectives))
     rewards = jnp.broadcast_to(of_groups, (8, group_size, num_objectives))
-    advantages, _ = aggregator.update(
+    advantages, _ = jax.jit(aggregator.update)(
         rewards,
         jnp.ones(rewards.shape, bool),
         aggregator.init(num_objectives),

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from dvaojax.run.directory import RunDirectory
+from dvaojax.run.rows import read_rows
+from dvaojax.train import hosts
 from dvaojax.train.session import Session
 
 _PACKAGE = "dvaojax"
 _NOTHING = "-"
+_FEW = 0.1  # share of the steps
 
 
 def closing(session: Session, summary: Mapping[str, Any], plots: Sequence[Path]) -> list[str]:
@@ -21,6 +24,7 @@ def closing(session: Session, summary: Mapping[str, Any], plots: Sequence[Path])
     """
     directory = session.directory
     return [
+        *_taught_nothing(directory),
         f"{summary['wall_seconds']:.0f} s; {directory.summary} and {len(plots)} plots in "
         f"{directory.plots}",
         "",
@@ -29,6 +33,21 @@ def closing(session: Session, summary: Mapping[str, Any], plots: Sequence[Path])
         *result_lines(summary["before"], summary["after"]),
         "",
         *next_commands(directory, task=type(session.config.task)),
+    ]
+
+
+def _taught_nothing(directory: RunDirectory) -> list[str]:
+    """Says in how many steps no group had rewards that differ, if there were many."""
+    rows = read_rows(directory.metrics) if hosts.is_first() else []
+    count = sum(
+        row.get("zero_variance_groups") == 1.0 and not row.get("advantage_mean_square")
+        for row in rows
+    )
+    if count <= _FEW * len(rows):
+        return []
+    return [
+        f"{count} of {len(rows)} steps taught nothing: in each of their groups all completions had "
+        "equal rewards"
     ]
 
 

@@ -28,8 +28,8 @@ class ZeroVarianceWatch:
             share: share of its groups whose completions all have equal rewards.
         """
         self._shares.append(share)
-        mean = sum(self._shares) / len(self._shares)
-        if len(self._shares) < WINDOW or mean < _SHARE or step < self._next:
+        mean = sum(self._shares) / len(self._shares)  # NaN if no reward applied in a step
+        if len(self._shares) < WINDOW or not mean >= _SHARE or step < self._next:
             return None
         if not compares_within_groups(self._config, group_size=self._config.group_size):
             self._next = self._config.num_steps + 1

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from tiny_run import TINY
 
 from dvaojax import cli, files, train
-from dvaojax.config import Config, overrides
+from dvaojax.config import Config, overrides, validate
 from dvaojax.rewards import RewardError
 
 # Keeps the checkpoint of step 0 in addition to the best and the newest.
@@ -105,7 +106,8 @@ def test_resuming_a_finished_run_changes_nothing(here, capsys):
     rows = (here / "runs/tiny/metrics.jsonl").read_bytes()
     assert cli.main([*TRAIN, "--resume"]) == 0
     assert (here / "runs/tiny/metrics.jsonl").read_bytes() == rows
-    assert "after" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.rstrip().splitlines()[-1].startswith("  dvaojax evaluate runs/tiny")
 
 
 def test_evaluation_of_the_last_step_equals_that_of_the_run(here, capsys):
@@ -170,15 +172,86 @@ def test_plot_of_one_and_of_several_runs(here, capsys):
 
 def test_listed_settings_can_be_set(capsys):
     assert cli.main(["train", "--settings", "--set", "seed=3"]) == 0
-    listed = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line for line in lines if not line.startswith(" ")]
     assert "seed=3" in listed
     assert overrides.apply(Config(), listed) == overrides.apply(Config(), ["seed=3"])
+
+
+def test_every_listed_setting_has_its_meaning_default_and_choices(capsys):
+    changes = ["optimizer.learning_rate=0.5", "task.digits=4"]
+    assert cli.main(["train", "--settings", "--set", *changes]) == 0
+    described, key = {}, ""
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith(" "):
+            described[key] += " " + line.strip()
+        else:
+            key = line.partition("=")[0]
+            described[key] = ""
+    assert len(described) > 80
+    assert [key for key, text in described.items() if len(text) < 4] == []
+    assert described["optimizer.learning_rate"].endswith("Default: 0.001.")
+    assert described["task.digits"].endswith("Default: 3.")
+    assert "Default:" not in described["task.budget"]
+    for key, choices in {
+        "aggregator.name": "gdpo, .*FILE.py:FUNCTION",
+        "loss.name": "clipped_surrogate, .*gspo",
+        "optimizer.schedule": "One of: constant, linear, cosine",
+        "rewards.on_error": "One of: raise, mask",
+        "model.qk_norm": "One of: true, false",
+    }.items():
+        assert re.search(choices, described[key]), key
+
+
+def test_without_a_command_the_help_is_printed(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main([])
+    assert exit_info.value.code == 0
+    printed = capsys.readouterr()
+    assert "Start here:" in printed.out
+    assert printed.err == ""
+
+
+def test_the_shell_completes_commands_and_options(tmp_path):
+    command = [sys.executable, "-m", "dvaojax", "--print-completion", "bash"]
+    script = tmp_path / "completion.bash"
+    script.write_text(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    def completed(*words):
+        line = f"COMP_WORDS=({' '.join(words)!s}); COMP_CWORD={len(words) - 1}; "
+        function = "$(complete -p dvaojax | sed 's/.*-F \\([^ ]*\\).*/\\1/')"
+        call = f"source {script}; {line} {function}; echo ${{COMPREPLY[@]}}"
+        done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert completed("dvaojax", "ev") == ["evaluate"]
+    assert set(completed("dvaojax", "train", "--over")) == {"--overwrite"}
+    assert "--out" in completed("dvaojax", "report", "--o")
+    assert "--output" not in completed("dvaojax", "report", "--o")
+
+
+def test_a_file_without_a_miniature_is_made_small(here, monkeypatch):
+    """The file's own function is used where it has one."""
+    trained = []
+    monkeypatch.setattr(train, "train", lambda config, *_, **__: trained.append(config))
+    (here / "sums.py").write_text(EXPERIMENT.format(weights=EVEN))
+    assert cli.main(["train", "sums.py", "--smoke", "--set", "seed=5"]) == 0
+    assert cli.main(["train", "--smoke"]) == 0
+    small = "\ndef get_smoke_config():\n    return Config(name='own')\n"
+    (here / "own.py").write_text(EXPERIMENT.format(weights=EVEN) + small)
+    assert cli.main(["train", "own.py", "--smoke"]) == 0
+    sums, built_in, own = trained
+    assert (sums.name, sums.seed, sums.num_steps, sums.model.width) == ("sums-smoke", 5, 2, 16)
+    assert type(sums.task).__name__ == "Sums"
+    assert (built_in.name, own.name) == ("arithmetic-smoke", "own")
+    assert built_in.max_new_tokens == Config().max_new_tokens  # the demonstrations must fit
+    for config in (sums, built_in):
+        validate(config)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "the following arguments are required: COMMAND"),
         ("trian", "invalid choice: 'trian' (choose from"),
         ("train --sett num_steps=1", "unrecognized arguments: --sett"),
         ("train --resume --overwrite", "not allowed with argument --resume"),
@@ -205,7 +278,6 @@ def test_listed_settings_can_be_set(capsys):
             "train --set max_new_tokens=20 learning.micro_batches=1 warm_start.num_steps=1",
             "tokens; max_new_tokens=20 allows 1 to 20",
         ),
-        ("train --smoke", "--smoke needs an experiment file"),
         ("train nothing.py", "there is no experiment file nothing.py; did you mean"),
         ("train empty.py", "it has no function get_config()"),
         ("train other.py", "get_config() returned"),

@@ -320,7 +320,8 @@ def test_settings_that_may_differ_on_a_resume_do_not_change_numbers():
         "sampling.temperature",
     }
     assert not numbers & set(MAY_DIFFER)
-    judged = Config(task=Rubrics(tokenizer=PretrainedTokenizer("owner/name")))
+    task = Rubrics(tokenizer=PretrainedTokenizer("owner/name"))
+    judged = Config(task=task, model=Config().model)
     flat = run_directory.flatten(run_directory.config_to_json(judged))
     assert set(MAY_DIFFER) <= set(flat)
 

@@ -315,8 +315,9 @@ prepared.read("mine", "train", data_dir={str(tmp_path)!r})
     done = run_python(code, "tensorflow_datasets")
     assert done.stdout == "2\n"
     first, *_, last = done.stderr.splitlines()
-    assert first == "dvaojax: tensorflow_datasets is not installed: pip install '.[data]'"
-    assert "tensorflow_datasets is not installed: pip install '.[data]'" in last
+    hint = "tensorflow_datasets is not installed: pip install '.[data]' in the checkout of dvaojax"
+    assert first == f"dvaojax: {hint}"
+    assert hint in last
 
 
 def test_default_data_dir(monkeypatch):

@@ -367,4 +367,7 @@ except UserError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "transformers is not installed: pip install '.[hf]'\n"
+    assert (
+        done.stdout
+        == "transformers is not installed: pip install '.[hf]' in the checkout of dvaojax\n"
+    )

@@ -163,8 +163,11 @@ def test_missing_values_are_nan(tmp_path):
 def test_smoothing_is_a_centred_average():
     values = np.random.default_rng(0).normal(size=60)
     values[17] = np.nan
-    expected = [np.nanmean(values[max(i - 3, 0) : i + 4]) for i in range(60)]  # 60 / 20 each side
+    reach = [min(3, i, 59 - i) for i in range(60)]  # 60 / 20 on each side, and less at the ends
+    expected = [np.nanmean(values[i - r : i + r + 1]) for i, r in enumerate(reach)]
     np.testing.assert_allclose(smooth(values), expected)
-    np.testing.assert_allclose(smooth(np.arange(60.0))[3:-3], np.arange(60.0)[3:-3])  # no lag
+    np.testing.assert_allclose(smooth(np.arange(60.0)), np.arange(60.0))  # no lag, no bias
+    np.testing.assert_allclose(smooth(values)[::-1], smooth(values[::-1]))
+    assert smooth(values)[0] == values[0]  # a path begins where the run began
     np.testing.assert_array_equal(smooth(np.array([2.0, 5.0])), [2.0, 5.0])
     assert np.isnan(smooth(np.full(3, np.nan))).all()

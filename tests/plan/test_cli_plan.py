@@ -13,14 +13,15 @@ from jax.experimental import topologies
 from dvaojax.cli import main
 from dvaojax.config import EvaluationConfig, overrides, validate
 from dvaojax.devices import peak_of
-from dvaojax.plan import compilation
+from dvaojax.plan import command, compilation
 from dvaojax.plan.chips import parse_slice
 from dvaojax.plan.sizes import with_sizes_only
 from dvaojax.sharding import MeshConfig, make_mesh
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SIZE_OPTIONS = ("prompts", "group-size", "prompt-length", "completion-length", "steps")
-SIZES = "--prompts 8 --group-size 4 --prompt-length 32 --completion-length 64"
+LENGTHS = "--prompt-length 32 --completion-length 64"
+SIZES = f"--prompts 8 --group-size 4 {LENGTHS}"
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
     reason="libtpu is not installed: pip install '.[plan]'",
@@ -44,19 +45,35 @@ def error_line(capsys, arguments):
     ("arguments", "message"),
     [
         ("--topology v7x:4x4 --model qwen3-8b", "unknown topology 'v7x:4x4'"),
-        ("--topology v5p:4x4x4 --model qwen3-9b", "unknown model 'qwen3-9b'; did you mean 'qwen3-"),
-        ("--topology v5p:4x4x4", "plan needs --model or --experiment"),
-        ("--topology v5p:4x4x4 --model tiny --set model.width=0", "model.width=0 must be positive"),
-        ("--topology v5p:4x4x4 --model tiny --set modle.width=8", "unknown key 'modle.width'"),
-        ("--model tiny", "--topology"),
-        ("--topology v5p:4x4x4 --model tiny --set num_steps=0", "num_steps=0 must be at least 1"),
-        ("--topology v5p:4x4x4 --model tiny --prompts 6 --set learning.micro_batches=4", "divide"),
         (
-            "--topology v5p:4x4x4 --model tiny --set mesh.fsdp=7",
+            f"--topology v5p:4x4x4 --model qwen3-9b {LENGTHS}",
+            "unknown model 'qwen3-9b'; did you mean 'qwen3-",
+        ),
+        ("--topology v5p:4x4x4", "plan needs --model or --experiment"),
+        (
+            f"--topology v5p:4x4x4 --model tiny --set model.width=0 {LENGTHS}",
+            "model.width=0 must be positive",
+        ),
+        (
+            f"--topology v5p:4x4x4 --model tiny --set modle.width=8 {LENGTHS}",
+            "unknown key 'modle.width'",
+        ),
+        ("--model tiny", "--topology"),
+        (
+            f"--topology v5p:4x4x4 --model tiny --set num_steps=0 {LENGTHS}",
+            "num_steps=0 must be at least 1",
+        ),
+        (
+            f"--topology v5p:4x4x4 --model tiny {LENGTHS} --prompts 6 "
+            "--set learning.micro_batches=4",
+            "divide",
+        ),
+        (
+            f"--topology v5p:4x4x4 --model tiny {LENGTHS} --set mesh.fsdp=7",
             "tensor=1 does not fit 64",
         ),
-        ("--topology v5p:4x4x4 --model tiny --json nowhere/plan.json", "no such folder"),
-        ("--topology v5p:4x4x4 --model tiny --json .", "is a folder"),
+        (f"--topology v5p:4x4x4 --model tiny --json nowhere/plan.json {LENGTHS}", "no such folder"),
+        (f"--topology v5p:4x4x4 --model tiny --json . {LENGTHS}", "is a folder"),
     ],
 )
 def test_rejects_bad_input_before_loading_the_compiler(capsys, monkeypatch, arguments, message):
@@ -77,8 +94,42 @@ def test_rejects_sizes_below_one(capsys, name, size):
     assert f"{size} is not a whole number of at least 1" in line
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("", "--prompt-length N and --completion-length N"),
+        ("--prompt-length 512", "needs --completion-length N"),
+        ("--completion-length 512 --prompts 4", "needs --prompt-length N"),
+    ],
+)
+def test_a_model_is_not_planned_without_its_lengths(capsys, monkeypatch, given, missing):
+    monkeypatch.delattr(compilation, "slice_devices")
+    line = error_line(capsys, f"--topology v5e:4x4 --model qwen3-4b {given}")
+    assert missing in line.replace("also ", "")
+
+
+def test_sizes_that_are_assumed_are_printed(capsys, monkeypatch):
+    class Compiling(Exception):
+        pass
+
+    def slice_devices(slice):
+        return ()
+
+    def compile_plan(*_, **__):
+        raise Compiling
+
+    monkeypatch.setattr(compilation, "slice_devices", slice_devices)
+    monkeypatch.setattr(command, "compile_plan", compile_plan)
+    with pytest.raises(Compiling):
+        plan(f"--topology v5e:4x4 --model tiny --prompts 32 {LENGTHS}")
+    assert capsys.readouterr().err == "not given, assumed from defaults: --group-size 8\n"
+    with pytest.raises(Compiling):
+        plan(f"--topology v5e:2x2 --model tiny {SIZES}")
+    assert capsys.readouterr().err == ""
+
+
 def test_unknown_model_lists_known_models(capsys):
-    line = error_line(capsys, "--topology v5p:4x4x4 --model llama")
+    line = error_line(capsys, f"--topology v5p:4x4x4 --model llama {LENGTHS}")
     for name in ("qwen3-4b", "qwen3-8b", "qwen3-32b", "qwen2.5-3b", "qwen2.5-7b"):
         assert name in line
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import time
 
 import pytest
 from rich.console import Console
@@ -22,10 +23,16 @@ ROW = {
 }
 
 
-def show(*, terminal, rows=(ROW,), width=100):
+def show(*, terminal, rows=(ROW,), width=100, term="xterm"):
     """Output of the display for some rows."""
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=width, color_system=None)
+    console = Console(
+        file=out,
+        force_terminal=terminal,
+        width=width,
+        color_system=None,
+        _environ={"TERM": term},
+    )
     with Display(["accuracy", "brevity"], [1.0, 0.5], 10, console) as shown:
         shown.print("run runs/a [resumed]")
         for step, row in enumerate(rows, start=1):
@@ -66,6 +73,62 @@ def test_prints_one_line_per_step_without_a_terminal(clock):
         "step 3/10 · accuracy 0.900 · brevity 0.750 · agreement 0.80 · zero-variance groups 25% · "
         "length 17.2 tokens · 12,346 tokens/s · 3:30 left",
     ]
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_prints_one_line_per_step_in_a_terminal_without_a_cursor(clock, term):
+    lines = show(terminal=True, rows=[ROW, ROW], term=term).splitlines()
+    assert [line.split(" · ")[0] for line in lines] == [
+        "run runs/a [resumed]",
+        "step 1/10",
+        "step 2/10",
+    ]
+    assert not any("\x1b" in line for line in lines)
+
+
+def waited(*, terminal, seconds=0.0):
+    """Output of a wait, and of a step after it."""
+    out = io.StringIO()
+    console = Console(
+        file=out, force_terminal=terminal, width=100, color_system=None, _environ={"TERM": "xterm"}
+    )
+    with Display(["accuracy"], [1.0], 10, console) as shown:
+        with shown.waiting("compiling the [update]"):
+            time.sleep(seconds)
+        shown.update(1, ROW)
+    return out.getvalue()
+
+
+def test_a_wait_is_one_line_with_its_duration():
+    assert waited(terminal=False).startswith("compiling the [update] ... 0 s\nstep 1/10 ")
+
+
+def test_a_terminal_counts_the_seconds_of_a_wait():
+    shown = waited(terminal=True, seconds=1.3)
+    counted = shown.split("compiling the [update] ... ")
+    assert len(counted) >= 4  # at least two updates, and the line that remains
+    assert counted[-1].startswith("1 s\n")
+    assert "step 1/10" in counted[-1]
+
+
+def test_a_wait_that_fails_leaves_the_line_complete():
+    out = io.StringIO()
+    display = Display(["accuracy"], [1.0], 10, Console(file=out, width=100))
+    with pytest.raises(RuntimeError), display.waiting("compiling the update"):
+        raise RuntimeError
+    assert out.getvalue() == "compiling the update ... stopped\n"
+
+
+def test_lines_after_closing_stand_below_the_table():
+    out = io.StringIO()
+    console = Console(
+        file=out, force_terminal=True, width=100, color_system=None, _environ={"TERM": "xterm"}
+    )
+    with Display(["accuracy"], [1.0], 10, console) as shown:
+        shown.update(1, ROW)
+        shown.close()
+        shown.print("the result")
+    assert out.getvalue().rstrip().endswith("the result")
 
 
 def test_shows_one_table_row_per_objective_in_a_terminal(clock):
