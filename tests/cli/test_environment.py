@@ -17,7 +17,7 @@ from dvaojax.cli import environment
 import jax, numpy as np
 def windows():
     values = jax.numpy.asarray(np.ones(20_000, np.float32))
-    return jax.lax.reduce_window(values, 0.0, jax.lax.add, (151,), (1,), "SAME")
+    return jax.lax.reduce_window(values, 0.0, jax.lax.add, (80,), (1,), "SAME")
 jax.jit(windows).lower().compile()
 """
 

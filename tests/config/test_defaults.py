@@ -161,12 +161,12 @@ def test_one_completion_per_prompt_is_refused_where_completions_are_compared(tmp
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "def centred(rewards, weights, *, mask=None):\n"
-        "    total = (rewards * weights).sum(-1)\n"
+        "    total = (rewards * weights[None, None]).sum(-1)\n"
         "    return total - total.mean(1, keepdims=True)\n\n\n"
         "def plain(rewards, weights, *, mask=None):\n"
-        "    return (rewards * weights).sum(-1)\n"
+        "    return (rewards * weights[None, None]).sum(-1)\n"
     )
-    for name in ("dvao", "rloo", "vpo", f"{plugin}:centred"):
+    for name in ("dvao", "rloo", f"{plugin}:centred"):
         with pytest.raises(UserError, match=r"group_size=1: .* set group_size to at least 2"):
             validate(single(name))
     for name in ("reinforce_plus_plus", f"{plugin}:plain"):

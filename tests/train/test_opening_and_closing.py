@@ -10,13 +10,13 @@ import pytest
 from digits_run import CONFIG, digits_config
 from rich.console import Console
 
-from dvaojax.config import AggregatorConfig, Config
+from dvaojax.config import Config
 from dvaojax.models.flops import num_params
 from dvaojax.models.presets import PRESETS
 from dvaojax.run.directory import RunDirectory
 from dvaojax.run.display import Display
 from dvaojax.tasks.arithmetic import Arithmetic
-from dvaojax.train import closing, compiling, duration, opening
+from dvaojax.train import closing, compiling, duration, opening, zero_variance
 from dvaojax.train.duration import Rates
 from dvaojax.train.program import Program
 from dvaojax.train.zero_variance import ZeroVarianceWatch
@@ -68,17 +68,19 @@ def test_the_estimate_counts_arithmetic_and_memory():
     config = Config(
         model=dataclasses.replace(PRESETS["qwen3-4b"], logits_chunk=1024),
         num_steps=10,
+        prompts_per_step=2,
+        group_size=4,
         max_new_tokens=2048,
         warm_start=no_warm_start,
         evaluation=dataclasses.replace(Config().evaluation, num_prompts=1),
     )
-    tokens = 10 * 256 * 1024
+    tokens = 10 * 8 * 1024
     parameters = num_params(config.model)
     slow_arithmetic = duration.estimated_seconds(config, Rates(1e12, 1e30), steps=10)
     assert slow_arithmetic == pytest.approx(8 * parameters * tokens / 0.25e12, rel=0.35)
     slow_memory = duration.estimated_seconds(config, Rates(1e30, 1e12), steps=10)
     weights_alone = 10 * 1024 * 2 * parameters / 0.4e12
-    assert weights_alone < slow_memory < 3 * weights_alone
+    assert 0.9 * weights_alone < slow_memory < 1.5 * weights_alone
     half = duration.estimated_seconds(config, Rates(1e12, 1e12), steps=5)
     assert half == pytest.approx(
         duration.estimated_seconds(config, Rates(1e12, 1e12), steps=10) / 2, rel=0.05
@@ -148,9 +150,9 @@ def test_groups_that_teach_nothing_are_warned_of_ever_less_often():
     assert warnings(CONFIG, [float("nan")] * 20) == {}
 
 
-def test_methods_that_learn_from_equal_rewards_are_not_warned_of():
-    config = dataclasses.replace(CONFIG, aggregator=AggregatorConfig("reinforce_plus_plus"))
-    assert warnings(config, [1.0] * 50) == {}
+def test_methods_that_learn_from_equal_rewards_are_not_warned_of(monkeypatch):
+    monkeypatch.setattr(zero_variance, "compares_within_groups", lambda *_, **__: False)
+    assert warnings(CONFIG, [1.0] * 50) == {}
 
 
 def summary(**changes):
