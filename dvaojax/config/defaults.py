@@ -11,7 +11,7 @@ from dvaojax.models import ModelConfig
 from dvaojax.types import Task, TaskWithRunDefaults
 
 BY_TASK: Any = object()
-"""Stands for a value that the caller of `Config` did not give."""
+"""Marks a value that the caller of `Config` did not give."""
 
 MAX_NEW_TOKENS = 256
 
@@ -40,7 +40,7 @@ _KEYS = ("max_new_tokens", "model", *_SECTIONS)
 def default_of(field: str, task: Task, *, pretrained: str) -> Any:
     """The value of a field of `Config` that was not given.
 
-    For random parameters it is what the task recommends in its `run_defaults`; otherwise, and for
+    For random parameters the task may recommend it in its `run_defaults`; otherwise, and for
     published weights, it does not depend on the task.
 
     Args:

@@ -93,8 +93,8 @@ def compares_within_groups(config: Config, *, group_size: int) -> bool:
         group_size: `G` of the groups.
     """
     aggregator, num_objectives = make_aggregator(config), len(config.objectives)
-    of_groups = jax.random.uniform(jax.random.key(0), (8, 1, num_objectives))
-    rewards = jnp.broadcast_to(of_groups, (8, group_size, num_objectives))
+    per_group = jax.random.uniform(jax.random.key(0), (8, 1, num_objectives))
+    rewards = jnp.broadcast_to(per_group, (8, group_size, num_objectives))
     advantages, _ = jax.jit(aggregator.update)(
         rewards,
         jnp.ones(rewards.shape, bool),

@@ -55,7 +55,7 @@ class Display:
         self.close()
 
     def close(self) -> None:
-        """Leaves the table as it is; everything printed afterwards stands below it."""
+        """Leaves the table as it is; everything printed afterwards is below it."""
         self._live.stop()
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Shows when the functions of a run are compiled, which is otherwise a long silence."""
+"""Shows that the functions of a run are being compiled, which takes up to minutes."""
 
 import dataclasses
 from collections.abc import Callable

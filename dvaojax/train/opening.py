@@ -29,7 +29,7 @@ def opening(session: Session, *, done: int) -> list[str]:
         f"written to {session.directory.path}: {files.METRICS}, {files.SAMPLES}, a checkpoint "
         f"every {config.checkpoints.every} steps; at the end {files.SUMMARY} and {files.PLOTS}",
         "to stop, press Ctrl-C: the step is finished and saved; the same command with --resume "
-        "goes on",
+        "continues",
     ]
 
 

@@ -32,7 +32,7 @@ def pci(directory, devices):
 
 
 @pytest.mark.parametrize(
-    ("devices", "is_told"),
+    ("devices", "is_set"),
     [
         ([], True),
         ([("0x10de", "0x030200"), ("0x8086", "0x060000")], True),
@@ -41,21 +41,21 @@ def pci(directory, devices):
         ([("0x1ae0", "0xff0000")], False),
     ],
 )
-def test_libtpu_is_told_that_there_is_no_tpu_only_where_there_is_none(
-    tmp_path, monkeypatch, devices, is_told
+def test_libtpu_gets_its_variables_only_in_machines_without_a_tpu(
+    tmp_path, monkeypatch, devices, is_set
 ):
-    found = {}
+    variables = {}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    environment.quiet_libraries(found, devices=pci(tmp_path / "devices", devices))
-    assert ("TPU_WORKER_HOSTNAMES" in found) == is_told
-    assert ("TPU_ACCELERATOR_TYPE" in found) == is_told
+    environment.quiet_libraries(variables, devices=pci(tmp_path / "devices", devices))
+    assert ("TPU_WORKER_HOSTNAMES" in variables) == is_set
+    assert ("TPU_ACCELERATOR_TYPE" in variables) == is_set
 
 
 def test_nothing_is_set_that_is_set_already_or_without_libtpu(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    found = {}
-    environment.quiet_libraries(found, devices=tmp_path / "none")
-    assert found == QUIET
+    variables = {}
+    environment.quiet_libraries(variables, devices=tmp_path / "none")
+    assert variables == QUIET
     mine = {"TF_CPP_MIN_LOG_LEVEL": "0", "TPU_WORKER_HOSTNAMES": "a,b"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     environment.quiet_libraries(mine, devices=tmp_path / "none")

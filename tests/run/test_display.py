@@ -119,7 +119,7 @@ def test_a_wait_that_fails_leaves_the_line_complete():
     assert out.getvalue() == "compiling the update ... stopped\n"
 
 
-def test_lines_after_closing_stand_below_the_table():
+def test_lines_after_closing_are_below_the_table():
     out = io.StringIO()
     console = Console(
         file=out, force_terminal=True, width=100, color_system=None, _environ={"TERM": "xterm"}

@@ -1,9 +1,10 @@
-"""What a run says before its first step, while it compiles, of useless groups, and at its end."""
+"""Lines of a run: the first ones, those while it compiles, warnings, and the last ones."""
 
 import dataclasses
 import io
 import json
 import types
+from typing import Any
 
 import jax
 import pytest
@@ -23,7 +24,7 @@ from dvaojax.train.zero_variance import ZeroVarianceWatch
 
 
 @pytest.fixture
-def session(tmp_path, monkeypatch):
+def session(tmp_path, monkeypatch) -> Any:
     """The parts of a session that the lines are about."""
     monkeypatch.setattr(opening, "rates_of", lambda devices: Rates(1e9, 1e9))
     devices = types.SimpleNamespace(devices=types.SimpleNamespace(flat=()))
@@ -124,7 +125,7 @@ def fake_program(calls):
 def test_only_the_first_call_of_a_function_is_announced():
     calls, out = [], io.StringIO()
     display = Display(["a"], [1.0], 3, Console(file=out, width=80))
-    program = compiling.announced(fake_program(calls), display)
+    program: Any = compiling.announced(fake_program(calls), display)
     assert program.step(1, 2, 3) == "step"
     assert program.step(4, 5, 6) == "step"
     assert program.sample(7) == "sample"
@@ -139,11 +140,11 @@ def warnings(config, shares):
 
 
 def test_groups_that_teach_nothing_are_warned_of_ever_less_often():
-    found = warnings(digits_config(num_steps=400), [1.0] * 400)
-    assert list(found) == [10, 20, 40, 80, 160, 320]
-    assert "step 10: in 100% of the groups of the last 10 steps" in found[10]
+    printed = warnings(digits_config(num_steps=400), [1.0] * 400)
+    assert list(printed) == [10, 20, 40, 80, 160, 320]
+    assert "step 10: in 100% of the groups of the last 10 steps" in printed[10]
     for remedy in ("group_size", "sampling.temperature", "allocation.refills"):
-        assert remedy in found[10]
+        assert remedy in printed[10]
     assert list(warnings(CONFIG, [0.0] * 30 + [1.0] * 15)) == [39]
     assert warnings(CONFIG, [1.0] * 9) == {}
     assert warnings(CONFIG, [0.8] * 100) == {}
