@@ -67,8 +67,8 @@ def __getattr__(name: str) -> type:
     lacking = [method for method in _OVERRIDDEN if not hasattr(base, method)]
     if lacking:
         raise UserError(
-            f"this version of TRL has no {lacking[0]}: pip install 'dvaojax[trl]' installs one "
-            "that is supported"
+            f"this version of TRL has no {lacking[0]}: pip install '.[trl]' in the checkout "
+            "installs one that is supported"
         )
     members = {"__module__": __name__, "__doc__": AggregatedAdvantages.__doc__}
     globals()[name] = type(name, (AggregatedAdvantages, base), members)

@@ -13,6 +13,7 @@ from jax.experimental import topologies
 from dvaojax.cli import main
 from dvaojax.config import EvaluationConfig, overrides, validate
 from dvaojax.devices import peak_of
+from dvaojax.errors import UserError
 from dvaojax.plan import command, compilation
 from dvaojax.plan.chips import parse_slice
 from dvaojax.plan.sizes import with_sizes_only
@@ -109,23 +110,16 @@ def test_a_model_is_not_planned_without_its_lengths(capsys, monkeypatch, given, 
 
 
 def test_sizes_that_are_assumed_are_printed(capsys, monkeypatch):
-    class Compiling(Exception):
-        pass
-
-    def slice_devices(slice):
-        return ()
-
     def compile_plan(*_, **__):
-        raise Compiling
+        raise UserError("compiling")
 
-    monkeypatch.setattr(compilation, "slice_devices", slice_devices)
+    monkeypatch.setattr(compilation, "slice_devices", lambda slice: ())
     monkeypatch.setattr(command, "compile_plan", compile_plan)
-    with pytest.raises(Compiling):
-        plan(f"--topology v5e:4x4 --model tiny --prompts 32 {LENGTHS}")
-    assert capsys.readouterr().err == "not given, assumed from defaults: --group-size 8\n"
-    with pytest.raises(Compiling):
-        plan(f"--topology v5e:2x2 --model tiny {SIZES}")
-    assert capsys.readouterr().err == ""
+    assert plan(f"--topology v5e:4x4 --model tiny --prompts 32 {LENGTHS}") == 2
+    assumed = "not given, assumed from defaults: --group-size 8\n"
+    assert capsys.readouterr().err == f"{assumed}dvaojax: compiling\n"
+    assert plan(f"--topology v5e:2x2 --model tiny {SIZES}") == 2
+    assert capsys.readouterr().err == "dvaojax: compiling\n"
 
 
 def test_unknown_model_lists_known_models(capsys):
@@ -156,19 +150,16 @@ def test_errors_of_libtpu_are_one_line(capsys, monkeypatch, error, message):
     assert message in error_line(capsys, f"--topology v5e:3x3 --model tiny {SIZES}")
 
 
-def test_experiment_is_planned_without_its_problems_judge_and_tokenizer(monkeypatch):
+def test_experiment_is_planned_without_its_problems_judge_and_tokenizer(capsys, monkeypatch):
     """None of them is available on this machine; only the sizes matter."""
 
-    class Compiling(Exception):
-        pass
-
     def slice_devices(slice):
-        raise Compiling
+        raise UserError("compiling")
 
     monkeypatch.setattr(compilation, "slice_devices", slice_devices)
     for name in ("dvao_mathematics_4b", "rvpo_healthbench"):
-        with pytest.raises(Compiling):
-            plan(f"--experiment {EXPERIMENTS / name}.py --topology v5p:4x4x4")
+        assert plan(f"--experiment {EXPERIMENTS / name}.py --topology v5p:4x4x4") == 2
+        assert capsys.readouterr().err.endswith("dvaojax: compiling\n")
         config = with_sizes_only(overrides.load_experiment(EXPERIMENTS / f"{name}.py"))
         validate(dataclasses.replace(config, evaluation=EvaluationConfig(num_prompts=128)))
 

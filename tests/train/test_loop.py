@@ -430,7 +430,7 @@ class Unsendable(Digits):
             digits_config(task=Unsendable(), weights={"digits": 1.0}, rewards={"workers": 1}),
             "^rewards.workers=1: ",
         ),
-        (digits_config(wandb_project="somewhere"), r"dvaojax\[wandb\]"),
+        (digits_config(wandb_project="somewhere"), r"\.\[wandb\]"),
     ],
 )
 def test_invalid_settings_are_rejected_in_one_line_before_writing(tmp_path, config, message):
