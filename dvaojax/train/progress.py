@@ -33,8 +33,8 @@ class TrainingProgress:
             is smaller than the parameters that sampled it.
         step: steps done.
         before: the evaluation before the first step, as in `summary.json`.
-        best: the best evaluation so far; None if there are none during the run.
         seconds: wall time of the run so far, including earlier starts.
+        best: the best evaluation so far; None if there are none during the run.
     """
 
     state: TrainState
@@ -43,8 +43,8 @@ class TrainingProgress:
     in_flight: tuple[StepRollout, ...]
     step: int
     before: Mapping[str, Any]
-    best: BestEvaluation | None
     seconds: float
+    best: BestEvaluation | None = None
 
     def to_arrays(self, mesh: Mesh) -> dict[str, Any]:
         """The arrays to save, with the structure of `checkpoint_shapes`."""

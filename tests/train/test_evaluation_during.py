@@ -11,7 +11,7 @@ from dvaojax.config import Config, make_aggregator, migrate, validate
 from dvaojax.errors import UserError
 from dvaojax.evaluation.measures import averages
 from dvaojax.run import directory as run_directory
-from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
 from dvaojax.train.best import EVALUATED, BestEvaluation, is_due, stops_early, weighted_reward
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
@@ -69,11 +69,8 @@ def test_rows_of_evaluated_steps_have_the_measures_of_their_policy(finished):
     assert list(evaluated) == [2, 4, 5]
     program = make_program(EVALUATED_RUN, make_aggregator(EVALUATED_RUN))
     shapes = program.state_shapes.learner.params
-    path = runs / "mini" / files.CHECKPOINTS
-    with (
-        Checkpoints.to_read(path, best_metric=BEST_METRIC) as checkpoints,
-        make_scorer(EVALUATED_RUN) as scorer,
-    ):
+    checkpoints = SavedCheckpoints(runs / "mini" / files.CHECKPOINTS, best_metric=BEST_METRIC)
+    with make_scorer(EVALUATED_RUN) as scorer:
         best = checkpoints.best_step
         for step in {best, 5} - {0}:
             params = restore_params(checkpoints, shapes, step=step)
