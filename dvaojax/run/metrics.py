@@ -34,6 +34,8 @@ One row per step, a flat mapping from name to number:
 | `judge/calls`, `judge/cached`  | requests sent, and questions answered from the cache        |
 | `judge/tokens_in`, `judge/tokens_out` | as counted by the judge's server                     |
 | `judge/seconds_per_call`       | mean time from a request to its reply                       |
+| `programs/tried`, `programs/untested` | programs of completions, and those without a result  |
+| `programs/seconds`             | wall time of testing them                                   |
 | `weighted_reward`              | weighted sum of mean rewards; selects the best checkpoint   |
 |                                | where there are no evaluations during training              |
 | `evaluation/<objective>`       | mean reward on held-out problems after the step; this and   |

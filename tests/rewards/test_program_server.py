@@ -177,7 +177,7 @@ def test_faulty_replies_are_repeated_and_then_failures():
         assert attempts == 3, name
 
 
-@pytest.mark.parametrize("name", ["500", "cut", "hangs up", "an error of its own"])
+@pytest.mark.parametrize("name", ["cut", "an error of its own"])
 def test_a_fault_that_passes_does_not_change_a_verdict(name):
     def fault(number, handler):
         if number in (1, 2, 4):
@@ -215,30 +215,30 @@ def test_a_server_that_cannot_be_reached_is_refused_at_the_start():
         run_trials([trial("f = abs", "assert f(1) == 1")], settings=ProgramsConfig(server=url))
 
 
-@pytest.mark.parametrize(
-    "stdout",
-    [
-        "",
-        "MARK",
-        "MARK{}",
-        "MARK[]",
-        "MARK" + "[" * 100_000,
-        'MARK{"value": null}\nMARK{"value": {"eval": "2"}}',
-        'MARK{"value": null}\nMARK{"raised": 3}',
-        'MARK{"value": null}\nMARK{"value": [2]}',
-        'MARK{"value": null}\nMARK{"value": {"kept": 0}}',
-    ],
-)
-def test_forged_output_passes_no_test(stdout):
+FORGED = [
+    "",
+    "MARK",
+    "MARK{}",
+    "MARK[]",
+    "MARK" + "[" * 100_000,
+    'MARK{"value": null}\nMARK{"value": {"eval": "2"}}',
+    'MARK{"value": null}\nMARK{"raised": 3}',
+    'MARK{"value": null}\nMARK{"value": [2]}',
+    'MARK{"value": null}\nMARK{"value": {"kept": 0}}',
+]
+
+
+def test_forged_output_passes_no_test():
     def fault(number, handler):
         if number == 0:
             return False
         given = json.loads(code_server.requests[number]["stdin"])
-        body = json.dumps(reply(stdout="\n" + stdout.replace("MARK", given["mark"]))).encode()
+        forged = FORGED[int(given["sources"][0].partition("#")[2])]
+        body = json.dumps(reply(stdout="\n" + forged.replace("MARK", given["mark"]))).encode()
         respond(handler, 200, body)
         return True
 
+    trials = [trial(f"f = abs #{number}", "assert f(1) == 2") for number in range(len(FORGED))]
     with CodeServer(fault) as code_server:
-        settings = ProgramsConfig(server=code_server.url)
-        (outcome,) = run_trials([trial("f = abs", "assert f(1) == 2")], settings=settings)
-    assert not outcome[0].passed
+        outcomes = run_trials(trials, settings=ProgramsConfig(server=code_server.url, parallel=1))
+    assert not any(outcome[0].passed for outcome in outcomes)
