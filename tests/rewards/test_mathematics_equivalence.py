@@ -206,6 +206,7 @@ SAME = {
         12 :: $12$ ; \(12\)
         \emptyset :: \varnothing ; \{\} ; ∅
         \mathbb{R} :: (-\infty,\infty) ; ℝ ; \R
+        \infty :: +\infty ; ∞ ; infinity
         3\pi :: 3π ; \pi\cdot 3 ; 3 pi
         2\sqrt3 :: 2*sqrt(3) ; 2√3
         \begin{pmatrix}1&2\\3&4\end{pmatrix} :: \begin{pmatrix}1&2\cr 3&4\end{pmatrix}
@@ -310,6 +311,11 @@ DIFFERENT = {
         933 :: 933+0 ; 933*1 ; \frac{347+586}{1} ; \sqrt{(347+586)^2} ; 347+586=934
         7 :: \sqrt{16}+\sqrt{9}
         -3 :: 4-7 ; -(1+2)
+    """,
+    "sets": r"""
+        \emptyset :: 0 ; \{0\} ; \{\emptyset\}
+        \{1,2\} :: (1,2) ; [1,2] ; \{1,2,2\}
+        7 :: 7,\ldots ; \ldots 7 ; 7:1
     """,
     "equations yet to be solved": r"""
         4 :: x^2=4 ; 2x=4 ; x+1=4 ; \frac{x}{2}=4

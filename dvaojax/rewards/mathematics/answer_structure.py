@@ -181,6 +181,8 @@ def _bracketed(text: str, depth: int) -> AnswerStructure:
     inside = text[len(opening) : len(text) - len(closing)].strip()
     parts = split(inside, {",", ";"})
     if opening == r"\{":
+        if inside == r"\emptyset":
+            return SingleValue(text)
         return _several(parts, depth) if inside else SingleValue(r"\emptyset")
     if len(parts) == 1 or opening == "{":
         return parse_structure(inside, depth=depth - 1) if inside else SingleValue(text)

@@ -76,6 +76,7 @@ _INTEGER = re.compile(r"-?[0-9]+")
 _SET = re.compile(
     r"[<>]|\\(?:begin|setminus|backslash|cap|infty|mathbb|l[et]q?|g[et]q?|neq?|in)(?![A-Za-z])"
 )
+_DOTS = re.compile(r"\\[lc]?dots(?![A-Za-z])|\.\.\.|…")
 _TWO_NUMBERS = re.compile(r"(?<![\w^.])[0-9]+\.?[0-9]* +[0-9]")
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*\)?\.?")
 _CHOICE_WITH_TEXT = re.compile(
@@ -114,7 +115,7 @@ def equivalent(answer: str, gold: str) -> bool:
         return True
     if is_words(gold) or is_words(answer):
         return _same_words(ours, golds)
-    if leftover_words(ours) != leftover_words(golds) or (":" in ours) != (":" in golds):
+    if leftover_words(ours) != leftover_words(golds) or _marks(ours) != _marks(golds):
         return False
     verdict = _same_equation(ours, golds)
     return _compared(ours, golds) if verdict is None else verdict
@@ -339,9 +340,14 @@ def _without_percent(side: str) -> str:
     return rf"\frac{{{side.removesuffix('%')}}}{{100}}" if side.endswith("%") else side
 
 
+def _marks(answer: str) -> tuple[bool, bool]:
+    """Whether an answer has a colon, and dots: math-verify divides by the one, ignores the other."""
+    return ":" in answer, _DOTS.search(answer) is not None
+
+
 def _chosen(answer: str) -> str | None:
     r"""The letter of a choice with its text: `C: The market clears`, `\textbf{(C)}\ 24`."""
-    match = _CHOICE_WITH_TEXT.fullmatch(answer.replace("$", "").strip(" *"))
+    match = _CHOICE_WITH_TEXT.fullmatch(answer.replace("$", "").strip().strip(" *"))
     if match is None or _ANOTHER_CHOICE.search(match[4]):
         return None
     return next(letter for letter in match.groups()[:3] if letter).upper()

@@ -150,7 +150,7 @@ _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS_ONLY = re.compile(rf"(?:\s|[{{}}.$]|{_TEXT_COMMAND}\s*\{{[^{{}}]*\}})*")
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq)" + _END)
 # Three letters may be a product.
-_PLAIN_WORDS = re.compile(r"[A-Za-z][a-z'-]{3,}(?: [A-Za-z][a-z'-]*)*")
+_PLAIN_WORDS = re.compile(r"(?!infinity$)[A-Za-z][a-z'-]{3,}(?: [A-Za-z][a-z'-]*)*")
 _THOUSANDS = re.compile(r"(?<![\d,.])(\d{1,3}(?:,\d{3})+)(?![\d,])")
 _LETTER = re.compile(r"[^\W\d_]")
 _SPACES = re.compile(r"\s+")
