@@ -341,7 +341,7 @@ def _without_percent(side: str) -> str:
 
 
 def _marks(answer: str) -> tuple[bool, bool]:
-    """Whether an answer has a colon, and dots: math-verify divides by the one, ignores the other."""
+    """Whether an answer has a colon, and dots: math-verify divides at one and drops the others."""
     return ":" in answer, _DOTS.search(answer) is not None
 
 
