@@ -21,6 +21,8 @@ Needs: any machine, about a minute.
 import argparse
 import json
 import random
+import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -165,6 +167,28 @@ def seconds_in_a_suite(calls: Sequence[tuple[Completion, str]]) -> float:
     return time.perf_counter() - start
 
 
+def everything(answers: int) -> list[tuple[Completion, str]]:
+    """So many answers of all kinds, shuffled."""
+    calls = [call for kind in KINDS for call in calls_of(kind, round(answers * SHARES[kind]))]
+    random.Random(0).shuffle(calls)
+    return calls
+
+
+def processor_seconds(answers: int) -> float:
+    """Processor time for all answers in a process of its own, with math-verify's and both starts.
+
+    Does not depend on what else the machine does, unlike the other figures.
+    """
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import rewards; "
+        f"rewards.seconds_for(rewards.accuracy, rewards.everything({answers}))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
 def measured(answers: int) -> dict[str, Mapping[str, float]]:
     """Milliseconds per answer and mean rewards, for each kind, of so many answers of all kinds."""
     report: dict[str, Mapping[str, float]] = {}
@@ -197,11 +221,9 @@ def main() -> int:
         print_agreement(rows)
     contradicted = any(row.label is not None and row.accuracy != row.label for row in rows)
 
-    everything = [
-        call for kind in KINDS for call in calls_of(kind, round(arguments.answers * SHARES[kind]))
-    ]
-    random.Random(0).shuffle(everything)
-    in_workers = seconds_in_a_suite(everything)
+    processor = processor_seconds(arguments.answers)
+    calls = everything(arguments.answers)
+    in_workers = seconds_in_a_suite(calls)
     report = measured(arguments.answers)
 
     table = Table("kind of answer", title="milliseconds per answer, one process")
@@ -218,11 +240,15 @@ def main() -> int:
         )
     Console().print(table)
     here = sum(row["answers"] * row["accuracy_ms"] / 1_000 for row in report.values())
-    print(f"accuracy, {len(everything):,} answers: {here:.1f} s in one process")
+    print(
+        f"accuracy, {len(calls):,} answers: {processor:.1f} s of processor time, "
+        f"{here:.1f} s in one process"
+    )
     print(f"and {in_workers:.1f} s with {WORKERS} worker processes (target {SECONDS:.0f} s)")
     if arguments.json:
         totals = {
             "one_process_seconds": here,
+            "processor_seconds": processor,
             "suite_seconds": in_workers,
             "labels": [row._asdict() for row in rows],
         }

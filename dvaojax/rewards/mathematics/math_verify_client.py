@@ -23,7 +23,7 @@ from dvaojax.rewards.mathematics.expressions import ExpressionTree
 
 _SECONDS = 2.0
 _SCORE_SECONDS = 5.0
-_SECONDS_TO_END = 0.5
+_SECONDS_TO_END = 5.0
 _LONGEST_ANSWER = 400
 _WORKER_SCRIPT = Path(__file__).with_name("math_verify_worker.py")
 
