@@ -34,6 +34,8 @@ WANDB = "wandb"
 # File systems allow 255 bytes.
 _PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.,=@+ -]{0,250}")
 
+_MAX_DEPTH = 100  # of the JSON files that are read whole
+
 
 class JsonLines:
     """A JSON-lines file: one object per line, each with a `step`.
@@ -219,13 +221,29 @@ def read_json(path: Path) -> Any:
     try:
         if path.exists() and not path.is_file():  # reading a named pipe would wait for ever
             raise UserError(f"{path} is not a regular file")
-        return json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except RecursionError as error:
         raise UserError(f"{path} is not JSON: it is nested too deeply") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
+    if _depth_exceeds(value, _MAX_DEPTH):
+        raise UserError(f"{path} is nested more than {_MAX_DEPTH} levels deep")
+    return value
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested more deeply than a function may call itself."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def _repair_last_line(path: Path) -> None:
@@ -241,14 +259,14 @@ def _repair_last_line(path: Path) -> None:
             # Fails for a truncated object, which lacks its closing brace.
             json.loads(content[start:])
             file.write(b"\n")
-        except ValueError:
+        except (ValueError, RecursionError):
             file.truncate(start)
 
 
 def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
         raise UserError(

@@ -133,7 +133,7 @@ def _imported(module: str) -> ModuleType:
             f"there is no module {module}: install it, or name its file, "
             f"{module.replace('.', '/')}{_SUFFIX}"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_located(error, module)) from error
 
 
@@ -167,23 +167,23 @@ def _run_once(absolute: Path, path: Path, modified: int, size: int) -> ModuleTyp
 
 @contextlib.contextmanager
 def blaming(source: str) -> Iterator[None]:
-    """Turns an exception in user code into one line with the place where it was raised.
+    """Turns an exception or an exit in user code into one line with the place of it.
 
     Args:
         source: the path of the file, or another name of the code.
 
     Raises:
-        UserError: the body raised an exception.
+        UserError: the body raised an exception, or called `sys.exit`.
     """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_located(error, source)) from error
 
 
-def _located(error: Exception, source: str) -> str:
+def _located(error: BaseException, source: str) -> str:
     """`file:line: type: message` for an exception in user code, from the innermost line of it."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {error.msg}"

@@ -167,3 +167,20 @@ def test_a_directory_is_exchanged_by_three_renames_where_that_is_all_there_is(
     files.exchange(first, third)  # nothing was there
     assert (third / "name").read_text() == "second"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["second", "third"]
+
+
+@pytest.mark.parametrize("depth", [101, 800, 100_000])
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path, depth):
+    path = tmp_path / "deep.json"
+    path.write_text('{"a":' * depth + "1" + "}" * depth)
+    with pytest.raises(UserError, match=r"deep.json is n(ot JSON|ested more than 100 levels)"):
+        files.read_json(path)
+    path.write_text('{"step": 1, "a": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(UserError, match=r"deep.json:1 is not a JSON object with a step"):
+        files.read_json_lines(path)
+
+
+def test_json_of_a_hundred_levels_is_read(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 100 + "]" * 100)
+    assert files.read_json(path) is not None

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from dvaojax import aggregators, plugins
 from dvaojax.aggregators import Aggregator
-from dvaojax.config.schema import AggregatorConfig, Config
+from dvaojax.config.field_types import check_types
+from dvaojax.config.schema import Config
 from dvaojax.errors import UserError
 from dvaojax.rewards.asynchronous import split_functions
-from dvaojax.types import TaskWithDemonstrations
+from dvaojax.types import Prompt, TaskWithDemonstrations
 
 
 def validate(config: Config) -> None:
@@ -21,6 +22,7 @@ def validate(config: Config) -> None:
     Raises:
         UserError: they are not; one line that names the key and the way out.
     """
+    check_types(config)
     checks = (_check_name, _check_numbers, _check_task, _check_rewards, _check_model, _check_batch)
     for check in checks:
         check(config)
@@ -49,6 +51,7 @@ def validate_evaluation(config: Config) -> None:
         UserError: there is no test problem, the model lacks tokens of the task, or a time limit of
             rewards needs workers.
     """
+    check_types(config)
     if not config.task.prompts("test"):
         raise UserError(f"task: {config.task.name} has no test problems")
     _check_rewards(config)
@@ -62,8 +65,6 @@ def make_aggregator(config: Config) -> Aggregator:
         UserError: there is no such method or knob, a knob has an invalid value, or the weights are
             not those of the task's objectives.
     """
-    if not isinstance(config.aggregator, AggregatorConfig):
-        raise UserError(f"aggregator={config.aggregator!r}: write aggregator=AggregatorConfig(...)")
     knobs = aggregator_knobs(config)
     name = config.aggregator.name
     return _checked_aggregator(config, name, knobs, key=f"aggregator.name={name}")
@@ -215,9 +216,22 @@ def _check_numbers(config: Config) -> None:
 
 
 def _check_task(config: Config) -> None:
+    for name, function in config.task.objectives.items():
+        if not callable(function):
+            raise UserError(f"task: the objective {name} is {function!r:.80}, not a function")
     for split in ("train", "test"):
-        if not config.task.prompts(split):
+        prompts = config.task.prompts(split)
+        if not isinstance(prompts, Sequence):
+            kind = type(prompts).__name__
+            raise UserError(f"task: prompts({split!r}) returned a {kind}: make it a list of Prompt")
+        if not prompts:
             raise UserError(f"task: {config.task.name} has no {split} problems")
+        if not isinstance(prompts[0], Prompt):
+            kind = type(prompts[0]).__name__
+            raise UserError(f"task: prompts({split!r}) contains a {kind}, not a Prompt")
+        if not isinstance(prompts[0].text, str):
+            kind = type(prompts[0].text).__name__
+            raise UserError(f"task: the text of prompt {prompts[0].index} is a {kind}")
 
 
 def _check_rewards(config: Config) -> None:

@@ -17,10 +17,27 @@ def encode_prompts(
         `[B, width]` int32 tokens and `[B]` int32 lengths.
 
     Raises:
-        UserError: a prompt has no token or more than `width`.
+        UserError: a prompt has no token or more than `width`, or a character without a token.
     """
-    rows = [tokenizer.encode(prompt.text) for prompt in prompts]
+    rows = [encode(tokenizer, prompt.text, f"prompt {prompt.index}") for prompt in prompts]
     return pad_tokens(rows, tokenizer, width=width, limit="task.max_prompt_length")
+
+
+def encode(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
+    """The tokens of a text.
+
+    Args:
+        tokenizer: of the task.
+        text: to encode.
+        name: of the text, for the error.
+
+    Raises:
+        UserError: the tokenizer cannot encode it, for example an unknown character.
+    """
+    try:
+        return tokenizer.encode(text)
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{name}: {type(tokenizer).__name__} cannot encode it: {error}") from error
 
 
 def pad_tokens(

@@ -147,7 +147,7 @@ class EvaluationDirectory:
                 tokens = tuple(row["token_ids"])
                 completions.append(Completion(row["completion"], tokens, row["stopped"]))
                 rewards.append([row["rewards"][name] for name in self._layout.objectives])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 line_number = number * self._layout.samples + sample + 1
                 raise UserError(
                     f"{self.completions}:{line_number} is not sample {sample} of problem {number}"

@@ -66,8 +66,8 @@ def read_history(directory: Path) -> History:
     return History(
         name=directory.resolve().name,
         steps=np.array([row["step"] for row in rows]),
-        columns={name: _column(rows, name) for name in names},
-        summary=files.read_json(summary) if summary.is_file() else {},
+        columns={name: _column(path, rows, name) for name in names},
+        summary=_read_summary(summary) if summary.is_file() else {},
     )
 
 
@@ -92,6 +92,21 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+def _read_summary(path: Path) -> Mapping[str, Any]:
+    summary = files.read_json(path)
+    if not isinstance(summary, dict):
+        raise UserError(f"{path} is not a summary of a run: it is no JSON object")
+    return summary
+
+
+def _column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """The values of a metric; NaN where it was not recorded.
+
+    Raises:
+        UserError: a value is not a number.
+    """
+    for row in rows:
+        if not isinstance(row.get(name), int | float | None):
+            raise UserError(f"{path}: {name} of step {row['step']} is {row[name]!r}, not a number")
     values = (row.get(name) for row in rows)
     return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -52,9 +52,9 @@ def trade_off(histories: Sequence[History], x: str, y: str) -> Figure:
 
 
 def _evaluation(history: History, when: str, x: str, y: str) -> tuple[Interval, Interval] | None:
-    """The intervals of both objectives in `summary.json`; None if one was not evaluated."""
+    """The intervals of both objectives in `summary.json`; None if one has no reward."""
     results = history.summary.get(when) or {}
-    if x not in results or y not in results:
+    if not results.get(x) or not results.get(y):  # nothing was scored on the objective
         return None
     in_x, in_y = (Interval(*(results[name][end] for end in Interval._fields)) for name in (x, y))
     return in_x, in_y

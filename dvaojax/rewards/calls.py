@@ -5,6 +5,8 @@ user-defined classes are not passed between processes, since not all of them can
 """
 
 import inspect
+import signal
+import threading
 import traceback
 from decimal import Decimal
 from numbers import Real
@@ -45,11 +47,25 @@ class RewardError(RuntimeError):
 
 
 def attempt(function: RewardFunction, completion: Completion, reference: Any) -> CallResult:
-    """Calls the function; an exception, an exit or an invalid return value is a failure."""
+    """Calls the function; an exception, an exit or an invalid return value is a failure.
+
+    Raises:
+        KeyboardInterrupt: the user pressed Ctrl-C, and no other handler of the signal is installed.
+    """
     try:
         return CallResult(_checked(function(completion, reference)))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt as error:
+        if _may_be_ctrl_c():
+            raise
         return failed(error)
+    except BaseException as error:
+        return failed(error)
+
+
+def _may_be_ctrl_c() -> bool:
+    """Whether the signal raises KeyboardInterrupt here; otherwise the function itself raised it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def failed(error: BaseException) -> CallResult:

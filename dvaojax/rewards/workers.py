@@ -101,7 +101,7 @@ def _load(pickled: Mapping[str, bytes]) -> None:
     for name, function in pickled.items():
         try:
             _functions[name] = pickle.loads(function)
-        except Exception as error:
+        except BaseException as error:  # importing its module may end the program
             _functions[name] = failed(error)
 
 
@@ -111,5 +111,5 @@ def _attempt_here(objective: str, arguments: bytes) -> CallResult:
         return function
     try:
         return attempt(function, *pickle.loads(arguments))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         return failed(error)

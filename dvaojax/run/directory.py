@@ -289,7 +289,7 @@ def config_to_json(config: Any) -> dict[str, Any]:
         config: a dataclass of numbers, strings, paths, enums, sequences, mappings and dataclasses.
 
     Raises:
-        TypeError: a value has another type.
+        UserError: a value has another type.
     """
     hints = typing.get_type_hints(type(config))
     return {
@@ -316,7 +316,7 @@ def _to_json(value: Any, declared: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, str | int | float):
         return value
-    raise TypeError(f"a configuration cannot hold {value!r} ({type(value).__name__})")
+    raise UserError(f"a configuration cannot hold {value!r:.80} ({type(value).__name__})")
 
 
 def _write_directory(path: Path, description: dict[str, Any]) -> RunDirectory:

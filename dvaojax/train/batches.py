@@ -10,7 +10,23 @@ from jax import Array
 
 from dvaojax.data.text import encode_prompts
 from dvaojax.train import hosts
-from dvaojax.types import Prompt, PromptStream, Task
+from dvaojax.types import Prompt, PromptStream, Task, TaskWithStream
+
+_CHECKED_PROMPTS = 4096
+
+
+def check_prompts(task: Task) -> None:
+    """Encodes the first problems of both splits, before anything is written.
+
+    A task that orders its problems itself has already encoded them, to leave out the long ones.
+
+    Raises:
+        UserError: a prompt is too long, or has a character that the tokenizer lacks.
+    """
+    if not isinstance(task, TaskWithStream):
+        for split in ("train", "test"):
+            prompts = list(task.prompts(split))[:_CHECKED_PROMPTS]
+            encode_prompts(task.tokenizer, prompts, width=task.max_prompt_length)
 
 
 class PromptBatch(NamedTuple):

@@ -24,6 +24,7 @@ from dvaojax.run.lock import DirectoryLock, take
 from dvaojax.run.metrics import MetricsWriter, TensorBoard
 from dvaojax.run.wandb import WandB
 from dvaojax.train import hosts
+from dvaojax.train.batches import check_prompts
 from dvaojax.train.best import EVALUATED
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.failed_start import quiet_saving_threads, removing_failed_start
@@ -160,6 +161,7 @@ def open_session(
     program, scorer = make_program(config, make_aggregator(config)), make_scorer(config)
     if config.wandb_project:
         import_extra("wandb", extra="wandb")
+    check_prompts(config.task)
     check_demonstrations(config)
     loaded: list[Params] = []
     if config.pretrained and start != "resume":  # before anything is written, as it may fail

@@ -7,7 +7,7 @@ import numpy as np
 
 from dvaojax.config import Config
 from dvaojax.data.stream import training_stream
-from dvaojax.data.text import encode_prompts, pad_tokens
+from dvaojax.data.text import encode, encode_prompts, pad_tokens
 from dvaojax.learning.warm_start import Demonstrations
 from dvaojax.models import Params
 from dvaojax.run.display import Display
@@ -75,7 +75,7 @@ def _encode(
     """
     task, tokenizer, width = config.task, config.task.tokenizer, config.max_new_tokens
     prompt_tokens, prompt_lengths = encode_prompts(tokenizer, prompts, width=task.max_prompt_length)
-    rows = [[*tokenizer.encode(text), tokenizer.stop_tokens[0]] for text in texts]
+    rows = [[*encode(tokenizer, text, "demonstration"), tokenizer.stop_tokens[0]] for text in texts]
     tokens, lengths = pad_tokens(rows, tokenizer, width=width, limit="max_new_tokens")
     mask = np.arange(width)[None] < lengths[:, None]
     return prompt_tokens, prompt_lengths, tokens, mask

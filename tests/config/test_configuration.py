@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+import types
 from pathlib import Path
 
 import jax
@@ -32,6 +33,7 @@ from dvaojax.run import directory as run_directory
 from dvaojax.tasks.arithmetic import Arithmetic
 from dvaojax.tasks.rubrics import Rubrics
 from dvaojax.train.session import MAY_DIFFER
+from dvaojax.types import Prompt
 
 PACKAGE = Path(dvaojax.__file__).parent
 
@@ -415,6 +417,68 @@ def test_keys_of_earlier_versions_are_rejected_with_the_new_key(setting, message
     assert str(error.value) == message
 
 
-def test_rejects_an_aggregator_that_is_not_a_section():
-    with pytest.raises(UserError, match=r"aggregator='gdpo': write aggregator=AggregatorConfig"):
-        validate(dataclasses.replace(Config(), aggregator="gdpo"))
+class HalfATask:
+    name = "half"
+    objectives = types.MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd(Arithmetic):
+    """The embedded task with other prompts or objectives."""
+
+    given: object = None
+    functions: object = None
+
+    @property
+    def objectives(self):
+        return self.functions or super().objectives
+
+    def prompts(self, split):
+        return self.given
+
+
+FUNCTIONS = {"accuracy": len, "brevity": "short", "format": len}
+# What an experiment file may set by mistake, and the beginning of the answer.
+MISTAKES = [
+    ({"weights": [1.0, 0.5, 2.0]}, "weights=[1.0, 0.5, 2.0] is a list: write weights={'accuracy'"),
+    ({"weights": (1.0,)}, "weights=(1.0,) is a list: write weights={'accuracy': 1.0, 'brevity'"),
+    ({"weights": 3}, "weights=3 is of type int, not Mapping[str, float]"),
+    ({"weights": {"accuracy": "1"}}, "weights.accuracy='1' is of type str, not float"),
+    ({"num_steps": "3"}, "num_steps='3' is of type str, not int"),
+    ({"num_steps": 2.5}, "num_steps=2.5 is of type float, not int"),
+    ({"num_steps": np.int64(3)}, "num_steps=np.int64(3) is of type int64, not int"),
+    ({"seed": True}, "seed=True is of type bool, not int"),
+    ({"pretrained": None}, "pretrained=None is of type NoneType, not str"),
+    ({"name": Path("x")}, "name=PosixPath('x') is of type PosixPath, not str"),
+    ({"learning": {}}, "learning={} is of type dict, not a section: write LearningConfig(...)"),
+    ({"optimizer": 1e-3}, "optimizer=0.001 is of type float, not a section: write OptimizerCon"),
+    ({"aggregator": "gdpo"}, "aggregator='gdpo' is of type str, not a section: write Aggregator"),
+    (
+        {"aggregator": AggregatorConfig(options="ddof=1")},
+        "aggregator.options='ddof=1' is of type str, not tuple[str, ...]",
+    ),
+    (
+        {"aggregator": AggregatorConfig(shadows=("gdpo", 1))},
+        "aggregator.shadows[1]=1 is of type int, not str",
+    ),
+    (
+        {"task": Arithmetic},
+        "task=<class 'dvaojax.tasks.arithmetic.Arithmetic'> is a class, not an instance: write "
+        "Arithmetic()",
+    ),
+    ({"task": "arithmetic"}, "task='arithmetic' is of type str, not a task: it lacks"),
+    ({"task": Odd(functions=FUNCTIONS)}, "task: the objective brevity is 'short', not a function"),
+    ({"task": Odd(given=iter([]))}, "task: prompts('train') returned a list_iterator: make it a"),
+    ({"task": Odd(given=[])}, "task: arithmetic has no train problems"),
+    ({"task": Odd(given=["1+1"])}, "task: prompts('train') contains a str, not a Prompt"),
+    ({"task": Odd(given=[Prompt(b"1", "2", 0)])}, "task: the text of prompt 0 is a bytes"),
+]
+
+
+def test_values_of_other_types_are_refused_by_their_key():
+    for changes, message in MISTAKES:
+        with pytest.raises(UserError) as error:
+            validate(dataclasses.replace(Config(), **changes))
+        assert str(error.value).startswith(message)
+    with pytest.raises(UserError, match=r"it lacks max_prompt_length, prompts, tokenizer$"):
+        validate(dataclasses.replace(Config(), task=HalfATask()))

@@ -54,3 +54,8 @@ def test_completions_keep_sampled_tokens():
     assert [[c.length for c in group] for group in groups] == [[3, 4], [1, 4]]
     assert [[c.stopped for c in group] for group in groups] == [[True, True], [True, False]]
     assert all(type(i) is int for group in groups for c in group for i in c.token_ids)
+
+
+def test_names_a_prompt_with_an_unknown_character():
+    with pytest.raises(UserError, match=r"^prompt 1: CharacterTokenizer cannot encode it: .*'é'"):
+        encode_prompts(TOKENIZER, prompts("a", "bé"), width=5)

@@ -171,3 +171,27 @@ def test_smoothing_is_a_centred_average():
     assert smooth(values)[0] == values[0]  # a path begins where the run began
     np.testing.assert_array_equal(smooth(np.array([2.0, 5.0])), [2.0, 5.0])
     assert np.isnan(smooth(np.full(3, np.nan))).all()
+
+
+def test_objective_that_no_completion_had_is_left_out_of_the_trade_off(tmp_path):
+    run = make_run(tmp_path / "trial")
+    summary = json.loads((run / "summary.json").read_text())
+    for when in ("before", "after"):
+        summary[when]["brevity"] = None
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert [path.stem for path in plot_run(run)] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("row", "summary", "message"),
+    [
+        ('{"step": 1, "reward/a": "high"}', "{}", "reward/a of step 1 is 'high', not a number"),
+        ('{"step": 1, "reward/a": [1]}', "{}", "reward/a of step 1 is .1., not a number"),
+        ('{"step": 1, "reward/a": 1.0}', "[]", "summary.json is not a summary of a run"),
+    ],
+)
+def test_names_what_is_wrong_in_the_files_of_a_run(tmp_path, row, summary, message):
+    (tmp_path / "metrics.jsonl").write_text(row + "\n")
+    (tmp_path / "summary.json").write_text(summary)
+    with pytest.raises(UserError, match=message):
+        plot_run(tmp_path)

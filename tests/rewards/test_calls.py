@@ -1,6 +1,7 @@
 """One call of a reward function: every scalar is read, and every failure is one line."""
 
 import math
+import signal
 from decimal import Decimal
 from fractions import Fraction
 
@@ -56,6 +57,7 @@ class WithoutMessage(Exception):
     ("error", "reason"),
     [
         (SystemExit("stop"), "SystemExit: stop"),
+        (GeneratorExit("gone"), "GeneratorExit: gone"),
         (WithoutMessage(), "WithoutMessage: its message cannot be read"),
         (ValueError("\x1b]0;owned\x07\ud800"), r"ValueError: \x1b]0;owned\x07\ud800"),
     ],
@@ -72,3 +74,26 @@ def test_every_exception_of_a_reward_is_one_printable_failure(error, reason):
     scores = RewardSuite({"odd": odd}, on_error="mask").score(group, prompts)
     assert scores.failures == {"odd": 1}
     assert not scores.mask.any()
+
+
+def interrupt(answer, reference):
+    raise KeyboardInterrupt("raised by the reward")
+
+
+def test_a_keyboard_interrupt_of_a_reward_is_a_failure_unless_it_may_be_ctrl_c(monkeypatch):
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # as while training
+    try:
+        result = attempt(interrupt, completion("a"), None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.failure == "KeyboardInterrupt: raised by the reward"
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(interrupt, completion("a"), None)
+
+
+def test_workers_survive_a_keyboard_interrupt_of_a_reward():
+    with RewardSuite({"odd": interrupt}, workers=1, on_error="mask") as suite:
+        for _ in range(2):
+            scores = suite.score([[completion("a")]], [Prompt("b", None, 0)])
+            assert "KeyboardInterrupt: raised by the reward" in scores.messages[0]

@@ -68,7 +68,7 @@ def test_config_to_json_keeps_the_order_of_fields():
     }
     actual = run_directory.config_to_json(Config())
     assert json.dumps(actual, allow_nan=False) == json.dumps(expected)
-    with pytest.raises(TypeError, match="a configuration cannot hold"):
+    with pytest.raises(UserError, match="a configuration cannot hold"):
         run_directory.config_to_json(Config(task=object()))  # type: ignore[arg-type]
 
 

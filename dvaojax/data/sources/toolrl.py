@@ -71,7 +71,7 @@ def _tools(row: SourceRow, system: str) -> list[dict[str, Any]]:
         tool = _TOOL.fullmatch(entry.strip())
         try:
             parameters = json.loads(tool["parameters"]) if tool else None
-        except ValueError:
+        except (ValueError, RecursionError):
             parameters = None
         if tool is None or not isinstance(parameters, dict):
             row.refuse("prompt", f"lists a tool that cannot be read: {entry.strip()[:60]!r}")
