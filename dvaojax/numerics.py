@@ -1,14 +1,16 @@
-"""Masked sums, means and deviations, and all numerical guards and epsilons of the package.
+"""Masked sums, means and deviations, checks of arguments, and all numerical guards and epsilons.
 
 Padding may contain any value, including NaN and infinity. Masked values are therefore replaced
 *before* any arithmetic: an infinity that a `where` removes only afterwards becomes NaN in the
 gradient. Functions whose docstring gives no shapes are elementwise.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,85 @@ class Mean(NamedTuple):
     def value(self) -> Array:
         """The mean; 0 where the count is 0."""
         return safe_divide(self.total, self.count)
+
+
+def real_array(name: str, values: ArrayLike) -> Array:
+    """An argument of a public function as an array.
+
+    Args:
+        name: of the argument, for errors.
+        values: numbers or truth values.
+
+    Raises:
+        TypeError: they are anything else, such as complex numbers or a dictionary.
+    """
+    if isinstance(values, Mapping):
+        raise TypeError(
+            f"{name} is a dictionary, not an array: aggregators.named_weights(weights, objectives) "
+            "puts weights into the order of the objectives"
+        )
+    try:
+        array = jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        kind = f"{type(values).__name__} of {getattr(values, 'dtype', 'other values')}"
+        raise TypeError(f"{name} is a {kind}, not an array of numbers") from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} is {array.dtype}; it should be real")
+    return array
+
+
+def require_shape(
+    name: str, array: ArrayLike, expected: Sequence[int], *, axes: str, like: str
+) -> None:
+    """Asserts the shape of an argument of a public function.
+
+    Args:
+        name: of the argument.
+        array: its value.
+        expected: the sizes of its axes.
+        axes: their letters, such as "[..., G, K]".
+        like: the argument that the sizes are from.
+
+    Raises:
+        AssertionError: the shape is another one; the line names the argument, its shape, the
+            expected one, and an argument whose groups are not an axis of their own.
+    """
+    shape, expected = np.shape(array), tuple(expected)
+    hint = ""
+    if math.prod(shape) == math.prod(expected) and abs(len(shape) - len(expected)) == 1:
+        letters = axes.strip("[]").replace("...", "B").split(", ")
+        flat = ", ".join(["*".join(letters[:2]), *letters[2:]])
+        which = name if len(shape) < len(expected) else like
+        hint = f"; {which} is flat [{flat}]: reshape to [{', '.join(letters)}]"
+    with _saying(
+        f"{name} has shape {list(shape)}; {axes} should be {list(expected)}, as in {like}{hint}"
+    ):
+        chex.assert_shape(array, expected)
+
+
+def require_axes(name: str, array: ArrayLike, counts: Collection[int], *, axes: str) -> None:
+    """Asserts the number of axes of an argument of a public function.
+
+    Args:
+        name: of the argument.
+        array: its value.
+        counts: the numbers of axes that it may have.
+        axes: their letters, such as "[..., G, K]".
+
+    Raises:
+        AssertionError: it has another number of axes.
+    """
+    with _saying(f"{name} has shape {list(np.shape(array))}; it should be {axes}"):
+        chex.assert_rank(array, set(counts))
+
+
+@contextlib.contextmanager
+def _saying(message: str) -> Iterator[None]:
+    """Replaces the message of a failed assertion."""
+    try:
+        yield
+    except AssertionError:
+        raise AssertionError(message) from None
 
 
 def safe_divide(numerator: Array, denominator: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import chex
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -144,13 +143,13 @@ def average_repeats(scores: ArrayLike, *, mask: ArrayLike | None = None) -> Aver
         AssertionError: the shapes do not match.
         ValueError: outside jit, an unmasked score is not finite.
     """
-    scores = jnp.asarray(scores)
-    chex.assert_rank(scores, set(range(3, 10)))
+    scores = numerics.real_array("scores", scores)
+    numerics.require_axes("scores", scores, range(3, 10), axes="[..., G, K, M]")
     *leading, num_objectives, num_repeats = scores.shape
     columns = num_objectives * num_repeats
     flat_mask = None
     if mask is not None:
-        chex.assert_shape(mask, scores.shape)
+        numerics.require_shape("mask", mask, scores.shape, axes="[..., G, K, M]", like="scores")
         flat_mask = jnp.asarray(mask).reshape(*leading, columns)
     flat = group.prepare_batch(scores.reshape(*leading, columns), jnp.ones(columns), flat_mask)
     shape = (*flat.rewards.shape[:2], num_objectives, num_repeats)

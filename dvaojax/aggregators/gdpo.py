@@ -1,6 +1,5 @@
 """GDPO: group reward-decoupled normalisation policy optimisation (Liu et al., arXiv 2601.05242)."""
 
-import chex
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -96,7 +95,7 @@ def gdpo_token_weighted(
         AssertionError: the shapes do not match.
         ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
+    group.check_lengths(lengths, rewards)
     batch = group.prepare_batch(rewards, weights, mask)
     scores = group.standard_scores(batch, ddof=ddof, epsilon=epsilon)
     tokens = jnp.asarray(lengths).astype(scores.values.dtype).reshape(batch.scored.shape)

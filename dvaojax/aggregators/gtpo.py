@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -48,8 +47,7 @@ def gtpo(
         AssertionError: the shapes do not match.
         ValueError: outside jit, the reward of a turn is NaN or infinite.
     """
-    rewards, is_turn = jnp.asarray(turn_rewards), jnp.asarray(is_turn)
-    chex.assert_equal_shape([rewards, is_turn])
+    rewards, is_turn = group.turns(turn_rewards, is_turn)
     batch = group.prepare_batch(rewards, jnp.ones(rewards.shape[-1]), is_turn)
     turns = group.statistics(batch, ddof=0)
     # Minus the mean of each turn, which a missing turn lacks: comparisons at a turn do not change.

@@ -1,6 +1,5 @@
 """MS-GRPO: the reward of the whole episode for every turn (Dilkes et al., arXiv 2508.10839)."""
 
-import chex
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -42,8 +41,7 @@ def ms_grpo(
         AssertionError: the shapes do not match.
         ValueError: outside jit, the reward of a turn is NaN or infinite.
     """
-    rewards, is_turn = jnp.asarray(turn_rewards), jnp.asarray(is_turn)
-    chex.assert_equal_shape([rewards, is_turn])
+    rewards, is_turn = group.turns(turn_rewards, is_turn)
     # The total reward is a sum of objectives of weight 1, the turns; a missing turn adds 0.
     is_episode = jnp.any(is_turn, axis=-1, keepdims=True)
     batch = group.prepare_batch(

@@ -1,6 +1,5 @@
 """OPO: on-policy RL with the optimal reward baseline (Hao et al., arXiv 2505.23585)."""
 
-import chex
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -46,7 +45,7 @@ def opo(
         AssertionError: the shapes do not match.
         ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
+    group.check_lengths(lengths, rewards)
     batch = group.prepare_batch(rewards, weights, mask)
     centred = group.statistics(batch, ddof=0).centred
     tokens = jnp.asarray(lengths).astype(centred.dtype).reshape(batch.scored.shape)

@@ -1,6 +1,5 @@
 """REINFORCE++: advantages whitened over the whole batch (Hu et al., arXiv 2501.03262)."""
 
-import chex
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -52,7 +51,7 @@ def reinforce_plus_plus(
         AssertionError: the shapes do not match.
         ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
+    group.check_lengths(lengths, rewards)
     batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     departures = batches.statistics(objectives, ddof=0).departures
@@ -103,7 +102,7 @@ def reinforce_plus_plus_baseline(
         AssertionError: the shapes do not match.
         ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    chex.assert_shape(lengths, jnp.shape(rewards)[:-1])
+    group.check_lengths(lengths, rewards)
     batch = group.prepare_batch(rewards, weights, mask)
     objectives = group.statistics(batch, ddof=0)
     whitened = _whitened_over_tokens(

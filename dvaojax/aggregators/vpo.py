@@ -1,6 +1,5 @@
 """VPO: vector policy optimisation (Bahlous-Boldi et al., arXiv 2605.22817; code ryanboldi/vpo)."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -99,7 +98,9 @@ def set_value(vectors: Array, exists: Array, drawn: Array) -> Array:
     Raises:
         AssertionError: the shapes do not match.
     """
-    chex.assert_equal_shape_suffix([vectors, drawn], 1)
+    numerics.require_shape(
+        "drawn", drawn, (drawn.shape[0], vectors.shape[-1]), axes="[S, K]", like="vectors"
+    )
     values = jnp.einsum("mk,sk->sm", vectors, drawn, precision=jax.lax.Precision.HIGHEST)
     best = jnp.max(jnp.where(exists[None], values, -jnp.inf), axis=-1)
     return jnp.mean(jnp.where(jnp.any(exists), best, 0))

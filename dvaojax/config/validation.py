@@ -207,6 +207,10 @@ def _check_numbers(config: Config) -> None:
             f"early_stop={config.early_stop} counts evaluations during training, and there are "
             "none: set evaluation.every to the steps between two of them"
         )
+    if not any(config.weights.values()):
+        raise UserError(f"weights={dict(config.weights)}: at least one must be above 0")
+    if config.seed >= 2**32:
+        raise UserError(f"seed={config.seed} must be below 2**32: random keys have 32 bits of it")
     for name, weight in config.weights.items():
         if not 0.0 <= weight < math.inf:
             raise UserError(

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-import chex
 import numpy as np
+
+from dvaojax import numerics
 
 _DRAWS_AT_ONCE = 1 << 20
 
@@ -44,7 +45,7 @@ def bootstrap_mean(
         AssertionError: the values have more than one axis.
     """
     values = np.asarray(values, np.float64)
-    chex.assert_rank(values, 1)
+    numerics.require_axes("values", values, (1,), axes="[N]")
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"a mean needs finite values, got {values}")
     rng = np.random.default_rng(seed)

@@ -3,9 +3,10 @@
 Larger is better on every objective; negate costs.
 """
 
-import chex
 import moocore
 import numpy as np
+
+from dvaojax import numerics
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:
@@ -49,7 +50,7 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
         AssertionError: the shapes do not fit.
     """
     points, reference = _checked(points), np.asarray(reference, np.float64)
-    chex.assert_shape(reference, points.shape[1:])
+    numerics.require_shape("reference", reference, points.shape[1:], axes="[K]", like="points")
     inside = points[(points > reference).all(axis=1)]
     if not len(inside):
         return 0.0
@@ -58,7 +59,7 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
 
 def _checked(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points, np.float64)
-    chex.assert_rank(points, 2)
+    numerics.require_axes("points", points, (2,), axes="[N, K]")
     if not np.isfinite(points).all():
         raise ValueError("a Pareto front needs finite values")
     return points

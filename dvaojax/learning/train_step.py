@@ -29,7 +29,7 @@ from dvaojax.learning.policy_loss import PolicyBatch
 from dvaojax.learning.shadows import Shadows
 from dvaojax.learning.turns import advantages_per_token
 from dvaojax.models import Params
-from dvaojax.numerics import masked_mean
+from dvaojax.numerics import masked_mean, require_shape
 from dvaojax.types import Experience
 
 
@@ -206,10 +206,17 @@ def _by_micro_batch(
 
 def _check_shapes(experience: Experience) -> None:
     batch, group, length = experience.completion_tokens.shape
-    chex.assert_shape(experience.prompt_tokens, (batch, None))
-    chex.assert_shape(experience.prompt_lengths, (batch,))
-    per_token = [experience.completion_mask, experience.logprobs]
-    chex.assert_shape(per_token, (batch, group, length))
-    chex.assert_shape([experience.rewards, experience.reward_mask], (batch, group, None))
+    width, objectives = experience.prompt_tokens.shape[-1:], experience.rewards.shape[-1:]
+    expected = {
+        "prompt_tokens": ((batch, *width), "[B, P]"),
+        "prompt_lengths": ((batch,), "[B]"),
+        "completion_mask": ((batch, group, length), "[B, G, T]"),
+        "logprobs": ((batch, group, length), "[B, G, T]"),
+        "rewards": ((batch, group, *objectives), "[B, G, K]"),
+        "reward_mask": ((batch, group, *objectives), "[B, G, K]"),
+    }
+    for name, (shape, axes) in expected.items():
+        array = getattr(experience, name)
+        require_shape(name, array, shape, axes=axes, like="completion_tokens [B, G, T]")
     if experience.packed is not None:
         chex.assert_shape(experience.packed, (batch, None))

@@ -6,9 +6,10 @@ output and padding. `Experience.completion_mask` is `turns >= 0`, so that tool o
 but excluded from the loss.
 """
 
-import chex
 import jax.numpy as jnp
 from jax import Array
+
+from dvaojax.numerics import require_axes, require_shape
 
 
 def advantages_per_token(advantages: Array, turns: Array) -> Array:
@@ -24,8 +25,9 @@ def advantages_per_token(advantages: Array, turns: Array) -> Array:
     Raises:
         AssertionError: the shapes do not fit.
     """
-    chex.assert_equal_shape_prefix([advantages, turns], 2)
-    chex.assert_rank([advantages, turns], 3)
+    require_axes("turns", turns, (3,), axes="[B, G, T]")
+    shape = (*turns.shape[:2], *advantages.shape[-1:])
+    require_shape("advantages", advantages, shape, axes="[B, G, S]", like="turns [B, G, T]")
     selected = jnp.take_along_axis(advantages, jnp.maximum(turns, 0), axis=-1)
     return jnp.where(turns >= 0, selected, 0)
 

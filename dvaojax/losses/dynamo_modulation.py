@@ -1,12 +1,11 @@
 """DynaMO's modulation of the advantage, token by token (Fang et al., arXiv 2602.19208)."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from dvaojax.losses.tokens import advantages_on_tokens, on_tokens
-from dvaojax.numerics import MAX_EXPONENT, masked_sum, safe_divide
+from dvaojax.numerics import MAX_EXPONENT, masked_sum, require_shape, safe_divide
 
 
 def dynamo_modulation(
@@ -68,7 +67,8 @@ def dynamo_modulation(
     """
     if not 0.0 < least <= 1.0 <= most:
         raise ValueError(f"{least=} must lie in (0, 1] and {most=} must be at least 1")
-    chex.assert_equal_shape([logp, logp_old, entropy, where])
+    for name, array in (("logp_old", logp_old), ("entropy", entropy), ("where", where)):
+        require_shape(name, array, logp.shape, axes="[..., G, T]", like="logp")
     logp, logp_old, entropy = (
         jax.lax.stop_gradient(on_tokens(values, where)) for values in (logp, logp_old, entropy)
     )

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -10,7 +9,7 @@ from jax.typing import ArrayLike
 
 from dvaojax.losses.kl import k3
 from dvaojax.losses.tokens import on_tokens
-from dvaojax.numerics import MAX_EXPONENT, Mean, masked_mean, masked_sum, safe_divide
+from dvaojax.numerics import MAX_EXPONENT, Mean, masked_mean, masked_sum, require_shape, safe_divide
 
 
 class SurrogateInfo(NamedTuple):
@@ -44,7 +43,8 @@ def log_ratios(logp: Array, logp_old: Array, where: Array) -> Array:
     Raises:
         AssertionError: the shapes do not fit.
     """
-    chex.assert_equal_shape([logp, logp_old, where])
+    for name, array in (("logp_old", logp_old), ("where", where)):
+        require_shape(name, array, logp.shape, axes="[..., T]", like="logp")
     difference = on_tokens(logp, where) - jax.lax.stop_gradient(on_tokens(logp_old, where))
     return jnp.clip(difference, -MAX_EXPONENT, MAX_EXPONENT)
 

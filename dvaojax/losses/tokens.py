@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from dvaojax.numerics import require_shape
+
 
 def on_tokens(values: Array, where: Array) -> Array:
     """`values` where `where` is true and 0 elsewhere, in float32 or wider.
@@ -24,7 +26,7 @@ def on_tokens(values: Array, where: Array) -> Array:
     Raises:
         AssertionError: the shapes do not fit.
     """
-    chex.assert_equal_shape([values, where])
+    require_shape("where", where, jnp.shape(values), axes="[..., T]", like="the values of tokens")
     chex.assert_type([values, where], [float, bool])
     dtype = jnp.float32 if jnp.finfo(values.dtype).bits < 32 else values.dtype
     return jnp.where(where, values.astype(dtype), 0)
@@ -44,7 +46,8 @@ def advantages_on_tokens(advantages: Array, where: Array, *, dtype: DTypeLike) -
     Raises:
         AssertionError: the shapes do not fit.
     """
-    if advantages.ndim == where.ndim - 1:
-        chex.assert_equal_shape_prefix([advantages, where], advantages.ndim)
+    if advantages.shape != where.shape:
+        sequences = where.shape[:-1]
+        require_shape("advantages", advantages, sequences, axes="[..., G]", like="where")
         advantages = jnp.broadcast_to(advantages[..., None], where.shape)
     return jax.lax.stop_gradient(on_tokens(advantages, where).astype(dtype))

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -17,6 +16,7 @@ from jax import Array, lax
 from dvaojax.models import decoder, unrolled
 from dvaojax.models.cache import CompletionCache, empty_cache
 from dvaojax.models.config import ModelConfig
+from dvaojax.numerics import require_axes, require_shape
 from dvaojax.rollout.sampling import Sampling, log_distribution, sample_token
 from dvaojax.types import Rollout
 
@@ -82,11 +82,15 @@ def rollout(
     Raises:
         AssertionError: the shapes do not fit.
     """
-    chex.assert_rank([prompt_tokens, prompt_lengths, keys], [2, 1, 2])
-    chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, keys], 1)
+    require_axes("prompt_tokens", prompt_tokens, (2,), axes="[B, P]")
+    batch = prompt_tokens.shape[:1]
+    require_shape("prompt_lengths", prompt_lengths, batch, axes="[B]", like="prompt_tokens")
+    require_axes("keys", keys, (2,), axes="[B, G]")
+    shape = (*batch, keys.shape[1])
+    require_shape("keys", keys, shape, axes="[B, G]", like="prompt_tokens [B, P]")
     if limits is None:
         limits = jnp.full(keys.shape, max_new_tokens, jnp.int32)
-    chex.assert_equal_shape([keys, limits])
+    require_shape("limits", limits, keys.shape, axes="[B, G]", like="keys")
     model = decoder.apply(config, params)
     hidden, prompt_caches = model.prefill(prompt_tokens)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)

@@ -4,13 +4,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from dvaojax import options
+from dvaojax import numerics, options
 from dvaojax.errors import UserError, suggest
 from dvaojax.options import PerObjective as PerObjective
 from dvaojax.options import knobs_per_objective as knobs_per_objective
@@ -102,7 +101,7 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
         ValueError: at `update`, the function needs lengths or a key, which are missing.
         AssertionError: the weights do not have exactly one axis.
     """
-    weights = jnp.asarray(weights)
+    weights = numerics.real_array("weights", weights)
     third = third_argument(function)
 
     def update(
@@ -140,7 +139,7 @@ def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike)
         UserError: at `init`, the numbers of objectives and weights differ.
         AssertionError: the weights do not have exactly one axis.
     """
-    weights = jnp.asarray(weights)
+    weights = numerics.real_array("weights", weights)
     weights = weights.astype(_float_of(weights))
 
     def update(
@@ -170,7 +169,7 @@ def _float_of(array: ArrayLike) -> Any:
 
 def _init(weights: Array, begin: Callable[[Array], State]) -> Init:
     """An `init` that first compares the number of objectives with that of the weights."""
-    chex.assert_rank(weights, 1)
+    numerics.require_axes("weights", weights, (1,), axes="[K]")
 
     def init(num_objectives: int, /) -> State:
         if weights.shape != (num_objectives,):

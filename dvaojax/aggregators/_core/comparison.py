@@ -3,7 +3,6 @@
 from functools import partial
 from typing import NamedTuple
 
-import chex
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
@@ -56,8 +55,9 @@ def compare(
     Raises:
         AssertionError: the shapes do not match.
     """
-    chex.assert_shape([advantages, other], jnp.shape(rewards)[:-1])
     used, other = jnp.asarray(advantages), jnp.asarray(other)
+    for name, array in (("advantages", used), ("other", other)):
+        _check_advantages(name, array, rewards)
     lengths = jnp.sqrt(jnp.sum(jnp.square(used))) * jnp.sqrt(jnp.sum(jnp.square(other)))
     cosine = numerics.safe_divide(jnp.sum(used * other), lengths)
     is_same = (jnp.sign(used) == jnp.sign(other)).astype(other.dtype)
@@ -112,6 +112,7 @@ def effective_weights(
         AssertionError: the shapes do not match.
     """
     batch = group.mask_nonfinite(rewards, weights, mask)
+    _check_advantages("advantages", advantages, rewards)
     scores = group.standard_scores(batch, ddof=0, epsilon=0.0).values
     totals = jnp.sum(batch.weights, axis=-1, keepdims=True)
     roots = jnp.sqrt(numerics.safe_divide(batch.weights, totals))
@@ -128,3 +129,9 @@ def effective_weights(
     beta = roots * second[..., 0]
     effective = numerics.safe_divide(beta, jnp.sum(jnp.abs(beta), axis=-1, keepdims=True))
     return effective.reshape(*jnp.shape(rewards)[:-2], effective.shape[-1])
+
+
+def _check_advantages(name: str, advantages: ArrayLike, rewards: ArrayLike) -> None:
+    """Asserts that there is one advantage for each completion."""
+    expected = jnp.shape(rewards)[:-1]
+    numerics.require_shape(name, advantages, expected, axes="[..., G]", like="rewards")

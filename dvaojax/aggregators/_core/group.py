@@ -7,7 +7,6 @@ axes. `statistics` is written for one objective of one group and mapped over bot
 import math
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -51,6 +50,7 @@ def prepare_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None
             if all objectives of all completions were scored.
 
     Raises:
+        TypeError: an argument is complex, or no array of numbers.
         AssertionError: the shapes do not match.
         ValueError: outside jit, an unmasked reward is NaN or infinite, or a weight is negative.
             Traced rewards are masked instead; traced weights are not checked.
@@ -84,19 +84,22 @@ def mask_nonfinite(
     """`prepare_batch` without its value checks: rewards that are not finite are masked.
 
     Raises:
-        AssertionError: the shapes do not match.
+        TypeError: an argument is complex, or no array of numbers.
+        AssertionError: the shapes do not match, or the mask is not of truth values.
     """
-    rewards = jnp.asarray(rewards)
+    rewards = numerics.real_array("rewards", rewards)
     rewards = rewards.astype(jnp.float64 if rewards.dtype == jnp.float64 else jnp.float32)
-    weights = jnp.asarray(weights).astype(rewards.dtype)
-    chex.assert_rank(rewards, set(range(2, 9)))
+    weights = numerics.real_array("weights", weights).astype(rewards.dtype)
+    numerics.require_axes("rewards", rewards, range(2, 9), axes="[..., G, K]")
+    _check_weights(weights, rewards)
     *leading, group_size, num_objectives = rewards.shape
-    chex.assert_shape(weights, (*(leading if weights.ndim > 1 else ()), num_objectives))
     where = jnp.isfinite(rewards)
     if mask is not None:
-        chex.assert_shape(mask, rewards.shape)
-        chex.assert_type(mask, bool)
-        where &= jnp.asarray(mask)
+        mask = numerics.real_array("mask", mask)
+        numerics.require_shape("mask", mask, rewards.shape, axes="[..., G, K]", like="rewards")
+        if mask.dtype != bool:
+            raise AssertionError(f"mask is {mask.dtype}; it should be bool, true where scored")
+        where &= mask
     num_groups = math.prod(leading)
     flat = (num_groups, group_size, num_objectives)
     return GroupedRewards(
@@ -104,6 +107,53 @@ def mask_nonfinite(
         weights=weights if weights.ndim == 1 else weights.reshape(num_groups, num_objectives),
         where=where.reshape(flat),
     )
+
+
+def _check_weights(weights: Array, rewards: Array) -> None:
+    """Asserts that there is one weight for each objective, or one for each of each group."""
+    *leading, group_size, num_objectives = rewards.shape
+    expected = (*(leading if weights.ndim > 1 else ()), num_objectives)
+    if weights.shape == expected:
+        return
+    hint = ""
+    if weights.ndim == 2 and rewards.ndim == 2 and group_size % len(weights) == 0:
+        hint = "; rewards is flat [B*G, K]: reshape to [B, G, K]"
+    elif weights.shape == (group_size,):
+        hint = "; is rewards [..., K, G]? The objectives are the last axis"
+    elif weights.shape == (1,):
+        hint = "; a single objective needs its axis: rewards[..., None]"
+    axes = "[K]" if weights.ndim < 2 else "[..., K]"
+    raise AssertionError(
+        f"weights has shape {list(weights.shape)}; {axes} should be {list(expected)} for rewards "
+        f"[..., G, K] of shape {list(rewards.shape)}{hint}"
+    )
+
+
+def check_lengths(lengths: ArrayLike, rewards: ArrayLike) -> None:
+    """Asserts that there is one length for each completion.
+
+    Args:
+        lengths: `[..., G]`.
+        rewards: `[..., G, K]`.
+
+    Raises:
+        AssertionError: the shapes do not match.
+    """
+    expected = jnp.shape(rewards)[:-1]
+    numerics.require_shape("lengths", lengths, expected, axes="[..., G]", like="rewards")
+
+
+def turns(turn_rewards: ArrayLike, is_turn: ArrayLike) -> tuple[Array, Array]:
+    """The arguments of the methods for episodes, `[..., G, S]` each, as arrays.
+
+    Raises:
+        TypeError: an argument is complex, or no array of numbers.
+        AssertionError: the shapes do not match.
+    """
+    rewards, turn = numerics.real_array("turn_rewards", turn_rewards), jnp.asarray(is_turn)
+    numerics.require_axes("turn_rewards", rewards, range(2, 9), axes="[..., G, S]")
+    numerics.require_shape("is_turn", turn, rewards.shape, axes="[..., G, S]", like="turn_rewards")
+    return rewards, turn
 
 
 def statistics(batch: GroupedRewards, *, ddof: int) -> numerics.Moments:
