@@ -47,7 +47,7 @@ def real_array(name: str, values: ArrayLike) -> Array:
 
     Args:
         name: of the argument, for errors.
-        values: numbers or truth values.
+        values: `[...]` numbers or truth values.
 
     Raises:
         TypeError: they are anything else, such as complex numbers or a dictionary.
@@ -74,7 +74,7 @@ def require_shape(
 
     Args:
         name: of the argument.
-        array: its value.
+        array: its value, of any shape.
         expected: the sizes of its axes.
         axes: their letters, such as "[..., G, K]".
         like: the argument that the sizes are from.
@@ -101,7 +101,7 @@ def require_axes(name: str, array: ArrayLike, counts: Collection[int], *, axes: 
 
     Args:
         name: of the argument.
-        array: its value.
+        array: its value, of any shape.
         counts: the numbers of axes that it may have.
         axes: their letters, such as "[..., G, K]".
 

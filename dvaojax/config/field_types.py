@@ -80,7 +80,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _wanted(value: Any, hint: Any) -> str:
-    """What the value should be, in words."""
+    """The expected kind of value, in words."""
     if hint is Task:
         if isinstance(value, type):
             return f"an instance: write {value.__name__}()"

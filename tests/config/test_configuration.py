@@ -136,7 +136,7 @@ REJECTED = {
         "weights.accuracy=0",
         "weights.brevity=0",
         "weights.format=0",
-    ): "allocation.name=dynamo .* all weights are 0: set allocation.objective",
+    ): "^weights=.*: at least one must be above 0",
     # Truncation biases the policy ratio.
     ("sampling.temperature=0",): "^sampling: .*temperature",
     ("sampling.top_k=5",): "^sampling: .*top_k",
@@ -438,7 +438,7 @@ class Odd(Arithmetic):
 
 
 FUNCTIONS = {"accuracy": len, "brevity": "short", "format": len}
-# What an experiment file may set by mistake, and the beginning of the answer.
+# Mistakes of experiment files, and the beginnings of the answers.
 MISTAKES = [
     ({"weights": [1.0, 0.5, 2.0]}, "weights=[1.0, 0.5, 2.0] is a list: write weights={'accuracy'"),
     ({"weights": (1.0,)}, "weights=(1.0,) is a list: write weights={'accuracy': 1.0, 'brevity'"),
