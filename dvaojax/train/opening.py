@@ -49,7 +49,9 @@ def _rewards(config: Config) -> str:
 
 
 def _steps(config: Config, done: int) -> str:
-    steps = f"{config.num_steps} steps" if not done else f"steps {done + 1} to {config.num_steps},"
+    if done >= config.num_steps:
+        return f"all {config.num_steps} steps are done"
+    steps = f"{config.num_steps} steps" if not done else f"steps {done + 1} to {config.num_steps}"
     return (
         f"{steps} of {config.prompts_per_step} prompts x {config.group_size} completions of at "
         f"most {config.max_new_tokens} tokens"

@@ -60,7 +60,9 @@ def test_published_weights_and_their_settings_are_named(session):
 
 def test_a_resumed_run_says_which_steps_are_left(session):
     _, how_long, *_ = opening.opening(session(CONFIG), done=4)
-    assert how_long.startswith("steps 5 to 6")
+    assert how_long.startswith("steps 5 to 6 of 2 prompts")
+    _, finished, *_ = opening.opening(session(CONFIG), done=6)
+    assert finished.startswith("all 6 steps are done")
 
 
 def test_the_estimate_counts_arithmetic_and_memory():
