@@ -115,6 +115,22 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         pending += [e for e in (*members, part.__cause__, part.__context__) if e is not None]
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """The error that an error was raised from, or while handling; itself if there is none."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return error
+
+
+def first_line(error: BaseException) -> str:
+    """At most 300 characters of an error's message, without line breaks, or else its class.
+
+    Libraries describe a fault in the first line, and add advice, source lines or traces.
+    """
+    line = str(error).strip().partition("\n")[0]
+    return " ".join(line.split())[:300] or type(error).__name__
+
+
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """Returns the choice most similar to `word`, or None without choices."""
     return next(iter(difflib.get_close_matches(word, list(choices), n=1, cutoff=0.0)), None)

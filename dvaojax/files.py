@@ -7,6 +7,7 @@ read them do not import each other.
 import contextlib
 import ctypes
 import errno
+import hashlib
 import io
 import json
 import math
@@ -126,6 +127,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def removing_empty(path: Path) -> Iterator[None]:
+    """Removes what the body created of a directory and its parents, where that is left empty."""
+    new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    try:
+        yield
+    finally:
+        for folder in new:
+            with contextlib.suppress(OSError):  # not empty, or never created
+                folder.rmdir()
+
+
 @contextlib.contextmanager
 def creating(path: Path) -> Iterator[None]:
     """Creates a directory with its parents, if it is not there.
@@ -135,18 +154,16 @@ def creating(path: Path) -> Iterator[None]:
     Raises:
         UserError: something cannot be written there.
     """
-    new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
-    try:
-        with writing(path):
-            path.mkdir(parents=True, exist_ok=True)
-            yield
-    except BaseException:
-        if path in new:
-            shutil.rmtree(path, ignore_errors=True)
-        for folder in new:
-            with contextlib.suppress(OSError):  # not empty
-                folder.rmdir()
-        raise
+    is_new = not os.path.lexists(path)
+    with removing_empty(path):
+        try:
+            with writing(path):
+                path.mkdir(parents=True, exist_ok=True)
+                yield
+        except BaseException:
+            if is_new:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
 
 
 @contextlib.contextmanager

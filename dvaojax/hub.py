@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvaojax.errors import UserError, import_extra
+from dvaojax.errors import UserError, first_line, import_extra
 
 # The files of a tokenizer, and those that name the model's end-of-turn tokens.
 TEXT_FILES = (
@@ -87,8 +87,7 @@ def _download(path: str, name: str, revision: str | None, patterns: Sequence[str
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     # Network, name, access rights or disk: report any failure in one line.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"{path!r} is not a directory, and downloading it failed ({type(error).__name__}: "
-            f"{reason[:200]})"
+            f"{first_line(error)})"
         ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dvaojax.cli.exit_codes import BY_SIGNAL, FAILED, fail
 from dvaojax.cli.lazy import LazyModule
 from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand
-from dvaojax.errors import UserError
+from dvaojax.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import jax
@@ -153,8 +153,7 @@ def _join_processes() -> None:
             process_id=None if index is None else int(index),
         )
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"--distributed: {reason}") from error
+        raise UserError(f"--distributed: {first_line(error)}") from error
 
 
 def _experiment(arguments: argparse.Namespace) -> "config.Config":

@@ -4,16 +4,16 @@ Needs the extra `data`. A record is three strings of JSON, so that every dataset
 features and no integer is rounded.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dvaojax import files
 from dvaojax.data.records import ProblemRecord
 from dvaojax.data.sources.published import DataSet
-from dvaojax.errors import UserError, import_extra
+from dvaojax.errors import UserError, first_line, import_extra, root_cause
 
 tfds = import_extra("tensorflow_datasets", extra="data")
 import_extra("array_record.python.array_record_module", extra="data")
@@ -73,7 +73,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         if not splits:
             raise UserError(f"{self.name}: its files have no record")
         self._kept["files"] = {
-            key: {"name": path.name, "sha256": sha256(path)} for key, path in paths.items()
+            key: {"name": path.name, "sha256": files.sha256(path)} for key, path in paths.items()
         }
         self._kept["absent"] = [key for key in self.data_set.files if key not in paths]
         self._kept["noted"] = {note: count for note, count in noted.items() if count}
@@ -90,19 +90,19 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
     def _download(self, dl_manager: Any) -> dict[str, Path]:
         """Downloads all files of the dataset and checks their SHA-256."""
-        files = self.data_set.files
+        published = self.data_set.files
         try:
-            arrived = dl_manager.download({key: file.url for key, file in files.items()})
+            arrived = dl_manager.download({key: file.url for key, file in published.items()})
         except Exception as error:  # download libraries raise errors of many classes
-            names = ", ".join(file.names[0] for file in files.values())
-            reason = " ".join(str(_root_cause(error)).split())[:200]
+            names = ", ".join(file.names[0] for file in published.values())
+            reason = first_line(root_cause(error))
             raise UserError(
                 f"{self.name} cannot be downloaded ({reason}); get its files elsewhere ({names}) "
                 f"and pass them: dvaojax data prepare {self.name} --source FILE_OR_DIRECTORY"
             ) from error
         paths = {key: Path(path) for key, path in arrived.items()}
-        for key, file in files.items():
-            actual = sha256(paths[key])
+        for key, file in published.items():
+            actual = files.sha256(paths[key])
             if file.sha256 and actual != file.sha256:
                 raise UserError(
                     f"{file.url} has the SHA-256 {actual}, not {file.sha256}: the published file "
@@ -137,16 +137,3 @@ def builder(
     }
     builder_class = type("Builder", (RecordBuilder,), attributes, skip_registration=True)
     return builder_class(paths=paths, columns=columns, data_dir=data_dir, file_format=FILE_FORMAT)
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """The first error of a chain."""
-    while (earlier := error.__cause__ or error.__context__) is not None:
-        error = earlier
-    return error
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -94,31 +94,31 @@ def _part_names(split: str, count: int) -> list[str]:
 
 def _local_files(data_set: DataSet, source: Path) -> dict[str, Path]:
     """Key -> file in `source`, for the files of a published dataset that are present."""
-    files = data_set.files
+    published = data_set.files
     if source.is_file():
-        keys = [k for k, f in files.items() if source.name in {Path(n).name for n in f.names}]
-        if len(files) == 1:
-            return {next(iter(files)): source}
+        keys = [k for k, f in published.items() if source.name in {Path(n).name for n in f.names}]
+        if len(published) == 1:
+            return {next(iter(published)): source}
         if len(keys) == 1:
             return {keys[0]: source}
         raise UserError(
             f"{source} matches none of the files of {data_set.name} by name, which are "
-            f"{_names(files)}: rename it"
+            f"{_names(published)}: rename it"
         )
     if not source.is_dir():
         raise UserError(f"{source}: no such file or directory")
     paths = {
         key: next(source / name for name in file.names if (source / name).is_file())
-        for key, file in files.items()
+        for key, file in published.items()
         if any((source / name).is_file() for name in file.names)
     }
     if not paths:
-        raise UserError(f"{source} has none of the files of {data_set.name}: {_names(files)}")
+        raise UserError(f"{source} has none of the files of {data_set.name}: {_names(published)}")
     return paths
 
 
-def _names(files: Mapping[str, File]) -> str:
-    return ", ".join(file.names[0] for file in files.values())
+def _names(published: Mapping[str, File]) -> str:
+    return ", ".join(file.names[0] for file in published.values())
 
 
 def _own_dataset(
@@ -153,17 +153,13 @@ def _scratch(data_dir: Path) -> Iterator[Path]:
 
     After a failure the directories created here are removed too, if they are empty.
     """
-    created = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".preparing-", dir=data_dir) as scratch:
-            yield Path(scratch)
-    except OSError as error:
-        raise UserError(f"{error.filename or data_dir}: {error.strerror or error}") from error
-    finally:
-        for path in created:
-            with contextlib.suppress(OSError):  # not empty after a success
-                path.rmdir()
+    with files.removing_empty(data_dir):
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".preparing-", dir=data_dir) as scratch:
+                yield Path(scratch)
+        except OSError as error:
+            raise UserError(f"{error.filename or data_dir}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -193,7 +189,7 @@ def _check_same(
     before, is_own = kept["files"], name not in sources.BY_NAME
     remedy = "--overwrite replaces it, --data-dir takes another directory"
     for key, path in paths.items():
-        if before.get(key, {}).get("sha256") != builders.sha256(path):
+        if before.get(key, {}).get("sha256") != files.sha256(path):
             raise UserError(
                 f"{name} is prepared in {directory} from another file than {path}: {remedy}"
             )

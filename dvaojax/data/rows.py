@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from dvaojax.errors import UserError, import_extra
+from dvaojax.errors import UserError, first_line, import_extra
 
 Kind = TypeVar("Kind")
 
@@ -198,8 +198,7 @@ def _arrow_rows(path: Path, name: str, read: Callable[[], Any]) -> Iterator[Sour
     try:
         table = read()
     except (OSError, ValueError, arrow.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is not a valid {name} file: {reason}") from error
+        raise UserError(f"{path} is not a valid {name} file: {first_line(error)}") from error
     names = _column_names(str(path), table.column_names)
     number = 0
     for batch in table.to_batches(max_chunksize=1024):

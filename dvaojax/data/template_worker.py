@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import Any
 
-from dvaojax.errors import import_extra
+from dvaojax.errors import first_line, import_extra
 
 chat_templates = import_extra("transformers.utils.chat_template_utils", extra="hf")
 jinja2 = import_extra("jinja2", extra="hf")
@@ -42,7 +42,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"value": _render(**request["render"])}
     # Templates raise errors of any class, those of jinja and exhausted memory included.
     except Exception as error:
-        return {"error": str(error).strip().partition("\n")[0][:300] or type(error).__name__}
+        return {"error": first_line(error)}
 
 
 def _render(

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from dvaojax import files, hub
 from dvaojax.data import templates
 from dvaojax.data.templates import TemplateError
-from dvaojax.errors import UserError, import_extra
+from dvaojax.errors import UserError, first_line, import_extra
 
 Thinking = Literal["on", "off"]
 
@@ -220,7 +220,9 @@ class PretrainedTokenizer:
         try:
             template = _load(self.path).backend.get_chat_template(tools=tools or None)
         except ValueError as error:
-            raise UserError(f"{self.path} has no chat template for this: {_gist(error)}") from error
+            raise UserError(
+                f"{self.path} has no chat template for this: {first_line(error)}"
+            ) from error
         if not isinstance(template, str):
             raise UserError(f"{self.path}: the chat template is not a string")
         return _SAME_DATE + template if "strftime_now" in template else template
@@ -274,7 +276,7 @@ def _load(path: str) -> _Loaded:
         vocab_size = max(vocabulary.values()) + 1
     # Malformed files raise errors of many classes, `Exception` itself among them.
     except Exception as error:
-        raise UserError(f"{path}: the tokenizer cannot be read: {_gist(error)}") from error
+        raise UserError(f"{path}: the tokenizer cannot be read: {first_line(error)}") from error
     stop_tokens = _stop_tokens(path, directory, backend, vocabulary)
     for token in stop_tokens:
         if type(token) is not int or not 0 <= token < vocab_size:
@@ -335,8 +337,3 @@ def _renders(render: Callable[..., str], *arguments: Any, **more: Any) -> str | 
         return render(*arguments, **more)
     except TemplateError:
         return None
-
-
-def _gist(error: Exception) -> str:
-    """The first line of an error."""
-    return str(error).strip().partition("\n")[0][:300] or type(error).__name__

@@ -1,6 +1,5 @@
 """Checksums of the files below a directory, in a file that `sha256sum --check` reads as well."""
 
-import hashlib
 import re
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ def write_checksums(directory: Path, *, leave_out: Collection[str] = ()) -> None
     """
     names = sorted(set(_names(directory)) - {SUMS, *leave_out})
     with ThreadPoolExecutor() as threads:  # hashing releases the interpreter's lock
-        digests = threads.map(lambda name: _digest(directory / name), names)
+        digests = threads.map(lambda name: files.sha256(directory / name), names)
         lines = [f"{digest}  {name}" for digest, name in zip(digests, names, strict=True)]
     lines.append(_LAST_LINE.format(len(names)))  # shows that nothing is cut off
     files.write_text(directory / SUMS, "\n".join(lines) + "\n")
@@ -65,16 +64,11 @@ def _difference(directory: Path, name: str, digest: str, *, largest: int | None)
     try:
         if largest is not None and path.stat().st_size > largest:
             return None
-        return None if _digest(path) == digest else f"{name} differs from its checksum"
+        return None if files.sha256(path) == digest else f"{name} differs from its checksum"
     except FileNotFoundError:
         return f"{name} is missing"
     except (OSError, ValueError) as error:
         return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _names(directory: Path) -> Iterator[str]:

@@ -153,15 +153,12 @@ def take(directory: Path, *, name: str = LOCK) -> DirectoryLock:
 @contextlib.contextmanager
 def hold(directory: Path, *, name: str = LOCK) -> Iterator[DirectoryLock]:
     """Like `take`, as a context manager; removes a new directory if nothing was written to it."""
-    is_new = not os.path.lexists(directory)
-    lock = take(directory, name=name)
-    try:
-        yield lock
-    finally:
-        lock.release()
-        if is_new:
-            with contextlib.suppress(OSError):  # it is not empty
-                directory.rmdir()
+    with files.removing_empty(directory):
+        lock = take(directory, name=name)
+        try:
+            yield lock
+        finally:
+            lock.release()
 
 
 def _lock_file(path: Path) -> int | None:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from dvaojax.errors import UserError
+from dvaojax.errors import UserError, first_line, root_cause
 from dvaojax.run.checksums import find_damage
 
 Tree = TypeVar("Tree")
@@ -253,7 +253,7 @@ class SavedCheckpoints:
             raise
         except Exception as error:  # Orbax raises exceptions of any class
             _hide_abandoned_reads()
-            reason = _first_line(_root_cause(error))
+            reason = first_line(root_cause(error))
             raise self._damaged(step, f"it cannot be read: {reason}") from error
 
 
@@ -271,17 +271,6 @@ def _hide_abandoned_reads() -> None:
             hook(unraisable)
 
     sys.unraisablehook = filtered
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _first_line(error: BaseException) -> str:
-    """At most 200 characters of a message, or the error's class if it has none."""
-    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
 
 
 def by_path(tree: Any) -> dict[str, Any]:

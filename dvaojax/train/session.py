@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -208,19 +207,13 @@ def _open_directory(path: Path, config: Config, start: Start) -> DirectoryLock |
     if not hosts.is_first():
         return None
     run_directory.check_start(path, start)
-    new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
-    try:
+    with files.removing_empty(path):
         lock = take(path)
         try:
             _prepare_directory(path, config, start)
         except BaseException:
             lock.release()
             raise
-    except BaseException:
-        for folder in new:
-            with contextlib.suppress(OSError):  # another process uses it
-                folder.rmdir()
-        raise
     return lock
 
 
