@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dvaojax.errors import UserError
+from dvaojax.run.arrays import by_path, describe, unwrap
 from dvaojax.run.checksums import write_checksums
 from dvaojax.run.saved_checkpoints import (
     ARRAYS,
@@ -21,9 +22,6 @@ from dvaojax.run.saved_checkpoints import (
     METADATA,
     RECORD,
     SavedCheckpoints,
-    by_path,
-    describe,
-    unwrap,
 )
 
 

@@ -8,19 +8,18 @@ arrays are read from the disk.
 
 import contextlib
 import json
-import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from dvaojax.errors import UserError, first_line, root_cause
+from dvaojax.run.arrays import by_path, check_arrays, filled, targets_of
 from dvaojax.run.checksums import find_damage
+from dvaojax.run.orbax_output import hide_abandoned_work
 
 Tree = TypeVar("Tree")
 
@@ -131,11 +130,11 @@ class SavedCheckpoints:
         with self._read_errors(step) as name:
             record = self._record(step)
             saved, extra = record["arrays"], dict(record["extra"])
-            _check_arrays(name, saved, leaves)
+            check_arrays(name, saved, leaves)
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-                item = ocp.args.StandardRestore(_targets(leaves))
+                item = ocp.args.StandardRestore(targets_of(leaves))
                 arrays = reader.restore(self._path(step) / ARRAYS, args=item)
-            return _filled(template, leaves, arrays, saved), extra
+            return filled(template, leaves, arrays, saved), extra
 
     def restore_part(self, template: Tree, *, step: int | None = None) -> Tree:
         """Restores some arrays of a state, such as the parameters; the others are not read.
@@ -151,8 +150,8 @@ class SavedCheckpoints:
         step, leaves = self.existing_step(step), by_path(template)
         with self._read_errors(step) as name:
             saved = self._record(step)["arrays"]
-            _check_arrays(name, {path: saved[path] for path in leaves if path in saved}, leaves)
-            targets = _targets(leaves)
+            check_arrays(name, {path: saved[path] for path in leaves if path in saved}, leaves)
+            targets = targets_of(leaves)
             item = ocp.args.PyTreeRestore(
                 targets,
                 restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
@@ -160,7 +159,7 @@ class SavedCheckpoints:
             )
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
                 arrays = reader.restore(self._path(step) / ARRAYS, args=item)
-            return _filled(template, leaves, arrays, saved)
+            return filled(template, leaves, arrays, saved)
 
     def existing_step(self, step: int | None) -> int:
         """The step, or the newest step for None, after checking that it was saved.
@@ -252,51 +251,9 @@ class SavedCheckpoints:
         except UserError:
             raise
         except Exception as error:  # Orbax raises exceptions of any class
-            _hide_abandoned_reads()
+            hide_abandoned_work()
             reason = first_line(root_cause(error))
             raise self._damaged(step, f"it cannot be read: {reason}") from error
-
-
-def _hide_abandoned_reads() -> None:
-    """Hides the tracebacks of further reads that Orbax abandoned after an error.
-
-    They are not raised but written to standard error, at any time later.
-    """
-    hook = sys.unraisablehook
-
-    def filtered(unraisable: Any) -> None:
-        code = getattr(unraisable.object, "cr_code", None)
-        is_read = code is not None and f"{os.sep}orbax{os.sep}" in code.co_filename
-        if not is_read and str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    sys.unraisablehook = filtered
-
-
-def by_path(tree: Any) -> dict[str, Any]:
-    """Path -> leaf of a tree; a path looks like `params/layers/scale`.
-
-    Raises:
-        ValueError: two leaves have the same path.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    if len(named) != len(leaves):
-        raise ValueError("two leaves of the state have the same path: keys must not contain '/'")
-    return named
-
-
-def unwrap(leaf: jax.Array) -> jax.Array:
-    """The array to store; random keys are stored as their integer data."""
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def describe(leaf: Any) -> dict[str, Any]:
-    """Shape and dtype of an array, as JSON; for random keys also their implementation."""
-    description = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-    if isinstance(leaf, jax.Array) and _is_key(leaf):
-        description["key"] = str(jax.random.key_impl(leaf))
-    return description
 
 
 def _is_metadata(path: Path) -> bool:
@@ -315,58 +272,3 @@ def _is_metadata(path: Path) -> bool:
         and not (isinstance(value, int) and not 0 <= value < 1 << 62)
         for name, value in known.items()
     )
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _wrap(array: jax.Array, description: Mapping[str, Any]) -> jax.Array:
-    """The inverse of `unwrap`."""
-    if "key" not in description:
-        return array
-    return jax.random.wrap_key_data(array, impl=description["key"])
-
-
-def _targets(leaves: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """The arrays that Orbax restores; arrays without elements are not stored."""
-    return {path: _target(leaf) for path, leaf in leaves.items() if leaf.size}
-
-
-def _filled(
-    template: Tree, leaves: Mapping[str, Any], arrays: Mapping[str, Any], saved: Mapping[str, Any]
-) -> Tree:
-    """The template filled with the arrays that were read."""
-    restored = [
-        _wrap(arrays[path], saved[path]) if leaf.size else _empty(leaf)
-        for path, leaf in leaves.items()
-    ]
-    return jax.tree.unflatten(jax.tree.structure(template), restored)
-
-
-def _empty(leaf: Any) -> jax.Array:
-    """An array without elements, which is not stored."""
-    return jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
-
-
-def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape, dtype and sharding of a stored array, for Orbax."""
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-    return jax.ShapeDtypeStruct(stored.shape, stored.dtype, sharding=sharding)
-
-
-def _check_arrays(name: str, saved: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
-    """Raises a UserError for the first difference between the checkpoint and the template."""
-    for path in sorted(saved.keys() | leaves.keys()):
-        if path not in saved:
-            raise UserError(f"{name} lacks {path}, which this run's state has")
-        if path not in leaves:
-            raise UserError(f"{name} holds {path}, which this run's state does not have")
-        actual, expected = saved[path], describe(leaves[path])
-        for field in ("shape", "dtype"):
-            if actual[field] != expected[field]:
-                raise UserError(
-                    f"{name} holds {path} with {field} {actual[field]}; this run's state has "
-                    f"{expected[field]}"
-                )

@@ -1,12 +1,8 @@
-"""Cleaning up after a run that fails: its directory, and the tracebacks of saving threads."""
+"""Removes the directory of a run that fails before anything was trained."""
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterator
-from typing import Any
-
-from absl import logging
 
 from dvaojax.errors import UserError, memory_failure, storage_failure
 from dvaojax.rewards import RewardError
@@ -34,27 +30,6 @@ def removing_failed_start(directory: RunDirectory) -> Iterator[None]:
         if is_expected and hosts.is_first() and not worth_keeping(directory):
             shutil.rmtree(directory.path, ignore_errors=True)
         raise
-
-
-@contextlib.contextmanager
-def quiet_saving_threads() -> Iterator[None]:
-    """Prints no tracebacks of the threads that save checkpoints.
-
-    Orbax logs them and TensorStore prints them; both also raise them where a save is awaited.
-    """
-    verbosity, hook = logging.get_verbosity(), sys.unraisablehook
-
-    def report(failure: Any) -> None:
-        if str(failure.exc_value) != "Event loop is closed":
-            hook(failure)
-
-    logging.set_verbosity(logging.FATAL)
-    sys.unraisablehook = report
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        sys.unraisablehook = hook
 
 
 def _has_checkpoint(directory: RunDirectory) -> bool:

@@ -21,12 +21,13 @@ from dvaojax.run.directory import RunDirectory
 from dvaojax.run.display import Display
 from dvaojax.run.lock import DirectoryLock, take
 from dvaojax.run.metrics import MetricsWriter, TensorBoard
+from dvaojax.run.orbax_output import quiet_saving_threads
 from dvaojax.run.wandb import WandB
 from dvaojax.train import hosts
 from dvaojax.train.batches import check_prompts
 from dvaojax.train.best import EVALUATED
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
-from dvaojax.train.failed_start import quiet_saving_threads, removing_failed_start
+from dvaojax.train.failed_start import removing_failed_start
 from dvaojax.train.failures import TrainingError
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
