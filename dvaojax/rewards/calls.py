@@ -8,6 +8,8 @@ import inspect
 import signal
 import threading
 import traceback
+from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
 from numbers import Real
 from typing import Any, NamedTuple
@@ -77,6 +79,13 @@ def failed(error: BaseException) -> CallResult:
     # An answer, which the message may quote, contains all kinds of characters.
     line = printable(" ".join(f"{type(error).__name__}: {text}".split())[:500])
     return CallResult(None, line, traceback.format_exc())
+
+
+def most_frequent(reasons: Iterable[str]) -> str:
+    """Up to three reasons of failures, the most frequent first, each with its count."""
+    counted = Counter(reasons)
+    shown = [f"{reason} ({count})" for reason, count in counted.most_common(3)]
+    return ", ".join([*shown, *(["..."] if len(counted) > len(shown) else [])])
 
 
 def reward_error(call: Call, outcome: CallResult) -> RewardError:

@@ -435,7 +435,7 @@ def test_missing_httpx_names_the_extra(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"url": "localhost:8000"}, "neither http:// nor https://"),
+        ({"url": "localhost:8000"}, "is not an address such as http://"),
         ({"model": ""}, "judge.model is empty"),
         ({"attempts": 0}, "judge.attempts=0 must be at least 1"),
         ({"concurrency": 0}, "judge.concurrency=0"),

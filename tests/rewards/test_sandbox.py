@@ -285,7 +285,8 @@ def test_rejects_limits_that_are_not_positive(name):
         ({"step_seconds": 0.0}, r"rewards\.programs\.step_seconds=0\.0 must be positive"),
         ({"server": "localhost:8080"}, r"rewards\.programs\.server='localhost:8080' is not an"),
         ({"server": "http://[::1"}, r"rewards\.programs\.server=.* is not an address"),
-        ({"server": "http://u:secret@host"}, "must not contain a user name or password"),
+        ({"server": "http://u:secret@host"}, r"rewards\.programs\.server contains '@'"),
+        ({"server": "http://host?key=secret"}, r"rewards\.programs\.server contains '@'"),
     ],
 )
 def test_rejects_settings_out_of_range(setting, message):

@@ -6,13 +6,13 @@ import dataclasses
 import os
 import random
 import time
-import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from dvaojax.errors import UserError, import_extra
+from dvaojax.rewards.addresses import check_address
 from dvaojax.rewards.judge.cache import ReplyCache, ReplySession, request_key
 from dvaojax.rewards.judge.protocol import Connection, RefusedRequest, Reply, TransientError
 
@@ -62,7 +62,13 @@ class JudgeConfig:
     cache: str = ""
 
     def __post_init__(self):
-        _check_url(self.url)
+        check_address(
+            "judge.url",
+            self.url,
+            example="http://127.0.0.1:8000/v1",
+            secret="put the key into an environment variable and its name into "
+            "judge.api_key_variable",
+        )
         if self.api_key_variable and not self.api_key_variable.isidentifier():
             # It is not quoted, since it may be the key itself.
             raise ValueError("judge.api_key_variable is not the name of an environment variable")
@@ -252,28 +258,6 @@ class Judge:
             return requested + random.uniform(0.0, 0.1)
         longest = min(config.first_wait_seconds * 2**attempt, config.longest_wait_seconds)
         return random.uniform(0.0, longest)
-
-
-def _check_url(url: str) -> None:
-    """Checks the address of a server; messages quote it only if it contains no secret.
-
-    Raises:
-        ValueError: it is not an HTTP address up to the version, or contains a password or a key.
-    """
-    if "@" in url or "?" in url or "#" in url:
-        raise ValueError(
-            "judge.url contains '@', '?' or '#': leave out user names, passwords and keys, put the "
-            "key into an environment variable and its name into judge.api_key_variable"
-        )
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"judge.url={url!r} begins with neither http:// nor https://")
-    try:
-        parts = urllib.parse.urlsplit(url)
-        valid = bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError(f"judge.url={url!r} is not an address such as http://127.0.0.1:8000/v1")
 
 
 def _api_key(variable: str) -> str:

@@ -185,8 +185,16 @@ def read_reply(content: bytes) -> Reply:
         raise TransientError("a response without a reply")
     usage = body.get("usage")
     counts = usage if isinstance(usage, dict) else {}
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return Reply(text, _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens")))
+    return Reply(
+        valid_text(text),
+        _count(counts.get("prompt_tokens")),
+        _count(counts.get("completion_tokens")),
+    )
+
+
+def valid_text(text: str) -> str:
+    """The text with lone surrogates replaced, which servers and files do not accept."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def retry_after(header: str | None) -> float | None:

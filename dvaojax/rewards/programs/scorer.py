@@ -2,18 +2,23 @@
 
 import dataclasses
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
-from dvaojax.rewards.calls import RewardError
+from dvaojax.rewards.calls import RewardError, most_frequent
 from dvaojax.rewards.programs.extraction import extract_program
 from dvaojax.rewards.programs.limits import DEFAULT_LIMITS, Limits
-from dvaojax.rewards.programs.problems import Problem
 from dvaojax.rewards.programs.settings import DEFAULT_SETTINGS, ProgramsConfig
-from dvaojax.rewards.programs.trials import Untested, make_trial, require, run_trials
+from dvaojax.rewards.programs.trials import (
+    Outcome,
+    Untested,
+    Verdict,
+    make_trial,
+    require,
+    run_trials,
+)
 from dvaojax.types import Completion, Prompt, Scores
 
 ProgramObjective = Callable[[Sequence[bool]], float | None]
@@ -87,43 +92,51 @@ class ProgramScorer:
             RewardError: no program of the batch could be tested.
         """
         start = time.monotonic()
-        problems: list[Problem] = [prompt.reference for prompt in prompts]
         trials = {
-            (b, g): make_trial(program, problems[b])
+            (b, g): make_trial(program, prompts[b].reference)
             for b, group in enumerate(completions)
             for g, completion in enumerate(group)
             if (program := extract_program(completion.text)) is not None
         }
         outcomes = run_trials(list(trials.values()), limits=self.limits, settings=self.settings)
-        results = dict(zip(trials, outcomes, strict=True))
-        reasons = [result.reason for result in outcomes if isinstance(result, Untested)]
-        if reasons and len(reasons) == len(outcomes):
-            raise RewardError(f"none of {len(reasons)} programs was tested: {_most(reasons)}")
-        shape = (len(prompts), len(completions[0]), len(self.tested))
-        rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
-        failures = dict.fromkeys(self.tested, 0)
-        for b, g in np.ndindex(shape[:2]):
-            result = results.get((b, g), ())
-            untested = isinstance(result, Untested)
-            passed = [False] * len(problems[b].tests)
-            if result and not isinstance(result, Untested):
-                passed = [verdict.passed for verdict in result]
-            for k, (name, objective) in enumerate(self.tested.items()):
-                reward = objective(passed)
-                if reward is None:
-                    continue
-                failures[name] += untested
-                if not untested:
-                    rewards[b, g, k], mask[b, g, k] = reward, True
+        reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Untested)]
+        messages = []
+        if reasons:
+            shown = most_frequent(reasons)
+            if len(reasons) == len(outcomes):
+                raise RewardError(f"none of {len(reasons)} programs was tested: {shown}")
+            line = f"programs: {len(reasons)} of {len(outcomes)} were not tested: {shown}"
+            messages.append(line)
         measures = {
             "programs/tried": len(outcomes),
             "programs/untested": len(reasons),
             "programs/seconds": time.monotonic() - start,
         }
-        untested = f"programs: {len(reasons)} of {len(outcomes)} were not tested: {_most(reasons)}"
-        return Scores(rewards, mask, failures, [untested] if reasons else [], measures)
+        by_position = dict(zip(trials, outcomes, strict=True))
+        scores = self._rewards(by_position, prompts, group_size=len(completions[0]))
+        return scores._replace(messages=messages, measures=measures)
 
-
-def _most(reasons: Sequence[str]) -> str:
-    """The most frequent reasons."""
-    return ", ".join(f"{reason} ({count})" for reason, count in Counter(reasons).most_common(3))
+    def _rewards(
+        self,
+        outcomes: Mapping[tuple[int, int], Outcome],
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+    ) -> Scores:
+        """The rewards of all completions; those at positions without an outcome pass no test."""
+        shape = (len(prompts), group_size, len(self.tested))
+        rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
+        failures = dict.fromkeys(self.tested, 0)
+        for b, g in np.ndindex(shape[:2]):
+            failed = (Verdict(False),) * len(prompts[b].reference.tests)
+            outcome = outcomes.get((b, g), failed)
+            is_tested = not isinstance(outcome, Untested)
+            passed = [verdict.passed for verdict in outcome] if is_tested else [False] * len(failed)
+            for k, (name, objective) in enumerate(self.tested.items()):
+                reward = objective(passed)
+                if reward is None:
+                    continue
+                failures[name] += not is_tested
+                if is_tested:
+                    rewards[b, g, k], mask[b, g, k] = reward, True
+        return Scores(rewards, mask, failures, [])

@@ -102,10 +102,7 @@ class ProgramServer:
             "modules": self._modules,
             "sources": list(sources),
             "calls": list(calls),
-            "limits": {
-                "cpu_seconds": self.limits.cpu_seconds,
-                "memory_bytes": self.limits.memory_bytes,
-            },
+            "limits": self.limits.of_process(),
         }
         body = {
             "language": "python",

@@ -1,8 +1,9 @@
 """How a run executes the programs of completions."""
 
 import dataclasses
-import urllib.parse
 from typing import Literal
+
+from dvaojax.rewards.addresses import check_address
 
 WITHOUT_SANDBOX = (
     "rewards.programs.isolation=process: programs run as ordinary processes of this user with "
@@ -29,8 +30,8 @@ class ProgramsConfig:
             by then are masked and counted as failures.
 
     Raises:
-        ValueError: a number is out of range, or the server is not an HTTP address without a
-            password.
+        ValueError: a number is out of range, or the server is not an HTTP address without
+            password and query.
     """
 
     isolation: Literal["bubblewrap", "process"] = "bubblewrap"
@@ -49,22 +50,12 @@ class ProgramsConfig:
         if not self.step_seconds > 0:
             raise ValueError(f"rewards.programs.step_seconds={self.step_seconds} must be positive")
         if self.server:
-            _check_address(self.server)
-
-
-def _check_address(server: str) -> None:
-    try:
-        address = urllib.parse.urlsplit(server)
-        valid = address.scheme in ("http", "https") and bool(address.hostname)
-        has_password = "@" in address.netloc
-    except ValueError:
-        valid, has_password = False, False
-    if has_password:
-        raise ValueError("rewards.programs.server must not contain a user name or password")
-    if not valid:
-        raise ValueError(
-            f"rewards.programs.server={server!r} is not an address such as http://127.0.0.1:8080"
-        )
+            check_address(
+                "rewards.programs.server",
+                self.server,
+                example="http://127.0.0.1:8080",
+                secret="since this server is asked without any",
+            )
 
 
 DEFAULT_SETTINGS = ProgramsConfig()

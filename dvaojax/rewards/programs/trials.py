@@ -95,12 +95,7 @@ def run_trials(
         SandboxError: programs cannot be run on this machine, or by the server.
     """
     require(settings)
-    batch = _Batch(limits, settings)
-    try:
-        outcomes = batch.run(list(dict.fromkeys(trials)))
-    except BaseException:
-        batch.stop()
-        raise
+    outcomes = _Batch(limits, settings).run(list(dict.fromkeys(trials)))
     return [outcomes[trial] for trial in trials]
 
 
@@ -150,11 +145,11 @@ class _Batch:
                 for future in futures:
                     future.result()
             except BaseException:
-                self.stop()
+                self._stop()
                 raise
         return outcomes
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """Ends all processes."""
         self._stopped.set()
         for process in list(self._running):
@@ -226,7 +221,7 @@ class _Batch:
             "tests": trial.tests,
             "names": dict(trial.functions),
             "context": trial.context,
-            "limits": {"cpu_seconds": limits.cpu_seconds, "memory_bytes": limits.memory_bytes},
+            "limits": limits.of_process(),
             "largest_reply": limits.message_bytes,
             "seconds": seconds,
             "seconds_per_test": seconds_per_test,

@@ -4,6 +4,7 @@ import json
 import re
 from typing import NamedTuple
 
+from dvaojax.rewards.judge.protocol import valid_text
 from dvaojax.rewards.rubric.items import Rubric, RubricItem
 
 # The cache identifies replies by this text, so its wording must not change.
@@ -64,11 +65,11 @@ def question(rubric: Rubric, answer: str, item: RubricItem) -> list[dict[str, st
         item: one of the rubric's.
     """
     messages = [*rubric.conversation, ("assistant", answer)]
-    conversation = [{"role": role, "content": _whole(content)} for role, content in messages]
+    conversation = [{"role": role, "content": valid_text(content)} for role, content in messages]
     content = _QUESTION.format(
         conversation=json.dumps(conversation, ensure_ascii=False, indent=1),
         points=item.points,
-        criterion=_whole(item.criterion),
+        criterion=valid_text(item.criterion),
     )
     return [{"role": "user", "content": content}]
 
@@ -107,8 +108,3 @@ def _grade(text: str) -> ItemGrade | None:
     if not isinstance(met, bool) or not isinstance(explanation, str):
         return None
     return ItemGrade(met, explanation)
-
-
-def _whole(text: str) -> str:
-    """The text with lone surrogates replaced, which servers do not accept."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

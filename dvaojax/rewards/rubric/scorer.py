@@ -1,11 +1,10 @@
 """Scores completions by rubrics that are graded by a judge."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dvaojax.rewards.calls import CallResult, RewardError
+from dvaojax.rewards.calls import CallResult, RewardError, most_frequent
 from dvaojax.rewards.judge import Judge, JudgeAnswer, Usage
 from dvaojax.rewards.rubric.grading import ItemGrade, question, read_grade
 from dvaojax.rewards.rubric.items import Rubric, RubricItem, RubricObjective
@@ -123,10 +122,7 @@ def _visible(completion: Completion) -> str:
 
 
 def _reasons(answers: Sequence[JudgeAnswer[ItemGrade]]) -> str:
-    """The reasons of failed questions, the most frequent first."""
-    counted = Counter(answer.failure for answer in answers if answer.value is None)
-    shown = [f"{reason} ({count})" for reason, count in counted.most_common(3)]
-    return ", ".join([*shown, *(["..."] if len(counted) > len(shown) else [])])
+    return most_frequent(answer.failure for answer in answers if answer.value is None)
 
 
 def _messages(answers: Sequence[JudgeAnswer[ItemGrade]]) -> list[str]:
