@@ -30,7 +30,7 @@ class Limits:
             if not getattr(self, field.name) > 0:
                 raise ValueError(f"{field.name}={getattr(self, field.name)} must be positive")
 
-    def of_process(self) -> dict[str, int]:
+    def for_process(self) -> dict[str, int]:
         """The limits of one process, arguments of `confinement.set_resource_limits`."""
         return {"cpu_seconds": self.cpu_seconds, "memory_bytes": self.memory_bytes}
 

@@ -102,7 +102,7 @@ class ProgramServer:
             "modules": self._modules,
             "sources": list(sources),
             "calls": list(calls),
-            "limits": self.limits.of_process(),
+            "limits": self.limits.for_process(),
         }
         body = {
             "language": "python",

@@ -221,7 +221,7 @@ class _Batch:
             "tests": trial.tests,
             "names": dict(trial.functions),
             "context": trial.context,
-            "limits": limits.of_process(),
+            "limits": limits.for_process(),
             "largest_reply": limits.message_bytes,
             "seconds": seconds,
             "seconds_per_test": seconds_per_test,
