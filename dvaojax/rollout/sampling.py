@@ -68,29 +68,33 @@ def log_distribution(logits: Array, sampling: Sampling) -> Array:
     if sampling.temperature == 0.0:
         best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
         return jnp.where(best, 0.0, -jnp.inf)
-    logprobs = jax.nn.log_softmax(logits / sampling.temperature)
-    if not sampling.truncates:
-        return logprobs
-    bound = _lowest_kept(logprobs, sampling)
-    return jax.nn.log_softmax(jnp.where(logprobs >= bound, logprobs, -jnp.inf))
+    scaled = logits / sampling.temperature
+    if sampling.truncates:
+        scaled = jnp.where(logits >= _lowest_kept(logits, sampling), scaled, -jnp.inf)
+    return jax.nn.log_softmax(scaled)
 
 
-def _lowest_kept(logprobs: Array, sampling: Sampling) -> Array:
-    """`[..., 1]`, the log-probability of the least likely tokens that may be drawn."""
-    descending = -jnp.sort(-logprobs, axis=-1)
+def _lowest_kept(logits: Array, sampling: Sampling) -> Array:
+    """`[..., 1]`, the logit of the least likely tokens that may be drawn.
+
+    Logits are compared, not their log-probabilities: if the compiler computed these twice with
+    different rounding, the bound could exclude the token that it was taken from.
+    """
+    descending = -jnp.sort(-logits, axis=-1)
     best = descending[..., :1]
-    size = logprobs.shape[-1]
+    size = logits.shape[-1]
     last = min(sampling.top_k or size, size) - 1
     bound = descending[..., last : last + 1]
     if sampling.top_p < 1.0:
-        kept = jnp.where(descending >= bound, jnp.exp(descending), 0.0)
+        likelihood = jnp.exp((descending - best) / sampling.temperature)
+        kept = jnp.where(descending >= bound, likelihood, 0.0)
         cumulative = jnp.cumsum(kept, axis=-1)
         is_inside = cumulative - kept < sampling.top_p * cumulative[..., -1:]
         bound = jnp.maximum(
             bound, jnp.min(descending, axis=-1, keepdims=True, where=is_inside, initial=jnp.inf)
         )
     if sampling.min_p > 0.0:
-        bound = jnp.maximum(bound, best + jnp.log(sampling.min_p))
+        bound = jnp.maximum(bound, best + sampling.temperature * jnp.log(sampling.min_p))
     # Keep the most likely token even if a bound was rounded up above it.
     return jnp.minimum(bound, best)
 

@@ -89,6 +89,7 @@ class FakeSession:
             "reward": Mean(jnp.ones(3), jnp.ones(3)),
             "skipped_in_a_row": Mean(one * float(number in self.skipped), one),
             "params": params.astype(jnp.float32),
+            "zero_variance_groups": Mean(one, one),
         }
         return state._replace(learner=learner), metrics, jnp.ones(GROUPS)
 
