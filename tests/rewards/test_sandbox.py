@@ -11,7 +11,7 @@ import pytest
 from program_attacks import requires_bubblewrap
 
 from dvaojax.rewards.programs import Limits, ProgramsConfig, SandboxError, sandbox
-from dvaojax.rewards.programs.trials import Trial, Untested, run_trials
+from dvaojax.rewards.programs.trials import Trial, Untested, require, run_trials
 
 QUICK = Limits(cpu_seconds=1, wall_seconds=20.0)
 PROCESS = ProgramsConfig(isolation="process")
@@ -150,6 +150,7 @@ def test_programs_that_were_not_tried_within_the_step_have_no_result():
 
 
 def test_equal_trials_run_once(monkeypatch):
+    require(PROCESS)  # runs a program of its own
     starts = []
     started = sandbox.started
 

@@ -10,9 +10,9 @@ import enum
 import re
 
 from dvaojax.rewards.mathematics import math_verify_client
-from dvaojax.rewards.mathematics.equivalence import LONGEST_ANSWER, equivalent
+from dvaojax.rewards.mathematics.equivalence import equivalent
 from dvaojax.rewards.mathematics.extraction import final_answer
-from dvaojax.rewards.mathematics.normalisation import normalised
+from dvaojax.rewards.mathematics.normalisation import LONGEST_ANSWER, normalised
 from dvaojax.types import Completion
 
 _INTEGER = re.compile(r"([+-]?) ?([0-9]+)(?:\.0*)?")

@@ -6,10 +6,7 @@ from dvaojax.rewards.mathematics.expressions import (
     degrees_dropped,
     parse_expression,
 )
-from dvaojax.rewards.mathematics.normalisation import normalised
-
-LONGEST_ANSWER = 2_000
-"""In characters; a longer answer is not normalised."""
+from dvaojax.rewards.mathematics.normalisation import LONGEST_ANSWER, normalised
 
 LONGEST_NUMBER = 200
 """In characters; a longer answer is not evaluated."""

@@ -32,9 +32,8 @@ Rules in addition to equality, each of which decides before math-verify:
 import functools
 import re
 from collections.abc import Sequence
-from fractions import Fraction
 
-from dvaojax.rewards.mathematics import math_verify_client
+from dvaojax.rewards.mathematics import math_verify_client, spelling
 from dvaojax.rewards.mathematics.answer_structure import (
     AnswerStructure,
     MatrixValue,
@@ -62,32 +61,17 @@ from dvaojax.rewards.mathematics.expressions import (
     parse_expression,
 )
 from dvaojax.rewards.mathematics.normalisation import (
+    LONGEST_ANSWER,
     is_words,
     leftover_words,
     normalised,
     single_letter_unit_removed,
 )
 
-LONGEST_ANSWER = 2_000
-"""In characters; a longer answer is wrong unless it is identical to the gold."""
-
-_NUMERAL = re.compile(r"([0-9A-Za-z]+) ?_ ?(?:(\d+)|\{ ?(\d+) ?\})")
-_INTEGER = re.compile(r"-?[0-9]+")
 _SET = re.compile(
     r"[<>]|\\(?:begin|setminus|backslash|cap|infty|mathbb|l[et]q?|g[et]q?|neq?|in)(?![A-Za-z])"
 )
-_DOTS = re.compile(r"\\[lc]?dots(?![A-Za-z])|\.\.\.|…")
 _TWO_NUMBERS = re.compile(r"(?<![\w^.])[0-9]+\.?[0-9]* +[0-9]")
-_CHOICE = re.compile(r"\(?\s*([A-J])\s*\)?\.?")
-_CHOICE_WITH_TEXT = re.compile(
-    r"\s*(?:\\(?:text|textbf|mathbf|mathrm|textrm|textsf|bf|rm|mbox)\s*\{)?\s*(?:(?:option|choice)\s+)?"
-    r"(?:\(\s*([A-J])\s*\)|([A-J])(?=\s*[}):.]|\s*$|\s*\\(?:text|quad|[,;:! ]))"
-    r"|([A-J])(?=\s+-))(.*)",
-    re.DOTALL | re.IGNORECASE,
-)
-_ANOTHER_CHOICE = re.compile(
-    r"(?:(?<![\w\\])|(?<=\())[A-J](?![\w'])\s*[:).},]|\b(?:or|and)\b\s*\(?[A-J]\b"
-)
 _FUNCTION = re.compile(r"\\[A-Za-z]+|\|")
 
 
@@ -106,16 +90,18 @@ def equivalent(answer: str, gold: str) -> bool:
     ours, golds = normalised(answer), normalised(gold)
     if not ours or not golds or (_TWO_NUMBERS.search(ours) and not _TWO_NUMBERS.search(golds)):
         return False
-    if _spelling(ours) == _spelling(golds):
+    if spelling.without_spaces(ours) == spelling.without_spaces(golds):
         return True
-    if _INTEGER.fullmatch(ours) and _INTEGER.fullmatch(golds):
-        return _same_integer(ours, golds)
-    choice = _CHOICE.fullmatch(golds)
-    if choice is not None and _chosen(answer) == choice[1]:
+    verdict = spelling.same_integer(ours, golds)
+    if verdict is not None:
+        return verdict
+    if spelling.is_choice_of(answer, golds):
         return True
     if is_words(gold) or is_words(answer):
-        return _same_words(ours, golds)
-    if leftover_words(ours) != leftover_words(golds) or _marks(ours) != _marks(golds):
+        return spelling.same_words(ours, golds)
+    if leftover_words(ours) != leftover_words(golds):
+        return False
+    if spelling.marks(ours) != spelling.marks(golds):
         return False
     verdict = _same_equation(ours, golds)
     return _compared(ours, golds) if verdict is None else verdict
@@ -124,7 +110,7 @@ def equivalent(answer: str, gold: str) -> bool:
 def _compared(answer: str, gold: str) -> bool:
     verdict = _same(parse_structure(answer), parse_structure(gold))
     if verdict is None:
-        return math_verify_client.equal_latex(_latex(answer), _latex(gold))
+        return math_verify_client.equal_latex(answer, gold)
     return verdict
 
 
@@ -139,10 +125,11 @@ def _same(answer: AnswerStructure, gold: AnswerStructure) -> bool | None:
                 return False
             values = dict(zip(answer.names, answer.parts, strict=True))
             return _same_sequence([values[name] for name in gold.names], gold.parts)
-        case NamedValues(), (OrderedValues() | UnorderedValues()):
+        case (NamedValues(), OrderedValues() | UnorderedValues()) | (
+            OrderedValues() | UnorderedValues(),
+            NamedValues(),
+        ):
             # Names on one side only: the values in the order in which they are written.
-            return _same_sequence(answer.parts, gold.parts)
-        case ((OrderedValues() | UnorderedValues()), NamedValues()):
             return _same_sequence(answer.parts, gold.parts)
         case UnorderedValues(), UnorderedValues() if answer.union == gold.union:
             return _same_collection(answer.parts, gold.parts)
@@ -206,16 +193,16 @@ def _same_collection(
 
 def _same_value(answer: str, gold: str) -> bool | None:
     """Compares two single values; None if one of them cannot be read."""
-    if _spelling(answer) == _spelling(gold):
+    if spelling.without_spaces(answer) == spelling.without_spaces(gold):
         return True
-    if len(gold) > 1 and gold.isalpha() and _same_words(answer, gold):
+    if len(gold) > 1 and gold.isalpha() and spelling.same_words(answer, gold):
         return True
     if "=" in gold:
         return False if _SET.search(gold) is None else None
     sides = _stated_sides(answer)
     if sides is None:
         return False
-    base = _same_numeral(sides[-1], gold)
+    base = spelling.same_numeral(sides[-1], gold)
     if base is not None:
         return base
     if gold.endswith("%"):
@@ -288,7 +275,10 @@ class _Value:
 def _same_expression(answer: _Value, gold: _Value) -> bool:
     if answer.number is not None and gold.number is not None:
         return equal_or_rounded(
-            answer.number, gold.number, _spelling(answer.text), _spelling(gold.text)
+            answer.number,
+            gold.number,
+            spelling.without_spaces(answer.text),
+            spelling.without_spaces(gold.text),
         )
     trees = answer.tree, gold.tree
     angle, exact = (contains(tree, "degrees") for tree in trees), None
@@ -296,9 +286,11 @@ def _same_expression(answer: _Value, gold: _Value) -> bool:
         trees = in_radians(trees[0]), in_radians(trees[1])
     ours, golds = map(degrees_dropped, trees)
     for decimal, exact in ((answer, golds), (gold, ours)):
-        decimals = decimals_of_a_rounding(_spelling(decimal.text))
+        decimals = decimals_of_a_rounding(spelling.without_spaces(decimal.text))
         if decimals is not None and has_no_letters(exact):
-            return math_verify_client.rounded(_spelling(decimal.text), decimals, exact)
+            return math_verify_client.rounded(
+                spelling.without_spaces(decimal.text), decimals, exact
+            )
     return math_verify_client.equal_expressions(ours, golds)
 
 
@@ -338,66 +330,3 @@ def _same_equation(answer: str, gold: str) -> bool | None:
 
 def _without_percent(side: str) -> str:
     return rf"\frac{{{side.removesuffix('%')}}}{{100}}" if side.endswith("%") else side
-
-
-def _marks(answer: str) -> tuple[bool, bool]:
-    """Whether an answer has a colon, and dots: math-verify divides at one and drops the others."""
-    return ":" in answer, _DOTS.search(answer) is not None
-
-
-def _chosen(answer: str) -> str | None:
-    r"""The letter of a choice with its text: `C: The market clears`, `\textbf{(C)}\ 24`."""
-    match = _CHOICE_WITH_TEXT.fullmatch(answer.replace("$", "").strip().strip(" *"))
-    if match is None or _ANOTHER_CHOICE.search(match[4]):
-        return None
-    return next(letter for letter in match.groups()[:3] if letter).upper()
-
-
-def _same_integer(answer: str, gold: str) -> bool:
-    """Whether two integers of any size are equal: Python does not parse thousands of digits."""
-    zero = {"", "-"}
-    a, b = (re.sub(r"^(-?)0+", r"\1", text) for text in (answer, gold))
-    return a == b or (a in zero and b in zero)
-
-
-def _spelling(text: str) -> str:
-    return text.replace(" ", "").removeprefix("+")
-
-
-def _same_words(answer: str, gold: str) -> bool:
-    """Whether two texts are equal up to case, articles and surrounding brackets."""
-    answer, gold = (
-        re.sub(r"\A(?:the|an?) |[\s()*]", "", text.casefold()) for text in (answer, gold)
-    )
-    return answer == gold != ""
-
-
-def _same_numeral(answer: str, gold: str) -> bool | None:
-    """Compares numerals with the subscript of a base; None if there is none."""
-    ours, golds = _NUMERAL.fullmatch(answer), _NUMERAL.fullmatch(gold)
-    if golds is not None and golds[1].isalpha():
-        return None
-    if golds is None:
-        if ours is None or ours[1].isalpha():
-            return None
-        return (ours[2] or ours[3]) == "10" and ours[1].lstrip("0") == gold.lstrip("0")
-    if ours is None:
-        return answer.strip().lstrip("0") == golds[1].lstrip("0")
-    same_base = (ours[2] or ours[3]) == (golds[2] or golds[3])
-    return same_base and ours[1].lstrip("0") == golds[1].lstrip("0")
-
-
-_DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?![\d.\\])")
-
-
-def _latex(text: str) -> str:
-    """A normalised answer in LaTeX, with exact fractions, which math-verify does not round."""
-    text = _DECIMAL.sub(
-        lambda match: (
-            str(Fraction(f"{match[1] or '0'}.{match[2]}")) if len(match[0]) < 100 else match[0]
-        ),
-        text,
-    )
-    text = re.sub(r"(\d+)/(\d+)", r"\\frac{\1}{\2}", text)
-    text = text.replace("°", r"^{\circ}").replace(r"\div", "/").replace("*", r"\cdot ")
-    return text.replace(r"\lor", r"\text{ or }").replace(r"\land", r"\text{ and }")

@@ -11,11 +11,13 @@ import atexit
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from dvaojax.errors import UserError
@@ -25,6 +27,7 @@ _SECONDS = 2.0
 _SCORE_SECONDS = 5.0
 _SECONDS_TO_END = 5.0
 _LONGEST_ANSWER = 400
+_SHORT_DECIMAL = re.compile(r"(?<![\w.])(\d{0,50})\.(\d{1,50})(?![\d.\\])")
 _WORKER_SCRIPT = Path(__file__).with_name("math_verify_worker.py")
 
 
@@ -72,13 +75,13 @@ def equal_latex(answer: str, gold: str, *, seconds: float = _SECONDS) -> bool:
     """Whether math-verify finds two answers equal that it parses itself.
 
     Args:
-        answer: LaTeX without a box; false for more than 400 characters.
+        answer: in LaTeX or normalised, without a box; false for more than 400 characters.
         gold: likewise.
         seconds: limit of processor time, after which the result is false.
     """
     if max(len(answer), len(gold)) > _LONGEST_ANSWER:
         return False
-    return _worker.ask("equal_latex", answer, gold, seconds)
+    return _worker.ask("equal_latex", _latex(answer), _latex(gold), seconds)
 
 
 def score(text: str, gold: str, *, seconds: float = _SCORE_SECONDS) -> bool:
@@ -90,6 +93,14 @@ def score(text: str, gold: str, *, seconds: float = _SCORE_SECONDS) -> bool:
         seconds: limit of processor time, after which the result is false.
     """
     return _worker.ask("score", text, gold, seconds)
+
+
+def _latex(text: str) -> str:
+    """A normalised answer in LaTeX, with exact fractions, which math-verify does not round."""
+    text = _SHORT_DECIMAL.sub(lambda match: str(Fraction(f"{match[1] or '0'}.{match[2]}")), text)
+    text = re.sub(r"(\d+)/(\d+)", r"\\frac{\1}{\2}", text)
+    text = text.replace("°", r"^{\circ}").replace(r"\div", "/").replace("*", r"\cdot ")
+    return text.replace(r"\lor", r"\text{ or }").replace(r"\land", r"\text{ and }")
 
 
 class _MathVerifyWorker:

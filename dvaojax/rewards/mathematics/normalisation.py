@@ -12,6 +12,9 @@ from fractions import Fraction
 
 from dvaojax.rewards.mathematics.units import UNIT_SYMBOLS, without_units
 
+LONGEST_ANSWER = 2_000
+"""In characters; a longer answer is not normalised."""
+
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "0123456789+-()nx", strict=True))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 _CHARACTERS = str.maketrans(
@@ -167,7 +170,7 @@ def normalised(answer: str) -> str:
     `east`.
 
     Args:
-        answer: the content of a box, of moderate length.
+        answer: the content of a box, of at most `LONGEST_ANSWER` characters.
     """
     answer = _plain_characters(answer)
     if is_words(answer):

@@ -19,8 +19,7 @@ from dvaojax.rewards.programs.limits import Limits
 from dvaojax.rewards.programs.program_process import LARGEST_REQUEST
 from dvaojax.rewards.programs.serialisation import read_frame, write_frame
 
-_ATTEMPTS = 3
-_WAIT_SECONDS = (0.2, 1.0)
+_WAIT_SECONDS = (0.2, 1.0)  # before the second and the third attempt
 _GRACE_SECONDS = 30.0
 _LARGEST_REPLY = 2**24
 _HERE = Path(__file__).parent
