@@ -262,7 +262,7 @@ class _Value:
     """An expression with its exact value, if that is a rational number."""
 
     def __init__(self, text: str):
-        self.text = text
+        self.written = spelling.without_spaces(text)
         self.tree = parse_expression(text)
         self.number = exact_value(degrees_dropped(self.tree))
 
@@ -274,23 +274,16 @@ class _Value:
 
 def _same_expression(answer: _Value, gold: _Value) -> bool:
     if answer.number is not None and gold.number is not None:
-        return equal_or_rounded(
-            answer.number,
-            gold.number,
-            spelling.without_spaces(answer.text),
-            spelling.without_spaces(gold.text),
-        )
+        return equal_or_rounded(answer.number, gold.number, answer.written, gold.written)
     trees = answer.tree, gold.tree
     angle, exact = (contains(tree, "degrees") for tree in trees), None
     if any(angle) and contains(("both", *trees), r"\pi"):
         trees = in_radians(trees[0]), in_radians(trees[1])
     ours, golds = map(degrees_dropped, trees)
     for decimal, exact in ((answer, golds), (gold, ours)):
-        decimals = decimals_of_a_rounding(spelling.without_spaces(decimal.text))
+        decimals = decimals_of_a_rounding(decimal.written)
         if decimals is not None and has_no_letters(exact):
-            return math_verify_client.rounded(
-                spelling.without_spaces(decimal.text), decimals, exact
-            )
+            return math_verify_client.rounded(decimal.written, decimals, exact)
     return math_verify_client.equal_expressions(ours, golds)
 
 
