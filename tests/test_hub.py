@@ -11,11 +11,10 @@ from dvaojax.errors import UserError
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    server = hub_server.HubServer()
-    server.use(monkeypatch, tmp_path / "cache")
-    hub._commit.cache_clear()
-    yield server
-    server.close()
+    with hub_server.HubServer() as server:
+        server.use(monkeypatch, tmp_path / "cache")
+        hub._commit.cache_clear()
+        yield server
     hub._commit.cache_clear()
 
 
@@ -53,7 +52,7 @@ def test_without_a_network_the_cached_commit_is_used(server, directory, monkeypa
     commit = server.push("owner/name", directory)
     hub.local_directory("owner/name", ["config.json"])
     hub._commit.cache_clear()
-    server.close()
+    server.stop()
     assert hub.resolve("owner/name") == f"owner/name@{commit}"
     path = hub.local_directory("owner/name", ["config.json"])
     assert (path / "config.json").is_file()

@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback_server import LoopbackServer, QuietHandler
 
 
 def run_code(request: dict[str, Any]) -> dict[str, Any]:
@@ -41,11 +43,10 @@ def run_code(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class CodeServer:
-    """A context manager that serves until its exit.
+class CodeServer(LoopbackServer):
+    """Answers as Sandbox Fusion does.
 
     Attributes:
-        url: of the server.
         requests: the received bodies in order.
         paths: their paths.
     """
@@ -57,21 +58,10 @@ class CodeServer:
             fault: given the number of a request from 0 and its handler, answers the request
                 wrongly and returns true, or leaves it to be answered correctly.
         """
+        super().__init__(_Handler)
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self._fault, self._lock = fault, threading.Lock()
-        handler = type("Handler", (_Handler,), {"owner": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> "CodeServer":
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         with self._lock:
@@ -82,16 +72,13 @@ class CodeServer:
             respond(handler, 200, json.dumps(run_code(self.requests[number])).encode())
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     owner: CodeServer
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client has left
             self.owner.answer(self, body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def respond(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from huggingface_hub import constants
+from loopback_server import LoopbackServer, QuietHandler
 
 
-class HubServer:
+class HubServer(LoopbackServer):
     """Repositories with several commits, the newest of which may change.
 
     Attributes:
@@ -20,24 +20,10 @@ class HubServer:
     """
 
     def __init__(self):
+        super().__init__(_Handler)
         self.commits: dict[str, dict[str, Mapping[str, bytes]]] = {}
         self.newest: dict[str, str] = {}
         self.requests: list[str] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.requests.append(self.path)
-                server._answer(self)
-
-            do_HEAD = do_GET
-
-            def log_message(self, *arguments):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def push(self, repository: str, directory: Path) -> str:
         """Adds a commit with the files of a directory, which becomes the newest; returns it."""
@@ -56,11 +42,7 @@ class HubServer:
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
         patch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
 
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _answer(self, request: BaseHTTPRequestHandler):
+    def answer(self, request: BaseHTTPRequestHandler):
         parts = request.path.partition("?")[0].strip("/").split("/")
         if parts[:2] == ["api", "models"] and parts[4:5] == ["revision"]:
             self._describe(request, "/".join(parts[2:4]), "/".join(parts[5:]))
@@ -101,3 +83,13 @@ class HubServer:
         request.end_headers()
         if request.command == "GET":
             request.wfile.write(content)
+
+
+class _Handler(QuietHandler):
+    owner: HubServer
+
+    def do_GET(self):
+        self.owner.requests.append(self.path)
+        self.owner.answer(self)
+
+    do_HEAD = do_GET

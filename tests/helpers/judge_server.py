@@ -7,8 +7,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback_server import LoopbackServer, QuietHandler
 
 TOKENS_IN, TOKENS_OUT = 100, 7
 
@@ -67,11 +68,10 @@ def honest(request: dict) -> Act:
     return grade(criterion.removeprefix("says ") in answer)
 
 
-class JudgeServer:
-    """A context manager that serves until its exit.
+class JudgeServer(LoopbackServer):
+    """Answers as a judge does.
 
     Attributes:
-        port: on which it listens.
         url: for a client's configuration.
         requests: the received bodies in order.
         headers: their headers.
@@ -85,29 +85,12 @@ class JudgeServer:
             act: reaction to a request, given its number from 0 and its body.
             port: to listen on; 0 chooses a free one.
         """
+        super().__init__(_Handler, port=port)
+        self.url += "/v1"
         self.requests: list[dict] = []
         self.headers: list[Mapping[str, str]] = []
         self.most_at_once = self._at_once = 0
         self._act, self._lock = act, threading.Lock()
-        handler = type("Handler", (_Handler,), {"owner": self})
-        self._server = _Server(("127.0.0.1", port), handler)
-        self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-
-    def __enter__(self) -> "JudgeServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.kill()
-
-    def kill(self) -> None:
-        """Stops serving; later connections are refused."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
 
     def answer(self, body: bytes, headers: Mapping[str, str]) -> Act:
         with self._lock:
@@ -123,15 +106,7 @@ class JudgeServer:
         return act
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignores clients that disconnected."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     owner: JudgeServer
 
@@ -166,6 +141,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
-
-    def log_message(self, *arguments: object) -> None:
-        pass

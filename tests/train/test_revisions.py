@@ -24,11 +24,10 @@ NAME = "owner/name"
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    server = hub_server.HubServer()
-    server.use(monkeypatch, tmp_path / "cache")
-    hub._commit.cache_clear()
-    yield server
-    server.close()
+    with hub_server.HubServer() as server:
+        server.use(monkeypatch, tmp_path / "cache")
+        hub._commit.cache_clear()
+        yield server
     hub._commit.cache_clear()
 
 
