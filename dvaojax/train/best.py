@@ -44,6 +44,20 @@ def stops_early(config: Config, best: BestEvaluation | None) -> bool:
     return config.early_stop > 0 and best is not None and best.waited >= config.early_stop
 
 
+def early_stop_summary(config: Config, best: BestEvaluation | None, *, step: int) -> dict[str, Any]:
+    """The entries of `summary.json` about the best evaluation; empty without evaluations.
+
+    Args:
+        config: the run.
+        best: the best evaluation.
+        step: the last step of the run.
+    """
+    if best is None:
+        return {}
+    stopped = step < config.num_steps and stops_early(config, best)
+    return {"best": best._asdict(), "stopped_early": stopped}
+
+
 def weighted_reward(config: Config, evaluation: Mapping[str, Any]) -> float | None:
     """The weighted sum of the mean rewards on held-out problems.
 

@@ -24,6 +24,8 @@ def closing(session: Session, summary: Mapping[str, Any], plots: Sequence[Path])
     """
     directory = session.directory
     return [
+        *_stopped_early(session, summary),
+        *_not_scored(summary),
         *_taught_nothing(directory),
         f"{summary['wall_seconds']:.0f} s; {directory.summary} and {len(plots)} plots in "
         f"{directory.plots}",
@@ -34,6 +36,26 @@ def closing(session: Session, summary: Mapping[str, Any], plots: Sequence[Path])
         "",
         *next_commands(directory, task=type(session.config.task)),
     ]
+
+
+def _stopped_early(session: Session, summary: Mapping[str, Any]) -> list[str]:
+    """Says that the run ended early, and how it continues."""
+    if not summary.get("stopped_early"):
+        return []
+    best = summary["best"]
+    return [
+        f"stopped early after step {summary['steps']} of {session.config.num_steps}: "
+        f"{best['waited']} evaluations since the best one, after step {best['step']}; "
+        "--resume --set early_stop=0 continues"
+    ]
+
+
+def _not_scored(summary: Mapping[str, Any]) -> list[str]:
+    """Says which rewards could not be scored, and how many."""
+    missing = [f"{name} {count}" for name, count in summary.get("unscored", {}).items() if count]
+    if not missing:
+        return []
+    return ["rewards that could not be scored in training: " + ", ".join(missing)]
 
 
 def _taught_nothing(directory: RunDirectory) -> list[str]:
@@ -85,6 +107,11 @@ def next_commands(directory: RunDirectory, *, task: type) -> list[str]:
         f"  dvaojax report {directory.path}",
         f"  dvaojax evaluate {directory.path} --samples 8{experiment}",
     ]
+
+
+def in_one_line(evaluation: Mapping[str, Any]) -> str:
+    """An evaluation as in `summary.json`: every measure with its mean and interval."""
+    return "  ".join(f"{name} {_interval(measured)}" for name, measured in evaluation.items())
 
 
 def _interval(measured: Mapping[str, float] | None) -> str:

@@ -19,7 +19,7 @@ sampler's log-probabilities.
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,6 @@ from dvaojax.evaluation.answer_sets import set_report
 from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.measures import averages
 from dvaojax.evaluation.plots import plot_run
-from dvaojax.models.attention import backend
-from dvaojax.models.attention.splash import SplashLayout
 from dvaojax.run.rows import read_rows
 from dvaojax.train import hosts
 from dvaojax.train.allocation_state import (
@@ -46,25 +44,26 @@ from dvaojax.train.allocation_state import (
 from dvaojax.train.batches import PromptBatches
 from dvaojax.train.best import (
     BestEvaluation,
+    early_stop_summary,
     evaluation_row,
     is_due,
     stops_early,
     weighted_reward,
 )
-from dvaojax.train.closing import closing
+from dvaojax.train.closing import closing, in_one_line
 from dvaojax.train.collect import Collector, StepRollout
 from dvaojax.train.compiling import announced
 from dvaojax.train.device_timer import DeviceTimer, Span
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.keys import KeyPurpose, run_key
-from dvaojax.train.opening import opening
+from dvaojax.train.opening import notes, opening
 from dvaojax.train.program import Program
 from dvaojax.train.progress import TrainingProgress
 from dvaojax.train.revisions import with_commits
 from dvaojax.train.session import Session, Start, open_session
 from dvaojax.train.step_log import DispatchedStep, StepLog
 from dvaojax.train.warm_start import run_warm_start
-from dvaojax.types import Scorer, TaskWithAnswerSets, TaskWithNotes
+from dvaojax.types import Scorer, TaskWithAnswerSets
 
 
 def train(
@@ -103,10 +102,9 @@ def train(
         session = dataclasses.replace(session, program=announced(session.program, session.display))
         collector = make_collector(config, session.program, session.scorer)
         progress = session.restored
-        for line in opening(session, done=0 if progress is None else progress.step):
+        done = 0 if progress is None else progress.step
+        for line in (*opening(session, done=done), *notes(session)):
             session.display.print(line)
-        for note in (_attention_note(session), *_task_notes(config)):
-            session.display.print(note)
         earlier = 0.0 if progress is None else progress.seconds
         progress = _begin(session, collector, started) if progress is None else progress
         if hosts.is_first() and not _is_over(config, progress):
@@ -151,40 +149,11 @@ def _evaluate_during(
     seconds = {"evaluation_seconds": time.perf_counter() - started}
     log.add_evaluation({**evaluation_row(config, summary), **seconds})
     log.flush()
-    session.display.print(f"step {progress.step}, held out: " + _format_intervals(summary))
+    session.display.print(f"step {progress.step}, held out: " + in_one_line(summary))
     best = progress.best and progress.best.followed_by(
         progress.step, weighted_reward(config, summary)
     )
     return dataclasses.replace(progress, best=best), evaluation
-
-
-def _early_end(config: Config, progress: TrainingProgress) -> str:
-    """Says that the run ended early, and how it continues; empty if it did not."""
-    best = progress.best
-    if best is None or progress.step >= config.num_steps or not stops_early(config, best):
-        return ""
-    return (
-        f"stopped early after step {progress.step} of {config.num_steps}: {best.waited} "
-        f"evaluations since the best one, after step {best.step}; "
-        "--resume --set early_stop=0 continues"
-    )
-
-
-def _task_notes(config: Config) -> Sequence[str]:
-    """Notes of the task, such as the number of prompts it left out."""
-    if not isinstance(config.task, TaskWithNotes):
-        return ()
-    return [note for split in ("train", "test") for note in config.task.notes(split)]
-
-
-def _attention_note(session: Session) -> str:
-    """Describes the attention of the update for completions of full length."""
-    config = session.config
-    prompt, longest = config.task.max_prompt_length, max(config.max_new_tokens - 1, 1)
-    row = prompt + config.largest_group * longest
-    layout = SplashLayout(row=row, prompt=prompt, longest=longest, packed=False)
-    platform = session.program.mesh.devices.flat[0].platform
-    return backend.describe(config.model, platform, layout)
 
 
 def _interrupted(session: Session, progress: TrainingProgress, number: int) -> Interrupted:
@@ -317,7 +286,7 @@ def _finish(
         "samples": config.evaluation.samples,
         "before": progress.before,
         "after": after,
-        **_early_stop_summary(config, progress),
+        **early_stop_summary(config, progress.best, step=progress.step),
     }
     if hosts.is_first():
         summary["unscored"] = _unscored(session)
@@ -328,23 +297,10 @@ def _finish(
     summary["wall_seconds"] = seconds + time.perf_counter() - evaluating
     if hosts.is_first():
         files.write_json(session.directory.summary, summary)
-    if early := _early_end(config, progress):
-        session.display.print(early)
-    missing = [f"{name} {n}" for name, n in summary.get("unscored", {}).items() if n]
-    if missing:
-        session.display.print("rewards that could not be scored in training: " + ", ".join(missing))
     session.display.close()
     for line in closing(session, summary, plots):
         session.display.print(line)
     return summary
-
-
-def _early_stop_summary(config: Config, progress: TrainingProgress) -> dict[str, Any]:
-    """The best evaluation during the run, and whether it ended the run early."""
-    if progress.best is None:
-        return {}
-    best = {name: getattr(progress.best, name) for name in ("step", "weighted_reward")}
-    return {"best": best, "stopped_early": bool(_early_end(config, progress))}
 
 
 def _evaluation_summary(
@@ -365,11 +321,3 @@ def _unscored(session: Session) -> dict[str, int]:
         name: int(sum(row.get(f"unscored/{name}", 0) for row in rows))
         for name in session.config.objectives
     }
-
-
-def _format_intervals(summary: Mapping[str, Any]) -> str:
-    """Means with their confidence intervals, in one line."""
-    return "  ".join(
-        f"{name} -" if i is None else f"{name} {i['mean']:.3f} [{i['low']:.3f}, {i['high']:.3f}]"
-        for name, i in summary.items()
-    )

@@ -5,9 +5,12 @@ import math
 from dvaojax import files
 from dvaojax.config import Config
 from dvaojax.learning.optimizer import OptimizerConfig
+from dvaojax.models.attention import backend
+from dvaojax.models.attention.splash import SplashLayout
 from dvaojax.models.flops import num_params
 from dvaojax.train.duration import estimated_seconds, in_words, rates_of
 from dvaojax.train.session import Session
+from dvaojax.types import TaskWithNotes
 
 
 def opening(session: Session, *, done: int) -> list[str]:
@@ -31,6 +34,23 @@ def opening(session: Session, *, done: int) -> list[str]:
         "to stop, press Ctrl-C: the step is finished and saved; the same command with --resume "
         "continues",
     ]
+
+
+def notes(session: Session) -> list[str]:
+    """Lines about the attention of the update, and the task's notes such as prompts left out."""
+    task = session.config.task
+    of_task = task.notes if isinstance(task, TaskWithNotes) else lambda split: ()
+    return [_attention(session), *(note for split in ("train", "test") for note in of_task(split))]
+
+
+def _attention(session: Session) -> str:
+    """Describes the attention of the update for completions of full length."""
+    config = session.config
+    prompt, longest = config.task.max_prompt_length, max(config.max_new_tokens - 1, 1)
+    row = prompt + config.largest_group * longest
+    layout = SplashLayout(row=row, prompt=prompt, longest=longest, packed=False)
+    platform = session.program.mesh.devices.flat[0].platform
+    return backend.describe(config.model, platform, layout)
 
 
 def _policy(config: Config) -> str:
