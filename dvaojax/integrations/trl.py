@@ -14,21 +14,8 @@ deviation. This class calls TRL's own code for generation, rewards, logging and 
 replaces only the advantages: by those of the aggregator, from the vectors of all rewards of all
 processes. They reach the loss as they are, also if they do not add up to zero in a group.
 
-- The weights are `GRPOConfig.reward_weights`, the objectives TRL's reward functions in their order.
-- A reward of None, or NaN, means that the objective does not apply.
-- The batch of a method with batch statistics, such as `gdpo`, is TRL's generation batch,
-  `generation_batch_size` completions.
-- A stateful method takes one step per generation batch in training, and none in evaluations. Its
-  state is `trainer.aggregator_state`; it is saved in every checkpoint and restored from it.
-- Lengths, for methods that weight by length, are the tokens of the loss: sampled, with the token
-  that ends a completion, without the output of tools.
-- With `mask_truncated_completions`, TRL leaves truncated completions out of the loss. Their rewards
-  still count in the statistics of their group, as in TRL.
-- The settings `scale_rewards="batch"` and `multi_objective_aggregation="normalize_then_sum"`, whose
-  result would be replaced, are refused.
-
-The aggregator runs on the CPU. JAX reserves memory of a GPU when it starts: set `JAX_PLATFORMS=cpu`
-where TRL uses one. Only `AggregatedGRPOTrainer` imports TRL; it is in the extra `trl`.
+The README next to this module describes weights, missing rewards, states and refused settings. Only
+`AggregatedGRPOTrainer` imports TRL; it is in the extra `trl`.
 """
 
 import io
