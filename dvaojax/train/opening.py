@@ -39,8 +39,8 @@ def opening(session: Session, *, done: int) -> list[str]:
 def notes(session: Session) -> list[str]:
     """Lines about the attention of the update, and the task's notes such as prompts left out."""
     task = session.config.task
-    of_task = task.notes if isinstance(task, TaskWithNotes) else lambda split: ()
-    return [_attention(session), *(note for split in ("train", "test") for note in of_task(split))]
+    say = task.notes if isinstance(task, TaskWithNotes) else lambda split: ()
+    return [_attention(session), *(note for split in ("train", "test") for note in say(split))]
 
 
 def _attention(session: Session) -> str:
