@@ -53,7 +53,7 @@ def report(error: Exception, arguments: argparse.Namespace) -> int:
         except OSError:
             _discard_output()
         named = error.filename if isinstance(error, OSError) else None
-        where = named or directory
+        where = named or _target(arguments)
         return fail(f"{where}: {line}" if where else line, FAILED)
     if (line := memory_failure(error)) is not None:
         return fail(f"{line}: {_SMALLER.get(arguments.command, _SMALLER_STEPS)}", FAILED)
@@ -88,17 +88,18 @@ def _ignore_threads() -> None:
 def _directory(arguments: argparse.Namespace) -> Path | None:
     """The directory of the run or sweep that the command works on."""
     named = vars(arguments)
-    for candidate in (
-        named.get("directory_of_run"),
-        named.get("policy"),
-        named.get("run"),
-        named.get("data_dir"),
-        named.get("out"),
-    ):
-        if candidate is not None:
-            return Path(candidate)
     runs = named.get("runs")
-    return runs[0] if isinstance(runs, list) and runs else None
+    first = runs[0] if isinstance(runs, list) and runs else None
+    works_on = (named.get("directory_of_run"), named.get("policy"), named.get("run"), first)
+    candidates = [*works_on, named.get("out") if arguments.command == "sweep" else None]
+    return next((path for path in candidates if path is not None), None)
+
+
+def _target(arguments: argparse.Namespace) -> Path | str | None:
+    """The file or directory that the command writes."""
+    named = vars(arguments)
+    given = named.get("out") or named.get("directory") or named.get("data_dir")
+    return given or _directory(arguments)
 
 
 def _location(error: BaseException) -> str:

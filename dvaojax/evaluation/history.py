@@ -9,6 +9,7 @@ import numpy as np
 
 from dvaojax import files
 from dvaojax.errors import UserError
+from dvaojax.evaluation.intervals import Interval
 from dvaojax.run.rows import read_rows
 
 
@@ -67,7 +68,7 @@ def read_history(directory: Path) -> History:
         name=directory.resolve().name,
         steps=np.array([row["step"] for row in rows]),
         columns={name: _column(path, rows, name) for name in names},
-        summary=_read_summary(summary) if summary.is_file() else {},
+        summary=read_summary(summary) if summary.is_file() else {},
     )
 
 
@@ -92,11 +93,30 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _read_summary(path: Path) -> Mapping[str, Any]:
+def read_summary(path: Path) -> Mapping[str, Any]:
+    """Reads a `summary.json`.
+
+    Raises:
+        UserError: it cannot be read, or its evaluations are not means with intervals.
+    """
     summary = files.read_json(path)
     if not isinstance(summary, dict):
         raise UserError(f"{path} is not a summary of a run: it is no JSON object")
+    for when in ("before", "after"):
+        means = summary.get(when) or {}
+        if not isinstance(means, dict):
+            raise UserError(f"{path}: {when!r} is not an evaluation")
+        for name, mean in means.items():
+            if mean is not None and not _is_interval(mean):
+                raise UserError(f"{path}: {name!r} of {when!r} is not a mean with its interval")
     return summary
+
+
+def _is_interval(mean: Any) -> bool:
+    """Whether a JSON value holds the numbers of an `Interval`."""
+    return isinstance(mean, dict) and all(
+        isinstance(mean.get(field), int | float) for field in Interval._fields
+    )
 
 
 def _column(path: Path, rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from dvaojax import files
 from dvaojax.config import migrate
 from dvaojax.errors import UserError
 from dvaojax.evaluation.directory import SETTINGS
-from dvaojax.evaluation.history import History, read_history
+from dvaojax.evaluation.history import History, read_history, read_summary
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.run import directory as run_directory
 
@@ -145,10 +145,7 @@ def _summary(path: Path) -> Mapping[str, Any]:
         raise UserError(
             f"There is no {files.SUMMARY}: the run is in progress or was stopped early."
         )
-    summary = files.read_json(path / files.SUMMARY)
-    if not isinstance(summary, dict):
-        raise UserError(f"{path / files.SUMMARY} is not a summary of a run.")
-    return summary
+    return read_summary(path / files.SUMMARY)
 
 
 def _samples(path: Path) -> Sequence[Mapping[str, Any]]:

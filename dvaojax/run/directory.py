@@ -359,7 +359,12 @@ def _read_description(path: Path) -> dict[str, Any]:
     if not (path / files.CONFIG).is_file():
         raise UserError(f"{path} is not a run: it has no {files.CONFIG}")
     description = files.read_json(path / files.CONFIG)
-    if not isinstance(description, dict) or description.keys() != {"config", "starts"}:
+    if not (
+        isinstance(description, dict)
+        and description.keys() == {"config", "starts"}
+        and isinstance(description["config"], dict)
+        and isinstance(description["starts"], list)
+    ):
         raise UserError(f"{path} is not a run: its {files.CONFIG} was not written by dvaojax")
     return description
 

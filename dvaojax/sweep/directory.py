@@ -56,6 +56,8 @@ class SweepDirectory:
         path, now, starts = self.path / DESCRIPTION, describe(sweep), []
         if path.is_file():
             before = files.read_json(path)
+            if not _is_description(before, now):
+                raise UserError(f"{path} was not written by dvaojax; choose another --out")
             _compare(self.path, before["sweep"], json.loads(json.dumps(now)))
             starts = before["starts"]
         elif self.path.exists() and not self._is_unused():
@@ -119,6 +121,16 @@ def migrate_description(described: Mapping[str, Any]) -> dict[str, Any]:
         for axis in _AXES
     }
     return {**described, "base": migrate(described["base"]), **axes}
+
+
+def _is_description(value: Any, now: Mapping[str, Any]) -> bool:
+    """Whether a JSON value is the content of a `sweep.json`."""
+    if not isinstance(value, dict) or not isinstance(value.get("starts"), list):
+        return False
+    sweep = value.get("sweep")
+    return isinstance(sweep, dict) and all(
+        isinstance(sweep.get(key), dict) for key, item in now.items() if isinstance(item, dict)
+    )
 
 
 def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

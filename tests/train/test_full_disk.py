@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import json
 import logging
 import os
 import sys
@@ -11,7 +12,9 @@ from digits_run import quick_programs
 from small_disk import enlarge, read_only, small_disk
 
 from dvaojax import cli, files
+from dvaojax.config import Config
 from dvaojax.errors import UserError
+from dvaojax.run import directory as run_directory
 from dvaojax.run.rows import read_rows
 
 EXPERIMENT = """
@@ -98,3 +101,26 @@ def test_files_are_whole_on_a_full_disk(tmp_path):
         ):
             files.write_text(disk / "new" / "page", "y" * 9000)
         assert os.listdir(disk) == ["rows.jsonl"]
+
+
+def test_plots_reports_and_data_sets_are_written_whole_or_not_at_all(tmp_path, capsys, experiment):
+    del experiment  # its cleaning up
+    run, rows = tmp_path / "run", tmp_path / "rows.jsonl"
+    run_directory.create(run, Config(name="run"))
+    with (run / "metrics.jsonl").open("w") as file:
+        for step in range(1, 9):
+            values = {"reward/a": step / 9, "reward/b": 0.5, "agreement": 0.5}
+            file.write(json.dumps({"step": step, **values}) + "\n")
+    rows.write_text('{"prompt": "1+1", "answer": "2"}\n' * 5000)
+    with small_disk(tmp_path / "disk", kilobytes=16) as disk:
+        for command in (
+            f"plot {run} --out {disk}/plots",
+            f"report {run} --out {disk}/report.html",
+            f"data prepare mine --source {rows} --data-dir {disk}/sets",
+        ):
+            assert cli.main(command.split()) in (1, 2)
+            line = capsys.readouterr().err
+            assert line.count("\n") == 1
+            assert "No space left on device" in line
+            assert str(disk) in line
+            assert os.listdir(disk) == []
