@@ -47,15 +47,15 @@ def _check(value: Any, hint: Any, key: str) -> None:
     if not _fits(value, hint):
         kind = "a class" if isinstance(value, type) else f"of type {type(value).__name__}"
         raise UserError(f"{key}={value!r:.80} is {kind}, not {_wanted(value, hint)}")
-    if hint is not Task and dataclasses.is_dataclass(value) and not isinstance(value, type):
-        _check_section(value, f"{key}.")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (tuple, list, Sequence):
+    if isinstance(value, tuple | list) and origin in (tuple, list, Sequence):
         for i, item in enumerate(value):
             _check(item, arguments[0], f"{key}[{i}]")
-    if origin is Mapping:
+    elif isinstance(value, Mapping) and origin is Mapping:
         for name, item in value.items():
             _check(item, arguments[1], f"{key}.{name}")
+    elif hint is not Task and dataclasses.is_dataclass(value):
+        _check_section(value, f"{key}.")
 
 
 def _fits(value: Any, hint: Any) -> bool:
