@@ -254,5 +254,6 @@ def test_ten_thousand_answers_within_twenty_seconds(stride, seconds):
     began = processor_seconds()
     paid = [accuracy(completion(text), gold) for gold, text in pairs]
     math_verify_client._worker.close()
-    assert processor_seconds() - began < seconds
+    traced = 2 if sys.gettrace() else 1  # line coverage takes as much time again
+    assert processor_seconds() - began < seconds * traced
     assert len(distinct) // stride < sum(paid) < len(pairs) - len(distinct) // stride

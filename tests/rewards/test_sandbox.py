@@ -255,9 +255,14 @@ def test_an_interrupt_ends_all_processes():
     settings = ProgramsConfig(isolation="process")
     timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     start = time.monotonic()
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        run_trials([trial], settings=settings)
+    # Shells let background processes ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            run_trials([trial], settings=settings)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - start < 10.0
 
 

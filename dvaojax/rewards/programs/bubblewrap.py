@@ -38,6 +38,7 @@ _DIRECTORIES = (
     "/usr/share/zoneinfo",
     "/nix/store",
 )
+_EMPTY = "/tmp/program"  # where it starts; /tmp itself may hold the interpreter
 _DEVICES = ("null", "zero", "random", "urandom")
 
 # Keeps its capabilities in a new user namespace until its users are mapped from outside.
@@ -94,7 +95,8 @@ def command(
         *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
         *("--unshare-cgroup-try", "--die-with-parent", "--as-pid-1"),
         *_file_system(python[0], code),
-        *("--proc", "/proc", "--dir", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"),
+        *("--proc", "/proc", "--dir", "/tmp", "--dir", _EMPTY, "--chdir", _EMPTY),
+        *("--remount-ro", "/"),
     ]
     return [program, *options, "--", *python], files
 
