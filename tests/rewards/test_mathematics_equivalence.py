@@ -183,6 +183,8 @@ SAME = {
         60 :: 60 \frac{\mathrm{m}}{\mathrm{s}^2} ; 60千米/小时 ; 60 米/秒 ; 60 per hour
         42 :: 42元 ; 42个 ; 42 小时 ; 42美元 ; 42岁 ; 42平方厘米 ; \$42 ; 42 dollars ; €42 ; ￥42
         42 :: 42 kg
+        42 :: 42 mA ; 42 kΩ ; 42 Ω ; 42\ \Omega ; 42\,\mu\text{m} ; 42 µm ; 42 Pa ; 42 MeV ; 42 USD
+        42 :: 42 EUR ; 42円 ; 42 years old ; 42 N·m ; 42 GB ; 42 dB
         42 :: 42\text{ apples} ; 42\text{ ways} ; \text{42 apples} ; 42 green apples
     """,
     "scientific notation and large numbers": r"""
@@ -215,6 +217,8 @@ SAME = {
         \begin{pmatrix}1&2\\3&4\end{pmatrix} :: \left[\begin{matrix}1&2\\3&4\end{matrix}\right]
     """,
     "the side of an equation": r"""
+        12 :: S=\sum_{i=1}^{3}4=12 ; \gcd(24,36) = 12
+        \max(a,b) :: \max(b,a)
         5 :: 5 = x ; x=5 ; x = 2+3 = 5 ; 2+3=5 ; x_1=5 ; |AB|=5 ; AB = 5 ; a+b = 5 ; f(2) = 5
         5 :: \angle A = 5^\circ
         5 :: 5=n ; \text{Area}=5 ; x\approx 5 ; \sqrt{25}=5
@@ -225,7 +229,8 @@ SAME = {
     """,
     "names": r"""
         u=9, v=4 :: v=4, u=9 ; u = 9 \text{ and } v = 4 ; (u,v)=(9,4) ; (v,u)=(4,9) ; 9=u, 4=v
-        u=9, v=4 :: (9,4) ; 9, 4
+        u=9, v=4 :: (9,4) ; 9, 4 ; u=9\quad v=4 ; v=4,\quad u=9
+        u=9, v=4 :: \begin{cases} v=4 \\ u=9 \end{cases}
         (m,n)=(4,9) :: (4,9) ; m=4, n=9 ; (n,m)=(9,4) ; n=9,m=4
         x=1, x=-2 :: -2, 1 ; x=-2, x=1 ; x=1 or x=-2 ; \{1,-2\} ; x \in \{1,-2\}
         (4,9) :: (m,n)=(4,9) ; x=4,y=9
@@ -239,6 +244,9 @@ SAME = {
         [3,\infty) :: x \ge 3 ; x≥3 ; 3 \le x ; x\geqslant 3 ; x>=3 ; [3,+\infty)
         [-2,7] :: -2\le x\le 7 ; 7\ge x \ge -2 ; -2<=x<=7 ; x\ge-2 \text{ and } x\le7
         [-2,7] :: x \ge -2, x \le 7
+        [-2,7] :: \{x \mid -2\le x\le 7\} ; \{t : t\ge-2, t\le7\}
+        [-2,7] :: \{x\in\mathbb{R} | -2\le x\le 7\}
+        3:4 :: 3 : 4 ; 3\colon 4
         -2 \le x \le 7 :: [-2,7] ; x\in[-2,7]
         x \ne 3 :: (-\infty,3)\cup(3,\infty) ; \mathbb{R}\setminus\{3\} ; x<3 or x>3
     """,
@@ -285,7 +293,7 @@ DIFFERENT = {
     """,
     "names": r"""
         u=9, v=4 :: u=4, v=9 ; v=9, u=4 ; 4, 9 ; (4,9) ; u=9, w=4 ; u=9 ; (u,v)=(4,9) ; a=9,b=4
-        u=9, v=4 :: \{4, 9\}
+        u=9, v=4 :: \{4, 9\} ; u=4\quad v=9 ; \begin{cases} u=4 \\ v=9 \end{cases}
         (m,n)=(4,9) :: (n,m)=(4,9) ; m=9,n=4 ; (9,4) ; (a,b)=(4,9)
         x=1,y=2 :: x=2,y=1 ; x=y=1
         y=2x+3 :: x=2y+3 ; 2x-3
@@ -311,11 +319,16 @@ DIFFERENT = {
         933 :: 933+0 ; 933*1 ; \frac{347+586}{1} ; \sqrt{(347+586)^2} ; 347+586=934
         7 :: \sqrt{16}+\sqrt{9}
         -3 :: 4-7 ; -(1+2)
+        12 :: \sum_{i=1}^{3}4 ; \int_0^{12}1\,dx ; \prod_{i=1}^{1}12 ; \lim_{x\to 12}x ; \gcd(24,36)
+        12 :: \max(12,3) ; 25\mod 13 ; \det\begin{pmatrix}3&0\\0&4\end{pmatrix} ; \frac{d}{dx}12x
+        12 :: |-12| ; \lfloor 12.5\rfloor ; \lceil 11.2\rceil ; \begin{cases} 12\\ 13\end{cases}
+        12, 5 :: \sum_{i=1}^{3}4, 5
+        \frac{n(n+1)}{2} :: \sum_{k=1}^{n} k
     """,
     "sets": r"""
         \emptyset :: 0 ; \{0\} ; \{\emptyset\}
         \{1,2\} :: (1,2) ; [1,2] ; \{1,2,2\}
-        7 :: 7,\ldots ; \ldots 7 ; 7:1
+        7 :: 7,\ldots ; \ldots 7 ; 7:1 ; 7,... ; 7, …
     """,
     "equations yet to be solved": r"""
         4 :: x^2=4 ; 2x=4 ; x+1=4 ; \frac{x}{2}=4

@@ -24,6 +24,8 @@ Rules in addition to equality, each of which decides before math-verify:
   whose expansion does not end: `1.3333333333` for 4/3, but not `1.414214` for the square root of 2.
 * What the gold states in addition to its value may be omitted but not contradicted: `52` and not
   `52_9` for `52_8`; `50\%`, `50` and `0.5` for `50\%`; but `34\%` is not 34.
+* A sum, product, integral, limit, greatest common divisor or remainder that is left to be computed
+  is the problem too, for every gold that does not contain one itself.
 * Units and degrees are dropped, and not compared. Other words count: `\text{not }2` is not 2.
 * The letter of a choice may be followed by the text of the choice.
 * An interval and the inequality that describes it are equal.
@@ -71,6 +73,10 @@ from dvaojax.rewards.mathematics.normalisation import (
 _SET = re.compile(
     r"[<>]|\\(?:begin|setminus|backslash|cap|infty|mathbb|l[et]q?|g[et]q?|neq?|in)(?![A-Za-z])"
 )
+_LEFT_TO_DO = re.compile(
+    r"\\(?:sum|prod|i*int|oint|lim|gcd|lcm|max|min|det|[bp]?mod|operatorname)(?![A-Za-z])"
+    r"|\\frac ?\{ ?d[^{}]*\} ?\{ ?d ?[a-z]"
+)
 _TWO_NUMBERS = re.compile(r"(?<![\w^.])[0-9]+\.?[0-9]* +[0-9]")
 _FUNCTION = re.compile(r"\\[A-Za-z]+|\|")
 
@@ -102,6 +108,8 @@ def equivalent(answer: str, gold: str) -> bool:
     if leftover_words(ours) != leftover_words(golds):
         return False
     if spelling.marks(ours) != spelling.marks(golds):
+        return False
+    if _LEFT_TO_DO.search(golds) is None and _is_left_to_do(ours):
         return False
     verdict = _same_equation(ours, golds)
     return _compared(ours, golds) if verdict is None else verdict
@@ -323,3 +331,9 @@ def _same_equation(answer: str, gold: str) -> bool | None:
 
 def _without_percent(side: str) -> str:
     return rf"\frac{{{side.removesuffix('%')}}}{{100}}" if side.endswith("%") else side
+
+
+def _is_left_to_do(answer: str) -> bool:
+    """Whether a value of the answer is stated only as a sum, limit or the like."""
+    values = split(answer, {",", ";", r"\lor", r"\land"})
+    return any(all(map(_LEFT_TO_DO.search, split(value, {"="}))) for value in values)

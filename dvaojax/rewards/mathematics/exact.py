@@ -58,11 +58,14 @@ def is_carried_out(tree: ExpressionTree) -> bool:
     """Whether no sum, difference, product or division of two numbers is left to do.
 
     A fraction need not be in lowest terms; a mixed number, a power of ten in scientific notation,
-    a power and a factorial are notations of a number. `347+586` is a problem and not its answer.
+    a power and a factorial are notations of a number. `347+586` is a problem and not its answer,
+    and so is the absolute value, floor or ceiling of a number.
 
     Args:
         tree: an expression.
     """
+    if tree[0] in ("absolute", "floor", "ceiling") and has_no_letters(tree):
+        return False
     if tree[0] in ("subtract", "add", "multiply", "quotient"):
         if tree[0] == "subtract" and tree[1] == ("number", "0"):
             return is_carried_out(tree[2])

@@ -30,6 +30,11 @@ _LABEL = re.compile(
     r"|答案[ \t*_`]{0,8}(?:[:\N{FULLWIDTH COLON}=]|是|为|應為|应为))",
     re.IGNORECASE,
 )
+# `**Final Answer**` on a line of its own, followed by the answer.
+_HEADING = re.compile(
+    r"^[ \t]*(?:[#*_>]+[ \t]*)*(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t]*[*_#]*[ \t]*\r?\n[\s*_`]*",
+    re.IGNORECASE | re.MULTILINE,
+)
 # "The answer is correct." states no answer.
 _REMARK = re.compile(
     r"[ \t*_`]*(?:also |indeed |therefore |now |thus )?(?:correct|right|verified|confirmed|"
@@ -84,13 +89,20 @@ def answer_line(text: str) -> str | None:
     """The answer after the last label that has one: `Answer: 34`, `**Answer:** $34$`, `答案是34`.
 
     The label may be bold, have a full-width colon, be English or Chinese, and have the answer on
-    the next line; the answer ends with its sentence or its line (`statement.stated_answer`). More
+    the next line; the answer ends with its sentence or its line (`statement.stated_answer`). A
+    heading `Final Answer` is a label if a value is on the next line that is not empty. More
     lenient than DAPO's own check (`answer_line_dapo`).
 
     Args:
         text: a completion, without its thoughts.
     """
-    for label in reversed(list(_LABEL.finditer(text))):
+    labels = [*_LABEL.finditer(text), *_HEADING.finditer(text)]
+    for label in sorted(labels, key=lambda label: label.end(), reverse=True):
+        if label.re is _HEADING:
+            stated = stated_answer(text[label.end() : label.end() + 4_000], value_only=True)
+            if stated is not None:
+                return stated
+            continue
         if _REMARK.match(text, label.end()) is not None:
             continue
         rest = text[label.end() : label.end() + 4_000].lstrip(" \t*_`:\N{FULLWIDTH COLON}")

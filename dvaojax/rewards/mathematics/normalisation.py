@@ -72,6 +72,9 @@ _SUBSTITUTIONS = [
     for pattern, replacement in (
         (r"(?<=[\w)])\*\*(?=[\w({-])", "^"),  # a power as in Python, not a closing mark of bold
         (r"\*\*|`", ""),
+        (r",\s*(?:\.\.\.|…)\s*$", r",\\ldots "),
+        (r"\\begin\{cases\}([^&]*)\\end\{cases\}", lambda match: match[1].replace(r"\\", ",")),
+        (r"(?<=\S)\s*\\q?quad(?=\s*\\?[A-Za-z](?:_\w)?\s*=)", ", "),
         # 10,\!080, 10{,}080 and 10\,080: separators of thousands, not lists.
         (r",\\!\s*|\{,\}", ","),
         (r"(?<=\d)(?:\\[,;: ]|~|\{\\,\})(?=\d{3}(?!\d))", ""),
@@ -102,6 +105,7 @@ _SUBSTITUTIONS = [
         (r"\\(?:leqslant|leqq|leq)" + _END, r"\\le "),
         (r"\\(?:geqslant|geqq|geq)" + _END, r"\\ge "),
         (r"\\neq" + _END, r"\\ne "),
+        (r"\\colon" + _END, ":"),
         (r"\\lt" + _END, "<"),
         (r"\\gt" + _END, ">"),
         (r"<=", r"\\le "),
@@ -110,6 +114,8 @@ _SUBSTITUTIONS = [
         (r"\\varnothing" + _END, r"\\emptyset "),
         (r"\\(?:mathbb|mathbf|Bbb)\s*\{?\s*R\s*\}?|\\(?:R|Reals|reals)" + _END, r"\\mathbb{R}"),
         (r"\+\s*(?=\\infty)", ""),
+        # The set of all x with a property.
+        (r"^\\\{\s*[A-Za-z]\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\\mid|[|:])(.+)\\\}$", r"\1"),
         (r"\\(?:vee|lor)" + _END, r"\\lor "),
         (r"\\(?:wedge|land)" + _END, r"\\land "),
         (_TEXT_COMMAND + r"\s*\{\s*,?\s*or\s*(?:maybe|also)?\s*\}", r" \\lor "),

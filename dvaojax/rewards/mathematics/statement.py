@@ -19,6 +19,11 @@ _PIECE = re.compile(
     r"(?P<formula>\$\$?(?:\\\$|[^$])+\$\$?|\\\((?:.|\n)+?\\\)|\\\[(?:.|\n)+?\\\])"
     r"|(?P<mark>\*\*|__|`)"
     r"|(?P<separator>[,;](?=[\s$]|\\[A-Za-z ]|\Z|[^\x00-\x7f])|[、，；]|\b(?:and|or)\b"
+    r"|\bvs\.?(?=\s)"
+    # 12...14, and "12? 13?".
+    r"|(?:\.{2,3}|…)(?=\d)|[?？](?=\s*\$?[-\d\\][^.!?？\n]{0,30}[?？])"
+    # 12 to 14, but not "3.14 to 2 decimal places".
+    r"|\bto\b(?=\s+\$?[-\d\\])(?!\s+\S+ (?:decimal|significant|sig|places?|digits?|d\.?p|s\.?f))"
     r"|或者?|和|以及)"
     r"|(?P<opening>[(\[]|\\\{|\\langle)"
     r"|(?P<closing>[)\]]|\\\}|\\rangle)"
@@ -44,11 +49,14 @@ _ANOTHER = re.compile(
     re.IGNORECASE,
 )
 _DOUBT = re.compile(
-    r"\b(?:or|maybe|perhaps|possibly|might|could|may|alternatively|either|otherwise)\b|或|也许|可能",
+    r"\b(?:or|maybe|perhaps|possibly|might|could|may|alternatively|either|otherwise|versus)\b"
+    r"|或|也许|可能",
     re.IGNORECASE,
 )
 _NEXT_SENTENCE_DOUBTS = re.compile(
-    r"[.。!?！？]\s*(?:or|maybe|perhaps|possibly|alternatively|或)\b", re.IGNORECASE
+    r"[.。!?！？]\s*(?:or|maybe|perhaps|possibly|alternatively|或)\b"
+    r"|\n\s*(?:or|maybe|perhaps|possibly|或)\b",
+    re.IGNORECASE,
 )
 _CHANGES_THE_VALUE = re.compile(r"(?:percent|pct|thousand|million|billion)\Z", re.IGNORECASE)
 _CLAUSE = re.compile(

@@ -14,26 +14,28 @@ _UNITS = (
     "tonnes? hours? hrs? minutes? mins? seconds? secs? ms days? weeks? months? years? ways? "
     "points? "
     "digits? students? people persons? km/h m/s m/s\\^2 km/hr kph lit(?:er|re)s? ml mL gallons? "
-    "Hz kHz MHz joules? kJ newtons? watts? kW kWh volts? amps? ohms? mol moles? rad radians? "
+    "Hz kHz MHz GHz joules? kJ MJ newtons? kN pascals? Pa kPa MPa watts? mW kW MW kWh volts? mV kV "
+    "eV keV MeV amps? mA ohms? [kM]?Ω [kM]?\\\\Omega mol moles? rad radians? dB rpm bits? bytes? "
+    "kB MB GB TB [μµ]m [μµ]s USD EUR GBP JPY CNY RMB INR "
     "Kelvin Celsius Fahrenheit times sq"
 ).replace(" ", "|")
 _POWER = r"(?:\s*\^\s*(?:-?\d|\{\s*-?\d+\s*\}))"
 _PLAIN_UNIT = re.compile(
     rf"(?<=[\d)}}\]°])\s*(?:square|cubic|sq\.?)?\s*(?<![A-Za-z\\])(?:per )?(?:{_UNITS}){_POWER}?"
-    rf"(?:\s*(?:/|per|\*|\s)\s*(?:{_UNITS}|[smhdLN]){_POWER}?)*(?:\s+(?:squared|cubed|each))?\s*$"
+    rf"(?:\s*(?:/|per|\*|\s)\s*(?:{_UNITS}|[smhdLN]){_POWER}?)*(?:\s+(?:squared|cubed|each|old|tall|long|high|wide|deep))?\s*$"
 )
 _CHINESE_UNIT = re.compile(
     r"(?<=[\d)}\]%°])\s*(?:平方|立方)?(?:千|厘|毫|分|公)?(?:美元|人民币|元|角|个|只|人|岁|年|月|日|天|小时|时|"
-    r"分钟|分|秒|米|里|斤|克|升|吨|次|种|条|张|本|块|颗|辆|名|位|件|双|对|棵|支|度|倍|页|点|道|题)"
+    r"分钟|分|秒|米|里|斤|克|升|吨|次|种|条|张|本|块|颗|辆|名|位|件|双|对|棵|支|度|倍|円|页|点|道|题)"
     r"(?:钱|米|里|斤|克|升)?(?:/(?:小时|时|秒|分钟|分|天|米|千克|个|人))?\s*$"
 )
 UNIT_SYMBOLS = re.compile(
-    rf"(?<=[\d)}}])\s*[mgshLlNJWVAKFCPTΩ]{_POWER}?(?:\s*/\s*[mgshLKC]{_POWER}?)?\s*$"
+    rf"(?<=[\d)}}])\s*[mgshLlNJWVAKFCPTΩ]{_POWER}?(?:\s*[*/]\s*[mgshLKC]{_POWER}?)?\s*$"
 )
 r"""One-letter symbols of units after a number."""
 
 _TEXT = r"\\text\{((?:[^{}]|\{-?\d+\})*)\}"
-_TRAILING_TEXT = re.compile(rf"\s*[*/]?\s*°?\s*{_TEXT}{_POWER}?\s*$")
+_TRAILING_TEXT = re.compile(rf"\s*[*/]?\s*°?(?:\\[ ,])?\s*(?:\\mu)?\s*{_TEXT}{_POWER}?\s*$")
 _TEXT_FRACTION = re.compile(
     rf"\s*\\frac\s*\{{\s*(?:{_TEXT}{_POWER}?\s*[* ]?)+\}}"
     rf"\s*\{{\s*(?:{_TEXT}{_POWER}?\s*[* ]?)+\}}\s*$"
