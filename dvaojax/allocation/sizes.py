@@ -28,9 +28,12 @@ def allocate(scores: np.ndarray, budget: int, *, floor: int, cap: int) -> np.nda
         `[B]` int64.
 
     Raises:
-        ValueError: a score is negative or not finite, or the budget lies outside the bounds.
+        ValueError: a score is negative or not finite, the scores are not one axis, or the budget
+            lies outside the bounds.
     """
     scores = np.asarray(scores, np.float64)
+    if scores.ndim != 1:
+        raise ValueError(f"scores has shape {list(scores.shape)}; it should be [B]")
     count = len(scores)
     if not (np.isfinite(scores).all() and (scores >= 0).all()):
         raise ValueError(f"scores must be finite and not negative: {scores}")

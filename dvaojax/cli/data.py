@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.name,
         source=arguments.source,
         data_dir=arguments.data_dir,
-        columns=None if arguments.columns is None else dict(arguments.columns),
+        columns=None if arguments.columns is None else _columns(arguments.columns),
         existing=arguments.existing,
     )
     state = "is prepared" if summary.is_new else "is already prepared"
@@ -100,6 +100,21 @@ def run(arguments: argparse.Namespace) -> int:
     if source is not None:
         out.print(f"licence: {source.licence}", soft_wrap=True)
     return 0
+
+
+def _columns(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """The column of each field.
+
+    Raises:
+        UserError: a field has two.
+    """
+    for field, column in pairs:
+        others = [other for name, other in pairs if name == field and other != column]
+        if others:
+            raise UserError(
+                f"--columns gives {field} two columns, {column} and {others[0]}: keep one"
+            )
+    return dict(pairs)
 
 
 def _column(text: str) -> tuple[str, str]:

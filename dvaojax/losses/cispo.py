@@ -61,4 +61,4 @@ def cispo(
         jax.lax.stop_gradient(jnp.exp(log_ratio)), 1.0 - clip_low, 1.0 + clip_high
     )
     info = surrogate_info(log_ratio, is_clipped, advantages, where)
-    return reduce(-weight * advantages * on_tokens(logp, where), where), info
+    return reduce(-weight * advantages * on_tokens(logp, where, name="logp"), where), info

@@ -169,7 +169,7 @@ def covariances(logp: Array, advantages: Array, where: Array) -> Array:
         return moments(advantages, where).centred * moments(logp, where).centred
 
     size = where.shape[-2] * where.shape[-1]
-    arrays = [x.reshape(-1, size) for x in (on_tokens(logp, where), advantages, where)]
+    arrays = [x.reshape(-1, size) for x in (on_tokens(logp, where, name="logp"), advantages, where)]
     return lax.stop_gradient(jax.vmap(group_covariances)(*arrays).reshape(where.shape))
 
 
@@ -188,7 +188,9 @@ def _uniform_per_token(logp_old: Array, where: Array) -> Array:
     members, positions = (
         lax.broadcasted_iota(jnp.uint32, where.shape, where.ndim - i) for i in (2, 1)
     )
-    bits = lax.bitcast_convert_type(on_tokens(logp_old, where).astype(jnp.float32), jnp.uint32)
+    bits = lax.bitcast_convert_type(
+        on_tokens(logp_old, where, name="logp_old").astype(jnp.float32), jnp.uint32
+    )
 
     def draw(word: Array, member: Array, position: Array) -> Array:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), member), position)

@@ -58,7 +58,9 @@ def dppo_tv(
     Raises:
         ValueError: a delta is not positive and finite, or `ratio_cap` is below 1.
     """
-    change = jnp.exp(on_tokens(logp, where)) - jnp.exp(on_tokens(logp_old, where))
+    change = jnp.exp(on_tokens(logp, where, name="logp")) - jnp.exp(
+        on_tokens(logp_old, where, name="logp_old")
+    )
     return _masked_gradient(
         logp,
         logp_old,
@@ -112,7 +114,7 @@ def dppo_kl(
     Raises:
         ValueError: a delta is not positive and finite, or `ratio_cap` is below 1.
     """
-    new, old = on_tokens(logp, where), on_tokens(logp_old, where)
+    new, old = on_tokens(logp, where, name="logp"), on_tokens(logp_old, where, name="logp_old")
     divergence = binary_kl(old, new, least=_MIN_COMPLEMENT)
     return _masked_gradient(
         logp,
@@ -147,6 +149,6 @@ def _masked_gradient(
     advantages = advantages_on_tokens(advantages, where, dtype=log_ratio.dtype)
     is_masked = jnp.where(advantages > 0, has_risen, has_fallen)
     weight = jnp.minimum(jax.lax.stop_gradient(jnp.exp(log_ratio)), ratio_cap)
-    terms = -weight * advantages * on_tokens(logp, where)
+    terms = -weight * advantages * on_tokens(logp, where, name="logp")
     info = surrogate_info(log_ratio, is_masked, advantages, where)
     return reduce(jnp.where(is_masked, 0, terms), where), info

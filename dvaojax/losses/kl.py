@@ -25,7 +25,7 @@ from jax import Array
 
 from dvaojax.losses.reductions import Reduction, token_mean
 from dvaojax.losses.tokens import on_tokens
-from dvaojax.numerics import MAX_EXPONENT, Mean
+from dvaojax.numerics import MAX_EXPONENT, Mean, require_shape
 
 Estimator = Callable[[Array, Array], Array]
 """`(logp, logp_reference) -> value`, elementwise."""
@@ -43,7 +43,7 @@ def k1(logp: Array, logp_reference: Array) -> Array:
     Returns:
         `[..., T]` in nats.
     """
-    return logp - logp_reference
+    return _difference(logp, logp_reference)
 
 
 def k2(logp: Array, logp_reference: Array) -> Array:
@@ -56,7 +56,7 @@ def k2(logp: Array, logp_reference: Array) -> Array:
     Returns:
         `[..., T]`, never negative.
     """
-    return 0.5 * jnp.square(logp - logp_reference)
+    return 0.5 * jnp.square(_difference(logp, logp_reference))
 
 
 def k3(logp: Array, logp_reference: Array) -> Array:
@@ -72,8 +72,13 @@ def k3(logp: Array, logp_reference: Array) -> Array:
     Returns:
         `[..., T]`, not negative up to rounding.
     """
-    difference = jnp.minimum(logp_reference - logp, MAX_EXPONENT)
+    difference = jnp.minimum(-_difference(logp, logp_reference), MAX_EXPONENT)
     return jnp.expm1(difference) - difference
+
+
+def _difference(logp: Array, logp_reference: Array) -> Array:
+    require_shape("logp_reference", logp_reference, jnp.shape(logp), axes="[..., T]", like="logp")
+    return logp - logp_reference
 
 
 def kl_penalty(
@@ -96,8 +101,8 @@ def kl_penalty(
     Returns:
         The mean as sum and count.
     """
-    logp_reference = jax.lax.stop_gradient(on_tokens(logp_reference, where))
-    return reduce(estimator(on_tokens(logp, where), logp_reference), where)
+    logp_reference = jax.lax.stop_gradient(on_tokens(logp_reference, where, name="logp_reference"))
+    return reduce(estimator(on_tokens(logp, where, name="logp"), logp_reference), where)
 
 
 KL_ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}

@@ -160,8 +160,10 @@ def _odds_and_target(
 ) -> tuple[Array, Array, Array]:
     """Log-odds of each token under the policy and under the optimum, and each token's advantage."""
     require_positive(beta=beta)
-    odds = log_odds(on_tokens(logp, where), least=_MIN_COMPLEMENT)
-    old = jax.lax.stop_gradient(log_odds(on_tokens(logp_old, where), least=_MIN_COMPLEMENT))
+    odds = log_odds(on_tokens(logp, where, name="logp"), least=_MIN_COMPLEMENT)
+    old = jax.lax.stop_gradient(
+        log_odds(on_tokens(logp_old, where, name="logp_old"), least=_MIN_COMPLEMENT)
+    )
     advantages = advantages_on_tokens(advantages, where, dtype=odds.dtype)
     return odds, old + advantages / beta, advantages
 

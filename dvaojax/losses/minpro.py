@@ -66,7 +66,7 @@ def minpro(
         jnp.exp(smallest_before(fixed, where) + fixed), 1.0 - clip_low, 1.0 + clip_high
     )
     info = surrogate_info(log_ratio, is_clipped, advantages, where)
-    return reduce(-weight * advantages * on_tokens(logp, where), where), info
+    return reduce(-weight * advantages * on_tokens(logp, where, name="logp"), where), info
 
 
 def smallest_before(log_ratio: Array, where: Array) -> Array:

@@ -27,5 +27,5 @@ def policy_gradient(
     Returns:
         The loss as sum and count.
     """
-    logp = on_tokens(logp, where)
+    logp = on_tokens(logp, where, name="logp")
     return reduce(-advantages_on_tokens(advantages, where, dtype=logp.dtype) * logp, where)

@@ -9,7 +9,15 @@ from jax.typing import ArrayLike
 
 from dvaojax.losses.kl import k3
 from dvaojax.losses.tokens import on_tokens
-from dvaojax.numerics import MAX_EXPONENT, Mean, masked_mean, masked_sum, require_shape, safe_divide
+from dvaojax.numerics import (
+    MAX_EXPONENT,
+    Mean,
+    masked_mean,
+    masked_sum,
+    real_array,
+    require_shape,
+    safe_divide,
+)
 
 
 class SurrogateInfo(NamedTuple):
@@ -29,7 +37,7 @@ class SurrogateInfo(NamedTuple):
     approximate_kl: Mean
 
 
-def log_ratios(logp: Array, logp_old: Array, where: Array) -> Array:
+def log_ratios(logp: ArrayLike, logp_old: ArrayLike, where: ArrayLike) -> Array:
     """`log(pi_t / pi_old_t)`, clipped to [-20, 20] nats as in verl; no gradient beyond that.
 
     Args:
@@ -41,11 +49,13 @@ def log_ratios(logp: Array, logp_old: Array, where: Array) -> Array:
         `[..., T]` in float32 or wider, 0 where `where` is false.
 
     Raises:
-        AssertionError: the shapes do not fit.
+        AssertionError: the shapes do not fit, or a dtype is another one.
+        TypeError: an argument is complex, or no array of numbers.
     """
-    for name, array in (("logp_old", logp_old), ("where", where)):
-        require_shape(name, array, logp.shape, axes="[..., T]", like="logp")
-    difference = on_tokens(logp, where) - jax.lax.stop_gradient(on_tokens(logp_old, where))
+    logp, logp_old = real_array("logp", logp), real_array("logp_old", logp_old)
+    require_shape("logp_old", logp_old, logp.shape, axes="[..., T]", like="logp")
+    new, old = on_tokens(logp, where, name="logp"), on_tokens(logp_old, where, name="logp_old")
+    difference = new - jax.lax.stop_gradient(old)
     return jnp.clip(difference, -MAX_EXPONENT, MAX_EXPONENT)
 
 

@@ -8,6 +8,7 @@ import pytest
 from dvaojax import aggregators, losses
 from dvaojax.aggregators import ctwa, dvao, make
 from dvaojax.aggregators.dvao_denoised import average_repeats
+from dvaojax.allocation import allocate
 from dvaojax.evaluation.intervals import bootstrap_mean
 from dvaojax.evaluation.pareto import hypervolume
 from dvaojax.learning.turns import advantages_per_token
@@ -66,6 +67,24 @@ SHAPES = {
         lambda: losses.policy_gradient(LOGP, jnp.ones(B * G), where=WHERE)
     ),
     "where has shape [2, 4]; [..., T] should be": (lambda: on_tokens(LOGP, WHERE[..., 0])),
+    "logp_old has shape [2, 4, 3]; [..., T] should be [2, 4, 6]": (
+        lambda: losses.dapo(LOGP, LOGP[..., :3], LOGP, where=WHERE)
+    ),
+    "logp_reference has shape [6]; [..., T] should be [2, 4, 6], as in logp": (
+        lambda: losses.k3(LOGP, LOGP[0, 0])
+    ),
+    "logp has shape []; it should be [..., T]": (
+        lambda: losses.gspo(0.0, 0.0, 1.0, where=np.array(True))
+    ),
+    "where is float32; it should be bool, true on sampled tokens": (
+        lambda: losses.dapo(LOGP, LOGP, LOGP[..., 0], where=WHERE.astype(float))
+    ),
+    "logp is int32; it should be floating-point": (
+        lambda: losses.dppo_tv(LOGP.astype(int), LOGP, LOGP[..., 0], where=WHERE)
+    ),
+    "advantages is int32; it should be floating-point": (
+        lambda: losses.cispo(LOGP, LOGP, np.ones((B, G), int), where=WHERE)
+    ),
     "advantages has shape [8, 5]; [B, G, S] should be [2, 4, 5], as in turns": (
         lambda: advantages_per_token(jnp.ones((B * G, S)), jnp.zeros((B, G, T), int))
     ),
@@ -85,6 +104,11 @@ TYPES = {
     "weights is a dictionary": lambda: make("ctwa", {"a": 1}),
     "weights is complex64": lambda: ctwa(W * 1j),
     "turn_rewards is complex64": lambda: aggregators.gtpo(TURNS * 1j, TURNS),
+    "logp is a list of other values": lambda: losses.dapo([[0.0], []], LOGP, LOGP, where=WHERE),
+    "logp_old is complex64": lambda: losses.cispo(LOGP, LOGP.astype(complex), LOGP, where=WHERE),
+    "advantages is a ndarray of <U": (
+        lambda: losses.policy_gradient(LOGP, np.full((B, G), "x"), where=WHERE)
+    ),
 }
 
 
@@ -102,6 +126,14 @@ def test_types_that_are_no_real_numbers_are_named():
             call()
         assert words in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_infinite_weights_and_scores_of_another_shape_are_refused():
+    for method in (dvao, aggregators.gdpo, aggregators.maxrl):
+        with pytest.raises(ValueError, match=r"^a weight is infinite as float32: \["):
+            method(R, [1.0, np.inf, 1.0])
+    with pytest.raises(ValueError, match=r"^scores has shape \[2, 3\]; it should be \[B\]"):
+        allocate(np.ones((2, 3)), 12, floor=1, cap=8)
 
 
 def test_shapes_are_checked_while_a_function_is_traced():

@@ -195,6 +195,15 @@ def test_one_row_with_another_name_is_not_a_reason_to_map_columns(tmp_path):
         jsonl.read(path)
 
 
+def test_two_columns_for_one_field_are_refused(tmp_path, capsys):
+    path = written(tmp_path, {"question": "2+2?", "problem": "2+2?", "answer": "4"})
+    columns = ["prompt=question", "prompt=problem", "answer=answer"]
+    command = ["data", "prepare", "mine", "--source", str(path), "--data-dir", str(tmp_path / "d")]
+    assert cli.main([*command, "--columns", *columns]) == 2
+    error = capsys.readouterr().err
+    assert error == "dvaojax: --columns gives prompt two columns, question and problem: keep one\n"
+
+
 def test_columns_are_mapped_and_the_others_become_metadata(tmp_path):
     row = {
         "problem": "2+2?",

@@ -145,6 +145,8 @@ NO_CALLS = (
     "find (the tool) does not help.",
     f"<think>\n<tool_call>\n{OBJECT}\n</tool_call>\n</think>\nNone of these helps.",
     "See [1] and {2}.",
+    "No <b>function</b> of type function fits; the tool calls would not help.",
+    '{"type": "answer", "text": "none"}',
 )
 ATTEMPTS = (
     f"<tool_call>{OBJECT}</tool_call>",
@@ -161,6 +163,15 @@ ATTEMPTS = (
     "find(city='Lima",
     "[find(",
     "I call it now:\n[find(city='Lima', day=)]",
+    f"<TOOL_CALL>\n{OBJECT}\n</TOOL_CALL>",
+    '<function=find>{"city": "Lima"}</function>',
+    "<|python_tag|>find.call(city='Lima')",
+    f"[TOOL_CALLS][{OBJECT}]",
+    "<function_calls>\n<invoke name='find'>",
+    "<\N{FULLWIDTH VERTICAL LINE}tool▁calls▁begin\N{FULLWIDTH VERTICAL LINE}>function",
+    '{"type": "function", "function": {"name": "find", "arguments": "{}"}}',
+    '[{"id": "c1", "type": "function", "function": {"name": "find"',
+    '{"tool_calls": [{"name": "find"',
     f"<think>So.</think>\n<tool_call> {OBJECT}, {OBJECT} </tool_call>",
 )
 

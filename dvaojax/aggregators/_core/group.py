@@ -52,7 +52,8 @@ def prepare_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None
     Raises:
         TypeError: an argument is complex, or no array of numbers.
         AssertionError: the shapes do not match.
-        ValueError: outside jit, an unmasked reward is NaN or infinite, or a weight is negative.
+        ValueError: outside jit, an unmasked reward is NaN or infinite, or a weight is negative
+            or infinite.
             Traced rewards are masked instead; traced weights are not checked.
     """
     batch = mask_nonfinite(rewards, weights, mask)
@@ -64,6 +65,8 @@ def prepare_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None
             )
         if _are_known(weights) and not jnp.all(jnp.asarray(weights) >= 0):
             raise ValueError(f"a weight is negative or NaN: {weights}; negate the reward instead")
+        if _are_known(weights) and not jnp.all(jnp.isfinite(batch.weights)):
+            raise ValueError(f"a weight is infinite as {batch.weights.dtype}: {weights}")
     return batch
 
 

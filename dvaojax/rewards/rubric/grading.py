@@ -38,8 +38,23 @@ _END_OF_REASONING = re.compile(
     r"|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>",
     re.IGNORECASE,
 )
-# A JSON string contains no line break, so no explanation contains such a line.
+# The last such line is used; a whole object is tried first, whose explanation may have line breaks.
 _START_OF_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})(?:[ \t]*\{\.[^\n]*\}|[^\n{]*)", re.MULTILINE)
+
+
+def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON.
+
+    Raises:
+        ValueError: it has two verdicts.
+    """
+    if [name for name, _ in pairs].count("criteria_met") > 1:
+        raise ValueError("criteria_met is repeated")
+    return dict(pairs)
+
+
+# Judges write line breaks in strings.
+_OBJECT = json.JSONDecoder(strict=False, object_pairs_hook=_unambiguous)
 
 
 class ItemGrade(NamedTuple):
@@ -77,10 +92,10 @@ def question(rubric: Rubric, answer: str, item: RubricItem) -> list[dict[str, st
 def read_grade(text: str) -> ItemGrade | None:
     """The grade in a judge's answer; None unless it ends in one JSON object of the requested form.
 
-    `criteria_met` has to be true or false and `explanation` text. Before the object there may be
-    reasoning that ends with a tag such as `</think>`. The object may be in a fence of backquotes or
-    tildes, with or without a language and line breaks, and text before the fence is not read. Other
-    deviations are not accepted.
+    `criteria_met` has to be true or false, once, and `explanation` text, in which line breaks need
+    no escape. Before the object there may be reasoning that ends with a tag such as `</think>`. The
+    object may be in a fence of backquotes or tildes, with or without a language and line breaks,
+    and text before the fence is not read. Other deviations are not accepted.
     """
     ends = [match.end() for match in _END_OF_REASONING.finditer(text)]
     # The reasoning may contain the tag, and so may the explanation.
@@ -99,7 +114,7 @@ def _unfenced(text: str) -> str:
 def _grade(text: str) -> ItemGrade | None:
     """The grade that a text consists of, if it does."""
     try:
-        grade = json.loads(text.strip())
+        grade = _OBJECT.decode(text.strip("\ufeff \t\r\n"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(grade, dict):

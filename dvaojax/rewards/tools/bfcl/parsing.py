@@ -111,18 +111,27 @@ def json_calls(text: str) -> list[FunctionCall] | None:
 def attempts_call(text: str) -> bool:
     """Whether an answer makes a call after its thought, or tries to.
 
-    A call is attempted by a `<tool_call>` tag that is not in a string, by a line that begins like a
-    list of calls, and by a text that begins like a call in Python or JSON. The call may be cut off
-    or broken.
+    A call is attempted by a `<tool_call>` tag that is not in a string, in any case, by the marks
+    with which other models begin a call (`<function=`, `<|python_tag|>`, `[TOOL_CALLS]`), by a line
+    that begins like a list of calls, and by a text that begins like a call in Python or JSON. The
+    call may be cut off or broken.
     """
     answer = outline(answer_text(text))
-    return any(tag in answer for tag in TOOL_CALL) or _ATTEMPT.search(answer) is not None
+    return _MARK.search(answer) is not None or _ATTEMPT.search(answer) is not None
+
+
+_MARK = re.compile(
+    r"</?(?:tool_calls?|function_calls?|invoke|tool_use)\b|<function=|<\|python_tag\|>|\[TOOL_CALLS\]"
+    r"|<[|\N{FULLWIDTH VERTICAL LINE}]tool[_▁]calls?[_▁]",
+    re.IGNORECASE,
+)
 
 
 _ATTEMPT = re.compile(
     r"""(?: \A[`\s]*+(?:json|python|tool_code)?\s*+\[? | ^[`\ \t]*+\[ )\s*+
     (?: [^\W\d][\w.]*+\(\s*+(?:\w++\s*+=|\)|\Z)  # name(argument=, name() or an end after name(
-      | \{\s*+["'](?:name|function)["']\s*+: )""",
+      | \{\s*+(?:["']type["']\s*+:\s*+["']function["']\s*+,\s*+|["']id["']\s*+:[^,{}\n]*+,\s*+)*+
+        ["'](?:name|function|tool_calls|function_call)["']\s*+: )""",
     re.VERBOSE | re.MULTILINE,
 )
 
