@@ -184,6 +184,7 @@ SAME = {
         42 :: 42元 ; 42个 ; 42 小时 ; 42美元 ; 42岁 ; 42平方厘米 ; \$42 ; 42 dollars ; €42 ; ￥42
         42 :: 42 kg
         42 :: 42 mA ; 42 kΩ ; 42 Ω ; 42\ \Omega ; 42\,\mu\text{m} ; 42 µm ; 42 Pa ; 42 MeV ; 42 USD
+        42 :: 42 min ; 42\text{ min} ; 42\,\mathrm{min}
         42 :: 42 EUR ; 42円 ; 42 years old ; 42 N·m ; 42 GB ; 42 dB
         42 :: 42\text{ apples} ; 42\text{ ways} ; \text{42 apples} ; 42 green apples
     """,

@@ -121,6 +121,7 @@ _SUBSTITUTIONS = [
         (_TEXT_COMMAND + r"\s*\{\s*,?\s*or\s*(?:maybe|also)?\s*\}", r" \\lor "),
         (_TEXT_COMMAND + r"\s*\{\s*,?\s*and\s*\}", r" \\land "),
         (_TEXT_COMMAND + r"\s*\{\s*(?=(?:[^{}]|\{-?\d+\})*\})", r"\\text{"),
+        (r"(?<=\d)\s*(?:\\text\{min\s*\}|\\min" + _END + r")\s*$", " min"),
         # Names of functions and of Euler's number, digits and signs as text.
         (r"\\text\{((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp|max|min)\s*\}", r"\\\1 "),
         (r"\\text\{([ei])\s*\}", r"\1"),
