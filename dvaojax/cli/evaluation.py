@@ -18,8 +18,8 @@ from dvaojax.evaluation.directory import CompletionsLayout, EvaluationDirectory,
 from dvaojax.evaluation.held_out import Evaluation, Problems, held_out_problems
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.measures import MeasureSettings, report, report_by_category
-from dvaojax.run import directory as run_directory
 from dvaojax.run import lock
+from dvaojax.run.description import config_to_json
 from dvaojax.train.evaluator import answers, batch_size_of, make_evaluator
 from dvaojax.train.scoring import make_scorer
 from dvaojax.types import TaskWithAnswers, TaskWithAnswerSets, TaskWithNotes
@@ -122,7 +122,7 @@ def _settings(source: PolicySource, problems: Problems) -> dict[str, Any]:
     The number of problems sampled together is left out: completions do not depend on the others
     of their batch.
     """
-    described = run_directory.config_to_json(source.config)
+    described = config_to_json(source.config)
     evaluation = dict(described["evaluation"])
     del evaluation["prompts_per_batch"], evaluation["num_prompts"]
     texts = [[prompt.index, prompt.category, prompt.text] for prompt in problems.prompts]

@@ -19,7 +19,7 @@ from dvaojax import files
 from dvaojax.errors import UserError
 from dvaojax.evaluation.held_out import AnsweredProblem
 from dvaojax.run import lock
-from dvaojax.run.directory import first_difference
+from dvaojax.run.description import first_difference
 from dvaojax.types import Completion, Prompt
 
 SETTINGS = "settings.json"

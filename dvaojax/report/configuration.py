@@ -9,7 +9,7 @@ from dvaojax.report.blocks import Section, folded, run_name, section, table
 from dvaojax.report.contents import RunContents
 from dvaojax.report.markup import Markup, element
 from dvaojax.report.numbers import NOTHING
-from dvaojax.run import directory as run_directory
+from dvaojax.run.description import config_to_json
 
 
 def configuration(runs: Sequence[RunContents]) -> Section:
@@ -27,7 +27,7 @@ def configuration(runs: Sequence[RunContents]) -> Section:
             differ, names, settings, otherwise="These runs have the same settings."
         )
     else:
-        defaults = _flat(run_directory.config_to_json(Config()))
+        defaults = _flat(config_to_json(Config()))
         differ = [key for key in keys if settings[0][key] != defaults.get(key)]
         first = _differences(
             differ,

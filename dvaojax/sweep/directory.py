@@ -19,8 +19,8 @@ from typing import Any
 from dvaojax import files
 from dvaojax.config import migrate, migrate_settings
 from dvaojax.errors import UserError
-from dvaojax.run import directory as run_directory
 from dvaojax.run import lock
+from dvaojax.run.description import config_to_json, describe_start, first_difference
 from dvaojax.sweep.grid import CellKey, Sweep, cell_keys
 
 DESCRIPTION = "sweep.json"
@@ -105,7 +105,7 @@ def describe(sweep: Sweep) -> dict[str, Any]:
     """A sweep as JSON."""
     return {
         "name": sweep.name,
-        "base": run_directory.config_to_json(sweep.base),
+        "base": config_to_json(sweep.base),
         **{axis: {k: list(v) for k, v in getattr(sweep, axis).items()} for axis in _AXES},
         "seeds": list(sweep.seeds),
         "against": sweep.against,
@@ -140,7 +140,7 @@ def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> N
     for axis in _AXES:  # a sweep may gain and lose labels
         labels = before[axis].keys() & now[axis].keys()
         old[axis], new[axis] = ({k: d[axis][k] for k in labels} for d in (before, now))
-    different = run_directory.first_difference(old, new)
+    different = first_difference(old, new)
     if different is not None:
         key, was, is_now = different
         raise UserError(
@@ -154,7 +154,7 @@ def _key(row: CellRow) -> CellKey:
 
 def _describe_start() -> dict[str, Any]:
     """Like the start of a run, with the commit, and with a command without local paths."""
-    start = run_directory.describe_start()
+    start = describe_start()
     del start["argv"]
     return {"commit": _commit(), "command": shlex.join(["dvaojax", *sys.argv[1:]]), **start}
 

@@ -23,7 +23,7 @@ from dvaojax.config import Config, aggregator_knobs
 from dvaojax.evaluation.directory import digest
 from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.models import Params
-from dvaojax.run import directory as run_directory
+from dvaojax.run.description import config_to_json
 from dvaojax.run.display import Display
 from dvaojax.sweep.grid import Cell, Sweep, cell_at, representative_keys
 from dvaojax.sweep.switch_aggregator import UnweightedMethod, switch_aggregator, switch_state
@@ -212,7 +212,7 @@ def _start_key(config: Config) -> str:
 
 
 def _json(config: Config) -> dict:
-    return run_directory.config_to_json(config)
+    return config_to_json(config)
 
 
 def _text(described: object) -> str:

@@ -17,6 +17,7 @@ from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.models import Params, pretrained
 from dvaojax.run import directory as run_directory
 from dvaojax.run.checkpoint import Checkpoints
+from dvaojax.run.description import config_to_json
 from dvaojax.run.directory import RunDirectory
 from dvaojax.run.display import Display
 from dvaojax.run.lock import DirectoryLock, take
@@ -246,7 +247,7 @@ def _metrics_writer(
         return MetricsWriter([])
     sinks: list[Any] = [files.JsonLines(directory.metrics), TensorBoard(directory.tensorboard)]
     if config.wandb_project:
-        described = run_directory.config_to_json(config)
+        described = config_to_json(config)
         sinks.append(
             WandB(directory.path, project=config.wandb_project, name=config.name, config=described)
         )

@@ -30,6 +30,7 @@ from dvaojax.config import (
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.errors import UserError
 from dvaojax.run import directory as run_directory
+from dvaojax.run.description import config_to_json, flatten
 from dvaojax.tasks.arithmetic import Arithmetic
 from dvaojax.tasks.rubrics import Rubrics
 from dvaojax.train.session import MAY_DIFFER
@@ -324,7 +325,7 @@ def test_settings_that_may_differ_on_a_resume_do_not_change_numbers():
     assert not numbers & set(MAY_DIFFER)
     task = Rubrics(tokenizer=PretrainedTokenizer("owner/name"))
     judged = Config(task=task, model=Config().model)
-    flat = run_directory.flatten(run_directory.config_to_json(judged))
+    flat = flatten(config_to_json(judged))
     assert set(MAY_DIFFER) <= set(flat)
 
 
@@ -337,7 +338,7 @@ def test_every_knob_of_every_loss_can_be_set():
 
 
 def test_reads_a_run_recorded_before_losses_had_names():
-    recorded = json.loads(json.dumps(run_directory.config_to_json(changed("loss.kl_weight=0.1"))))
+    recorded = json.loads(json.dumps(config_to_json(changed("loss.kl_weight=0.1"))))
     for name in ("name", "options", "importance_cap"):
         del recorded["loss"][name]
     recorded["loss"] |= {"clip_low": 0.1, "clip_high": 0.3, "reduction": "sequence_mean"}
@@ -351,7 +352,7 @@ def test_reads_a_run_recorded_before_losses_had_names():
 
 def recorded_before_the_section(**changes):
     """A configuration as it was recorded before the aggregator was a section."""
-    recorded = json.loads(json.dumps(run_directory.config_to_json(Config())))
+    recorded = json.loads(json.dumps(config_to_json(Config())))
     del recorded["aggregator"]
     return {
         **recorded,

@@ -22,7 +22,7 @@ from dvaojax.config import (
 )
 from dvaojax.errors import UserError
 from dvaojax.learning.policy_loss import LossConfig
-from dvaojax.run import directory as run_directory
+from dvaojax.run.description import config_to_json
 from dvaojax.sweep.switch_aggregator import UnweightedMethod, switch_aggregator, switch_state
 
 SOURCE = '''
@@ -313,7 +313,7 @@ def test_reading_a_recorded_configuration_does_not_run_plugins(plugin, tmp_path)
         loss=LossConfig(plugin("c"), options=("x=1",)),
     )
     config = overrides.apply(config, [f"allocation={plugin('d')}", "allocation.options=y=1"])
-    recorded = json.loads(json.dumps(run_directory.config_to_json(config)))
+    recorded = json.loads(json.dumps(config_to_json(config)))
     assert config_from_json(recorded) == config
 
 

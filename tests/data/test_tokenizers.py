@@ -27,7 +27,7 @@ from dvaojax.config.from_json import from_json
 from dvaojax.data.text import decode_completions
 from dvaojax.data.tokenizers import PretrainedTokenizer, opens_thought
 from dvaojax.errors import UserError
-from dvaojax.run import directory as run_directory
+from dvaojax.run.description import config_to_json
 from dvaojax.types import Rollout, Tokenizer
 
 USER = {"role": "user", "content": "What is 2+2?"}
@@ -334,7 +334,7 @@ def test_is_recorded_and_pickled_as_its_path(minimind):
     minimind.encode("loaded")
     assert len(pickle.dumps(minimind)) < 300
     assert pickle.loads(pickle.dumps(minimind)) == minimind
-    recorded = run_directory.config_to_json(minimind)
+    recorded = config_to_json(minimind)
     assert recorded == {"path": minimind.path}
     assert from_json(PretrainedTokenizer, recorded, key="tokenizer") == minimind
 

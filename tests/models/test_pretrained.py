@@ -21,7 +21,7 @@ from dvaojax.config.from_json import from_json
 from dvaojax.errors import UserError
 from dvaojax.models import ModelConfig, RopeScaling, pretrained
 from dvaojax.models.pretrained import configuration
-from dvaojax.run import directory as run_directory
+from dvaojax.run.description import config_to_json
 from dvaojax.sharding import MeshConfig
 
 FLOAT32 = {"compute_dtype": "float32", "remat": "none"}
@@ -240,7 +240,7 @@ def test_every_field_is_from_the_checkpoint_or_from_the_run():
 
 def test_rope_scaling_is_recorded_with_a_run():
     config = configuration.parse_description({**SHAPE, "rope_scaling": SCALED}, "m")
-    recorded = json.loads(json.dumps(run_directory.config_to_json(config)))
+    recorded = json.loads(json.dumps(config_to_json(config)))
     assert from_json(ModelConfig, recorded, key="model") == config
 
 

@@ -20,6 +20,7 @@ from dvaojax import config, files
 from dvaojax.errors import UserError
 from dvaojax.run import directory as run_directory
 from dvaojax.run import lock
+from dvaojax.run.description import config_to_json
 
 
 class Task(Protocol):
@@ -66,16 +67,16 @@ def test_config_to_json_keeps_the_order_of_fields():
         "level": "LOW",
         "data": "data/x",
     }
-    actual = run_directory.config_to_json(Config())
+    actual = config_to_json(Config())
     assert json.dumps(actual, allow_nan=False) == json.dumps(expected)
     with pytest.raises(UserError, match="a configuration cannot hold"):
-        run_directory.config_to_json(Config(task=object()))  # type: ignore[arg-type]
+        config_to_json(Config(task=object()))  # type: ignore[arg-type]
 
 
 def test_new_run_records_config_versions_and_devices(tmp_path):
     run = run_directory.create(tmp_path / "runs" / "a", Config())
     recorded = json.loads(run.config.read_text())
-    assert recorded["config"] == run_directory.config_to_json(Config())
+    assert recorded["config"] == config_to_json(Config())
     (start,) = recorded["starts"]
     assert start["versions"]["jax"] == jax.__version__
     assert start["versions"].keys() >= {"dvaojax", "python", "flax", "optax", "orbax-checkpoint"}

@@ -10,7 +10,7 @@ from dvaojax import files
 from dvaojax.config import Config, make_aggregator, migrate, validate
 from dvaojax.errors import UserError
 from dvaojax.evaluation.measures import averages
-from dvaojax.run import directory as run_directory
+from dvaojax.run.description import config_to_json, first_difference
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
 from dvaojax.train.best import EVALUATED, BestEvaluation, is_due, stops_early, weighted_reward
@@ -190,7 +190,7 @@ def test_negative_interval_of_evaluations_is_refused():
 
 
 def test_reads_a_run_recorded_before_there_were_evaluations_during_training():
-    recorded = run_directory.config_to_json(Config())
+    recorded = config_to_json(Config())
     older = {name: value for name, value in recorded.items() if name != "early_stop"}
     for section, name in (
         ("evaluation", "every"),
@@ -198,5 +198,5 @@ def test_reads_a_run_recorded_before_there_were_evaluations_during_training():
         ("rewards", "concurrency"),
     ):
         older[section] = {key: v for key, v in older[section].items() if key != name}
-    assert run_directory.first_difference(migrate(older), recorded) is None
+    assert first_difference(migrate(older), recorded) is None
     assert migrate({"loss": {"name": "gspo"}}) == {"loss": {"name": "gspo"}}
