@@ -1,4 +1,4 @@
-"""What `config.json` of a run contains: the configuration as JSON, and every start of the run."""
+"""Content of a run's `config.json`: the configuration as JSON, and every start."""
 
 import dataclasses
 import datetime
