@@ -14,6 +14,7 @@ import math
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,23 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON: {error}") from error
     if _depth_exceeds(value, _MAX_DEPTH):
         raise UserError(f"{path} is nested more than {_MAX_DEPTH} levels deep")
+    return value
+
+
+class RepeatedKey(ValueError):
+    """A key occurs twice in a JSON object."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of these pairs; for `object_pairs_hook` of `json.loads`.
+
+    Raises:
+        RepeatedKey: a key is repeated, of which `json` would keep the last value.
+    """
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise RepeatedKey(f"the key {name!r} is repeated")
     return value
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from dvaojax import files
 from dvaojax.errors import UserError, first_line, import_extra
 
 Kind = TypeVar("Kind")
@@ -261,7 +262,7 @@ def _parsed(content: bytes, where: str) -> Any:
             text,
             parse_constant=_refuse_constant,
             parse_float=_finite,
-            object_pairs_hook=_unique,
+            object_pairs_hook=files.unique_keys,
         )
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
@@ -280,15 +281,6 @@ def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is too large a number")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {repeated!r} is repeated")
     return value
 
 

@@ -127,7 +127,7 @@ DAMAGED = {
         lambda d: (d / SINGLE).write_bytes(b"\xff" * 8 + b"{}"),
         "is truncated in its header",
     ),
-    "name twice": (repeated_name, f"header contains {QUERY} more than once"),
+    "name twice": (repeated_name, f"in its header the key {QUERY!r} is repeated"),
     "bytes after the end": (appended, "damaged: 4 bytes after the last tensor are unused"),
     "two tensors at one place": (offsets_of_another, "damaged: .* (overlaps|follows unused)"),
     "dtype a list": (with_entries(dtype=["F32"]), f"{QUERY} has dtype"),

@@ -5,7 +5,6 @@ byte range), and the bytes of all tensors in row-major order. A checkpoint of se
 index from tensor to file (https://huggingface.co/docs/safetensors).
 """
 
-import collections
 import dataclasses
 import json
 import math
@@ -125,18 +124,10 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
 
 def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
     """The entries of a header, in which no name may be repeated."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        entries = dict(pairs)
-        if len(entries) < len(pairs):
-            name, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
-            raise UserError(f"{path}: its header contains {name} more than once")
-        return entries
-
     try:
-        header = json.loads(text, object_pairs_hook=unique)
-    except UserError:
-        raise
+        header = json.loads(text, object_pairs_hook=files.unique_keys)
+    except files.RepeatedKey as error:
+        raise UserError(f"{path} is damaged: in its header {error}") from error
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
