@@ -13,23 +13,23 @@ import jax
 import pytest
 from little_sweep import SWEEP
 from rich.console import Console
-from tiny_run import HELPERS, child_environment
+from tiny_run import child_environment
 
 from dvaojax import cli, sharding
 from dvaojax.run import lock
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
 from dvaojax.sweep.execution import run_processes
-from dvaojax.sweep.grid import CellKey, cell_at, cell_keys
+from dvaojax.sweep.grid import CellKey, cell_at
 from dvaojax.sweep.runner import CellRunner
 from dvaojax.train import train
 
-# Half of the little sweep: one situation, one seed.
-ONE_START = """
+# Parts of the little sweep: one situation, six cells for each seed.
+PART = """
 from little_sweep import changed
 
 def get_sweep():
-    return changed(situations={"long": ("task.long=16",)}, seeds=(1,), expected={})
+    return changed(situations={{"long": ("task.long=16",)}}, seeds={seeds}, expected={{}})
 """
 
 
@@ -47,7 +47,7 @@ def one_device():
 def finished(one_device, tmp_path_factory):
     """The directory of a finished sweep; its file is in the parent directory."""
     parent = tmp_path_factory.mktemp("sweeps")
-    (parent / "one_start.py").write_text(ONE_START)
+    (parent / "one_start.py").write_text(PART.format(seeds=(1,)))
     out = parent / "finished"
     assert cli.main(["sweep", str(parent / "one_start.py"), "--out", str(out)]) == 0
     return out
@@ -134,10 +134,10 @@ def test_rejects_a_file_without_a_sweep(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["other.py"]
 
 
-def begin(out, *options):
-    command = [sys.executable, "-m", "dvaojax", "sweep", str(HELPERS / "little_sweep.py")]
+def begin(file, out, *options):
+    command = [sys.executable, "-m", "dvaojax", "sweep", str(file), "--out", str(out), *options]
     return subprocess.Popen(
-        [*command, "--out", str(out), *options],
+        command,
         env=child_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -165,26 +165,27 @@ def test_a_sweep_in_progress_is_refused(tmp_path, capsys, name):
 
 @pytest.mark.slow
 def test_two_processes_share_the_grid_and_a_killed_sweep_continues(tmp_path):
-    out = tmp_path / "killed"
-    killed = begin(out, "--processes", "2")
-    wait_for_cells(out, 3)
+    file, out = tmp_path / "two_starts.py", tmp_path / "killed"
+    file.write_text(PART.format(seeds=(0, 1)))
+    killed = begin(file, out, "--processes", "2")
+    wait_for_cells(out, 2)
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=60)  # its child processes hold the pipes until they have noticed
     some = SweepDirectory(out).rows()
-    assert 3 <= len(some) < len(cell_keys(SWEEP))
-    stopped = begin(out, "--processes", "2")
-    wait_for_cells(out, len(some) + 2)
+    assert 2 <= len(some) < 12
+    stopped = begin(file, out, "--processes", "2")
+    wait_for_cells(out, len(some) + 1)
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 128 + signal.SIGTERM
     assert errors == "dvaojax: stopped after a cell by SIGTERM: the same command continues\n"
-    last = begin(out, "--processes", "2")
+    last = begin(file, out, "--processes", "2")
     output, errors = last.communicate(timeout=300)
     assert (last.returncode, errors) == (0, "")
-    assert "20 of 20 cells" in output
+    assert "12 of 12 cells" in output
     for key, row in some.items():  # these cells were not run again
         assert SweepDirectory(out).rows()[key] == row
-    whole = begin(tmp_path / "whole")
+    whole = begin(file, tmp_path / "whole")
     assert whole.communicate(timeout=300)[1] == ""
     assert measured(out) == measured(tmp_path / "whole")
 
