@@ -155,7 +155,7 @@ def wait_for_cells(out, count):
 @pytest.mark.parametrize("name", [lock.LOCK, f"{lock.LOCK}-0"])
 def test_a_sweep_in_progress_is_refused(tmp_path, capsys, name):
     """The second name is that of a process that still finishes a cell of a killed sweep."""
-    (tmp_path / "one_start.py").write_text(ONE_START)
+    (tmp_path / "one_start.py").write_text(PART.format(seeds=(1,)))
     with lock.hold(tmp_path / "out", name=name):
         command = ["sweep", str(tmp_path / "one_start.py"), "--out", str(tmp_path / "out")]
         assert cli.main(command) == 2
