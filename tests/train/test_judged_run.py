@@ -119,7 +119,7 @@ def test_settings_of_requests_to_the_judge_may_change_on_resume():
 def test_a_killed_judge_stops_the_run_and_a_new_one_resumes_it(tmp_path):
     def dying(number, request):
         if number == 120:
-            threading.Thread(target=server.kill).start()
+            threading.Thread(target=server.stop).start()
         return honest(request)
 
     with JudgeServer(dying) as server:
