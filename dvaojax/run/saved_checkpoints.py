@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from dvaojax.errors import UserError, first_line, root_cause
 from dvaojax.run.arrays import by_path, check_arrays, filled, targets_of
-from dvaojax.run.checksums import find_damage
+from dvaojax.run.checksums import SUMS, find_damage
 from dvaojax.run.orbax_output import hide_abandoned_work
 
 Tree = TypeVar("Tree")
@@ -179,7 +179,9 @@ class SavedCheckpoints:
         return step
 
     def find_damage(self, step: int) -> str | None:
-        """The damage to a checkpoint's files; None if there is none, or if it has no checksums.
+        """The damage to a checkpoint's files; None if there is none.
+
+        A checkpoint without checksums is not compared, but damaged if an earlier one has them.
 
         Reads all its files.
         """
@@ -195,6 +197,10 @@ class SavedCheckpoints:
         path = self._path(step)
         if not _is_metadata(path / METADATA):
             return f"{METADATA} is damaged"
+        # Once a version writes checksums, all later checkpoints have them: see `Checkpoints`.
+        earlier = (self._path(other) for other in self.steps if other < step)
+        if not (path / SUMS).exists() and any((other / SUMS).exists() for other in earlier):
+            return f"{SUMS} is missing"
         damage = find_damage(path, largest=_SMALL)
         if damage is None:
             try:

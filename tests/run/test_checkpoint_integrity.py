@@ -128,7 +128,8 @@ def test_damage_without_checksums_is_refused_or_not_noticed(saved, tmp_path):
     generator, refused = random.Random(1), 0
     for number in range(40):
         directory = shutil.copytree(saved, tmp_path / "checkpoints")
-        (directory / "2" / SUMS).unlink()
+        for step in ("1", "2"):
+            (directory / step / SUMS).unlink()
         path = generator.choice(files_of(directory / "2"))
         (cut, empty, remove)[number % 3](path, generator)
         refused += not restore_or_refuse(directory, 2)
@@ -161,12 +162,22 @@ def test_a_digit_added_to_the_position_is_noticed(copy):
         SavedCheckpoints(copy).restore(STATE)
 
 
+def test_checksums_that_were_deleted_are_noticed_by_those_of_earlier_checkpoints(copy):
+    (copy / "2" / SUMS).unlink()
+    with pytest.raises(DamagedCheckpoint, match=r"SHA256SUMS is missing"):
+        SavedCheckpoints(copy).restore(STATE, step=2)
+    (copy / "2" / SUMS).write_text((copy / "1" / SUMS).read_text())
+    (copy / "1" / SUMS).unlink()  # as after a first part by a version without checksums
+    assert_equal_states(SavedCheckpoints(copy).restore(STATE, step=1)[0])
+
+
 def test_the_best_checkpoint_is_not_guessed_from_damaged_metrics(copy):
     assert SavedCheckpoints(copy, best_metric="reward").best_step == 1
     (copy / "2" / "metrics" / "metrics").write_text('{"merit": 9.0}')
     with pytest.raises(DamagedCheckpoint, match=r"2 is damaged \(metrics/metrics differs"):
         assert SavedCheckpoints(copy, best_metric="reward").best_step == 2
-    (copy / "2" / SUMS).unlink()
+    for step in ("1", "2"):
+        (copy / step / SUMS).unlink()
     (copy / "2" / "metrics" / "metrics").write_text("")
     with pytest.raises(DamagedCheckpoint, match="metrics cannot be read"):
         assert SavedCheckpoints(copy, best_metric="reward").best_step == 2
