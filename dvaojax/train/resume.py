@@ -136,9 +136,21 @@ def _go_back(
             f"checkpoint of step {other} is damaged ({damage}) and was renamed to {aside.name}; "
             f"the run continues after step {step}"
         )
+    lost = _missing_rows(directory.metrics, step)
+    if lost:
+        say(
+            f"{directory.metrics} lacks the rows of {lost} of the {step} steps before the "
+            f"checkpoint, which are lost; the run continues after step {step}"
+        )
     saved.discard_after(step)
     directory.summary.unlink(missing_ok=True)  # the end of the run writes it again
     for path in (directory.metrics, directory.samples):
         rows = files.JsonLines(path)
         rows.truncate_after(step)
         rows.close()
+
+
+def _missing_rows(metrics: Path, step: int) -> int:
+    """The number of steps up to a step that have no row, though rows precede their checkpoint."""
+    rows = files.read_json_lines(metrics) if metrics.exists() else []
+    return len(set(range(1, step + 1)) - {row.get("step") for row in rows})

@@ -82,6 +82,12 @@ def damage(run, step, name="record/metadata"):
     path.write_bytes(path.read_bytes()[:-1] + b" ")
 
 
+def remove_checksums(run):
+    """Makes the checkpoints those of a version that wrote no checksums."""
+    for path in (run / files.CHECKPOINTS).glob(f"*/{SUMS}"):
+        path.unlink()
+
+
 def assert_nothing_later(run, step):
     """Checkpoints, metrics, samples and the summary are those of a run that got to the step."""
     saved = SavedCheckpoints(run / files.CHECKPOINTS, best_metric=BEST_METRIC)
@@ -113,6 +119,21 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_newest_whole_one(run, cap
     assert len(files.read_json(run / files.CONFIG)["starts"]) == 3
 
 
+@pytest.mark.parametrize(("kept", "lost"), [(5, 3), (0, 8), (None, 8)])
+def test_lost_rows_are_reported_and_the_run_continues(run, capsys, kept, lost):
+    path = run / files.METRICS
+    if kept is None:
+        path.unlink()
+    else:
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:kept]))
+    assert resume(run) == 8
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(
+        f"metrics.jsonl lacks the rows of {lost} of the 8 steps before the checkpoint, which are "
+        "lost; the run continues after step 8"
+    )
+
+
 def test_an_older_damaged_checkpoint_is_set_aside_too(run, capsys):
     """Orbax reads the metrics of every checkpoint, and the best one is an old one."""
     (run / files.CHECKPOINTS / "2" / "metrics" / "metrics").write_text("")
@@ -124,8 +145,8 @@ def test_an_older_damaged_checkpoint_is_set_aside_too(run, capsys):
 
 @pytest.mark.parametrize("is_old", [False, True])
 def test_a_chosen_step_leaves_nothing_later(run, is_old):
-    if is_old:  # a checkpoint of a version that wrote no checksums
-        (run / files.CHECKPOINTS / "4" / SUMS).unlink()
+    if is_old:
+        remove_checksums(run)
     assert resume(run, from_step=4) == 4
     assert_nothing_later(run, 4)
 
@@ -179,8 +200,8 @@ def test_refusals_name_what_is_there_and_change_nothing(run):
 )
 def test_an_edited_record_without_checksums_falls_back(run, key, value):
     """Edits that no type shows cannot be noticed there."""
+    remove_checksums(run)
     checkpoint = run / files.CHECKPOINTS / "8"
-    (checkpoint / SUMS).unlink()
     record = files.read_json(checkpoint / "record" / "metadata")
     record["extra"][key] = value
     (checkpoint / "record" / "metadata").write_text(json.dumps(record))
