@@ -65,7 +65,7 @@ def prepare_batch(rewards: ArrayLike, weights: ArrayLike, mask: ArrayLike | None
             )
         if _are_known(weights) and not jnp.all(jnp.asarray(weights) >= 0):
             raise ValueError(f"a weight is negative or NaN: {weights}; negate the reward instead")
-        if _are_known(weights) and not jnp.all(jnp.isfinite(batch.weights)):
+        if _are_known(weights) and not jnp.all(jnp.isfinite(jnp.asarray(weights))):
             raise ValueError(f"a weight is infinite as {batch.weights.dtype}: {weights}")
     return batch
 
