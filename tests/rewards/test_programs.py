@@ -294,7 +294,7 @@ def failures(problems):
     problems = list(problems)
     outcomes = run_trials(
         [make_trial(program, problem) for _, problem, program in problems],
-        limits=Limits(wall_seconds=60.0, problem_seconds=120.0),  # on a busy machine, too
+        limits=Limits(cpu_seconds=20, wall_seconds=60.0, problem_seconds=120.0),  # if busy, too
     )
     return [
         (name, test, result.reason)
