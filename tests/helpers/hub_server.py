@@ -1,5 +1,6 @@
 """A server on loopback that answers as the Hugging Face hub does, for a client of the hub."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import constants
 from loopback_server import LoopbackServer, QuietHandler
+
+from dvaojax import hub
 
 
 class HubServer(LoopbackServer):
@@ -34,13 +37,18 @@ class HubServer(LoopbackServer):
         self.newest[repository] = commit
         return commit
 
-    def use(self, patch, cache: Path):
-        """Makes the client of the hub ask this server, with an empty cache."""
+    @contextlib.contextmanager
+    def used(self, patch, cache: Path):
+        """Serves, and makes the client of the hub ask this server, with an empty cache."""
         patch.setattr(constants, "ENDPOINT", self.url)
         address = self.url + "/{repo_id}/resolve/{revision}/{filename}"
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
         patch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        hub._commit.cache_clear()
+        with self:
+            yield self
+        hub._commit.cache_clear()
 
     def answer(self, request: BaseHTTPRequestHandler):
         parts = request.path.partition("?")[0].strip("/").split("/")

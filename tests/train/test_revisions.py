@@ -24,11 +24,8 @@ NAME = "owner/name"
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    with hub_server.HubServer() as server:
-        server.use(monkeypatch, tmp_path / "cache")
-        hub._commit.cache_clear()
+    with hub_server.HubServer().used(monkeypatch, tmp_path / "cache") as server:
         yield server
-    hub._commit.cache_clear()
 
 
 @pytest.fixture
