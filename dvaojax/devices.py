@@ -31,6 +31,7 @@ PEAKS: Mapping[str, Peak] = {
     "NVIDIA A100 80GB PCIe": Peak(312e12, 1.935e12),
     "NVIDIA A100": Peak(312e12, 1.555e12),
     "NVIDIA L40S": Peak(362e12, 0.864e12),
+    "NVIDIA L4": Peak(121e12, 0.3e12),
     "TPU v4": Peak(275e12, 1.228e12),
     "TPU v5 lite": Peak(197e12, 0.819e12),
     "TPU v5": Peak(459e12, 2.765e12),

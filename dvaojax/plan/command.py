@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -14,14 +15,15 @@ from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.models import ModelConfig
 from dvaojax.models.presets import PRESETS
-from dvaojax.plan import compilation
+from dvaojax.plan import described
 from dvaojax.plan.chips import Slice, parse_slice
 from dvaojax.plan.job import Job
 from dvaojax.plan.planning import choose, compile_plan, find_fitting
-from dvaojax.plan.report import render, to_json
+from dvaojax.plan.report import OPERATIONS, render, to_json
 from dvaojax.plan.sizes import with_sizes_only
 from dvaojax.sharding import MeshConfig
 
+_WIDTH = 160  # of the tables, for the longest lines of `--profile`
 MAX_LAYOUTS = 8  # tried in the search; one that does not fit is rejected within seconds
 
 
@@ -34,15 +36,16 @@ def plan(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: the arguments are invalid, or libtpu cannot be used.
     """
-    compilation.set_libtpu_environment()
+    described.set_environment()
     slice = parse_slice(arguments.topology)
     config = _config(arguments)
     validate(config)
     _check_folder(arguments.json)
+    keep = _writer(arguments.hlo)
     length = arguments.prompt_length or config.task.max_prompt_length
     mesh_is_free = config.mesh == MeshConfig()
     config = dataclasses.replace(config, mesh=_mesh(config.mesh, slice))
-    devices = compilation.slice_devices(slice)
+    devices = described.slice_devices(slice)
     changed_keys = {change.partition("=")[0] for change in arguments.changes}
     job = choose(
         Job(config, length, slice),
@@ -53,7 +56,7 @@ def plan(arguments: argparse.Namespace) -> None:
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     for assumption in _assumptions(arguments, config, length):
         progress.print(assumption)
-    requested = compile_plan(job, devices, progress.print, effort=arguments.effort)
+    requested = compile_plan(job, devices, progress.print, effort=arguments.effort, keep=keep)
     fitting = None
     if not requested.fits:
         fitting = find_fitting(job, devices, progress.print, tries=MAX_LAYOUTS)
@@ -61,7 +64,24 @@ def plan(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         with writing(arguments.json):
             write_json(arguments.json, to_json(requested, fitting, steps=steps))
-    Console(highlight=False, soft_wrap=True).print(render(requested, fitting, steps=steps))
+    text = render(requested, fitting, steps=steps, operations=OPERATIONS * arguments.profile)
+    Console(highlight=False, soft_wrap=True, width=_WIDTH if arguments.profile else None).print(
+        text
+    )
+
+
+def _writer(folder: Path | None) -> Callable[[str, str], None]:
+    """Writes compiled programs to a folder, which is made before minutes of compilation."""
+    if folder is None:
+        return lambda name, text: None
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, text: str) -> None:
+        with writing(folder / f"{name}.hlo"):
+            (folder / f"{name}.hlo").write_text(text)
+
+    return write
 
 
 def _assumptions(arguments: argparse.Namespace, config: Config, length: int) -> list[str]:
@@ -115,8 +135,7 @@ def _config(arguments: argparse.Namespace) -> Config:
     # A train step does not depend on the evaluation, whose prompts would have to divide over a
     # mesh that is not chosen yet.
     evaluation = EvaluationConfig(num_prompts=config.prompts_per_step)
-    # Each stage of a rollout is a separate program; the last, at full width, needs most memory.
-    config = dataclasses.replace(config, evaluation=evaluation, rollout_stages=1)
+    config = dataclasses.replace(config, evaluation=evaluation)
     return with_sizes_only(overrides.apply(config, arguments.changes))
 
 

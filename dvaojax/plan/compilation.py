@@ -1,6 +1,5 @@
-"""Compiles a job's rollout and train step for a slice, with libtpu but without a TPU."""
+"""Compiles a job's rollout and train step for described chips, which nothing can run on."""
 
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -8,27 +7,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dvaojax.config import make_aggregator, validate
-from dvaojax.errors import UserError, import_extra
-from dvaojax.plan import hlo
-from dvaojax.plan.chips import GIB, Slice
+from dvaojax.plan.chips import GIB, Gpu, Tpu
+from dvaojax.plan.collectives import Links
+from dvaojax.plan.costs import CostModel, GpuCost, TpuCost
 from dvaojax.plan.job import Job
+from dvaojax.plan.profile import Profile, profile
 from dvaojax.train.program import Program, make_program
 from dvaojax.types import Experience
-
-# By default libtpu queries the cloud's metadata server, writes logs, and excludes other processes.
-# None of that is needed to compile without a chip.
-_LIBTPU_ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_LOG_DIR": "disabled",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
-
 
 # Values of XLA's `exec_time_optimization_effort`. QUICK takes a sixth of the time or less, but
 # overestimates memory by about ten per cent, repeats all-reduces in each iteration of a loop that
@@ -43,14 +31,16 @@ class CompiledFunction(NamedTuple):
         arguments: bytes of the arguments.
         results: bytes of the results that do not reuse donated arguments.
         temporaries: bytes needed while it runs, including its code.
-        profile: collectives and cycles.
+        profile: time, collectives and operations.
+        text: the compiled program.
         seconds: duration of the compilation.
     """
 
     arguments: int
     results: int
     temporaries: int
-    profile: hlo.Profile
+    profile: Profile
+    text: str
     seconds: float
 
 
@@ -64,35 +54,6 @@ class MemoryExceeded(NamedTuple):
 
     needed: int
     seconds: float
-
-
-def set_libtpu_environment() -> None:
-    """Configures libtpu to compile only; must run before JAX looks for devices and loads libtpu."""
-    for name, value in _LIBTPU_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-
-
-def slice_devices(slice: Slice) -> Sequence[Any]:
-    """Devices of the slice as compilation targets; nothing can run on them.
-
-    Raises:
-        UserError: libtpu is not installed, is used by another process, or does not know the slice.
-    """
-    import_extra("libtpu", extra="plan")
-    set_libtpu_environment()
-    hosts = {} if slice.num_chips > 1 else {"chips_per_host_bounds": (1, 1, 1)}
-    try:
-        return topologies.get_topology_desc(
-            platform="tpu", topology_name=str(slice), **hosts
-        ).devices
-    except jax.errors.JaxRuntimeError as error:
-        if "lockfile" in str(error):
-            raise UserError(
-                "libtpu is in use by another process: wait until that ends, or delete the lock "
-                "/tmp/libtpu_lockfile if a killed process left it"
-            ) from error
-        reason = " ".join(str(error).split()).removeprefix("INVALID_ARGUMENT: ")
-        raise UserError(f"topology {slice} is unknown to libtpu: {reason}") from error
 
 
 def training_program(job: Job, devices: Sequence[Any]) -> Program:
@@ -111,7 +72,7 @@ def compile_training(
     """Compiles the train step."""
     reference = program.state_shapes.learner.params if job.config.loss.kl_weight > 0.0 else None
     experience = _experience(job, program)
-    return _compile(effort, program.step, program.state_shapes, experience, reference)
+    return _compile(job, effort, program.step, program.state_shapes, experience, reference)
 
 
 def compile_rollout(
@@ -122,6 +83,7 @@ def compile_rollout(
     replicated = NamedSharding(program.mesh, PartitionSpec())
     key = jax.eval_shape(lambda: jax.random.key(0))
     return _compile(
+        job,
         effort,
         program.sample,
         program.state_shapes.learner.params,
@@ -153,8 +115,20 @@ def _experience(job: Job, program: Program) -> Experience:
     )
 
 
+def cost_model(job: Job) -> CostModel:
+    """The cost of instructions on a job's chips."""
+    chip = job.slice.chip
+    if isinstance(chip, Gpu):
+        links = Links(chip.link_bandwidth, chip.hosts_bandwidth, job.slice.shape[-1])
+        return GpuCost(links, chip.memory_bandwidth, chip.flops)
+    if isinstance(chip, Tpu):
+        links = Links(chip.link_bandwidth)
+        return TpuCost(links, chip.clock, chip.memory_bandwidth, chip.flops, job.row_pairs)
+    raise TypeError(f"{chip.name} is neither a GPU nor a TPU")
+
+
 def _compile(
-    effort: float, function: Callable, *arguments: Any
+    job: Job, effort: float, function: Callable, *arguments: Any
 ) -> CompiledFunction | MemoryExceeded:
     started = time.perf_counter()
     lowered = getattr(function, "lower")(*arguments)  # noqa: B009, a jitted function
@@ -164,12 +138,13 @@ def _compile(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return MemoryExceeded(_needed(str(error)), time.perf_counter() - started)
-    memory = compiled.memory_analysis()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
     return CompiledFunction(
         arguments=memory.argument_size_in_bytes,
         results=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
-        profile=hlo.profile(compiled.as_text()),
+        profile=profile(text, cost_model(job)),
+        text=text,
         seconds=time.perf_counter() - started,
     )
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from dvaojax.models import flops
+from dvaojax.plan.chips import Gpu
 from dvaojax.plan.job import Job
 
 FLOAT32_BYTES = 4
@@ -120,12 +121,12 @@ def peak(job: Job) -> int:
     return max(training_memory(job).total, rollout_memory(job).total)
 
 
-def training_seconds(job: Job, *, sent: float | None = None) -> Roofline:
+def training_seconds(job: Job, *, links: float | None = None) -> Roofline:
     """Roofline of the train step, including recomputation.
 
     Args:
         job: the run and its slice.
-        sent: bytes that a chip sends, known from a compiled program; None to estimate them.
+        links: seconds of sending, known from a compiled program; None to estimate them.
     """
     config, chip = job.config, job.slice.chip
     products = flops.train_flops(config.model, job.lengths)
@@ -137,11 +138,11 @@ def training_seconds(job: Job, *, sent: float | None = None) -> Roofline:
     return Roofline(
         arithmetic=products / job.slice.num_chips / chip.flops,
         memory=2 * state * updates / chip.memory_bandwidth,
-        links=(training_sent(job) if sent is None else sent) / chip.link_bandwidth,
+        links=_link_seconds(job, training_sent(job)) if links is None else links,
     )
 
 
-def rollout_seconds(job: Job, *, sent: float | None = None) -> Roofline:
+def rollout_seconds(job: Job, *, links: float | None = None) -> Roofline:
     """Roofline of prefill and decoding, every completion at full length; arguments as above."""
     config, chip = job.config, job.slice.chip
     products = flops.prefill_flops(config.model, job.lengths)
@@ -150,7 +151,7 @@ def rollout_seconds(job: Job, *, sent: float | None = None) -> Roofline:
     return Roofline(
         arithmetic=products / job.slice.num_chips / chip.flops,
         memory=read / chip.memory_bandwidth,
-        links=(rollout_sent(job) if sent is None else sent) / chip.link_bandwidth,
+        links=_link_seconds(job, rollout_sent(job)) if links is None else links,
     )
 
 
@@ -173,6 +174,14 @@ def rollout_sent(job: Job) -> float:
     rows = job.chip_lengths.tokens * model.width * _compute_bytes(job)
     sums = 2 * 2 * model.num_layers * rows * (1 - 1 / mesh.tensor)
     return weights * (1 - 1 / mesh.fsdp) + sums
+
+
+def _link_seconds(job: Job, sent: float) -> float:
+    """Least seconds for sending to other chips; between hosts, if the GPUs are on several."""
+    chip = job.slice.chip
+    if isinstance(chip, Gpu) and job.slice.shape[0] > 1:
+        return sent / min(chip.link_bandwidth, job.slice.shape[1] * chip.hosts_bandwidth)
+    return sent / chip.link_bandwidth
 
 
 def _compute_bytes(job: Job) -> int:

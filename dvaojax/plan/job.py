@@ -40,6 +40,13 @@ class Job:
         return self._lengths(self.config.prompts_per_step // self.ways)
 
     @property
+    def row_pairs(self) -> int:
+        """Pairs of a query and a visible key in a row of training attention, a whole group."""
+        prompt, length = self.prompt_length, self.config.max_new_tokens - 1
+        own = self.config.group_size * (prompt * length + length * (length + 1) // 2)
+        return prompt * (prompt + 1) // 2 + own
+
+    @property
     def ways(self) -> int:
         """Number of parts that the groups are split into."""
         return self.config.mesh.data * self.config.mesh.fsdp

@@ -8,10 +8,11 @@ import jax
 
 from dvaojax.errors import UserError
 from dvaojax.plan import compilation, estimate, search
+from dvaojax.plan.collectives import Collective
 from dvaojax.plan.compilation import CompiledFunction, MemoryExceeded
 from dvaojax.plan.estimate import ChipMemory, Roofline
-from dvaojax.plan.hlo import Collective
 from dvaojax.plan.job import Job, shard_size
+from dvaojax.plan.profile import Profile
 from dvaojax.train.program import Program
 
 
@@ -22,15 +23,15 @@ class Phase(NamedTuple):
         memory: bytes by part, while it runs.
         collectives: by kind.
         roofline: lower bounds on its seconds.
-        compiler_seconds: the compiler's estimate, which excludes collectives; None after a quick
-            compilation, whose cycles have no meaning.
+        compiled: the program's own cost; None after a quick compilation, whose times have no
+            meaning.
         compilation_seconds: duration of the compilation.
     """
 
     memory: ChipMemory
     collectives: Mapping[str, Collective]
     roofline: Roofline
-    compiler_seconds: float | None
+    compiled: Profile | None
     compilation_seconds: float
 
 
@@ -98,8 +99,20 @@ def choose(job: Job, *, mesh_is_free: bool, micro_batches_are_free: bool) -> Job
     return search.ranked(candidates)[0]
 
 
+Keep = Callable[[str, str], None]  # receives "update" or "rollout", and the compiled text
+
+
+def _forget(name: str, text: str) -> None:
+    """Keeps nothing."""
+
+
 def compile_plan(
-    job: Job, devices: Sequence[Any], notify: Callable[[str], None], *, effort: float
+    job: Job,
+    devices: Sequence[Any],
+    notify: Callable[[str], None],
+    *,
+    effort: float,
+    keep: Keep = _forget,
 ) -> Plan:
     """Compiles the train step and, if that fits, the rollout.
 
@@ -108,22 +121,27 @@ def compile_plan(
         devices: from `compilation.slice_devices`.
         notify: receives lines about the progress.
         effort: of the compiler, `compilation.THOROUGH` or `QUICK`.
+        keep: receives "update" and "rollout", each with its compiled text.
     """
     program = compilation.training_program(job, devices)
     notify(f"compiling the train step with {job.layout}")
-    training = _training(
-        job, program, compilation.compile_training(job, program, effort=effort), effort
-    )
+    update = compilation.compile_training(job, program, effort=effort)
+    training = _training(job, program, update, effort)
+    _keep(keep, "update", update)
     too_large = (
         isinstance(training, MemoryExceeded) or training.memory.total > job.slice.chip.memory
     )
     if too_large:
         return Plan(job, None, training)
     notify(f"compiling the rollout with {job.layout}")
-    rollout = _rollout(
-        job, program, compilation.compile_rollout(job, program, effort=effort), effort
-    )
-    return Plan(job, rollout, training)
+    sampler = compilation.compile_rollout(job, program, effort=effort)
+    _keep(keep, "rollout", sampler)
+    return Plan(job, _rollout(job, program, sampler, effort), training)
+
+
+def _keep(keep: Keep, name: str, compiled: CompiledFunction | MemoryExceeded) -> None:
+    if isinstance(compiled, CompiledFunction):
+        keep(name, compiled.text)
 
 
 def find_fitting(
@@ -154,8 +172,8 @@ def _training(
     rest = compiled.arguments - parameters - optimizer + compiled.results + compiled.temporaries
     activations = min(estimate.activation_bytes(job), rest)
     memory = ChipMemory(parameters, optimizer, 0, activations, rest - activations)
-    roofline = estimate.training_seconds(job, sent=_sent(compiled, effort))
-    return _phase(job, memory, roofline, compiled, effort)
+    roofline = estimate.training_seconds(job, links=_links(compiled, effort))
+    return _phase(memory, roofline, compiled, effort)
 
 
 def _rollout(
@@ -167,24 +185,23 @@ def _rollout(
     rest = compiled.arguments - parameters + compiled.results + compiled.temporaries
     cache = min(estimate.cache_bytes(job), rest)
     memory = ChipMemory(parameters, optimizer, cache, 0, rest - cache)
-    roofline = estimate.rollout_seconds(job, sent=_sent(compiled, effort))
-    return _phase(job, memory, roofline, compiled, effort)
+    roofline = estimate.rollout_seconds(job, links=_links(compiled, effort))
+    return _phase(memory, roofline, compiled, effort)
 
 
-def _sent(compiled: CompiledFunction, effort: float) -> float | None:
-    """Bytes that a chip sends; None after a quick compilation, which overestimates them."""
-    return None if effort == compilation.QUICK else compiled.profile.sent
+def _links(compiled: CompiledFunction, effort: float) -> float | None:
+    """Seconds of the links; None after a quick compilation, which overestimates them."""
+    return None if effort == compilation.QUICK else compiled.profile.link_seconds
 
 
 def _phase(
-    job: Job, memory: ChipMemory, roofline: Roofline, compiled: CompiledFunction, effort: float
+    memory: ChipMemory, roofline: Roofline, compiled: CompiledFunction, effort: float
 ) -> Phase:
-    seconds = compiled.profile.cycles / job.slice.chip.clock
     return Phase(
         memory=memory,
         collectives=compiled.profile.collectives,
         roofline=roofline,
-        compiler_seconds=None if effort == compilation.QUICK else seconds,
+        compiled=None if effort == compilation.QUICK else compiled.profile,
         compilation_seconds=compiled.seconds,
     )
 

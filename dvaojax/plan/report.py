@@ -9,10 +9,15 @@ from rich.table import Table
 
 from dvaojax.models import flops
 from dvaojax.plan import estimate
-from dvaojax.plan.chips import GIB
+from dvaojax.plan.chips import GIB, GPU_MEMORY_SHARE, Gpu
 from dvaojax.plan.compilation import MemoryExceeded
 from dvaojax.plan.estimate import Roofline
+from dvaojax.plan.job import Job
 from dvaojax.plan.planning import Phase, Plan
+from dvaojax.plan.profile import Profile
+
+OPERATIONS = 20  # listed by `--profile` and in the JSON
+JAX_SHARE = 0.75  # of a GPU's memory that JAX reserves by default
 
 _PARTS = {
     "parameters": "parameters",
@@ -23,13 +28,16 @@ _PARTS = {
 }
 
 
-def render(plan: Plan, fitting: Plan | None, *, steps: int | None) -> RenderableType:
+def render(
+    plan: Plan, fitting: Plan | None, *, steps: int | None, operations: int = 0
+) -> RenderableType:
     """The plan as text and tables.
 
     Args:
         plan: of the requested or chosen layout.
         fitting: of another layout that fits, if the search found one.
         steps: of the whole run; None if unknown.
+        operations: number of the most expensive operations of each phase to list.
     """
     job = plan.job
     config = job.config
@@ -37,17 +45,19 @@ def render(plan: Plan, fitting: Plan | None, *, steps: int | None) -> Renderable
         f"{job.slice}, {job.slice.num_chips} chips: {config.prompts_per_step} prompts x "
         f"{config.group_size} completions, {job.prompt_length} + {config.max_new_tokens} tokens",
         f"layout: {job.layout}",
-        f"compiled ahead of time with libtpu {importlib.metadata.version('libtpu')}; "
-        "estimates, nothing was run",
+        f"compiled ahead of time with {_compiler(job)}; estimates, nothing was run",
         "",
         _verdict(plan),
         *_advice(plan, fitting),
+        *_warnings(plan),
     ]
     shown = plan if plan.fits else fitting or plan
     if isinstance(shown.training, Phase):
         lines += [_memory(shown), _collectives(shown)]
     if shown.phases is not None:
         lines += [_times(shown, *shown.phases), *_notes(shown, *shown.phases, steps=steps)]
+    if operations and plan.phases is not None:
+        lines += [_operations(phase, name, operations) for name, phase in _named(plan).items()]
     return Group(*lines)
 
 
@@ -96,6 +106,62 @@ def _advice(plan: Plan, fitting: Plan | None) -> list[str]:
     return [f"This layout fits in {_gib(fitting.needed)} GiB: --set {changed}"]
 
 
+def _warnings(plan: Plan) -> list[str]:
+    """What costs time although the plan fits."""
+    lines = []
+    for name, phase in _named(plan).items():
+        profile = phase.compiled if isinstance(phase, Phase) else None
+        if profile is not None and profile.recomputed:
+            share = profile.recomputed_seconds / max(profile.seconds, 1e-30)
+            lines.append(
+                f"Warning: to save memory, XLA recomputes {profile.recomputed} instructions of the "
+                f"{name} by itself, {share:.1%} of its time: use more micro-batches, a model.remat "
+                "that keeps less, or more chips."
+            )
+    chip = plan.job.slice.chip
+    if isinstance(chip, Gpu) and plan.fits and plan.needed > JAX_SHARE * chip.whole_memory:
+        lines.append(
+            f"Set XLA_PYTHON_CLIENT_MEM_FRACTION={GPU_MEMORY_SHARE}: by default JAX reserves "
+            f"{_gib(JAX_SHARE * chip.whole_memory)} GiB."
+        )
+    return lines
+
+
+def _named(plan: Plan) -> dict[str, Phase | MemoryExceeded | None]:
+    return {"rollout": plan.rollout, "train step": plan.training}
+
+
+def _compiler(job: Job) -> str:
+    if isinstance(job.slice.chip, Gpu):
+        return f"jax-cuda13-plugin {importlib.metadata.version('jax-cuda13-plugin')}"
+    return f"libtpu {importlib.metadata.version('libtpu')}"
+
+
+def _estimate_name(job: Job) -> str:
+    """The name of the compiled program's own estimate: TPUs have one by the compiler."""
+    return "kernels" if isinstance(job.slice.chip, Gpu) else "compiler"
+
+
+def _operations(phase: Phase | MemoryExceeded | None, name: str, count: int) -> RenderableType:
+    """The operations of one phase that take the most time."""
+    if not isinstance(phase, Phase) or phase.compiled is None:
+        return f"No operations of the {name} are known."
+    table = _table(f"{name}, ms", "share", "calls", "operation", "result", "source", "JAX")
+    for column in table.columns[3:]:
+        column.justify = "left"
+    for each in phase.compiled.operations[:count]:
+        table.add_row(
+            f"{1e3 * each.seconds:.1f}",
+            f"{each.seconds / max(phase.compiled.seconds, 1e-30):.1%}",
+            f"{each.calls}",
+            each.opcode,
+            each.shape,
+            each.source,
+            each.name[-48:],
+        )
+    return table
+
+
 def _memory(plan: Plan) -> Table:
     table = _table("memory, GiB per chip", "rollout", "train step")
     phases = (plan.rollout, plan.training)
@@ -126,8 +192,13 @@ def _times(plan: Plan, rollout: Phase, training: Phase) -> Table:
     for name in Roofline._fields:
         bounds = (getattr(phase.roofline, name) for phase in (rollout, training))
         table.add_row(f"roofline: {name}", *_seconds(*bounds))
-    for name, seconds in _estimates(rollout, training).items():
+    estimates = _estimates(plan.job, rollout, training)
+    for name, seconds in estimates.items():
         table.add_row(name, *_seconds(*seconds), style="bold")
+    if len(estimates) == 2:
+        least, estimated = estimates.values()
+        pairs = ((least[0], estimated[0]), (least[1], estimated[1]), (sum(least), sum(estimated)))
+        table.add_row("share of the roofline", *(f"{a / b:.0%}" if b else "" for a, b in pairs))
     return table
 
 
@@ -142,22 +213,47 @@ def _notes(plan: Plan, rollout: Phase, training: Phase, *, steps: int | None) ->
         *lines,
         "All completions are assumed to reach the limit; rewards, evaluation and the host's time "
         "are not included.",
-        f"The rollout is compiled with rollout_stages={plan.job.config.rollout_stages}.",
-        "The roofline is the least time that the chip's peak rates allow. The compiler's estimate "
-        "is its number of cycles, with loops multiplied and without collectives.",
+        *_decode_loops(rollout),
+        "The roofline is the least time that the chip's peak rates allow. " + _meaning(plan.job),
     ]
 
 
-def _estimates(rollout: Phase, training: Phase) -> dict[str, tuple[float, float]]:
-    """Seconds of rollout and train step, by roofline and by the compiler if it has an estimate."""
+def _decode_loops(rollout: Phase) -> list[str]:
+    if rollout.compiled is None:
+        return []
+    return [
+        f"decoding: {loop.turns:,} tokens of {1e3 * loop.seconds:.2f} ms, {loop.kernels} "
+        "instructions that take time"
+        for loop in rollout.compiled.decode_loops
+    ]
+
+
+def _meaning(job: Job) -> str:
+    if isinstance(job.slice.chip, Gpu):
+        return (
+            "The estimate by kernels takes each at the larger of its bytes and its products at the "
+            "peak rates, without collectives and launches: a lower bound."
+        )
+    return (
+        "The compiler's estimate is its number of cycles, with loops multiplied and without "
+        "collectives; Pallas kernels, which have none, count by their bytes, and splash attention "
+        "by its products at half of the peak rate."
+    )
+
+
+def _estimates(job: Job, rollout: Phase, training: Phase) -> dict[str, tuple[float, float]]:
+    """Seconds of rollout and train step, by roofline and by the compiled programs if known."""
     estimates = {"roofline": (rollout.roofline.total, training.roofline.total)}
-    if rollout.compiler_seconds is not None and training.compiler_seconds is not None:
-        estimates["compiler"] = (rollout.compiler_seconds, training.compiler_seconds)
+    if rollout.compiled is not None and training.compiled is not None:
+        name = _estimate_name(job)
+        estimates[name] = (rollout.compiled.seconds, training.compiled.seconds)
     return estimates
 
 
 def _rates(plan: Plan, rollout: Phase, training: Phase, *, steps: int | None) -> dict[str, Any]:
-    seconds = {name: sum(phases) for name, phases in _estimates(rollout, training).items()}
+    seconds = {
+        name: sum(phases) for name, phases in _estimates(plan.job, rollout, training).items()
+    }
     tokens = estimate.tokens_per_step(plan.job)
     return {
         "seconds_per_step": seconds,
@@ -181,12 +277,23 @@ def _phase_to_json(phase: Phase | MemoryExceeded | None) -> dict[str, Any] | Non
     return {
         "memory": {**phase.memory._asdict(), "total": phase.memory.total},
         "collectives": {
-            kind: {"calls": each.calls, "bytes_sent": each.sent}
+            kind: {"calls": each.calls, "bytes_sent": each.sent, "seconds": each.seconds}
             for kind, each in phase.collectives.items()
         },
         "roofline_seconds": {**phase.roofline._asdict(), "total": phase.roofline.total},
-        "compiler_seconds": phase.compiler_seconds,
+        "compiled": None if phase.compiled is None else _profile_to_json(phase.compiled),
         "compilation_seconds": phase.compilation_seconds,
+    }
+
+
+def _profile_to_json(profile: Profile) -> dict[str, Any]:
+    return {
+        "seconds": profile.seconds,
+        "kernels": profile.kernels,
+        "decode_loops": [loop._asdict() for loop in profile.decode_loops],
+        "recomputed_instructions": profile.recomputed,
+        "recomputed_seconds": profile.recomputed_seconds,
+        "operations": [each._asdict() for each in profile.operations[:OPERATIONS]],
     }
 
 

@@ -7,10 +7,11 @@ from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.models.presets import PRESETS
 from dvaojax.plan.chips import GIB, parse_slice
+from dvaojax.plan.collectives import Collective
 from dvaojax.plan.estimate import ChipMemory, Roofline
-from dvaojax.plan.hlo import Collective
 from dvaojax.plan.job import Job
 from dvaojax.plan.planning import Phase, Plan
+from dvaojax.plan.profile import DecodeLoop, Operation, Profile
 from dvaojax.sharding import MeshConfig
 
 
@@ -29,12 +30,28 @@ def job(
     return Job(dataclasses.replace(config, **more), 512, parse_slice(topology))
 
 
-def phase(*, temporaries=3 * GIB, seconds=2.0):
+def profile(*, seconds=6.0, recomputed=0):
+    """The cost of a program with one collective, one decode loop and two operations."""
+    return Profile(
+        seconds=seconds,
+        kernels=5000,
+        collectives={"all-gather": Collective(36, 4 * GIB, 0.5)},
+        decode_loops=(DecodeLoop(1023, 730, 0.005),),
+        operations=(
+            Operation(0.75 * seconds, 36, "fusion", "bf16[4,8]", "layers.py:12", "dot_general"),
+            Operation(0.25 * seconds, 9, "splash", "bf16[2]", "", ""),
+        ),
+        recomputed=recomputed,
+        recomputed_seconds=0.1 * seconds if recomputed else 0.0,
+    )
+
+
+def phase(*, temporaries=3 * GIB, seconds=2.0, **more):
     return Phase(
         memory=ChipMemory(GIB, 2 * GIB, 5 * GIB, 0, temporaries),
         collectives={"all-gather": Collective(36, 4 * GIB)},
         roofline=Roofline(arithmetic=0.5 * seconds, memory=seconds, links=0.25 * seconds),
-        compiler_seconds=3 * seconds,
+        compiled=profile(seconds=3 * seconds, **more),
         compilation_seconds=60.0,
     )
 

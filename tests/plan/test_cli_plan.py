@@ -14,7 +14,7 @@ from dvaojax.cli import main
 from dvaojax.config import EvaluationConfig, overrides, validate
 from dvaojax.devices import peak_of
 from dvaojax.errors import UserError
-from dvaojax.plan import command, compilation
+from dvaojax.plan import command, described
 from dvaojax.plan.chips import parse_slice
 from dvaojax.plan.sizes import with_sizes_only
 from dvaojax.sharding import MeshConfig, make_mesh
@@ -78,7 +78,7 @@ def error_line(capsys, arguments):
     ],
 )
 def test_rejects_bad_input_before_loading_the_compiler(capsys, monkeypatch, arguments, message):
-    monkeypatch.delattr(compilation, "slice_devices")
+    monkeypatch.delattr(described, "slice_devices")
     assert message in error_line(capsys, arguments)
 
 
@@ -104,7 +104,7 @@ def test_rejects_sizes_below_one(capsys, name, size):
     ],
 )
 def test_a_model_is_not_planned_without_its_lengths(capsys, monkeypatch, given, missing):
-    monkeypatch.delattr(compilation, "slice_devices")
+    monkeypatch.delattr(described, "slice_devices")
     line = error_line(capsys, f"--topology v5e:4x4 --model qwen3-4b {given}")
     assert missing in line.replace("also ", "")
 
@@ -113,7 +113,7 @@ def test_sizes_that_are_assumed_are_printed(capsys, monkeypatch):
     def compile_plan(*_, **__):
         raise UserError("compiling")
 
-    monkeypatch.setattr(compilation, "slice_devices", lambda slice: ())
+    monkeypatch.setattr(described, "slice_devices", lambda slice: ())
     monkeypatch.setattr(command, "compile_plan", compile_plan)
     assert plan(f"--topology v5e:4x4 --model tiny --prompts 32 {LENGTHS}") == 2
     assumed = "not given, assumed from defaults: --group-size 8\n"
@@ -156,7 +156,7 @@ def test_experiment_is_planned_without_its_problems_judge_and_tokenizer(capsys, 
     def slice_devices(slice):
         raise UserError("compiling")
 
-    monkeypatch.setattr(compilation, "slice_devices", slice_devices)
+    monkeypatch.setattr(described, "slice_devices", slice_devices)
     for name in ("dvao_mathematics_4b", "rvpo_healthbench"):
         assert plan(f"--experiment {EXPERIMENTS / name}.py --topology v5p:4x4x4") == 2
         assert capsys.readouterr().err.endswith("dvaojax: compiling\n")
@@ -200,7 +200,7 @@ def test_search_finds_a_layout_that_fits(tmp_path):
 def test_mesh_need_not_match_the_torus(mesh):
     """The described devices are also the chips whose peak rates the estimates use."""
     slice = parse_slice("v5p:4x4x4")
-    devices = compilation.slice_devices(slice)
+    devices = described.slice_devices(slice)
     assert peak_of(devices[0].device_kind) == (slice.chip.flops, slice.chip.memory_bandwidth)
     made = make_mesh(MeshConfig(*mesh), devices)
     assert tuple(made.shape.values()) == (1, *mesh)

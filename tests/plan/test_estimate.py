@@ -94,10 +94,18 @@ def test_one_chip_sends_nothing_and_more_chips_split_the_work():
     assert ratio == pytest.approx(2.0)
 
 
-def test_bytes_sent_by_a_compiled_program_replace_the_estimate():
+def test_links_of_a_compiled_program_replace_the_estimate():
     job = plans.job()
-    assert estimate.training_seconds(job, sent=600e9).links == 1.0
-    assert estimate.rollout_seconds(job, sent=300e9).links == 0.5
+    assert estimate.training_seconds(job, links=1.0).links == 1.0
+    assert estimate.rollout_seconds(job, links=0.5).links == 0.5
+
+
+def test_gpus_of_several_hosts_send_through_their_network_cards():
+    one, two = (plans.job(topology=name, mesh=(1, 16, 1)) for name in ("h100:8", "h100:2x8"))
+    seconds = [estimate.training_seconds(job).links for job in (one, two)]
+    assert seconds[1] == pytest.approx(seconds[0] * 450 / 400)
+    pair = plans.job(topology="h100:16x1", mesh=(1, 16, 1))
+    assert estimate.training_seconds(pair).links == pytest.approx(seconds[0] * 450 / 50)
 
 
 def test_total_is_the_largest_bound():

@@ -1,5 +1,6 @@
 """Layouts: exactly those that divide, in order, until one fits."""
 
+import dataclasses
 import math
 
 import plans
@@ -8,10 +9,12 @@ import pytest
 from dvaojax.errors import UserError
 from dvaojax.plan import compilation, estimate, planning, search
 from dvaojax.plan.chips import GIB
+from dvaojax.plan.collectives import Collective
 from dvaojax.plan.compilation import CompiledFunction, MemoryExceeded
-from dvaojax.plan.hlo import Collective, Profile
 
-PROFILE = Profile({"all-gather": Collective(1, int(600e9))}, cycles=1)
+PROFILE = dataclasses.replace(
+    plans.profile(), collectives={"all-gather": Collective(1, int(600e9), 1.0)}
+)
 
 
 def test_every_layout_divides_and_uses_every_chip_once():
@@ -104,18 +107,25 @@ def test_parts_of_the_memory_add_up_to_the_compilers_total(monkeypatch, effort):
     """A quick compilation is not used for estimates of time and communication."""
     job = plans.job(mesh=(1, 64, 1))
     compiled = CompiledFunction(
-        arguments=3 * GIB, results=GIB, temporaries=30 * GIB, profile=PROFILE, seconds=1.0
+        arguments=3 * GIB,
+        results=GIB,
+        temporaries=30 * GIB,
+        profile=PROFILE,
+        text="HloModule",
+        seconds=1.0,
     )
     monkeypatch.setattr(compilation, "training_program", lambda job, devices: None)
     monkeypatch.setattr(compilation, "compile_training", lambda *_, effort: compiled)
     monkeypatch.setattr(compilation, "compile_rollout", lambda *_, effort: compiled)
     monkeypatch.setattr(planning, "_state_bytes", lambda program: (GIB, 2 * GIB))
-    plan = planning.compile_plan(job, [], print, effort=effort)
+    kept = {}
+    plan = planning.compile_plan(job, [], print, effort=effort, keep=kept.__setitem__)
+    assert kept == {"update": "HloModule", "rollout": "HloModule"}
     assert plan.phases is not None
     rollout, training = plan.phases
     assert training.memory.total == 34 * GIB
     assert rollout.memory.total == (34 + 2) * GIB  # includes the resident optimiser state
     assert plan.needed == 36 * GIB
     quick = effort == compilation.QUICK
-    assert (training.compiler_seconds is None) == quick
+    assert (training.compiled is None) == quick
     assert (training.roofline.links == 1.0) == (not quick)

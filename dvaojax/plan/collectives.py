@@ -1,0 +1,134 @@
+"""Collectives of a compiled program: bytes that each device sends, and where to."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dvaojax.plan.hlo import Instruction, arrays, size_of
+
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One kind of collective, summed over one execution of the program.
+
+    Attributes:
+        calls: number of calls.
+        sent: bytes that each device sends in total, with ring algorithms.
+        seconds: that the links need for them at their peak rate.
+    """
+
+    calls: int = 0
+    sent: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Collective") -> "Collective":
+        return Collective(
+            self.calls + other.calls, self.sent + other.sent, self.seconds + other.seconds
+        )
+
+    def times(self, count: int) -> "Collective":
+        """The same collective called several times."""
+        return Collective(self.calls * count, self.sent * count, self.seconds * count)
+
+
+@dataclasses.dataclass(frozen=True)
+class Links:
+    """What connects the devices.
+
+    Attributes:
+        bandwidth: bytes per second that a device sends to others of its host, or of its slice.
+        hosts_bandwidth: bytes per second that a device can send to other hosts; 0 if there is one.
+        devices_per_host: consecutive devices that are on one host.
+    """
+
+    bandwidth: float
+    hosts_bandwidth: float = 0.0
+    devices_per_host: int = 2**30
+
+    def seconds(self, sent: float, members: Sequence[int]) -> float:
+        """Least seconds in which every member of a group sends a number of bytes.
+
+        A ring leaves each host once. All members of a host share the load with rings in different
+        orders, each through its own network card.
+        """
+        hosts = {device // self.devices_per_host for device in members}
+        if len(hosts) == 1:
+            return sent / self.bandwidth
+        here = len(members) / len(hosts)
+        return sent / min(self.bandwidth, here * self.hosts_bandwidth)
+
+
+def kind_of(instruction: Instruction) -> str | None:
+    """The kind of a collective; None for other instructions, also for the end of a collective."""
+    kind = instruction.opcode.removesuffix("-start")
+    return kind if kind in COLLECTIVES else None
+
+
+def collective(instruction: Instruction, links: Links) -> Mapping[str, Collective]:
+    """The cost of a collective by its kind; nothing for other instructions."""
+    kind = kind_of(instruction)
+    if kind is None:
+        return {}
+    size, group = size_of(instruction.shape), members(instruction)
+    if instruction.opcode.endswith("-start"):  # its shape may also list the operands
+        count = len(group)
+        size = {
+            "all-gather": size * count // (count + 1),
+            "reduce-scatter": size // (count + 1),
+            "all-to-all": size // 2,
+            "collective-permute": max(map(size_of, arrays(instruction.shape)), default=0),
+        }.get(kind, size)
+    share = (len(group) - 1) / len(group)
+    factor = {
+        "all-gather": share,
+        "all-reduce": 2 * share,
+        "reduce-scatter": len(group) - 1,
+        "all-to-all": share,
+        "collective-permute": 1.0,
+    }[kind]
+    sent = round(size * factor)
+    return {kind: Collective(1, sent, links.seconds(sent, group))}
+
+
+def scattered(inner: Mapping[str, Collective]) -> Mapping[str, Collective]:
+    """All-reduces of which each device keeps only its share: half of the communication."""
+    whole = inner["all-reduce"]
+    return {"reduce-scatter": Collective(whole.calls, whole.sent // 2, whole.seconds / 2)}
+
+
+def members(instruction: Instruction) -> Sequence[int]:
+    """Devices in the first group of a collective; two of a permutation, which lists pairs."""
+    if listed := instruction.attribute(r"replica_groups=\{\{([\d,]*)\}"):
+        return [int(device) for device in listed.split(",")]
+    iota = re.search(
+        r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", instruction.rest
+    )
+    if iota:
+        sizes = _numbers(iota.group(3))
+        order = _numbers(iota.group(4)) if iota.group(4) else range(len(sizes))
+        devices = np.arange(math.prod(sizes)).reshape(sizes).transpose(order)
+        return devices.reshape(int(iota.group(1)), -1)[0].tolist()
+    axes = re.search(r"replica_groups=(?:@?\w*)?mesh\[([^\]]*)\]\s*\{([^}]*)\}", instruction.rest)
+    if axes:
+        sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes.group(1))}
+        used = re.findall(r"'([^']+)'", axes.group(2))
+        devices = np.arange(math.prod(sizes.values())).reshape(list(sizes.values()))
+        first = tuple(slice(None) if name in used else 0 for name in sizes)
+        return devices[first].ravel().tolist()
+    pair = instruction.attribute(r"source_target_pairs=\{\{(\d+,\d+)\}")
+    return _numbers(pair) if pair else [0, 1]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
