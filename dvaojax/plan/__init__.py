@@ -1,1 +1,1 @@
-"""A run's memory and time on a TPU slice: compiled ahead of time, without running it."""
+"""A run's memory and time on TPUs or GPUs: compiled ahead of time, without running it."""

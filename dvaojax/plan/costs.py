@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from dvaojax.plan import kernels
 from dvaojax.plan.collectives import Links
@@ -24,34 +24,11 @@ class Cost(NamedTuple):
     kernels: int
 
 
-class CostModel(Protocol):
-    """A device's cost of instructions.
-
-    Attributes:
-        links: what connects the devices.
-    """
-
-    links: Links
-
-    def cost(
-        self, module: HloModule, here: Computation, instruction: Instruction, filled: Filled
-    ) -> Cost:
-        """The cost of an instruction other than control flow.
-
-        Args:
-            module: the program.
-            here: the computation with the instruction.
-            instruction: in it.
-            filled: of an operand of a kernel that reads a cache as far as it is filled.
-        """
-        ...
-
-
 _UNKNOWN_CYCLES = 2**63 - 1  # written by the compiler if it has no estimate
 
 # Matrix products per query and key in the kernels of splash attention.
 _SPLASH_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
-_FUSED = r'use_fused_bwd_kernel\": true'  # dkv computes dq as well
+_FUSED = r"use_fused_bwd_kernel\": true"  # dkv computes dq as well
 _SPLASH_SHARE = 0.5  # of the peak rate, that the kernels are assumed to reach
 
 
@@ -76,7 +53,14 @@ class TpuCost(NamedTuple):
     def cost(
         self, module: HloModule, here: Computation, instruction: Instruction, filled: Filled
     ) -> Cost:
-        """See `CostModel`."""
+        """The cost of an instruction other than control flow.
+
+        Args:
+            module: the program.
+            here: the computation with the instruction.
+            instruction: in it.
+            filled: of an operand of a kernel that reads a cache as far as it is filled.
+        """
         seconds = _cycles(module, instruction) / self.clock
         if 'custom_call_target="tpu_custom_call"' in instruction.rest:
             operands = [name for name in instruction.operands if name in here]
@@ -87,7 +71,7 @@ class TpuCost(NamedTuple):
             seconds = max(moved / self.memory_bandwidth, arithmetic)
         return Cost(seconds, int(seconds > 0))
 
-    def _splash_products(self, instruction: Instruction, queries: tuple[int, ...]) -> float:
+    def _splash_products(self, instruction: Instruction, queries: Sequence[int]) -> float:
         kernel = re.search(r"splash_m[hq]a_(fwd|dq|dkv)", instruction.rest)
         if kernel is None or len(queries) < 3:
             return 0.0
@@ -114,7 +98,7 @@ class GpuCost(NamedTuple):
     def cost(
         self, module: HloModule, here: Computation, instruction: Instruction, filled: Filled
     ) -> Cost:
-        """See `CostModel`."""
+        """The same as `TpuCost.cost`."""
         if not kernels.is_kernel(instruction):
             return Cost(0.0, 0)
         work = kernels.work(module, here, instruction)
@@ -123,6 +107,9 @@ class GpuCost(NamedTuple):
             operands = [name for name in instruction.operands if name in here]
             moved -= sum((1.0 - filled(name)) * size_of(here[name].shape) for name in operands)
         return Cost(max(moved / self.memory_bandwidth, work.products / self.flops), 1)
+
+
+CostModel = TpuCost | GpuCost
 
 
 def _cycles(module: HloModule, instruction: Instruction) -> int:

@@ -39,12 +39,12 @@ class Turns(NamedTuple):
     """Iterations of a loop.
 
     Attributes:
-        count: the maximum number; 1 if nothing is known.
+        most: the maximum number; 1 if nothing is known.
         start: the counter before the first iteration; 0 if there is none.
         depends_on_data: whether the loop may end earlier.
     """
 
-    count: int
+    most: int
     start: int
     depends_on_data: bool
 

@@ -101,13 +101,10 @@ def parse(text: str) -> HloModule:
 
 
 def _joined(text: str) -> Iterator[str]:
-    """The lines, those joined that an attribute with line breaks goes on in."""
+    """The lines; an attribute that is written over several of them is joined."""
     parts: list[str] = []
     for line in text.splitlines():
-        if parts and (line[:1] in ("}", " ", "") and not line.startswith("}}")):
-            yield "".join(parts)
-            parts = []
-        elif parts and (_HEAD.match(line) or not _NAME.match(parts[0])):
+        if not line.startswith(('"', "}}")):
             yield "".join(parts)
             parts = []
         parts.append(line)

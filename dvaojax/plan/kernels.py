@@ -38,6 +38,7 @@ _NO_KERNEL = {
     "partition-id", "replica-id", "opt-barrier", "optimization-barrier", "domain", "add-dependency",
 }  # fmt: skip
 _SLICES = ("dynamic-slice", "slice", "gather")
+_IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}  # opcode -> index of the update
 _MATRICES = ("__cublas$gemm", "__cublas$lt$matmul")
 _FMHA = "__cudnn$fmha"
 
@@ -140,7 +141,7 @@ def _read(array: Instruction, users: Mapping[str, list[Instruction]]) -> int:
             total += size_of(user.shape)
         elif user.opcode == "bitcast":
             total += _read(user, users)
-        elif user.opcode != "dynamic-update-slice" or user.operands[0] != array.name:
+        elif user.opcode not in _IN_PLACE or user.operands[0] != array.name:
             total += whole
     return min(total, whole)
 
@@ -149,6 +150,7 @@ def _written(body: Computation, result: Instruction) -> int:
     """Bytes that a fusion writes of one of its results."""
     while result.opcode == "bitcast" and result.operands[0] in body:
         result = body[result.operands[0]]
-    if result.opcode == "dynamic-update-slice" and result.operands[1] in body:
-        return size_of(body[result.operands[1]].shape)
+    update = _IN_PLACE.get(result.opcode)
+    if update is not None and result.operands[update] in body:
+        return size_of(body[result.operands[update]].shape)
     return size_of(result.shape)

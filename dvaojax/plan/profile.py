@@ -1,7 +1,7 @@
 """Cost of a compiled program: time, collectives, decode loops and its most expensive operations."""
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -132,7 +132,7 @@ class _Loop(NamedTuple):
         """Mean share of a cache in the loop's state that is filled, up to the loop's counter."""
         if not self.frame.changes(self.instruction, name):
             return 1.0
-        end = self.turns.start + self.turns.count
+        end = self.turns.start + self.turns.most
         return (self.turns.start + end + 1) / (2 * end)
 
 
@@ -155,11 +155,11 @@ class _Traversal:
     ) -> Iterator[_Executed]:
         if instruction.opcode == "while":
             turns = frame.turns(instruction)
-            if turns.count:
-                inner = _Loop(frame, instruction, turns, times * turns.count, loop)
+            if turns.most:
+                inner = _Loop(frame, instruction, turns, times * turns.most, loop)
                 yield from self._computation(
                     frame.body(instruction),
-                    times * turns.count,
+                    times * turns.most,
                     inner if turns.depends_on_data else loop,
                 )
         elif instruction.opcode == "conditional":
@@ -237,13 +237,15 @@ def _decode_loop(inside: list[_Executed]) -> DecodeLoop:
 
 def _operations(module: HloModule, executed: list[_Executed]) -> tuple[Operation, ...]:
     sources = Sources(module)
-    seconds, calls = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+    seconds: dict[tuple[str, str, str, str], float] = defaultdict(float)
+    calls: dict[tuple[str, str, str, str], int] = defaultdict(int)
     for each in executed:
         if each.seconds:
             key = _describe(each.instruction, sources)
             seconds[key] += each.seconds * each.times
             calls[key] += each.times
-    return tuple(Operation(total, calls[key], *key) for key, total in seconds.most_common())
+    ordered = sorted(seconds, key=seconds.__getitem__, reverse=True)
+    return tuple(Operation(seconds[key], calls[key], *key) for key in ordered)
 
 
 def _describe(instruction: Instruction, sources: Sources) -> tuple[str, str, str, str]:

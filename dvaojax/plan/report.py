@@ -213,17 +213,17 @@ def _notes(plan: Plan, rollout: Phase, training: Phase, *, steps: int | None) ->
         *lines,
         "All completions are assumed to reach the limit; rewards, evaluation and the host's time "
         "are not included.",
-        *_decode_loops(rollout),
+        *_decode_loops(plan.job, rollout),
         "The roofline is the least time that the chip's peak rates allow. " + _meaning(plan.job),
     ]
 
 
-def _decode_loops(rollout: Phase) -> list[str]:
+def _decode_loops(job: Job, rollout: Phase) -> list[str]:
     if rollout.compiled is None:
         return []
+    unit = "kernels" if isinstance(job.slice.chip, Gpu) else "instructions that take time"
     return [
-        f"decoding: {loop.turns:,} tokens of {1e3 * loop.seconds:.2f} ms, {loop.kernels} "
-        "instructions that take time"
+        f"decoding: {loop.turns:,} tokens of {1e3 * loop.seconds:.2f} ms, {loop.kernels} {unit}"
         for loop in rollout.compiled.decode_loops
     ]
 

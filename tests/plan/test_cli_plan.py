@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from dvaojax.devices import peak_of
 from dvaojax.errors import UserError
 from dvaojax.plan import command, described
 from dvaojax.plan.chips import parse_slice
+from dvaojax.plan.collectives import Links
+from dvaojax.plan.costs import GpuCost
+from dvaojax.plan.profile import profile
 from dvaojax.plan.sizes import with_sizes_only
 from dvaojax.sharding import MeshConfig, make_mesh
 
@@ -26,6 +31,12 @@ SIZES = f"--prompts 8 --group-size 4 {LENGTHS}"
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
     reason="libtpu is not installed: pip install '.[plan]'",
+)
+
+
+needs_cuda = pytest.mark.skipif(
+    importlib.util.find_spec("jax_cuda13_plugin") is None,
+    reason="the CUDA plugin is not installed: pip install '.[plan-cuda]'",
 )
 
 
@@ -150,6 +161,29 @@ def test_errors_of_libtpu_are_one_line(capsys, monkeypatch, error, message):
     assert message in error_line(capsys, f"--topology v5e:3x3 --model tiny {SIZES}")
 
 
+def test_missing_or_silent_cuda_plugin_names_the_remedy(capsys, monkeypatch):
+    def fail(**_):
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setitem(sys.modules, "jax_cuda13_plugin", None)
+    line = error_line(capsys, f"--topology h100:8 --model tiny {SIZES}")
+    assert "pip install '.[plan-cuda]'" in line
+    monkeypatch.setitem(sys.modules, "jax_cuda13_plugin", sys)
+    monkeypatch.setattr(topologies, "get_topology_desc", fail)
+    line = error_line(capsys, f"--topology h100:8 --model tiny {SIZES}")
+    assert "set JAX_PLATFORMS=cpu" in line
+    assert "pip install '.[plan-cuda]'" in line
+
+
+def test_folder_of_programs_is_made_before_compiling(capsys, monkeypatch, tmp_path):
+    monkeypatch.delattr(described, "slice_devices")
+    (tmp_path / "file").write_text("")
+    line = error_line(
+        capsys, f"--topology h100:8 --model tiny {SIZES} --hlo {tmp_path / 'file' / 'programs'}"
+    )
+    assert "programs cannot be written" in line
+
+
 def test_experiment_is_planned_without_its_problems_judge_and_tokenizer(capsys, monkeypatch):
     """None of them is available on this machine; only the sizes matter."""
 
@@ -168,15 +202,55 @@ def test_experiment_is_planned_without_its_problems_judge_and_tokenizer(capsys, 
 @needs_libtpu
 def test_tiny_decoder_is_compiled_for_four_chips_and_the_process_keeps_its_devices(tmp_path):
     file, before = tmp_path / "plan.json", jax.devices()
-    command = f"--model tiny --topology v5e:2x2 {SIZES} --steps 100 --quick --json {file}"
-    assert plan(f"{command} --set model.num_layers=2") == 0
+    command = f"--model tiny --topology v5e:2x2 {SIZES} --steps 100 --json {file}"
+    assert plan(f"{command} --set model.num_layers=1 rollout_stages=2") == 0
     summary = json.loads(file.read_text())
     assert summary["fits"]
     state = summary["training"]["memory"]
     assert state["optimizer"] == pytest.approx(2 * state["parameters"], rel=1e-3)
     assert 0 < summary["memory_needed"] < summary["memory_of_a_chip"] / 10
     assert summary["training"]["roofline_seconds"]["total"] > 0
+    compiled = summary["rollout"]["compiled"]
+    assert sum(loop["turns"] for loop in compiled["decode_loops"]) == 64 - 1
+    decoding = sum(loop["turns"] * loop["seconds"] for loop in compiled["decode_loops"])
+    assert 0.5 * compiled["seconds"] < decoding < compiled["seconds"]
     assert jax.devices() == before
+
+
+@pytest.mark.slow
+@needs_cuda
+def test_tiny_decoder_is_compiled_for_gpus_of_two_hosts_without_complaints(tmp_path):
+    """In its own process, whose plugin says nothing although there is no driver."""
+    file, folder = tmp_path / "plan.json", tmp_path / "compiled"
+    command = f"plan --model tiny --topology h100:2x2 {SIZES} --json {file} --hlo {folder}"
+    settings = "model.num_layers=1 rollout_stages=1 mesh.fsdp=4"
+    changed = ("JAX_PLATFORMS", "JAX_TRACEBACK_IN_LOCATIONS_LIMIT")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvaojax", *f"{command} --profile --set {settings}".split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: os.environ[name] for name in os.environ if name not in changed},
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(" with")[0] for line in done.stderr.splitlines()] == [
+        "compiling the train step",
+        "compiling the rollout",
+    ]
+    assert "models/layers.py:" in done.stdout
+    compiled = [
+        json.loads(file.read_text())[phase]["compiled"] for phase in ("training", "rollout")
+    ]
+    for phase, name in zip(compiled, ("update", "rollout"), strict=True):
+        text = (folder / f"{name}.hlo").read_text()
+        assert text.startswith("HloModule")
+        model = GpuCost(Links(450e9, 50e9, 2), 3.35e12, 989.4e12)
+        assert profile(text, model).seconds == pytest.approx(phase["seconds"])
+    (loop,) = compiled[1]["decode_loops"]
+    assert loop["turns"] == 64 - 1
+    assert 10 < loop["kernels"] < 200
+    assert compiled[1]["kernels"] > loop["kernels"] * 63
+    assert json.loads(file.read_text())["training"]["collectives"]
 
 
 @pytest.mark.slow

@@ -278,9 +278,12 @@ ENTRY %main (q: bf16[3,4,16,8]) -> bf16[3,4,16,8] {
   ROOT %o = bf16[3,4,16,8] custom-call(%q), custom_call_target="tpu_custom_call", NAME
 }
 """
-    text = text.replace("NAME", 'metadata={op_name="splash_mha_fwd"}')
+    kernel = 'frontend_attributes={kernel_metadata={\n"blocks":"128"\n}}'  # over three lines
+    text = text.replace("NAME", f'{kernel}, metadata={{op_name="vmap(f)/body/splash_mha_fwd"}}')
     fast_memory = TPU._replace(memory_bandwidth=1e9)
     assert profile(text, fast_memory).seconds == 2 * 2 * 10 * 8 * 12 / 0.5
+    (operation,) = profile(text, fast_memory).operations
+    assert (operation.opcode, operation.name) == ("tpu_custom_call", "splash_mha_fwd")
     assert profile(text, TPU._replace(flops=1e9)).seconds == 2 * 2 * 3 * 4 * 16 * 8  # bytes
 
 
