@@ -144,7 +144,7 @@ GPUS: Mapping[str, Gpu] = {
     )
 }  # fmt: skip
 
-CHIPS: Mapping[str, Chip] = {**TPUS, **GPUS}
+CHIPS: Mapping[str, Tpu | Gpu] = {**TPUS, **GPUS}
 
 _LARGEST = {"v5e": (16, 16), "v5p": (16, 16, 24), "v6e": (16, 16)}
 
@@ -158,7 +158,7 @@ class Slice:
         shape: number of TPU chips along each dimension of the torus; hosts, and GPUs of a host.
     """
 
-    chip: Chip
+    chip: Tpu | Gpu
     shape: tuple[int, ...]
 
     @property

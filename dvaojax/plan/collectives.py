@@ -44,7 +44,7 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Links:
-    """What connects the devices.
+    """The connections between devices.
 
     Attributes:
         bandwidth: bytes per second that a device sends to others of its host, or of its slice.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dvaojax.config import make_aggregator, validate
-from dvaojax.plan.chips import GIB, Gpu, Tpu
+from dvaojax.plan.chips import GIB, Gpu
 from dvaojax.plan.collectives import Links
 from dvaojax.plan.costs import CostModel, GpuCost, TpuCost
 from dvaojax.plan.job import Job
@@ -121,10 +121,8 @@ def cost_model(job: Job) -> CostModel:
     if isinstance(chip, Gpu):
         links = Links(chip.link_bandwidth, chip.hosts_bandwidth, job.slice.shape[-1])
         return GpuCost(links, chip.memory_bandwidth, chip.flops)
-    if isinstance(chip, Tpu):
-        links = Links(chip.link_bandwidth)
-        return TpuCost(links, chip.clock, chip.memory_bandwidth, chip.flops, job.row_pairs)
-    raise TypeError(f"{chip.name} is neither a GPU nor a TPU")
+    links = Links(chip.link_bandwidth)
+    return TpuCost(links, chip.clock, chip.memory_bandwidth, chip.flops, job.row_pairs)
 
 
 def _compile(

@@ -36,7 +36,7 @@ class TpuCost(NamedTuple):
     """Cost on a TPU: the compiler's cycles, and for Pallas kernels, which have none, their bytes.
 
     Attributes:
-        links: what connects the chips.
+        links: between the chips.
         clock: cycles per second.
         memory_bandwidth: bytes per second.
         flops: products per second at the peak.
@@ -86,7 +86,7 @@ class GpuCost(NamedTuple):
     """Cost on a GPU: the larger of a kernel's bytes and its products at the peak rates.
 
     Attributes:
-        links: what connects the GPUs.
+        links: between the GPUs.
         memory_bandwidth: bytes per second.
         flops: products per second.
     """

@@ -22,7 +22,7 @@ from dvaojax.plan.hlo import (
 
 
 class Work(NamedTuple):
-    """What a kernel has to do at least.
+    """The least work of a kernel.
 
     Attributes:
         moved: bytes read and written.

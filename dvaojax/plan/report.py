@@ -107,7 +107,7 @@ def _advice(plan: Plan, fitting: Plan | None) -> list[str]:
 
 
 def _warnings(plan: Plan) -> list[str]:
-    """What costs time although the plan fits."""
+    """Warnings about time and memory of a plan that fits."""
     lines = []
     for name, phase in _named(plan).items():
         profile = phase.compiled if isinstance(phase, Phase) else None

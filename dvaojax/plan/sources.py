@@ -26,9 +26,9 @@ class Sources:
     def line(self, instruction: Instruction) -> str:
         """The line as `file.py:12`; empty if unknown."""
         for each in self._with_parts(instruction):
-            found = _FRAME.search(each.rest)
-            if found and self._files:
-                if line := self._of_frame(int(found.group(1))):
+            frame = _FRAME.search(each.rest)
+            if frame and self._files:
+                if line := self._frame_line(int(frame.group(1))):
                     return line
             elif direct := re.search(r'source_file="([^"]*)" source_line=(\d+)', each.rest):
                 return self._name(direct.group(1), direct.group(2))
@@ -39,16 +39,16 @@ class Sources:
         called = [self._module.computations[name] for name in self._module.called(instruction)]
         return [instruction, *map(root, called)]
 
-    def _of_frame(self, frame: int) -> str:
+    def _frame_line(self, frame: int) -> str:
         """The innermost line of the package below a stack frame, or else the innermost one."""
         if frame not in self._lines:
             self._lines[frame] = self._search(frame)
         return self._lines[frame]
 
     def _search(self, frame: int) -> str:
-        innermost, seen = "", set()
-        while frame in self._frames and frame not in seen:
-            seen.add(frame)
+        innermost, visited = "", set()
+        while frame in self._frames and frame not in visited:
+            visited.add(frame)
             location = self._locations.get(_number("file_location_id", self._frames[frame]), "")
             file = self._files.get(_number("file_name_id", location), "")
             line = self._name(file, str(_number("line", location))) if file else ""

@@ -31,7 +31,7 @@ DOCUMENTS = [
 ]
 
 # The line before a block of commands that the tests do not run, with the reason.
-_REASON = r"(?:the network|an account|an accelerator|the extra `\w+`)"
+_REASON = r"(?:the network|an account|an accelerator|the extra `[\w-]+`)"
 NOT_RUN = re.compile(rf"\*Not run by the tests: needs {_REASON}(?: and {_REASON})?\.\*")
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

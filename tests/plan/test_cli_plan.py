@@ -161,7 +161,7 @@ def test_errors_of_libtpu_are_one_line(capsys, monkeypatch, error, message):
     assert message in error_line(capsys, f"--topology v5e:3x3 --model tiny {SIZES}")
 
 
-def test_missing_or_silent_cuda_plugin_names_the_remedy(capsys, monkeypatch):
+def test_missing_or_failing_cuda_plugin_names_the_remedy(capsys, monkeypatch):
     def fail(**_):
         raise NotImplementedError("topology not implemented for cuda")
 
