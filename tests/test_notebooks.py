@@ -105,13 +105,7 @@ def test_readme_links_to_every_notebook():
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs a notebook in an empty directory; returns it with its outputs."""
-    for name in [name for name in os.environ if name.startswith(("JAX_", "XLA_"))]:
-        monkeypatch.delenv(name)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    # Several processes of one notebook compile the same programs.
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     work = tmp_path / "work"

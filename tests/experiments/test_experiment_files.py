@@ -31,7 +31,7 @@ ROWS = {
 }
 # Their miniatures equal those of other files, from which they differ only in the policy.
 SAME = {"dvao_mathematics_8b.py": "dvao_mathematics_4b.py", "dvao_tools_7b.py": "dvao_tools_3b.py"}
-SELECTED = ["dvao_mathematics_4b.py", "rvpo_healthbench.py"]
+SELECTED = ["dvao_mathematics_4b.py"]
 DATASETS = (
     "gsm8k", "dapo_math_17k", "math500", "aime25", "olympiadbench", "amc23", "toolrl", "bfcl",
     "healthbench",

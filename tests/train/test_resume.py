@@ -25,8 +25,6 @@ from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
 from dvaojax.train.step_log import StepLog
 
-EXACT = [("EPOCHS", digits_run.EPOCHS), ("AHEAD", digits_run.AHEAD)]
-
 
 @pytest.fixture(scope="module")
 def environment():
@@ -111,7 +109,14 @@ def assert_same_run(config, aggregator, left, right):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "config"), EXACT, ids=["depth 0", "depth 1"])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        # Kills at depth 0 and states at depth 0 are tested below, each by itself.
+        pytest.param("EPOCHS", digits_run.EPOCHS, id="depth 0", marks=pytest.mark.nightly),
+        pytest.param("AHEAD", digits_run.AHEAD, id="depth 1"),
+    ],
+)
 def test_killed_run_resumes_with_several_epochs_and_a_stateful_aggregator(
     environment, tmp_path, name, config
 ):
