@@ -213,7 +213,15 @@ def on_every_device(
     )
 
 
-def num_parts(mesh: Mesh, logical_axis: str, rules: Rules = RULES) -> tuple[str, int]:
+def num_shards(logical_axis: str) -> int:
+    """Number of parts that a logical axis is split into by `constrain`; 1 outside `on_mesh`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else num_parts(mesh, logical_axis, _rules.get())[1]
+
+
+def num_parts(
+    mesh: Mesh | AbstractMesh, logical_axis: str, rules: Rules = RULES
+) -> tuple[str, int]:
     """The names of the mesh axes that a logical axis is split over, and the number of parts."""
     axes = rules.get(logical_axis) or ()
     axes = (axes,) if isinstance(axes, str) else axes

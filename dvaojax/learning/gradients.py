@@ -20,6 +20,26 @@ LossFunction = Callable[[Params, Any], tuple[Array, StepMetrics]]
 GradientFunction = Callable[[Params, Any], tuple[Params, StepMetrics]]
 
 
+class Preparation(NamedTuple):
+    """How parameters become what the passes of a step read: once, not for every micro-batch.
+
+    Attributes:
+        join: a linear function of the parameters, which keeps their dtype, for passes over a batch
+            of the form of its second argument.
+        cast: elementwise, to the dtypes of the passes.
+    """
+
+    join: Callable[[Params, Any], Any]
+    cast: Callable[[Any], Any]
+
+    def __call__(self, params: Params, batch: Any) -> Any:
+        """The parameters prepared for passes over the batch."""
+        return self.cast(self.join(params, batch))
+
+
+UNPREPARED = Preparation(join=lambda params, _: params, cast=lambda params: params)
+
+
 class Learner(NamedTuple):
     """The state that an update changes.
 
@@ -65,29 +85,36 @@ def accumulate(
     rows: Array,
     *,
     constrain: Callable[[Any], Any] = lambda piece: piece,
+    prepare: Preparation = UNPREPARED,
 ) -> tuple[Params, StepMetrics]:
     """The mean gradient of a mini-batch, independent of its micro-batches.
 
-    Sums are added over the micro-batches and divided by the count of the whole mini-batch, so the
-    result does not depend on the number of micro-batches, their lengths or their devices.
+    Sums are added over the micro-batches, in the dtype of the parameters, and divided by the count
+    of the whole mini-batch, so the result does not depend on the number of micro-batches, their
+    lengths or their devices.
 
     Args:
-        gradient: from parameters and a batch to the gradient of a sum, and metrics.
+        gradient: from prepared parameters and a batch to the gradient of a sum, and metrics.
         params: the decoder's parameters.
         batch: a pytree whose leaves share their leading axis.
         rows: `[micro_batches, rows]` int, the rows of each micro-batch along that axis.
         constrain: applied to every micro-batch, for sharding constraints on its rows.
+        prepare: applied to the parameters.
     """
+    joined, transpose = jax.vjp(lambda params: prepare.join(params, batch), params)
+    prepared = prepare.cast(joined)
 
-    def piece(rows: Array) -> tuple[Params, StepMetrics]:
-        return gradient(params, constrain(take_rows(batch, rows)))
+    def piece(rows: Array) -> tuple[Any, StepMetrics]:
+        return gradient(prepared, constrain(take_rows(batch, rows)))
 
-    def add(total: tuple[Params, StepMetrics], rows: Array):
-        return jax.tree.map(jnp.add, total, piece(rows)), None
+    def add(total: tuple[Any, StepMetrics], rows: Array):
+        return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, piece(rows)), None
 
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(piece, rows[0]))
+    metric_shapes = jax.eval_shape(piece, rows[0])[1]
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (joined, metric_shapes))
     (total, metrics), _ = lax.scan(add, zeros, rows)
     count = metrics["loss"].count
+    (total,) = transpose(total)
     return jax.tree.map(lambda g: safe_divide(g, count.astype(g.dtype)), total), metrics
 
 

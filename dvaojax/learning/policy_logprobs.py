@@ -29,19 +29,20 @@ def policy_logprobs(
         matrix=policy.output_matrix(),
         temperature=temperature,
         chunk_size=model.logits_chunk,
+        backward=model.logits_backward,
     )
     if experience.packed is not None:
         return _packed_logprobs(policy, experience, experience.packed, measure)
     tokens = experience.completion_tokens
     batch, group, _ = tokens.shape
-    first, rest = policy.joint_states(experience.prompt_tokens, experience.prompt_lengths, tokens)
-    first_measured = measure(_to_group(first, group), tokens=tokens[..., 0])
-    rest_measured = measure(rest, tokens=tokens[..., 1:].reshape(batch, -1))
+    states = policy.joint_states(experience.prompt_tokens, experience.prompt_lengths, tokens)
+    later = tokens[..., 1:].reshape(batch, -1)
+    first, rest = _measure_together(measure, *states, tokens[..., 0], later)
 
     def joined(first: Array, rest: Array) -> Array:
         return jnp.concatenate([first[..., None], rest.reshape(batch, group, -1)], axis=2)
 
-    return joined(first_measured[0], rest_measured[0]), joined(first_measured[1], rest_measured[1])
+    return joined(first[0], rest[0]), joined(first[1], rest[1])
 
 
 def _packed_logprobs(
@@ -63,20 +64,40 @@ def _packed_logprobs(
     following = jnp.where(is_real, index + 1, group * length)
     targets = jnp.take_along_axis(tokens, following, axis=1, mode="clip")
     first_tokens = experience.completion_tokens[..., 0]
+    first_measured, rest_measured = _measure_together(measure, first, rest, first_tokens, targets)
 
     def unpacked(first: Array, rest: Array) -> Array:
         put = jax.vmap(lambda row, at, new: row.at[at].set(new, mode="drop"))
         rows = put(jnp.zeros(tokens.shape, rest.dtype), following, rest)
         return rows.reshape(batch, group, length).at[..., 0].set(first)
 
-    first_measured = measure(_to_group(first, group), tokens=first_tokens)
-    rest_measured = measure(rest, tokens=targets)
     return (
         unpacked(first_measured[0], rest_measured[0]),
         unpacked(first_measured[1], rest_measured[1]),
     )
 
 
-def _to_group(states: Array, group: int) -> Array:
-    """`[B, G, D]`: `[B, D]` repeated for every completion."""
-    return jnp.broadcast_to(states[:, None], (len(states), group, states.shape[-1]))
+def _measure_together(
+    measure: partial, first: Array, rest: Array, first_tokens: Array, later_tokens: Array
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """`measure` of first and later tokens in one call: a few rows would have slow products.
+
+    Args:
+        measure: from states and tokens to their log-probabilities and entropies.
+        first: `[B, D]`, the states that predict the first tokens.
+        rest: `[B, S, D]`.
+        first_tokens: `[B, G]`.
+        later_tokens: `[B, S]`.
+
+    Returns:
+        Log-probabilities and entropies of the first tokens, and those of the later tokens.
+    """
+    batch, group = first_tokens.shape
+    repeated = jnp.broadcast_to(first[:, None], (batch, group, first.shape[-1]))
+    measured = measure(
+        jnp.concatenate([rest, repeated], axis=1),
+        tokens=jnp.concatenate([later_tokens, first_tokens], axis=1),
+    )
+    split = rest.shape[1]
+    logprobs, entropies = ((x[:, split:], x[:, :split]) for x in measured)
+    return (logprobs[0], entropies[0]), (logprobs[1], entropies[1])

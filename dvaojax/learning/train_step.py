@@ -16,8 +16,10 @@ from jax import Array, lax
 
 from dvaojax.aggregators import Aggregator
 from dvaojax.learning.gradients import (
+    UNPREPARED,
     Learner,
     LossFunction,
+    Preparation,
     StepMetrics,
     accumulate,
     gradient_of,
@@ -95,12 +97,13 @@ def make_train_step(
     shadows: Shadows | None = None,
     recomputed_logprobs: LogprobFunction | None = None,
     constrain: Callable[[Any], Any] = lambda piece: piece,
+    prepare: Preparation = UNPREPARED,
 ) -> TrainStep:
     """The train step of a run, to be jitted with its state donated.
 
     Args:
         config: epochs, mini-batches and micro-batches.
-        loss: a function of parameters and a `PolicyBatch`.
+        loss: a function of prepared parameters and a `PolicyBatch`.
         optimizer: a gradient transformation.
         aggregator: rewards to advantages, possibly with state.
         reference_logprobs: log-probabilities under the reference policy; None without a reference.
@@ -108,6 +111,7 @@ def make_train_step(
         recomputed_logprobs: log-probabilities under the policy before the first update, if the loss
             needs them in addition to the sampler's; else None.
         constrain: applied to every micro-batch, for sharding constraints on its groups.
+        prepare: applied to parameters once for all passes that read them.
 
     Returns:
         `step(state, experience, reference)`, which returns the next state, metrics as sums and
@@ -136,15 +140,19 @@ def make_train_step(
             token_advantages = advantages_per_token(advantages, experience.turns)
         batch = PolicyBatch(experience, token_advantages, jnp.zeros_like(experience.logprobs))
         if reference_logprobs is not None:
-            logprobs = _by_micro_batch(reference_logprobs, reference, batch, order, constrain)
+            logprobs = _by_micro_batch(
+                reference_logprobs, prepare(reference, batch), batch, order, constrain
+            )
             batch = batch._replace(reference_logprobs=logprobs)
         if recomputed_logprobs is not None:
-            params = state.learner.params
+            params = prepare(state.learner.params, batch)
             logprobs = _by_micro_batch(recomputed_logprobs, params, batch, order, constrain)
             batch = batch._replace(recomputed_logprobs=logprobs)
 
         def one_update(learner: Learner, rows: Array) -> tuple[Learner, StepMetrics]:
-            total, metrics = accumulate(gradient, learner.params, batch, rows, constrain=constrain)
+            total, metrics = accumulate(
+                gradient, learner.params, batch, rows, constrain=constrain, prepare=prepare
+            )
             return update(learner, total, metrics, optimizer)
 
         learner, metrics = lax.scan(one_update, state.learner, order)

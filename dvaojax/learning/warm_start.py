@@ -11,8 +11,10 @@ from jax import Array
 
 from dvaojax import models
 from dvaojax.learning.gradients import (
+    UNPREPARED,
     Learner,
     LossFunction,
+    Preparation,
     StepMetrics,
     accumulate,
     gradient_of,
@@ -82,7 +84,11 @@ def make_demonstration_loss(model: ModelConfig) -> LossFunction:
         tokens = batch.completion_tokens[:, None]
         hidden = decoder(batch.prompt_tokens, batch.prompt_lengths, tokens)
         logp, _ = models.token_logprobs(
-            hidden, decoder.output_matrix(), tokens, chunk_size=model.logits_chunk
+            hidden,
+            decoder.output_matrix(),
+            tokens,
+            chunk_size=model.logits_chunk,
+            backward=model.logits_backward,
         )
         mean = masked_mean(-logp[:, 0], batch.completion_mask)
         return mean.total, {"loss": mean}
@@ -96,13 +102,16 @@ def make_warm_start_step(
     *,
     micro_batches: int,
     constrain: Callable[[Any], Any] = lambda piece: piece,
+    prepare: Preparation = UNPREPARED,
 ) -> Callable[[Learner, Demonstrations], tuple[Learner, StepMetrics]]:
     """One update on a batch of demonstrations, to be jitted with the learner donated."""
     gradient = gradient_of(loss)
 
     def step(learner: Learner, batch: Demonstrations) -> tuple[Learner, StepMetrics]:
         rows = jnp.arange(batch.prompt_lengths.shape[0]).reshape(micro_batches, -1)
-        total, metrics = accumulate(gradient, learner.params, batch, rows, constrain=constrain)
+        total, metrics = accumulate(
+            gradient, learner.params, batch, rows, constrain=constrain, prepare=prepare
+        )
         return update(learner, total, metrics, optimizer)
 
     return step

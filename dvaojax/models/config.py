@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +10,26 @@ import numpy as np
 FLOATS = ("float32", "bfloat16", "float64")
 
 # Backends of training attention; "auto" selects by platform and shape (see `attention.backend`).
-ATTENTION = ("auto", "blocks", "splash")
+ATTENTION = ("auto", "blocks", "splash", "cudnn")
+
+# How the backward pass of the log-probabilities gets the softmax; see `logprobs.token_logprobs`.
+LOGITS_BACKWARD = ("recompute", "keep")
 
 # Default of `ModelConfig.logits_chunk` and of `logprobs.token_logprobs`.
 CHUNK_SIZE = 4096
 
-# Transformation of a layer's body before it is scanned, by `ModelConfig.remat`. No `prevent_cse`:
-# a scan already separates the recomputation from the forward pass.
-REMAT: Mapping[str, Callable] = {
-    "none": lambda body: body,
-    "products": partial(
-        jax.checkpoint,
-        prevent_cse=False,
-        policy=jax.checkpoint_policies.save_only_these_names("product"),
-    ),
-    "layer": partial(jax.checkpoint, prevent_cse=False),
+# Policies of `ModelConfig.remat` by name: the names, given by `checkpoint_name`, of the activations
+# of a layer that are kept for the backward pass; None keeps all.
+REMAT: Mapping[str, tuple[str, ...] | None] = {
+    "none": None,
+    "products_and_attention": ("product", "attention"),
+    "products": ("product",),
+    "attention": ("attention",),
+    "layer": (),
 }
+
+# How the layers of a training pass are compiled; see `ModelConfig.layer_loop`.
+LAYER_LOOPS = ("auto", "scan", "unrolled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,12 +95,23 @@ class ModelConfig:
         compute_dtype: dtype of the matrix products; float32 on a CPU, bfloat16 elsewhere. Norms,
             softmax, rotary angles and logits are computed in float32 at least.
         remat: activations kept for the backward pass; the others are recomputed. "none" keeps all,
-            "products" the results of the matrix products with weights, "layer" only the inputs of
-            the layers.
+            "products" the results of the matrix products with weights, "attention" the result and
+            statistics of attention, "products_and_attention" both, "layer" only the inputs of the
+            layers, which all of them keep.
+        layer_loop: how a training pass runs its layers. "scan" compiles one layer. "unrolled"
+            compiles each of them, which takes several times as long to compile and saves the copies
+            of what a scan keeps for its backward pass. "auto" unrolls on GPUs. Packed rows are
+            always scanned: each of their widths is a program.
         attention: backend of training attention, with the same result: "blocks" for every platform,
-            "splash" for the TPU kernel (interpreted, and slow, on other platforms), or "auto".
-        logits_chunk: number of tokens whose logits the update holds in memory at once, over all
-            devices; with a large vocabulary and one device they take about a gigabyte.
+            "splash" for the TPU kernel (interpreted, and slow, on other platforms), "cudnn" for
+            NVIDIA GPUs of the Ampere generation or later in bfloat16, or "auto".
+        logits_chunk: number of tokens whose logits the update holds in memory at once on each
+            device; with a vocabulary of 150,000 those of 4,096 tokens take 2.3 GiB in float32.
+        logits_backward: "recompute" computes logits a second time in the backward pass. "keep"
+            keeps their exponentials from the forward pass, which saves a quarter of the products
+            with the output matrix but takes one number in the compute dtype per token of a
+            micro-batch and entry of the vocabulary; it needs a vocabulary that is not split, so
+            `mesh.tensor=1`.
 
     Raises:
         ValueError: a size is not positive, sizes are inconsistent, or a name is unknown.
@@ -119,8 +133,10 @@ class ModelConfig:
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
     remat: str = "none"
+    layer_loop: str = "auto"
     attention: str = "auto"
     logits_chunk: int = CHUNK_SIZE
+    logits_backward: str = "recompute"
 
     def __post_init__(self):
         self._check_numbers()
@@ -128,7 +144,9 @@ class ModelConfig:
             ("param_dtype", FLOATS),
             ("compute_dtype", FLOATS),
             ("remat", REMAT),
+            ("layer_loop", LAYER_LOOPS),
             ("attention", ATTENTION),
+            ("logits_backward", LOGITS_BACKWARD),
         ):
             value = getattr(self, name)
             if value not in known:
@@ -154,3 +172,19 @@ class ModelConfig:
 def accumulation_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype for sums, norms, softmax and rotary angles of `dtype` values: at least float32."""
     return np.dtype(dtype if jnp.finfo(dtype).bits > 32 else jnp.float32)
+
+
+def checkpointed(body: Callable, config: ModelConfig, *, is_scanned: bool) -> Callable:
+    """A layer's body that keeps for the backward pass what `config.remat` names.
+
+    Args:
+        body: the computation of one layer.
+        config: the decoder's.
+        is_scanned: the body is scanned, which separates the recomputation from the forward pass.
+            Otherwise XLA must be prevented from merging the two.
+    """
+    kept = REMAT[config.remat]
+    if kept is None:
+        return body
+    policy = jax.checkpoint_policies.save_only_these_names(*kept)
+    return jax.checkpoint(body, prevent_cse=not is_scanned, policy=policy)

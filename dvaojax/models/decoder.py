@@ -12,7 +12,7 @@ with the parameters of such a pytree. Other packages use only pure functions of 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -24,14 +24,32 @@ from dvaojax.models.attention import (
     cache_layout,
     joint_attention,
     packed_attention,
+    row_padding,
 )
+from dvaojax.models.attention.backend import platform
 from dvaojax.models.cache import PromptCache
-from dvaojax.models.config import REMAT, ModelConfig
-from dvaojax.models.layers import Layer, RMSNorm, rotation
+from dvaojax.models.config import ModelConfig, checkpointed
+from dvaojax.models.layers import Layer, Matrices, RMSNorm, Weight, cast, rotation
 from dvaojax.models.logprobs import to_logits
 from dvaojax.sharding import constrain
 
 Params = Any  # a nested dict of arrays; those of the layers are stacked along a leading axis `L`
+
+
+class JoinedParams(NamedTuple):
+    """Parameters in the form that the passes of a step use: `join`, then `cast_joined`.
+
+    Attributes:
+        matrices: of all layers, stacked along a leading axis `L`; or one by one, for passes that
+            compile every layer.
+        output: `[D, V]`, the output matrix.
+        others: the other parameters, a nested dict.
+    """
+
+    matrices: Matrices | tuple[Matrices, ...]
+    output: Array
+    others: Params
+
 
 # The logical axes of every parameter, by its name; `sharding.RULES` maps them to mesh axes.
 LOGICAL_AXES: dict[str, tuple[str | None, ...]] = {
@@ -51,7 +69,11 @@ LOGICAL_AXES: dict[str, tuple[str | None, ...]] = {
 
 
 class Decoder(nnx.Module):
-    """Token embedding, `L` layers with stacked parameters, a norm and a head."""
+    """Token embedding, `L` layers with stacked parameters, a norm and a head.
+
+    Attributes:
+        joined: parameters whose matrices were joined and cast before; None if each pass does it.
+    """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         shape = (config.vocab_size, config.width)
@@ -65,10 +87,14 @@ class Decoder(nnx.Module):
         stack = nnx.vmap(lambda rngs: Layer(config, rngs=rngs))
         self.layers = stack(rngs.split(config.num_layers))
         self.norm = RMSNorm(config.width, config)
+        self.joined: JoinedParams | None = None
 
     def output_matrix(self) -> Array:
         """`[D, V]`, the matrix from hidden states to logits, in the compute dtype."""
-        matrix = self.embedding[...].T if self.config.tied_head else self.head[...]
+        if self.joined is not None:
+            matrix = self.joined.output
+        else:
+            matrix = self.embedding[...].T if self.config.tied_head else self.head[...]
         # Not split along D: a loop that reads it would gather it in every iteration.
         return constrain(matrix.astype(self.config.compute_dtype), None, "vocab")
 
@@ -103,7 +129,7 @@ class Decoder(nnx.Module):
             cache = PromptCache(*cache_layout(keys, values))
             return attend_prompts(queries, keys, values), cache
 
-        hidden, stacked = self._scan(attend, tokens, positions)
+        hidden, stacked = self._run(attend, tokens, positions, is_unrolled=False)
         return self.norm(hidden), tuple(unstack(stacked, self.config.num_layers))
 
     def __call__(
@@ -151,9 +177,24 @@ class Decoder(nnx.Module):
         chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, completion_tokens], 1)
         inputs = completion_tokens[:, :, :-1]
         offsets = jnp.broadcast_to(_arange(inputs.shape[2])[None, None], inputs.shape)
-        attend = partial(joint_attention, group_size=inputs.shape[1])
+        _, group, longest = inputs.shape
+        padding = self._padding(prompt_tokens, group * longest, longest, packed=False)
+        attend = partial(joint_attention, group_size=group, padding=padding)
         return self._states_after_prompts(
-            prompt_tokens, prompt_lengths, _flat(inputs), _flat(offsets), attend
+            prompt_tokens,
+            prompt_lengths,
+            _flat(inputs),
+            _flat(offsets),
+            attend,
+            padding=padding,
+            is_unrolled=unrolls_layers(self.config, is_packed=False),
+        )
+
+    def _padding(self, prompt_tokens: Array, length: int, longest: int, *, packed: bool) -> int:
+        """Tokens to add to rows of `length` tokens after their prompts."""
+        prompt = prompt_tokens.shape[1]
+        return row_padding(
+            self.config, row=prompt + length, prompt=prompt, longest=longest, packed=packed
         )
 
     def packed_states(
@@ -185,8 +226,18 @@ class Decoder(nnx.Module):
         """
         chex.assert_rank([prompt_tokens, prompt_lengths], [2, 1])
         chex.assert_equal_shape([tokens, offsets, segments])
+        padding = self._padding(prompt_tokens, tokens.shape[1], longest, packed=True)
+        segments = jnp.pad(segments, ((0, 0), (0, padding)), constant_values=-1)
         attend = partial(packed_attention, segments=segments, longest=longest)
-        return self._states_after_prompts(prompt_tokens, prompt_lengths, tokens, offsets, attend)
+        return self._states_after_prompts(
+            prompt_tokens,
+            prompt_lengths,
+            tokens,
+            offsets,
+            attend,
+            padding=padding,
+            is_unrolled=False,
+        )
 
     def _states_after_prompts(
         self,
@@ -195,24 +246,40 @@ class Decoder(nnx.Module):
         tokens: Array,
         offsets: Array,
         attend: Callable[..., Array],
+        *,
+        padding: int,
+        is_unrolled: bool,
     ) -> tuple[Array, Array]:
-        """States of the prompts' last tokens, and of the `[B, S]` tokens after the prompts."""
-        width = prompt_tokens.shape[1]
+        """States of the prompts' last tokens, and of the `[B, S]` tokens after the prompts.
+
+        Rows get `padding` further tokens, whose states are dropped.
+        """
+        width, length = prompt_tokens.shape[1], tokens.shape[1]
+        tokens, offsets = (jnp.pad(x, ((0, 0), (0, padding))) for x in (tokens, offsets))
         prompt_positions = jnp.broadcast_to(_arange(width)[None], prompt_tokens.shape)
         positions = jnp.concatenate([prompt_positions, prompt_lengths[:, None] + offsets], axis=1)
         rows = jnp.concatenate([prompt_tokens, tokens], axis=1)
         prompt_where = length_mask(prompt_lengths, width)
         attend = partial(attend, prompt_where=prompt_where, implementation=self.config.attention)
-        hidden, _ = self._scan(lambda *projected: (attend(*projected), None), rows, positions)
+        hidden, _ = self._run(
+            lambda *projected: (attend(*projected), None), rows, positions, is_unrolled=is_unrolled
+        )
         last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
-        return self.norm(last[:, 0]), self.norm(hidden[:, width:])
+        return self.norm(last[:, 0]), self.norm(hidden[:, width : width + length])
 
     def embed(self, tokens: Array) -> Array:
         """`[..., D]`, the embeddings of the tokens."""
         # Index before the cast: gradients of equal tokens are then summed in the parameters' dtype.
         return self.embedding[...][tokens].astype(self.config.compute_dtype)
 
-    def _scan(self, attend: Callable[..., tuple[Array, Any]], tokens: Array, positions: Array):
+    def _run(
+        self,
+        attend: Callable[..., tuple[Array, Any]],
+        tokens: Array,
+        positions: Array,
+        *,
+        is_unrolled: bool,
+    ) -> tuple[Array, Any]:
         """Runs the layers.
 
         Outside attention, tokens are rows of one matrix: with a leading axis of 1, for one group,
@@ -223,22 +290,33 @@ class Decoder(nnx.Module):
                 extra value, such as a cache.
             tokens: `[B, S]`.
             positions: `[B, S]`.
+            is_unrolled: compile every layer, not one in a loop.
 
         Returns:
             `[B, S, D]` before the last norm, and the extra values, stacked over the layers.
         """
-        graph, stacked = nnx.split(self.layers)
+        graph, weights, others = nnx.split(self.layers, Weight, ...)
         angles = rotation(positions.reshape(-1), self.config)
+        given = weights if self.joined is None else self.joined.matrices
 
         def body(x, params):
-            layer = nnx.merge(graph, params)
-            matrices = layer.matrices()
+            given, others = params
+            if self.joined is None:
+                layer = nnx.merge(graph, given, others)
+                matrices = cast(layer.joined(is_gate_with_up=_is_gate_with_up()), self.config)
+            else:
+                layer, matrices = nnx.merge(graph, weights, others), given
             projected = layer.project(constrain(x, "group"), angles, matrices)
             attended, extra = attend(*(a.reshape(*tokens.shape, *a.shape[1:]) for a in projected))
             return layer.finish(x, attended.reshape(x.shape[0], -1), matrices), extra
 
-        x = self.embed(tokens.reshape(-1))
-        x, extras = lax.scan(REMAT[self.config.remat](body), x, stacked)
+        body = checkpointed(body, self.config, is_scanned=not is_unrolled)
+        x, extras = self.embed(tokens.reshape(-1)), None
+        if type(given) is tuple:
+            for params in zip(given, _unstack(others, self.config.num_layers), strict=True):
+                x, _ = body(x, params)
+        else:
+            x, extras = lax.scan(body, x, (given, others), unroll=is_unrolled)
         return x.reshape(*tokens.shape, self.config.width), extras
 
     def unstacked(self) -> tuple[Layer, ...]:
@@ -258,8 +336,10 @@ def shapes(config: ModelConfig) -> Params:
     return jax.eval_shape(lambda: init(config, jax.random.key(0)))
 
 
-def apply(config: ModelConfig, params: Params) -> Decoder:
+def apply(config: ModelConfig, params: Params | JoinedParams) -> Decoder:
     """A decoder with these parameters; call its methods inside the same traced function.
+
+    With `JoinedParams` only the training passes can be called.
 
     Raises:
         AssertionError: the parameters do not have the shapes of this configuration.
@@ -267,9 +347,76 @@ def apply(config: ModelConfig, params: Params) -> Decoder:
     graph, state = nnx.split(
         nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(params=jax.random.key(0))))
     )
-    chex.assert_trees_all_equal_shapes(params, nnx.to_pure_dict(state))
-    nnx.replace_by_pure_dict(state, params)
-    return nnx.merge(graph, state)
+    expected = nnx.to_pure_dict(state)
+    if not isinstance(params, JoinedParams):
+        chex.assert_trees_all_equal_shapes(params, expected)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graph, state)
+    same_join = partial(join, config, is_unrolled=type(params.matrices) is tuple)
+    chex.assert_trees_all_equal_shapes(params, jax.eval_shape(same_join, expected))
+    nnx.replace_by_pure_dict(state, params.others)
+    decoder = nnx.merge(graph, state)
+    decoder.joined = params
+    return decoder
+
+
+def unrolls_layers(config: ModelConfig, *, is_packed: bool) -> bool:
+    """Whether a training pass compiles every layer; never for packed rows, whose widths differ."""
+    loop = config.layer_loop
+    return not is_packed and (loop == "unrolled" or (loop == "auto" and platform() == "gpu"))
+
+
+def join(config: ModelConfig, params: Params, *, is_unrolled: bool) -> JoinedParams:
+    """The parameters in the form that passes use, in their own dtype; a linear function.
+
+    The gradient of a function of the result, summed over several passes, therefore becomes the
+    gradient of the parameters by one transposition, after the sum.
+
+    Args:
+        config: the decoder's shape.
+        params: its parameters.
+        is_unrolled: the passes compile every layer, see `unrolls_layers`; the matrices of a layer
+            are then arrays of their own, of which nothing is copied.
+    """
+    decoder = apply(config, params)
+    _, weights, _ = nnx.split(decoder.layers, Weight, ...)
+    joined_layer = partial(Layer.joined, is_gate_with_up=_is_gate_with_up())
+    matrices = nnx.vmap(joined_layer)(decoder.layers)
+    output = params["embedding"].T if config.tied_head else params["head"]
+    layers = {name: x for name, x in params["layers"].items() if name not in weights}
+    others = {name: x for name, x in params.items() if name != "head"}
+    matrices = _split_over_devices(matrices)
+    return JoinedParams(
+        matrices=tuple(_unstack(matrices, config.num_layers)) if is_unrolled else matrices,
+        output=constrain(output, "embed", "vocab"),
+        others={**others, "layers": layers},
+    )
+
+
+def _split_over_devices(matrices: Matrices) -> Matrices:
+    """Stacked matrices with the sharding of the parameters that they consist of."""
+    gate_up = matrices.gate_up
+    if isinstance(gate_up, tuple):
+        gate, up = (constrain(x, "layer", "embed", "ff") for x in gate_up)
+        gate_up = (gate, up)
+    else:
+        gate_up = constrain(gate_up, "layer", "embed", None, "ff")
+    return Matrices(
+        qkv=constrain(matrices.qkv, "layer", "embed", "kv_heads"),
+        output=constrain(matrices.output, "layer", "heads", "embed"),
+        gate_up=gate_up,
+        down=constrain(matrices.down, "layer", "ff", "embed"),
+    )
+
+
+def cast_joined(config: ModelConfig, params: JoinedParams) -> JoinedParams:
+    """Matrices and output matrix in the compute dtype."""
+    matrices, output = cast((params.matrices, params.output), config)
+    return JoinedParams(matrices, output, params.others)
+
+
+def _is_gate_with_up() -> bool:
+    return platform() == "tpu"
 
 
 def logical_axes(path: tuple[Any, ...], leaf: Any) -> tuple[str | None, ...]:
@@ -287,6 +434,18 @@ def logical_axes(path: tuple[Any, ...], leaf: Any) -> tuple[str | None, ...]:
 def unstack(tree: Any, count: int) -> list[Any]:
     """Splits a pytree of stacked arrays along the leading axis."""
     return [jax.tree.map(lambda a, i=i: a[i], tree) for i in range(count)]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _unstack(tree: Any, count: int) -> list[Any]:
+    """`unstack`, whose backward pass stacks instead of adding up padded slices."""
+    return unstack(tree, count)
+
+
+_unstack.defvjp(
+    lambda tree, count: (unstack(tree, count), None),
+    lambda count, _, slices: (jax.tree.map(lambda *x: jnp.stack(x), *slices),),
+)
 
 
 def length_mask(lengths: Array, width: int) -> Array:

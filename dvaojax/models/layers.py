@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import chex
 import jax
@@ -12,7 +12,10 @@ from flax import nnx
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
+from dvaojax.models.attention.backend import platform
 from dvaojax.models.config import ModelConfig, accumulation_dtype
+
+PyTree = TypeVar("PyTree")
 
 
 class RMSNorm(nnx.Module):
@@ -89,11 +92,30 @@ def rotate(x: Array, angles: Rotation) -> Array:
     Raises:
         AssertionError: the shapes do not fit.
     """
+    chex.assert_equal_rank([x, angles.cos, angles.sin])
+    if platform() == "tpu" and x.dtype == jnp.bfloat16:
+        return _rotate_by_product(x, angles)
     first, second = jnp.split(x.astype(angles.cos.dtype), 2, axis=-1)
-    chex.assert_equal_rank([first, angles.cos, angles.sin])
     cos, sin = angles
     rotated = [first * cos - second * sin, second * cos + first * sin]
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+def _rotate_by_product(x: Array, angles: Rotation) -> Array:
+    """`rotate` of bfloat16 numbers for TPUs, where halves of heads fill half of the vector lanes.
+
+    The exchange of the halves, one of them negated, is a product with a signed permutation, which
+    is exact: every sum has one term.
+    """
+    cos, sin = (jnp.concatenate([a, a], axis=-1) for a in angles)
+    half = x.shape[-1] // 2
+    exchange = np.zeros((2 * half, 2 * half), np.float32)
+    exchange[range(half, 2 * half), range(half)] = -1.0
+    exchange[range(half), range(half, 2 * half)] = 1.0
+    exchanged = jnp.einsum(
+        "...c,cd->...d", x, jnp.asarray(exchange, x.dtype), preferred_element_type=cos.dtype
+    )
+    return (x.astype(cos.dtype) * cos + exchanged * sin).astype(x.dtype)
 
 
 class Matrices(NamedTuple):
@@ -106,14 +128,19 @@ class Matrices(NamedTuple):
         qkv: `[D, N * (R + 2) * C]`: for each key/value head its `R = H / N` queries, its key and
             its value, so that a mesh that splits the heads splits this axis too.
         output: `[H * C, D]`.
-        gate_up: `[D, 2, F]`; the middle axis is not split over devices.
+        gate_up: `[D, 2, F]`, or a pair of `[D, F]`: of many tokens, whose gradients would have to
+            be joined for one product. The middle axis is not split over devices.
         down: `[F, D]`.
     """
 
     qkv: Array
     output: Array
-    gate_up: Array
+    gate_up: Any
     down: Array
+
+
+class Weight(nnx.Param):
+    """A matrix of a layer, which `Matrices` replaces."""
 
 
 class Layer(nnx.Module):
@@ -147,14 +174,24 @@ class Layer(nnx.Module):
 
     def matrices(self) -> Matrices:
         """The joined and cast weights; a loop over tokens computes them once, before the loop."""
-        config, dtype = self.config, self.config.compute_dtype
+        return cast(self.joined(is_gate_with_up=True), self.config)
+
+    def joined(self, *, is_gate_with_up: bool) -> Matrices:
+        """The joined weights in the parameters' dtype.
+
+        Args:
+            is_gate_with_up: one matrix for both. The backward pass then joins their gradients,
+                which takes longer than a second product on all platforms but TPUs.
+        """
+        config = self.config
+        gate_up = self.gate[...], self.up[...]
         by_head = (config.width, config.num_kv_heads, -1, config.head_width)
         qkv = [w[...].reshape(by_head) for w in (self.query, self.key, self.value)]
         return Matrices(
-            qkv=jnp.concatenate(qkv, axis=2).reshape(config.width, -1).astype(dtype),
-            output=self.output[...].reshape(-1, config.width).astype(dtype),
-            gate_up=jnp.stack([self.gate[...], self.up[...]], axis=1).astype(dtype),
-            down=self.down[...].astype(dtype),
+            qkv=jnp.concatenate(qkv, axis=2).reshape(config.width, -1),
+            output=self.output[...].reshape(-1, config.width),
+            gate_up=jnp.stack(gate_up, axis=1) if is_gate_with_up else gate_up,
+            down=self.down[...],
         )
 
     def project(self, x: Array, angles: Rotation, matrices: Matrices) -> tuple[Array, Array, Array]:
@@ -188,8 +225,21 @@ class Layer(nnx.Module):
             matrices: the layer's.
         """
         x = x + product(attended, matrices.output)
-        gate, up = jnp.split(product(self.ff_norm(x), matrices.gate_up), 2, axis=1)
-        return x + product((jax.nn.silu(gate) * up)[:, 0], matrices.down)
+        gate, up = _gate_and_up(self.ff_norm(x), matrices.gate_up)
+        return x + product(jax.nn.silu(gate) * up, matrices.down)
+
+
+def cast(matrices: PyTree, config: ModelConfig) -> PyTree:
+    """All arrays of a pytree in the compute dtype."""
+    return jax.tree.map(lambda m: m.astype(config.compute_dtype), matrices)
+
+
+def _gate_and_up(x: Array, matrices: Array | tuple[Array, Array]) -> tuple[Array, Array]:
+    """`[M, F]` each, from `[M, D]`."""
+    if isinstance(matrices, tuple):
+        return product(x, matrices[0]), product(x, matrices[1])
+    both = product(x, matrices)
+    return both[:, 0], both[:, 1]
 
 
 def product(x: Array, matrix: Array) -> Array:
@@ -220,9 +270,9 @@ def _product_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Arr
 _product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_backward)
 
 
-def _weight(shape: tuple[int, ...], *, fan_in: int, rngs: nnx.Rngs, dtype: str) -> nnx.Param:
+def _weight(shape: tuple[int, ...], *, fan_in: int, rngs: nnx.Rngs, dtype: str) -> Weight:
     """A normally distributed weight with variance `1 / fan_in`, so products keep unit variance."""
-    return nnx.Param(jax.random.normal(rngs.params(), shape, dtype) * fan_in**-0.5)
+    return Weight(jax.random.normal(rngs.params(), shape, dtype) * fan_in**-0.5)
 
 
 def _like(bias: Array, x: Array) -> Array:

@@ -1,16 +1,23 @@
 """Log-probabilities of given tokens, without holding all logits in memory.
 
 All logits, `[B, G, T, V]` in float32, would be the largest array of a training step. They are
-computed in chunks of tokens instead, and recomputed in the backward pass. Every chunk has tokens
-of every group, so that with groups split over devices every device computes a part of each chunk.
+computed in chunks of tokens instead, and the backward pass is written by hand: it computes the
+difference of the chosen token's indicator and the softmax once for both of its products, and sums
+the output matrix's gradient over chunks in float32 at least. Every chunk has tokens of every group,
+so that with groups split over devices every device computes a part of each chunk.
 """
+
+import math
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dvaojax.models.config import CHUNK_SIZE, accumulation_dtype
+from dvaojax import sharding
+from dvaojax.models.config import CHUNK_SIZE, LOGITS_BACKWARD, accumulation_dtype
+from dvaojax.models.kept_softmax import kept_logprobs
 
 
 def to_logits(hidden: Array, matrix: Array) -> Array:
@@ -26,54 +33,152 @@ def token_logprobs(
     *,
     temperature: float = 1.0,
     chunk_size: int = CHUNK_SIZE,
+    backward: str = "recompute",
 ) -> tuple[Array, Array]:
     """Log-probabilities of tokens, and the entropies of the distributions they were drawn from.
+
+    Not differentiable in forward mode, which JAX refuses by name ("custom_vjp").
 
     Args:
         hidden: `[B, ..., D]`, the hidden states that predict the tokens.
         matrix: `[D, V]`, the output matrix.
         tokens: `[B, ...]` int, the tokens that were sampled.
         temperature: divisor of the logits, as in the sampler; positive.
-        chunk_size: tokens whose logits are in memory at once, but at least one of every group.
+        chunk_size: tokens whose logits a device has in memory at once, but at least one of every
+            group.
+        backward: one of `config.LOGITS_BACKWARD`. "recompute" computes the logits of each chunk
+            again in the backward pass; "keep" keeps exponentials of all of them, in the dtype of
+            the hidden states.
 
     Returns:
         `[B, ...]` log-probabilities of `tokens` and `[B, ...]` entropies in nats, in float32 at
         least. The entropies are a metric: their gradient is zero.
 
     Raises:
-        ValueError: the temperature is not positive.
+        ValueError: the temperature is not positive, `backward` is unknown, or it is "keep" and the
+            vocabulary is split over devices.
         AssertionError: the shapes do not fit.
     """
     chex.assert_equal_shape_prefix([hidden, tokens], tokens.ndim)
     chex.assert_axis_dimension(matrix, 0, hidden.shape[-1])
+    _check(temperature, backward)
+    rows = tokens.shape[0]
+    flat = tokens.reshape(rows, tokens.size // rows)
+    states = hidden.reshape(*flat.shape, hidden.shape[-1])
+    width = max(chunk_size * sharding.num_shards("group") // rows, 1)
+    pieces = math.ceil(flat.shape[1] / width)
+    if backward == "keep":
+        # Merge the leading axes: with one group, a leading axis of 1 would leave CPU cores idle.
+        merged = states.reshape(-1, hidden.shape[-1])
+        chosen, entropy = kept_logprobs(
+            merged, matrix, flat.reshape(-1), temperature=temperature, tiles=pieces
+        )
+        return chosen.reshape(tokens.shape), entropy.reshape(tokens.shape)
+    chunks = (_split(states, pieces), _split(flat, pieces))
+    chosen, entropy = _chunked(*chunks, matrix, temperature)
+    return _join(chosen, tokens), _join(entropy, tokens)
+
+
+class _Statistics(NamedTuple):
+    """Statistics of each token's logits for the backward pass, `[pieces, B, width]` each.
+
+    Attributes:
+        maximum: the largest logit.
+        log_total: logarithm of the sum of `exp((logit - maximum) / temperature)`.
+    """
+
+    maximum: Array
+    log_total: Array
+
+
+def _primal(hidden: Array, tokens: Array, matrix: Array, temperature: float) -> tuple[Array, Array]:
+    """Log-probabilities and entropies, `[pieces, B, width]`, one piece after another.
+
+    Args:
+        hidden: `[pieces, B, width, D]`.
+        tokens: `[pieces, B, width]`.
+        matrix: `[D, V]`.
+        temperature: divisor of the logits.
+    """
+    return _forward(hidden, tokens, matrix, temperature)[0]
+
+
+def _forward(hidden: Array, tokens: Array, matrix: Array, temperature: float):
+    """The results, and the residuals of the backward pass."""
+
+    def chunk(piece: tuple[Array, Array]) -> tuple[tuple[Array, Array], _Statistics]:
+        logits = to_logits(_rows(piece[0]), matrix)
+        chosen = jnp.take_along_axis(logits, piece[1].reshape(-1, 1), axis=-1)[:, 0]
+        maximum = jnp.max(logits, axis=-1)
+        shifted = (logits - maximum[:, None]) / temperature
+        exponentials = jnp.exp(shifted)
+        total = jnp.sum(exponentials, axis=-1)
+        log_total = jnp.log(total)
+        entropy = log_total - jnp.sum(exponentials * shifted, axis=-1) / total
+        results = ((chosen - maximum) / temperature - log_total, entropy)
+        return jax.tree.map(
+            lambda x: x.reshape(piece[1].shape), (results, _Statistics(maximum, log_total))
+        )
+
+    results, statistics = lax.map(chunk, (hidden, tokens))
+    return results, (hidden, tokens, matrix, statistics)
+
+
+def _backward(temperature: float, residuals, cotangents: tuple[Array, Array]):
+    """The gradients of hidden states and matrix; the entropies have none."""
+    hidden, tokens, matrix, statistics = residuals
+    wide = accumulation_dtype(matrix.dtype)
+
+    def chunk(matrix_gradient: Array, piece: tuple[Array, Array, _Statistics, Array]):
+        states, chosen = _rows(piece[0]), piece[1].reshape(-1, 1)
+        maximum, log_total = (x.reshape(-1, 1) for x in piece[2])
+        scale = piece[3].reshape(-1, 1)
+        logits = to_logits(states, matrix)
+        softmax = jnp.exp((logits - maximum) / temperature - log_total)
+        is_chosen = lax.broadcasted_iota(tokens.dtype, logits.shape, 1) == chosen
+        difference = (jnp.where(is_chosen, 1.0 - softmax, -softmax) * scale).astype(hidden.dtype)
+        states_gradient = jnp.einsum(
+            "nv,dv->nd", difference, matrix, preferred_element_type=wide
+        ).astype(hidden.dtype)
+        matrix_gradient += jnp.einsum("nd,nv->dv", states, difference, preferred_element_type=wide)
+        return matrix_gradient, states_gradient.reshape(piece[0].shape)
+
+    matrix_gradient, hidden_gradient = lax.scan(
+        chunk,
+        jnp.zeros(matrix.shape, wide),
+        (hidden, tokens, statistics, cotangents[0] / temperature),
+    )
+    return hidden_gradient, None, matrix_gradient.astype(matrix.dtype)
+
+
+_chunked = jax.custom_vjp(_primal, nondiff_argnums=(3,))
+_chunked.defvjp(_forward, _backward)
+
+
+def _check(temperature: float, backward: str) -> None:
     if not temperature > 0.0:
         raise ValueError(
             f"temperature={temperature} must be positive: greedy sampling has no log-probabilities"
         )
-
-    def chunk(pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        # Merge the leading axes: with one group, a leading axis of 1 would leave CPU cores idle.
-        hidden, tokens = (a.reshape(-1, *a.shape[2:]) for a in pair)
-        logprobs = jax.nn.log_softmax(to_logits(hidden, matrix) / temperature)
-        chosen = jnp.take_along_axis(logprobs, tokens[..., None], axis=-1)[..., 0]
-        frozen = lax.stop_gradient(logprobs)
-        entropy = -jnp.sum(jnp.exp(frozen) * frozen, axis=-1)
-        return chosen.reshape(pair[1].shape), entropy.reshape(pair[1].shape)
-
-    rows = tokens.shape[0]
-    flat = tokens.reshape(rows, tokens.size // rows)
-    width = max(min(chunk_size // rows, flat.shape[1]), 1)
-    chunks = (_split(hidden.reshape(*flat.shape, hidden.shape[-1]), width), _split(flat, width))
-    # No `prevent_cse`: a map already separates the recomputation from the forward pass.
-    chosen, entropy = lax.map(jax.checkpoint(chunk, prevent_cse=False), chunks)
-    return _join(chosen, tokens), _join(entropy, tokens)
+    if backward not in LOGITS_BACKWARD:
+        raise ValueError(f"backward={backward!r} must be one of: {', '.join(LOGITS_BACKWARD)}")
+    if backward == "keep" and sharding.num_shards("vocab") > 1:
+        raise ValueError("backward='keep' needs a vocabulary that is not split over devices")
 
 
-def _split(x: Array, width: int) -> Array:
+def _rows(x: Array) -> Array:
+    """`[B, width, D]` to `[B * width, D]`.
+
+    With one group, a leading axis of 1 would leave CPU cores idle.
+    """
+    return x.reshape(-1, x.shape[-1])
+
+
+def _split(x: Array, pieces: int) -> Array:
     """`[B, M, ...]` to `[pieces, B, width, ...]`, padded with zeros."""
     rows, length = x.shape[:2]
-    padded = jnp.pad(x, [(0, 0), (0, -length % width)] + [(0, 0)] * (x.ndim - 2))
-    return jnp.moveaxis(padded.reshape(rows, -1, width, *x.shape[2:]), 1, 0)
+    padded = jnp.pad(x, [(0, 0), (0, -length % pieces)] + [(0, 0)] * (x.ndim - 2))
+    return jnp.moveaxis(padded.reshape(rows, pieces, -1, *x.shape[2:]), 1, 0)
 
 
 def _join(pieces: Array, like: Array) -> Array:

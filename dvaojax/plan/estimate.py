@@ -81,7 +81,10 @@ def activation_bytes(job: Job) -> int:
     queries, pairs = model.num_heads * model.head_width, model.num_kv_heads * model.head_width
     kept = {
         "none": 10 * model.width + (6 * queries + 6 * pairs + 9 * model.ff_width) // tensor,
+        "products_and_attention": 2 * model.width
+        + (2 * queries + 2 * pairs + 2 * model.ff_width) // tensor,
         "products": 2 * model.width + (queries + 2 * pairs + 2 * model.ff_width) // tensor,
+        "attention": model.width + queries // tensor,
         "layer": model.width,
     }[model.remat]
     return tokens * kept * model.num_layers * _compute_bytes(job)
@@ -100,7 +103,10 @@ def training_memory(job: Job) -> ChipMemory:
         * _compute_bytes(job)
     )
     head = 3 * model.width * model.vocab_size // tensor * _compute_bytes(job)
-    logits = 3 * max(model.logits_chunk // job.ways, 1) * model.vocab_size // tensor * FLOAT32_BYTES
+    chunk = min(model.logits_chunk, tokens)
+    logits = 3 * chunk * model.vocab_size // tensor * FLOAT32_BYTES
+    if model.logits_backward == "keep":
+        logits += tokens * model.vocab_size * _compute_bytes(job)
     gradients = parameters * (2 if job.config.learning.micro_batches > 1 else 1)
     temporaries = layer + head + logits + gradients
     return ChipMemory(parameters, 2 * parameters, 0, activation_bytes(job), temporaries)

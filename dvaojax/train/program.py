@@ -15,10 +15,10 @@ from dvaojax import aggregators, models, sharding
 from dvaojax.aggregators import Aggregator
 from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
-from dvaojax.learning.gradients import Learner, StepMetrics, init_learner
+from dvaojax.learning.gradients import Learner, Preparation, StepMetrics, init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_logprobs import policy_logprobs
-from dvaojax.learning.policy_loss import make_policy_loss
+from dvaojax.learning.policy_loss import PolicyBatch, make_policy_loss
 from dvaojax.learning.shadows import Shadows
 from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step
 from dvaojax.learning.warm_start import (
@@ -150,6 +150,7 @@ def _step(
         reference_logprobs=logprobs if config.loss.kl_weight > 0.0 else None,
         recomputed_logprobs=logprobs if config.loss.importance_cap > 0.0 else None,
         constrain=constrain,
+        prepare=_preparation(config),
     )
 
     def step(state: TrainState, experience: Experience, reference_params: Params | None):
@@ -193,6 +194,7 @@ def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Co
         optimizer,
         micro_batches=settings.micro_batches,
         constrain=constrain,
+        prepare=_preparation(config),
     )
     return (
         jax.jit(begin, out_shardings=shardings),
@@ -202,6 +204,18 @@ def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Co
             out_shardings=(shardings, sharding.named(mesh)),
         ),
     )
+
+
+def _preparation(config: Config) -> Preparation:
+    """Joins and casts the matrices once for all passes of a step."""
+    model = config.model
+
+    def join(params: Params, batch: PolicyBatch | Demonstrations) -> models.JoinedParams:
+        is_packed = isinstance(batch, PolicyBatch) and batch.experience.packed is not None
+        unrolled = models.unrolls_layers(model, is_packed=is_packed)
+        return models.join(model, params, is_unrolled=unrolled)
+
+    return Preparation(join=join, cast=partial(models.cast_joined, model))
 
 
 def evaluation_sampler(config: Config, mesh: Mesh) -> Sampler:
@@ -263,4 +277,9 @@ def checked_mesh(
             axes, parts = sharding.num_parts(mesh, axis, rules)
             if size % parts:
                 raise UserError(f"mesh: {what} = {size} does not divide over {axes} = {parts}")
+    if model.logits_backward == "keep" and sharding.num_parts(mesh, "vocab")[1] > 1:
+        raise UserError(
+            "model.logits_backward='keep' needs a vocabulary that is not split: set mesh.tensor=1, "
+            "or 'recompute'"
+        )
     return mesh

@@ -154,7 +154,7 @@ def bigram_logprobs(params, experience, *, model, temperature):
     """`policy_logprobs` of a bigram model on the embedding, which compiles in a second."""
     tokens = experience.completion_tokens
     before = jnp.concatenate([jnp.zeros_like(tokens[..., :1]), tokens[..., :-1]], axis=-1)
-    embedding = params["embedding"]
+    embedding = getattr(params, "others", params)["embedding"]
     logits = jnp.einsum("bgtd,vd->bgtv", embedding[before], embedding) / temperature
     logprobs = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(logprobs, tokens[..., None], axis=-1)[..., 0]

@@ -103,14 +103,13 @@ def test_backend_depends_on_platform_and_shape():
     assert choose("auto", "tpu", GROUP, head_width=128, dtype=bfloat16) == "splash"
     assert choose("auto", "tpu", GROUP, head_width=64, dtype=bfloat16) == "blocks"
     assert choose("auto", "tpu", GROUP, head_width=128, dtype="float64") == "blocks"
-    assert choose("auto", "gpu", GROUP, head_width=128, dtype=bfloat16) == "blocks"
     assert choose("auto", "cpu", GROUP, head_width=128, dtype="float32") == "blocks"
     assert choose("blocks", "tpu", GROUP, head_width=128, dtype=bfloat16) == "blocks"
     too_long = SplashLayout(row=1 << 20, prompt=1 << 14, longest=1 << 14, packed=True)
     assert choose("auto", "tpu", too_long, head_width=128, dtype=bfloat16) == "blocks"
     with pytest.raises(ValueError, match="does not support float32 heads of width 64"):
         choose("splash", "tpu", GROUP, head_width=64, dtype="float32")
-    with pytest.raises(ValueError, match="'flash' must be one of: auto, blocks, splash"):
+    with pytest.raises(ValueError, match="'flash' must be one of: auto, blocks, splash, cudnn"):
         choose("flash", "tpu", GROUP, head_width=128, dtype="float32")
     line = describe(PRESETS["qwen3-0.6b"], "tpu", GROUP)
     assert line == "attention: splash on tpu (rows of 1536 tokens, heads of 128)"

@@ -30,8 +30,10 @@ CHANGES = {
     "param_dtype": "bfloat16",
     "compute_dtype": "bfloat16",
     "remat": "layer",
+    "layer_loop": "unrolled",
     "attention": "blocks",
     "logits_chunk": 8,
+    "logits_backward": "keep",
 }
 
 
@@ -51,9 +53,12 @@ def test_every_field_has_a_change():
     assert set(CHANGES) == {field.name for field in dataclasses.fields(QWEN3)}
 
 
-# remat and logits_chunk change the memory, see test_stacking.py and test_policy_loss.py; attention
-# changes the backend, see test_attention_splash.py.
-@pytest.mark.parametrize("field", sorted(set(CHANGES) - {"remat", "attention", "logits_chunk"}))
+# These change the memory, see test_stacking.py, test_logprobs.py and test_policy_loss.py, and the
+# backend of attention, see test_attention_splash.py.
+SAME_RESULT = {"remat", "layer_loop", "attention", "logits_chunk", "logits_backward"}
+
+
+@pytest.mark.parametrize("field", sorted(set(CHANGES) - SAME_RESULT))
 def test_changing_a_field_changes_the_parameters_or_the_logits(field, base):
     config = dataclasses.replace(QWEN3, **{field: CHANGES[field]})
     params = random_params(config)
@@ -77,7 +82,7 @@ def test_changing_a_field_changes_the_parameters_or_the_logits(field, base):
         ({"head_width": 5}, r"head_width=5 must be even"),
         ({"param_dtype": "float16"}, r"param_dtype='float16' must be one of: float32, bfloat16"),
         ({"compute_dtype": "int8"}, r"compute_dtype='int8' must be one of"),
-        ({"remat": "full"}, r"remat='full' must be one of: none, products, layer"),
+        ({"remat": "full"}, r"remat='full' must be one of: none, products_and_attention"),
         ({"attention": "flash"}, r"attention='flash' must be one of: auto, blocks, splash"),
     ],
 )

@@ -12,6 +12,7 @@ from decoder_oracle import FAMILIES, QWEN3, random_groups, random_params
 from jax.extend.core import jaxprs_in_params
 
 from dvaojax import models
+from dvaojax.models.config import REMAT
 
 GROUPS = random_groups(QWEN3, lengths=[4, 1], width=4, group_size=2, completion_length=3)
 
@@ -44,6 +45,29 @@ def test_training_scans_once_over_the_layers():
     assert scans(jax.grad(partial(total, config)), params) == [5, 5]  # forward and backward
     prefill = lambda p: models.apply(config, p).prefill(GROUPS.prompts)[0]  # noqa: E731
     assert scans(prefill, params) == [5]
+
+
+def test_only_rows_of_one_layout_are_unrolled_and_give_the_same():
+    params = random_params(with_layers(2))
+    scanned, unrolled = (
+        with_layers(2, remat="products_and_attention", layer_loop=loop)
+        for loop in ("auto", "unrolled")
+    )
+    results = [jax.jit(jax.grad(partial(total, c)))(params) for c in (scanned, unrolled)]
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-5)
+
+    def packed(config, params):
+        tokens = GROUPS.completions.reshape(2, -1)
+        offsets = jnp.broadcast_to(jnp.arange(6) % 3, tokens.shape)
+        segments = jnp.broadcast_to(jnp.arange(6) // 3, tokens.shape)
+        decoder = models.apply(config, params)
+        rest = (GROUPS.lengths, tokens, offsets, segments)
+        return jnp.sum(decoder.packed_states(GROUPS.prompts, *rest, longest=3)[1])
+
+    loops = lambda f: jax.jit(jax.grad(f)).lower(params).as_text().count("stablehlo.while")  # noqa: E731
+    assert loops(partial(total, scanned)) == 2
+    assert loops(partial(total, unrolled)) == 0
+    assert loops(partial(packed, unrolled)) == 2
 
 
 def test_the_program_has_the_same_length_for_two_and_five_layers():
@@ -94,9 +118,9 @@ def test_init_draws_independent_layers_with_unit_variance_of_products():
 
 @pytest.mark.slow
 def test_remat_keeps_values_and_gradients_and_saves_memory():
-    configs = [with_layers(6, remat=name) for name in ("none", "products", "layer")]
-    params = random_params(configs[0])
-    results = [jax.jit(jax.value_and_grad(partial(total, c)))(params) for c in configs]
+    configs = {name: with_layers(6, remat=name) for name in REMAT}
+    params = random_params(configs["none"])
+    results = [jax.jit(jax.value_and_grad(partial(total, c)))(params) for c in configs.values()]
     for result in results[1:]:
         chex.assert_trees_all_close(result, results[0], rtol=1e-4, atol=1e-4)
 
@@ -105,8 +129,48 @@ def test_remat_keeps_values_and_gradients_and_saves_memory():
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
     parameter_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    everything, products, inputs = (residual_bytes(c) - parameter_bytes for c in configs)
-    assert inputs < products / 2 < everything / 3
+    kept = {name: residual_bytes(c) - parameter_bytes for name, c in configs.items()}
+    assert kept["layer"] < kept["products"] / 2 < kept["none"] / 3
+    heads, rows = QWEN3.num_heads * (QWEN3.head_width + 1), 2 * (4 + 2 * 2)  # float32
+    attention = 6 * 4 * heads * rows
+    assert kept["attention"] - kept["layer"] == attention
+    assert kept["products_and_attention"] - kept["products"] == attention
+
+
+@pytest.mark.parametrize(("family", "is_unrolled"), [("qwen2", True), ("llama", False)])
+def test_gradients_of_joined_parameters_are_those_of_the_parameters(family, is_unrolled):
+    config = dataclasses.replace(FAMILIES[family], num_layers=2)
+    params = random_params(config)
+    plain = jax.jit(jax.value_and_grad(partial(total, config)))(params)
+
+    def through_joined(params):
+        join = partial(models.join, config, is_unrolled=is_unrolled)
+        joined, transpose = jax.vjp(join, params)
+        prepared = models.cast_joined(config, joined)
+        value, gradient = jax.value_and_grad(partial(total, config))(prepared)
+        return value, transpose(gradient)[0]
+
+    chex.assert_trees_all_close(jax.jit(through_joined)(params), plain, rtol=1e-5, atol=1e-5)
+
+
+def test_joining_is_linear_and_keeps_every_number():
+    params, other = random_params(QWEN3), models.init(QWEN3, jax.random.key(7))
+    join = partial(models.join, QWEN3, is_unrolled=False)
+    both = jax.tree.map(lambda x, y: x + 2.0 * y, params, other)
+    expected = jax.tree.map(lambda x, y: x + 2.0 * y, join(params), join(other))
+    chex.assert_trees_all_close(join(both), expected, rtol=1e-6)
+    norms = [
+        sum(float(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(tree))
+        for tree in (params, join(params)._replace(output=jnp.zeros(())))
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+
+
+def test_rejects_joined_parameters_of_another_decoder():
+    for is_unrolled in (False, True):
+        joined = models.join(QWEN3, random_params(QWEN3), is_unrolled=is_unrolled)
+        with pytest.raises((AssertionError, ValueError)):
+            models.apply(dataclasses.replace(QWEN3, ff_width=8), joined)
 
 
 @pytest.mark.parametrize(

@@ -8,3 +8,4 @@ from dvaojax.models.attention.decoding import cache_layout as cache_layout
 from dvaojax.models.attention.decoding import group_attention as group_attention
 from dvaojax.models.attention.training import joint_attention as joint_attention
 from dvaojax.models.attention.training import packed_attention as packed_attention
+from dvaojax.models.attention.training import row_padding as row_padding

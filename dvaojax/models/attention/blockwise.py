@@ -85,7 +85,7 @@ def _forward(
 ):
     """The output, and the residuals of the backward pass."""
     split = partial(_split_prompt, width=layout.prompt)
-    q, k, v = (split(x) for x in _by_head(queries, keys, values))
+    q, k, v = (split(x) for x in by_head(queries, keys, values))
     max_scores = layout.max_scores
     attended = attend_to_past(
         q[0], k[0], v[0], visible.prompts, longest=layout.prompt, max_scores=max_scores
@@ -104,7 +104,7 @@ def _forward(
         merged = online_softmax.merge(shared, jax.tree.map(_concatenate, own))
         attended = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), attended, merged)
     # Named, so that a policy of `jax.checkpoint` can save them.
-    output = checkpoint_name(_by_token(attended.output).astype(queries.dtype), "attention")
+    output = checkpoint_name(by_token(attended.output).astype(queries.dtype), "attention")
     logsumexp = checkpoint_name(attended.logsumexp, "attention")
     return output, (queries, keys, values, visible, output, logsumexp)
 
@@ -113,12 +113,12 @@ def _backward(layout: BlockwiseLayout, residuals, cotangent: Array):
     """The gradients of queries, keys and values."""
     queries, keys, values, visible, output, logsumexp = residuals
     split = partial(_split_prompt, width=layout.prompt)
-    q, k, v = (split(x) for x in _by_head(queries, keys, values))
+    q, k, v = (split(x) for x in by_head(queries, keys, values))
     delta = jnp.sum((output * cotangent).astype(logsumexp.dtype), axis=-1, keepdims=True)
     inputs = BackwardInputs(
         logsumexp,
-        _by_head(delta, keys, values)[0][..., 0],
-        _by_head(cotangent, keys, values)[0],
+        by_head(delta, keys, values)[0][..., 0],
+        by_head(cotangent, keys, values)[0],
     )
     prompt_inputs, completion_inputs = (
         jax.tree.map(lambda x, i=i: split(x)[i], inputs) for i in (0, 1)
@@ -153,7 +153,7 @@ def _backward(layout: BlockwiseLayout, residuals, cotangent: Array):
             jnp.concatenate([gradients[1] + shared[1], own[1]], axis=2),
             jnp.concatenate([gradients[2] + shared[2], own[2]], axis=2),
         )
-    grad_queries = _by_token(gradients[0]).astype(queries.dtype)
+    grad_queries = by_token(gradients[0]).astype(queries.dtype)
     grad_keys, grad_values = (jnp.swapaxes(x, 1, 2).astype(keys.dtype) for x in gradients[1:])
     return grad_queries, grad_keys, grad_values, None
 
@@ -254,7 +254,7 @@ def _slice(x: Array, span: tuple[int, int], axis: int) -> Array:
     return lax.slice_in_dim(x, *span, axis=axis)
 
 
-def _by_head(queries: Array, keys: Array, values: Array) -> tuple[Array, Array, Array]:
+def by_head(queries: Array, keys: Array, values: Array) -> tuple[Array, Array, Array]:
     """`[B, S, H, C]` to `[B, N, S, R, C]`, and twice `[B, S, N, C]` to `[B, N, S, C]`."""
     batch, length, num_heads, width = queries.shape
     num_kv_heads = keys.shape[2]
@@ -262,7 +262,7 @@ def _by_head(queries: Array, keys: Array, values: Array) -> tuple[Array, Array, 
     return grouped.transpose(0, 2, 1, 3, 4), jnp.swapaxes(keys, 1, 2), jnp.swapaxes(values, 1, 2)
 
 
-def _by_token(queries: Array) -> Array:
+def by_token(queries: Array) -> Array:
     """`[B, N, S, R, C]` to `[B, S, H, C]`."""
     batch, _, length, _, width = queries.shape
     return queries.transpose(0, 2, 1, 3, 4).reshape(batch, length, -1, width)

@@ -202,6 +202,7 @@ def _kernel_of_layout(
             block_sizes=sizes,
             head_shards=1,
             q_seq_shards=1,
+            residual_checkpoint_name="attention",
             interpret=interpret,
         )
     return jax.tree.map(np.asarray, kernel)

@@ -12,8 +12,13 @@ from jax import Array, lax
 from dvaojax import sharding
 from dvaojax.models.attention import backend
 from dvaojax.models.attention.blockwise import BlockwiseLayout, VisibleColumns, attend_in_blocks
+from dvaojax.models.attention.fused import FusedLayout, attend_fused
 from dvaojax.models.attention.online_softmax import MAX_SCORES, ColumnRange
 from dvaojax.models.attention.splash import SplashLayout, attend_by_splash
+from dvaojax.models.config import ModelConfig
+
+# A larger part of a row than one in so many costs more in the layers than it saves in the kernel.
+MAX_ROW_PADDING = 32
 
 
 def joint_attention(
@@ -23,21 +28,23 @@ def joint_attention(
     *,
     prompt_where: Array,
     group_size: int,
+    padding: int = 0,
     implementation: str = "auto",
 ) -> Array:
     """Attention of prompts and completions of one length, one completion after another.
 
     Args:
-        queries: `[B, P + G * S, H, C]`; a row is a prompt, its first completion, its second, and so
-            on.
-        keys: `[B, P + G * S, N, C]`.
-        values: `[B, P + G * S, N, C]`.
+        queries: `[B, P + G * S + padding, H, C]`; a row is a prompt, its first completion, its
+            second, and so on.
+        keys: `[B, P + G * S + padding, N, C]`.
+        values: `[B, P + G * S + padding, N, C]`.
         prompt_where: `[B, P]` true on prompt tokens; the padding is on the right.
         group_size: `G`.
+        padding: tokens at the end of a row, to which no other token attends.
         implementation: one of `config.ATTENTION`.
 
     Returns:
-        `[B, P + G * S, H, C]`; on the padding of prompts the numbers are finite and meaningless.
+        `[B, P + G * S + padding, H, C]`; on padding the numbers are finite and meaningless.
 
     Raises:
         ValueError: the implementation is unknown or does not support the shape.
@@ -45,13 +52,20 @@ def joint_attention(
     """
     _check(queries, keys, values, prompt_where)
     width, row = prompt_where.shape[1], queries.shape[1]
-    length = (row - width) // group_size
+    length = (row - padding - width) // group_size
     # Rows without completions have `length` 0, which the layout does not allow.
     layout = SplashLayout(row=row, prompt=width, longest=max(1, length), packed=False)
-    if _choose_backend(implementation, queries, layout) == "splash":
+    name = _choose_backend(implementation, queries, layout)
+    if name == "splash":
         return _splash(queries, keys, values, prompt_where, None, layout)
-    own = ColumnRange(jnp.zeros((1, 1, 1, length), jnp.int32), _columns(length)[None, None, None])
-    return _blocks(queries, keys, values, prompt_where, own, group_size, length)
+    q, k, v = (x[:, : row - padding] for x in (queries, keys, values))
+    if name == "cudnn":
+        attended = _fused(q, k, v, prompt_where, None, group_size, length)
+    else:
+        columns = _columns(length)[None, None, None]
+        own = ColumnRange(jnp.zeros((1, 1, 1, length), jnp.int32), columns)
+        attended = _blocks(q, k, v, prompt_where, own, group_size, length)
+    return jnp.pad(attended, ((0, 0), (0, padding), (0, 0), (0, 0)))
 
 
 def packed_attention(
@@ -92,13 +106,40 @@ def packed_attention(
     starts = lax.cummax(jnp.where(begins, columns, 0), axis=1)
     starts = jnp.maximum(starts, columns - longest + 1)  # a run of padding may be longer
     layout = SplashLayout(row=row, prompt=width, longest=longest, packed=True)
-    if _choose_backend(implementation, queries, layout) == "splash":
-        attended = _splash(queries, keys, values, prompt_where, starts, layout)
-    else:
-        own = ColumnRange(starts[:, None, None], columns[:, None, None])
-        attended = _blocks(queries, keys, values, prompt_where, own, 1, longest)
+    own = ColumnRange(starts[:, None, None], columns[:, None, None])
+    match _choose_backend(implementation, queries, layout):
+        case "splash":
+            attended = _splash(queries, keys, values, prompt_where, starts, layout)
+        case "cudnn":
+            attended = _fused(queries, keys, values, prompt_where, own, 0, longest)
+        case _:
+            attended = _blocks(queries, keys, values, prompt_where, own, 1, longest)
     real = jnp.pad(segments >= 0, ((0, 0), (width, 0)), constant_values=True)
     return jnp.where(real[..., None, None], attended, 0.0)
+
+
+def row_padding(config: ModelConfig, *, row: int, prompt: int, longest: int, packed: bool) -> int:
+    """Tokens to add at the end of rows, so that the kernel need not pad them in every layer.
+
+    0 where the kernel has no blocks, or where so many tokens would cost more than the padding.
+
+    Args:
+        config: the decoder's.
+        row: `P + S`, tokens of a row.
+        prompt: `P`.
+        longest: upper bound of the length of a completion.
+        packed: see `SplashLayout`.
+    """
+    layout = SplashLayout(row=row, prompt=prompt, longest=max(1, longest), packed=packed)
+    name = backend.choose(
+        config.attention,
+        backend.platform(),
+        layout,
+        head_width=config.head_width,
+        dtype=config.compute_dtype,
+    )
+    padding = layout.length - row
+    return padding if name == "splash" and padding <= row // MAX_ROW_PADDING else 0
 
 
 def _choose_backend(implementation: str, queries: Array, layout: SplashLayout) -> str:
@@ -109,6 +150,26 @@ def _choose_backend(implementation: str, queries: Array, layout: SplashLayout) -
         head_width=queries.shape[-1],
         dtype=queries.dtype,
     )
+
+
+def _fused(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    prompt_where: Array,
+    own: ColumnRange | None,
+    group_size: int,
+    longest: int,
+) -> Array:
+    """The cuDNN backend, which JAX splits over a mesh."""
+    layout = FusedLayout(
+        prompt=prompt_where.shape[1],
+        group_size=group_size,
+        longest=longest,
+        max_scores=MAX_SCORES[backend.platform()],
+    )
+    lengths = jnp.sum(prompt_where, axis=1, dtype=jnp.int32)
+    return attend_fused(queries, keys, values, lengths, own, layout=layout)
 
 
 def _blocks(
