@@ -160,6 +160,9 @@ class Config:
         max_new_tokens: `T`, the stop token included; by default 256, or as the task recommends.
         rollout_stages: stages of a rollout; between stages caches grow and finished completions are
             dropped. Each stage is compiled separately: 1 compiles fastest and 4 samples fastest.
+            One is enough, and there is no other, where `model.decode_attention` is a kernel.
+        rollout_loop: who runs the loop over tokens on an NVIDIA GPU: "graph", the GPU alone, as one
+            CUDA graph, or "host". Of no effect elsewhere and with several GPUs.
         pipeline_depth: steps by which sampling is ahead of learning. 0 is strictly on-policy; at 1
             the completions of one step are scored while the devices sample the next step, and
             every step learns from completions of the parameters before the last update.
@@ -197,6 +200,7 @@ class Config:
     allocation: AllocationConfig = AllocationConfig()
     max_new_tokens: int = BY_TASK
     rollout_stages: int = MAX_STAGES
+    rollout_loop: Literal["graph", "host"] = "graph"
     pipeline_depth: int = 0
     sampling: Sampling = Sampling()
     model: ModelConfig = BY_TASK

@@ -15,6 +15,9 @@ ATTENTION = ("auto", "blocks", "splash", "cudnn")
 # How the backward pass of the log-probabilities gets the softmax; see `logprobs.token_logprobs`.
 LOGITS_BACKWARD = ("recompute", "keep")
 
+# Backends of attention while tokens are decoded (see `attention.decode_backend`).
+DECODE_ATTENTION = ("auto", "einsum", "pallas", "cudnn")
+
 # Default of `ModelConfig.logits_chunk` and of `logprobs.token_logprobs`.
 CHUNK_SIZE = 4096
 
@@ -105,6 +108,9 @@ class ModelConfig:
         attention: backend of training attention, with the same result: "blocks" for every platform,
             "splash" for the TPU kernel (interpreted, and slow, on other platforms), "cudnn" for
             NVIDIA GPUs of the Ampere generation or later in bfloat16, or "auto".
+        decode_attention: backend of attention while tokens are decoded: "einsum" for every
+            platform, "pallas" for the TPU kernel (interpreted, and slow, on a CPU), "cudnn" for
+            NVIDIA GPUs, or "auto", which is "pallas" on TPUs if it supports the heads.
         logits_chunk: number of tokens whose logits the update holds in memory at once on each
             device; with a vocabulary of 150,000 those of 4,096 tokens take 2.3 GiB in float32.
         logits_backward: "recompute" computes logits a second time in the backward pass. "keep"
@@ -135,6 +141,7 @@ class ModelConfig:
     remat: str = "none"
     layer_loop: str = "auto"
     attention: str = "auto"
+    decode_attention: str = "auto"
     logits_chunk: int = CHUNK_SIZE
     logits_backward: str = "recompute"
 
@@ -147,6 +154,7 @@ class ModelConfig:
             ("layer_loop", LAYER_LOOPS),
             ("attention", ATTENTION),
             ("logits_backward", LOGITS_BACKWARD),
+            ("decode_attention", DECODE_ATTENTION),
         ):
             value = getattr(self, name)
             if value not in known:

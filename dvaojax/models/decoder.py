@@ -20,14 +20,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from dvaojax.models.attention import (
-    cache_layout,
-    joint_attention,
-    packed_attention,
-    row_padding,
-)
+from dvaojax.models.attention import joint_attention, packed_attention, row_padding
 from dvaojax.models.attention.backend import platform
-from dvaojax.models.cache import PromptCache
+from dvaojax.models.cache import BlockedPromptCache, PromptCache
 from dvaojax.models.config import ModelConfig, checkpointed
 from dvaojax.models.layers import Layer, Matrices, RMSNorm, Weight, cast, rotation
 from dvaojax.models.logprobs import to_logits
@@ -102,11 +97,16 @@ class Decoder(nnx.Module):
         """`[..., V]`, in float32 at least, from hidden states `[..., D]`."""
         return to_logits(hidden, self.output_matrix())
 
-    def prefill(self, tokens: Array) -> tuple[Array, tuple[PromptCache, ...]]:
+    def prefill(
+        self,
+        tokens: Array,
+        cache_type: type[PromptCache] | type[BlockedPromptCache] = PromptCache,
+    ) -> tuple[Array, tuple[PromptCache | BlockedPromptCache, ...]]:
         """Runs the prompts, each once per group.
 
         Args:
             tokens: `[B, P]`, padding on the right.
+            cache_type: the kind of cache that decoding reads.
 
         Returns:
             `[B, P, D]` hidden states after the last norm, and one cache per layer.
@@ -126,8 +126,7 @@ class Decoder(nnx.Module):
         )
 
         def attend(queries, keys, values):
-            cache = PromptCache(*cache_layout(keys, values))
-            return attend_prompts(queries, keys, values), cache
+            return attend_prompts(queries, keys, values), cache_type.of(keys, values)
 
         hidden, stacked = self._run(attend, tokens, positions, is_unrolled=False)
         return self.norm(hidden), tuple(unstack(stacked, self.config.num_layers))

@@ -10,12 +10,22 @@ import chex
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dvaojax.models.attention import cache_layout, group_attention
-from dvaojax.models.cache import CompletionCache, PromptCache
-from dvaojax.models.decoder import Decoder, length_mask
+from dvaojax.models.attention import attend, decode_backend
+from dvaojax.models.cache import (
+    BlockedCompletionCache,
+    BlockedPromptCache,
+    CompletionCache,
+    PromptCache,
+    empty_blocked_cache,
+    empty_cache,
+)
+from dvaojax.models.decoder import Decoder
 from dvaojax.models.layers import Layer, Matrices, rotation
 from dvaojax.models.logprobs import to_logits
 from dvaojax.sharding import constrain
+
+PromptCaches = tuple[PromptCache | BlockedPromptCache, ...]
+Caches = tuple[CompletionCache | BlockedCompletionCache, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,29 +37,34 @@ class UnrolledDecoder:
         layers: the `L` layers.
         matrices: the joined weights of each layer.
         output_matrix: `[D, V]`.
+        backend: of attention, from `decode_backend.choose`.
     """
 
     decoder: Decoder
     layers: tuple[Layer, ...]
     matrices: tuple[Matrices, ...]
     output_matrix: Array
+    backend: str
 
     def decode(
         self,
         tokens: Array,
         column: Array,
+        ends: Array,
         prompt_lengths: Array,
-        prompt_caches: tuple[PromptCache, ...],
-        caches: tuple[CompletionCache, ...],
-    ) -> tuple[Array, tuple[CompletionCache, ...]]:
+        prompt_caches: PromptCaches,
+        caches: Caches,
+    ) -> tuple[Array, Caches]:
         """Runs one more token of every completion.
 
         Args:
             tokens: `[B, G]`, token `column` of every completion.
             column: scalar int, the same for all completions.
+            ends: `[B, G]` int, `column + 1`, or 0 for completions that have ended, whose results
+                are finite and meaningless.
             prompt_lengths: `[B]`.
-            prompt_caches: from `prefill`.
-            caches: the completions' caches, filled before `column`.
+            prompt_caches: from `prefill`, of the kind that `backend` reads.
+            caches: the completions' caches, from `empty_caches`, filled before `column`.
 
         Returns:
             `[B, G, D]` hidden states after the last norm, and the caches with `column` filled.
@@ -58,11 +73,8 @@ class UnrolledDecoder:
             AssertionError: the shapes do not fit.
         """
         chex.assert_rank(tokens, 2)
-        prompt_where = length_mask(prompt_lengths, prompt_caches[0].keys.shape[-1])
         positions = jnp.broadcast_to((prompt_lengths + column)[:, None], tokens.shape)
         angles = rotation(positions.reshape(-1), self.decoder.config)
-        columns = jnp.arange(caches[0].keys.shape[-1], dtype=jnp.int32)
-        visible = (columns <= column)[None]  # [1, T]: one query
         x, new_caches = constrain(self.decoder.embed(tokens.reshape(-1)), "group"), []
         for layer, matrices, prompt_cache, cache in zip(
             self.layers, self.matrices, prompt_caches, caches, strict=True
@@ -71,10 +83,11 @@ class UnrolledDecoder:
                 a.reshape(*tokens.shape, 1, *a.shape[1:])
                 for a in layer.project(x, angles, matrices)
             )
-            cache = cache.write(*cache_layout(keys, values), column)
-            attended = group_attention(
-                queries, *prompt_cache, *cache, prompt_where=prompt_where, where=visible
-            )
+            cache = cache.write(keys, values, column)
+            attended = attend(
+                queries, prompt_cache, cache,
+                prompt_lengths=prompt_lengths, starts=None, ends=ends, backend=self.backend,
+            )  # fmt: skip
             x = layer.finish(x, attended.reshape(x.shape[0], -1), matrices)
             new_caches.append(cache)
         return self.decoder.norm(x).reshape(*tokens.shape, -1), tuple(new_caches)
@@ -84,6 +97,18 @@ class UnrolledDecoder:
         # The barrier prevents fusion with the consumer, which would compute the product row by row.
         return lax.optimization_barrier(to_logits(hidden, self.output_matrix))
 
+    def prefill(self, tokens: Array) -> tuple[Array, PromptCaches]:
+        """`[B, P, D]` hidden states of tokens `[B, P]`, and prompt caches that `decode` reads."""
+        kind = PromptCache if self.backend == "einsum" else BlockedPromptCache
+        return self.decoder.prefill(tokens, kind)
+
+    def empty_caches(self, *, num_prompts: int, group_size: int, length: int) -> Caches:
+        """Caches with capacity for `length` tokens of every completion, one per layer."""
+        empty = empty_cache if self.backend == "einsum" else empty_blocked_cache
+        return empty(
+            self.decoder.config, num_prompts=num_prompts, group_size=group_size, length=length
+        )
+
 
 def unrolled(decoder: Decoder) -> UnrolledDecoder:
     """Prepares a decoder for a loop over tokens; gathers weights split over `fsdp` once, here."""
@@ -92,7 +117,8 @@ def unrolled(decoder: Decoder) -> UnrolledDecoder:
         Matrices(*(constrain(m, *axes) for m, axes in zip(layer.matrices(), _AXES, strict=True)))
         for layer in layers
     )
-    return UnrolledDecoder(decoder, layers, matrices, decoder.output_matrix())
+    backend = decode_backend.choose(decoder.config)
+    return UnrolledDecoder(decoder, layers, matrices, decoder.output_matrix(), backend)
 
 
 # The logical axes of `Matrices` during decoding: D is not split.

@@ -13,15 +13,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from dvaojax import sharding
 from dvaojax.models import decoder, unrolled
-from dvaojax.models.cache import CompletionCache, empty_cache
 from dvaojax.models.config import ModelConfig
+from dvaojax.models.unrolled import Caches, UnrolledDecoder
 from dvaojax.numerics import require_axes, require_shape
-from dvaojax.rollout.sampling import Sampling, log_distribution, sample_token
+from dvaojax.rollout.sampling import Sampling, draw_tokens
 from dvaojax.types import Rollout
 
 MAX_STAGES = 4
 MIN_STAGE = 16  # tokens; shorter stages cost more to compile than they save
+MANY_ROWS = 300  # on one device, from which on matrix products are bound by arithmetic
 GROUP_EIGHTHS = (1, 3, 5, 8)  # sizes that unfinished groups are decoded in, in 1/8 of a group
 
 
@@ -91,25 +93,26 @@ def rollout(
     if limits is None:
         limits = jnp.full(keys.shape, max_new_tokens, jnp.int32)
     require_shape("limits", limits, keys.shape, axes="[B, G]", like="keys")
-    model = decoder.apply(config, params)
-    hidden, prompt_caches = model.prefill(prompt_tokens)
+    decoding_model = unrolled(decoder.apply(config, params))
+    hidden, prompt_caches = decoding_model.prefill(prompt_tokens)
     last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
-    first_logits = jnp.broadcast_to(model.logits(last), (*keys.shape, config.vocab_size))
-    decoding_model = unrolled(model)
+    logits = decoding_model.decoder.logits(last)
+    first_logits = jnp.broadcast_to(logits, (*keys.shape, config.vocab_size))
     append_token = partial(
         _append_token, sampling=sampling, stop_tokens=stop_tokens, pad_token=pad_token
     )
 
     def decode_step(state: _SamplingState) -> _SamplingState:
+        ends = jnp.where(state.active, state.column, 0)
         hidden, caches = decoding_model.decode(
-            state.last_tokens, state.column - 1, prompt_lengths, prompt_caches, state.caches
+            state.last_tokens, state.column - 1, ends, prompt_lengths, prompt_caches, state.caches
         )
         return append_token(state._replace(caches=caches), decoding_model.logits(hidden))
 
     state = _initial_state(keys, limits, length=max_new_tokens, pad_token=pad_token)
     state = append_token(state, first_logits)
-    for stage in stages(max_new_tokens, keys.shape[1], max_stages):
-        state = _run_stage(stage, decode_step, state, config)
+    for stage in _stages(decoding_model, max_new_tokens, keys.shape, max_stages):
+        state = _run_stage(stage, decode_step, state, decoding_model)
     return state.rollout
 
 
@@ -140,6 +143,22 @@ def stages(max_new_tokens: int, group_size: int, max_stages: int = MAX_STAGES) -
     return [Stage(end, descending if i else (group_size,)) for i, end in enumerate(bounds)]
 
 
+def _stages(
+    model: UnrolledDecoder, length: int, shape: tuple[int, ...], max_stages: int
+) -> list[Stage]:
+    """The stages of a rollout of `shape`, `[B, G]`.
+
+    A kernel reads only what is filled, so one stage is enough. Completions that have ended still
+    cost their matrix products, which matters where these take longer than reading the weights.
+    """
+    batch, group_size = shape
+    if model.backend == "einsum":
+        return stages(length, group_size, max_stages)
+    rows = batch * group_size // sharding.num_shards("group")
+    sizes = {group_size, -(-group_size // 2) if rows > MANY_ROWS else group_size}
+    return [Stage(length, tuple(sorted(sizes, reverse=True)))]
+
+
 class _SamplingState(NamedTuple):
     """State of the sampling loop."""
 
@@ -149,7 +168,7 @@ class _SamplingState(NamedTuple):
     active: Array  # [B, G] true for unfinished completions
     uniforms: Array  # [B, G, T] the random number that each token is drawn with
     limits: Array  # [B, G] maximal number of tokens of each completion
-    caches: tuple[CompletionCache, ...]
+    caches: Caches
 
 
 def _initial_state(keys: Array, limits: Array, *, length: int, pad_token: int) -> _SamplingState:
@@ -186,37 +205,44 @@ def _run_stage(
     stage: Stage,
     decode_step: Callable[[_SamplingState], _SamplingState],
     state: _SamplingState,
-    config: ModelConfig,
+    model: UnrolledDecoder,
 ) -> _SamplingState:
-    """The state after a stage, which ends early if all completions have ended."""
+    """The state after a stage, which ends early if all completions have ended.
+
+    The number of unfinished completions only falls, so each size of a group has one loop, in
+    falling order. The loop of whole groups is outside any conditional: with another branch that
+    gathers from the same caches, XLA would copy every cache at every token.
+    """
     batch, group = state.active.shape
     if not state.caches:
-        empty = empty_cache(config, num_prompts=batch, group_size=group, length=stage.end)
+        empty = model.empty_caches(num_prompts=batch, group_size=group, length=stage.end)
         state = state._replace(caches=empty)
     state = state._replace(caches=tuple(cache.extended(stage.end) for cache in state.caches))
 
     def is_unfinished(state: _SamplingState, *, smaller: int = 0) -> Array:
         return (state.column < stage.end) & (_max_active(state) > smaller)
 
-    def decode_with_size(size: int, smaller: int, state: _SamplingState) -> _SamplingState:
-        """Decodes `size` members of every group until the next `smaller` size is sufficient."""
+    sizes = stage.group_sizes
+    for size, smaller in zip(sizes, (*sizes[1:], 0), strict=True):
         condition = partial(is_unfinished, smaller=smaller)
         if size == group:
-            return lax.while_loop(condition, decode_step, state)
-        members = jnp.argsort(~state.active, axis=1, stable=True)[:, :size]
-        part = lax.while_loop(condition, decode_step, _select_members(state, members))
-        return _update_members(state, part, members)
+            state = lax.while_loop(condition, decode_step, state)
+        else:
+            decode = partial(_decode_members, size, condition, decode_step)
+            state = lax.cond(condition(state), decode, lambda state: state, state)
+    return state
 
-    sizes = stage.group_sizes
-    if len(sizes) == 1:
-        return decode_with_size(group, 0, state)
-    branches = list(map(partial(partial, decode_with_size), sizes, (*sizes[1:], 0)))
 
-    def decode_with_smallest_size(state: _SamplingState) -> _SamplingState:
-        num_sufficient = jnp.sum(_max_active(state) <= jnp.array(sizes))
-        return lax.switch(num_sufficient - 1, branches, state)
-
-    return lax.while_loop(is_unfinished, decode_with_smallest_size, state)
+def _decode_members(
+    size: int,
+    condition: Callable[[_SamplingState], Array],
+    decode_step: Callable[[_SamplingState], _SamplingState],
+    state: _SamplingState,
+) -> _SamplingState:
+    """Decodes `size` members of every group, the unfinished ones among them, in smaller caches."""
+    members = jnp.argsort(~state.active, axis=1, stable=True)[:, :size]
+    part = lax.while_loop(condition, decode_step, _select_members(state, members))
+    return _update_members(state, part, members)
 
 
 def _max_active(state: _SamplingState) -> Array:
@@ -239,7 +265,8 @@ def _update_members(state: _SamplingState, part: _SamplingState, members: Array)
 def _group_axes(state: _SamplingState) -> _SamplingState:
     """The index of the group axis of each leaf of the state; 0 if the leaf has none."""
     axes = jax.tree.map(lambda a: min(a.ndim, 1), state)
-    return axes._replace(caches=jax.tree.map(lambda a: 2, state.caches))
+    axis = state.caches[0].group_axis
+    return axes._replace(caches=jax.tree.map(lambda a: axis, state.caches))
 
 
 def _gather(a: Array, members: Array, axis: int) -> Array:
@@ -266,7 +293,7 @@ def _append_token(
 ) -> _SamplingState:
     """Draws the next token of every unfinished completion from its logits `[B, G, V]`."""
     uniforms = lax.dynamic_index_in_dim(state.uniforms, state.column, axis=2, keepdims=False)
-    drawn, logprobs = jax.vmap(jax.vmap(sample_token))(uniforms, log_distribution(logits, sampling))
+    drawn, logprobs = draw_tokens(uniforms, logits, sampling)
     tokens = jnp.where(state.active, drawn, pad_token)
     stops = jnp.asarray(stop_tokens, jnp.int32)
     # Active completions only, because `pad_token` may be a stop token.

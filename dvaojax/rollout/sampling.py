@@ -5,7 +5,10 @@ import dataclasses
 import chex
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+
+from dvaojax import sharding
+from dvaojax.models.attention import backend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +100,105 @@ def _lowest_kept(logits: Array, sampling: Sampling) -> Array:
         bound = jnp.maximum(bound, best + sampling.temperature * jnp.log(sampling.min_p))
     # Keep the most likely token even if a bound was rounded up above it.
     return jnp.minimum(bound, best)
+
+
+def draw_tokens(uniforms: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
+    """Draws a token from each row of logits, and returns it with its log-probability.
+
+    Args:
+        uniforms: `[...]` in [0, 1); the only source of randomness.
+        logits: `[..., V]` of any float dtype.
+        sampling: temperature and truncation.
+
+    Returns:
+        The tokens, int32, and their log-probabilities under the sampling's distribution, float32;
+        both `[...]`.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+    """
+    chex.assert_shape(uniforms, logits.shape[:-1])
+    size = logits.shape[-1]
+    if sampling.truncates or size < _one_pass_from():
+        draw = sample_token
+        for _ in uniforms.shape:
+            draw = jax.vmap(draw)
+        return draw(uniforms, log_distribution(logits, sampling))
+    scaled = logits.astype(jnp.float32) / sampling.temperature
+    drawn = sample_in_one_pass(uniforms.reshape(-1), scaled.reshape(-1, size))
+    return jax.tree.map(lambda a: a.reshape(uniforms.shape), drawn)
+
+
+# The smallest vocabulary for which one pass is faster.
+_ONE_PASS_FROM = {"tpu": 4096, "gpu": 4096, "cpu": 1 << 16}
+
+
+def _one_pass_from() -> float:
+    """As `_ONE_PASS_FROM`; never, if the vocabulary is split over devices, for blocks are not."""
+    if sharding.num_shards("vocab") > 1:
+        return float("inf")
+    return _ONE_PASS_FROM[backend.platform()]
+
+
+def sample_in_one_pass(uniforms: Array, logits: Array) -> tuple[Array, Array]:
+    """The tokens of `sample_token`, up to rounding, from one pass over the logits.
+
+    The pass gives the maximum and the sum of the exponentials of each block of tokens. From these
+    follows the block of the token, and only that block is read again.
+
+    Args:
+        uniforms: `[M]` in [0, 1).
+        logits: `[M, V]` float32, divided by the temperature.
+
+    Returns:
+        The tokens, int32, and their log-probabilities, float32; both `[M]`.
+    """
+    size = logits.shape[1]
+    lowest = jnp.finfo(logits.dtype).min
+    padding = ((0, 0), (0, -size % _BLOCK))
+    blocks = jnp.pad(jnp.maximum(logits, lowest), padding, constant_values=lowest)
+    blocks = blocks.reshape(len(logits), -1, _BLOCK)
+    block_maxima, block_sums = _log_sums(blocks, jnp.ones_like(blocks))
+    maximum, total = _log_sums(block_maxima, block_sums)
+    weights = block_sums * jnp.exp(block_maxima - maximum[:, None])
+    block, remainder = _search(weights, uniforms * total)
+    # The barrier keeps the block's tokens from being read out of the whole of the logits again.
+    chosen = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    chosen = lax.optimization_barrier(chosen)
+    offset, _ = _search(jnp.exp(chosen - maximum[:, None]), remainder)
+    logit = jnp.take_along_axis(chosen, offset[:, None], axis=1)[:, 0]
+    return block * _BLOCK + offset, logit - maximum - jnp.log(total)
+
+
+_BLOCK = 512  # tokens
+
+
+def _log_sums(maxima: Array, sums: Array) -> tuple[Array, Array]:
+    """Adds up numbers `sums * exp(maxima)` over the last axis, as a maximum and a sum."""
+
+    def add(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        maximum = jnp.maximum(a[0], b[0])
+        return maximum, a[1] * jnp.exp(a[0] - maximum) + b[1] * jnp.exp(b[0] - maximum)
+
+    dtype = maxima.dtype
+    start = jnp.array(jnp.finfo(dtype).min, dtype), jnp.zeros((), dtype)
+    return lax.reduce((maxima, sums), start, add, (maxima.ndim - 1,))
+
+
+def _search(weights: Array, bounds: Array) -> tuple[Array, Array]:
+    """`_search_cumulative` of each row of `[M, n]` weights, without a sequential sum.
+
+    Rounding never gives the index of a zero weight: a weight of zero changes no sum.
+    """
+    size = weights.shape[1]
+    indices = jnp.arange(size, dtype=jnp.int32)
+    includes = (indices[:, None] >= indices[None])[None]
+    cumulative = jnp.sum(jnp.where(includes, weights[:, None], 0.0), axis=2)
+    is_before = cumulative <= bounds[:, None]
+    last = jnp.max(jnp.where(weights > 0.0, indices[None], 0), axis=1)
+    index = jnp.minimum(jnp.sum(is_before, axis=1, dtype=jnp.int32), last)
+    before = jnp.max(jnp.where(is_before, cumulative, 0.0), axis=1)
+    return index, bounds - before
 
 
 def sample_token(uniform: Array, logprobs: Array) -> tuple[Array, Array]:

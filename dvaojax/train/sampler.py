@@ -10,7 +10,9 @@ from jax.sharding import Mesh
 
 from dvaojax import models, sharding
 from dvaojax.config import Config
+from dvaojax.errors import UserError
 from dvaojax.models import Params
+from dvaojax.models.attention import decode_backend
 from dvaojax.rollout import completion_keys, rollout
 from dvaojax.rollout.sampling import Sampling
 from dvaojax.types import Rollout
@@ -48,10 +50,22 @@ def make_sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh
         sampling: distribution of a token.
         group_size: `G`; smaller groups are sampled by the same program.
         mesh: the devices.
+
+    Raises:
+        UserError: the attention of decoding does not support the devices or the model.
     """
     tokenizer = config.task.tokenizer
+    platform = mesh.devices.flat[0].platform
+    try:
+        decode_backend.choose(config.model, platform)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
-    @partial(jax.jit, out_shardings=sharding.named(mesh, "group"))
+    @partial(
+        jax.jit,
+        out_shardings=sharding.named(mesh, "group"),
+        compiler_options=_compiler_options(config.rollout_loop, platform, mesh.size),
+    )
     @partial(sharding.on_mesh, mesh, rules=sharding.SAMPLER_RULES[config.mesh.sampler])
     def sample(
         params: Params,
@@ -80,6 +94,21 @@ def make_sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh
         )
 
     return sample
+
+
+# Operations that may be part of a CUDA graph: XLA's default, and loops.
+_IN_GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE"
+
+
+def _compiler_options(loop: str, platform: str, num_devices: int) -> dict[str, str] | None:
+    """Options that make the loop over tokens a CUDA graph.
+
+    By default only its body is one, and the host waits for each token to see whether the loop ends.
+    With several devices it has to: the condition is a collective operation, which no graph holds.
+    """
+    if platform != "gpu" or num_devices > 1 or loop == "host":
+        return None
+    return {"xla_gpu_enable_command_buffer": _IN_GRAPHS}
 
 
 def sampler_params(params: Params, config: models.ModelConfig) -> Params:

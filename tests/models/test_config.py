@@ -32,6 +32,7 @@ CHANGES = {
     "remat": "layer",
     "layer_loop": "unrolled",
     "attention": "blocks",
+    "decode_attention": "einsum",
     "logits_chunk": 8,
     "logits_backward": "keep",
 }
@@ -54,8 +55,10 @@ def test_every_field_has_a_change():
 
 
 # These change the memory, see test_stacking.py, test_logprobs.py and test_policy_loss.py, and the
-# backend of attention, see test_attention_splash.py.
-SAME_RESULT = {"remat", "layer_loop", "attention", "logits_chunk", "logits_backward"}
+# backend of attention, see test_attention_splash.py and test_decode_attention.py.
+SAME_RESULT = {
+    "remat", "layer_loop", "attention", "decode_attention", "logits_chunk", "logits_backward",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("field", sorted(set(CHANGES) - SAME_RESULT))
@@ -139,10 +142,14 @@ def test_caches_have_the_compute_dtype():
         model = models.apply(config, params)
         _, prompt_caches = model.prefill(jnp.zeros((2, 4), jnp.int32))
         caches = empty_cache(config, num_prompts=2, group_size=3, length=5)
-        tokens, lengths = jnp.zeros((2, 3), jnp.int32), jnp.ones(2, jnp.int32)
+        tokens, ends, lengths = (
+            jnp.zeros((2, 3), jnp.int32),
+            jnp.ones((2, 3), jnp.int32),
+            jnp.ones(2, jnp.int32),
+        )
         decoding_model = models.unrolled(model)
         return prompt_caches, decoding_model.decode(
-            tokens, jnp.int32(0), lengths, prompt_caches, caches
+            tokens, jnp.int32(0), ends, lengths, prompt_caches, caches
         )
 
     out = jax.eval_shape(decode, random_params(config))

@@ -20,7 +20,9 @@ from decoder_oracle import (
 from slowness import slow_but
 
 from dvaojax import models
+from dvaojax.models import layers
 from dvaojax.models.cache import CompletionCache, empty_cache
+from dvaojax.models.layers import rotation
 
 RAGGED = {"lengths": [5, 1, 3], "width": 5}
 # Several completions per group, groups of one, and completions of one token.
@@ -148,13 +150,31 @@ def test_prefill_and_decode_equal_the_one_pass_forward(family):
         columns = [jnp.broadcast_to(first[:, None], (len(lengths), group, family.width))]
         caches = empty_cache(family, num_prompts=3, group_size=group, length=length - 1)
         for t in range(length - 1):
-            tokens, column = completions[..., t], jnp.int32(t)
-            hidden, caches = decoding_model.decode(tokens, column, lengths, prompt_caches, caches)
+            ends = jnp.full((3, group), t + 1, jnp.int32)
+            hidden, caches = decoding_model.decode(
+                completions[..., t], jnp.int32(t), ends, lengths, prompt_caches, caches
+            )
             columns.append(hidden)
         return jnp.stack(columns, axis=2)
 
     expected = jax.jit(lambda p: forward(family, p, groups))(params)
     chex.assert_trees_all_close(step_by_step(params), expected, atol=2e-5, rtol=2e-5)
+
+
+def test_queries_and_keys_are_normed_and_rotated_together_or_apart(family, monkeypatch):
+    generator = np.random.default_rng(0)
+    x = jnp.asarray(generator.normal(size=(6, family.width)), family.compute_dtype)
+    angles = rotation(jnp.arange(6), family)
+
+    def project(params):
+        layer = models.apply(family, params).unstacked()[0]
+        return layer.project(x, angles, layer.matrices())
+
+    params = random_params(family)
+    apart = jax.jit(project)(params)
+    monkeypatch.setattr(layers.backend, "platform", lambda: "gpu")
+    together = jax.jit(lambda params: project(params))(params)
+    chex.assert_trees_all_close(together, apart, atol=1e-6)
 
 
 def test_decode_fills_one_column_and_reads_no_later_one():
@@ -179,8 +199,9 @@ def test_decode_fills_one_column_and_reads_no_later_one():
     def decode(caches):
         model = models.apply(QWEN3, params)
         _, prompt_caches = model.prefill(prompts)
+        ends = jnp.full((3, 3), column + 1, jnp.int32)
         return models.unrolled(model).decode(
-            completions[..., 2], jnp.int32(column), lengths, prompt_caches, caches
+            completions[..., 2], jnp.int32(column), ends, lengths, prompt_caches, caches
         )
 
     caches = random_caches(fill=0.0)

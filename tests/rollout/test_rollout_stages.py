@@ -1,5 +1,6 @@
 """A rollout in several stages equals a rollout in one stage."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -28,7 +29,7 @@ def make_sample(*, stop_tokens=STOPS, max_stages=generate.MAX_STAGES, **changes)
     def run(params, limits):
         return rollout(params, prompts, lengths, keys, limits=limits, **options)
 
-    return lambda limits: jax.device_get(run(random_params(QWEN3), limits))
+    return lambda limits: jax.device_get(run(random_params(options["config"]), limits))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,24 @@ def test_stages_cover_all_columns_and_group_sizes(length, group_size):
         assert stage.group_sizes[0] == group_size
         assert min(stage.group_sizes) >= 1
         assert list(stage.group_sizes) == sorted(set(stage.group_sizes), reverse=True)
+
+
+@pytest.mark.slow
+def test_a_rollout_with_the_kernel_equals_one_with_einsums(monkeypatch):
+    config = dataclasses.replace(QWEN3, head_width=128, num_layers=1)
+    samples = []
+    # With eight rows and a bound below, groups are decoded in two sizes.
+    for backend, many_rows in (("einsum", 300), ("pallas", 300), ("pallas", 7)):
+        monkeypatch.setattr(generate, "MANY_ROWS", many_rows)
+        backend_config = dataclasses.replace(config, decode_attention=backend)
+        sample = make_sample(config=backend_config, max_stages=1)
+        samples.append([sample(LIMITS[limits]) for limits in ("ragged", "full length")])
+    for expected, *others in zip(*samples, strict=True):
+        assert 0 < expected.stopped.sum() < expected.stopped.size
+        for actual in others:
+            for name in ("tokens", "mask", "stopped"):
+                np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name))
+            np.testing.assert_allclose(actual.logprobs, expected.logprobs, atol=1e-5)
 
 
 def test_a_short_rollout_has_one_stage():

@@ -1,6 +1,7 @@
 """Truncation of the sampling distribution, and drawing of tokens."""
 
 import dataclasses
+from functools import partial
 
 import chex
 import jax
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvaojax.rollout.sampling import Sampling, log_distribution, sample_token
+from dvaojax.rollout.sampling import (
+    Sampling,
+    draw_tokens,
+    log_distribution,
+    sample_in_one_pass,
+    sample_token,
+)
+
+in_one_pass = jax.jit(sample_in_one_pass)
 
 SAMPLINGS = [
     Sampling(),
@@ -183,8 +192,31 @@ def test_a_token_is_drawn_by_inverse_transform(size):
     # Midpoints between two steps of the cumulative sum, where rounding has no influence.
     middles = (np.concatenate([[0.0], cumulative[:-1]]) + cumulative)[weights > 0.0] / 2.0
     logprobs = jnp.log(jnp.asarray(weights / weights.sum(), jnp.float32))
-    tokens, _ = jax.vmap(sample_token, (0, None))(jnp.asarray(middles, jnp.float32), logprobs)
+    uniforms = jnp.asarray(middles, jnp.float32)
+    tokens, _ = jax.vmap(sample_token, (0, None))(uniforms, logprobs)
     np.testing.assert_array_equal(tokens, np.flatnonzero(weights))
+    # In one pass too, from logits that are not normalised.
+    rows = jnp.broadcast_to(logprobs[None] + 3.0, (len(uniforms), size))
+    tokens, chosen = in_one_pass(uniforms, rows)
+    np.testing.assert_array_equal(tokens, np.flatnonzero(weights))
+    np.testing.assert_allclose(chosen, logprobs[tokens], atol=1e-5)
+
+
+def test_one_pass_draws_the_same_tokens(monkeypatch):
+    size, rows = 5_000, 512
+    logits = 3.0 * jax.random.normal(jax.random.key(0), (rows, size), jnp.bfloat16)
+    uniforms = jax.random.uniform(jax.random.key(1), (2, rows // 2))
+    shaped = logits.reshape(2, rows // 2, size)
+    draw = jax.jit(partial(draw_tokens, sampling=Sampling(0.7)))
+    expected = draw(uniforms, shaped)
+    monkeypatch.setattr("dvaojax.rollout.sampling._ONE_PASS_FROM", {"cpu": size})
+    jax.clear_caches()
+    actual = draw(uniforms, shaped)
+    chex.assert_type(actual, [jnp.int32, jnp.float32])
+    # Rounding of the cumulative sum decides where a number falls close to its step.
+    assert np.mean(np.asarray(actual[0] != expected[0])) < 0.005
+    equal = np.asarray(actual[0] == expected[0])
+    np.testing.assert_allclose(actual[1][equal], expected[1][equal], atol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -198,6 +230,10 @@ def test_tokens_of_probability_zero_are_never_drawn(logits, uniform):
     token, chosen = sample_token(jnp.float32(uniform), logprobs)
     assert 0 <= token < len(logits)
     assert chosen == logprobs[token] > -jnp.inf
+    tokens, chosen = in_one_pass(jnp.full(1, uniform, jnp.float32), jnp.array([logits]))
+    assert 0 <= tokens[0] < len(logits)
+    np.testing.assert_allclose(chosen[0], logprobs[tokens[0]], atol=1e-5)
+    assert logits[tokens[0]] > -jnp.inf
 
 
 def test_temperature_zero_is_deterministic():

@@ -4,7 +4,7 @@ Keys and values have `N` heads, queries `H`; a key/value head serves `H / N` que
 al., arXiv:2305.13245). Neither heads nor prompts are repeated in memory.
 """
 
-from dvaojax.models.attention.decoding import cache_layout as cache_layout
+from dvaojax.models.attention.decoding import attend as attend
 from dvaojax.models.attention.decoding import group_attention as group_attention
 from dvaojax.models.attention.training import joint_attention as joint_attention
 from dvaojax.models.attention.training import packed_attention as packed_attention

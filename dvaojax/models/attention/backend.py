@@ -48,7 +48,7 @@ def choose(
             f"attention 'splash' does not support {dtype} heads of width {head_width} in rows of "
             f"{layout.row} tokens; use 'auto' or 'blocks'"
         )
-    obstacle = _cudnn_obstacle(platform, head_width=head_width, dtype=dtype)
+    obstacle = cudnn_obstacle(platform, head_width=head_width, dtype=dtype)
     if requested == "cudnn" and obstacle is not None:
         raise ValueError(f"attention 'cudnn' cannot be used: {obstacle}; use 'auto' or 'blocks'")
     if requested != "auto":
@@ -64,12 +64,13 @@ def describe(config: ModelConfig, platform: str, layout: SplashLayout) -> str:
     name = choose(config.attention, platform, layout, **shape)
     reason = ""
     if platform == "gpu" and name == "blocks" and config.attention == "auto":
-        reason = f"; not cudnn: {_cudnn_obstacle(platform, **shape)}"
+        reason = f"; not cudnn: {cudnn_obstacle(platform, **shape)}"
     row, width = layout.row, config.head_width
     return f"attention: {name} on {platform} (rows of {row} tokens, heads of {width}{reason})"
 
 
-def _cudnn_obstacle(platform: str, *, head_width: int, dtype: str | np.dtype) -> str | None:
+def cudnn_obstacle(platform: str, *, head_width: int, dtype: str | np.dtype) -> str | None:
+    """`fused.obstacle` on the first GPU of this machine, or on one that is compiled for."""
     return fused.obstacle(
         platform=platform,
         capability=_capability() if platform == "gpu" else (),

@@ -4,7 +4,71 @@ import chex
 import jax.numpy as jnp
 from jax import Array, lax
 
+from dvaojax.models.attention.decode_cudnn import attend_by_cudnn
+from dvaojax.models.attention.decode_kernel import attend_by_kernel
+from dvaojax.models.cache import (
+    BlockedCompletionCache,
+    BlockedPromptCache,
+    CompletionCache,
+    PromptCache,
+)
 from dvaojax.models.config import accumulation_dtype
+
+
+def attend(
+    queries: Array,
+    prompt: PromptCache | BlockedPromptCache,
+    cache: CompletionCache | BlockedCompletionCache,
+    *,
+    prompt_lengths: Array,
+    starts: Array | None,
+    ends: Array,
+    backend: str,
+) -> Array:
+    """Attention of the last tokens of each completion to the prompt and to its own tokens.
+
+    Query `w` of `W` belongs to the token in column `ends - W + w` of its completion, and attends to
+    the columns from `starts` up to its own.
+
+    Args:
+        queries: `[B, G, W, H, C]`, `W` of them for each completion.
+        prompt: one copy per group; of the kind that the backend reads.
+        cache: of the completions, with the queries' own keys and values; of the same kind.
+        prompt_lengths: `[B]`, at least 1.
+        starts: `[B, G]` int32, the first column of each completion; None if all begin in column 0.
+        ends: `[B, G]` int32, the column after the last one; 0 for a completion that has ended, of
+            which a kernel reads nothing.
+        backend: from `decode_backend.choose`.
+
+    Returns:
+        `[B, G, W, H, C]`; finite and meaningless where `ends` is 0.
+
+    Raises:
+        AssertionError: the shapes do not fit.
+        ValueError: the backend does not support several queries, or starts.
+    """
+    chex.assert_rank(queries, 5)
+    chex.assert_shape(prompt_lengths, queries.shape[:1])
+    chex.assert_shape([ends, *([] if starts is None else [starts])], queries.shape[:2])
+    if isinstance(prompt, BlockedPromptCache) and isinstance(cache, BlockedCompletionCache):
+        attend = {"pallas": attend_by_kernel, "cudnn": attend_by_cudnn}[backend]
+        return attend(queries, prompt, cache, prompt_lengths, starts, ends)
+    capacity, columns = cache.values.shape[3], jnp.arange(prompt.values.shape[2], dtype=jnp.int32)
+    return group_attention(
+        queries,
+        *prompt,
+        *cache,
+        prompt_where=columns[None] < prompt_lengths[:, None],
+        where=_visible(starts, ends, num_queries=queries.shape[2], capacity=capacity),
+    )
+
+
+def _visible(starts: Array | None, ends: Array, *, num_queries: int, capacity: int) -> Array:
+    """`[B, G, W, capacity]`, true where a query may attend to a column of its completion."""
+    columns = jnp.arange(capacity, dtype=jnp.int32)[None, None, None]
+    after = ends[..., None] - jnp.arange(num_queries - 1, -1, -1, dtype=jnp.int32)[None, None]
+    visible = columns < after[..., None]
+    return visible if starts is None else visible & (columns >= starts[..., None, None])
 
 
 def group_attention(
@@ -29,7 +93,7 @@ def group_attention(
         keys: `[B, N, G, C, S]`, of the completions.
         values: `[B, N, G, S, C]`.
         prompt_where: `[B, P]` true on prompt tokens.
-        where: `[T, S]` true where query `t` may attend to token `s` of its completion.
+        where: `[B, G, T, S]` true where query `t` may attend to token `s` of its completion.
 
     Returns:
         `[B, G, T, H, C]`.
@@ -44,14 +108,14 @@ def group_attention(
     chex.assert_shape(keys, (batch, num_kv_heads, group, width, capacity))
     chex.assert_shape(values, (batch, num_kv_heads, group, capacity, width))
     chex.assert_shape(prompt_where, (batch, prompt_keys.shape[-1]))
-    chex.assert_shape(where, (length, capacity))
+    chex.assert_shape(where, (batch, group, length, capacity))
     grouped = queries.reshape(batch, group, length, num_kv_heads, num_heads // num_kv_heads, width)
     grouped = grouped.transpose(0, 3, 1, 4, 2, 5)  # [B, N, G, R, T, C]
 
     prompt_scores = _scores("bngrtc,bncp->bngrtp", grouped, prompt_keys)
     prompt_scores = jnp.where(prompt_where[:, None, None, None, None], prompt_scores, -jnp.inf)
     scores = _scores("bngrtc,bngcs->bngrts", grouped, keys)
-    scores = jnp.where(where[None, None, None, None], scores, -jnp.inf)
+    scores = jnp.where(where[:, None, :, None], scores, -jnp.inf)
 
     maximum = jnp.maximum(_maximum(prompt_scores), _maximum(scores))
     prompt_weights, prompt_total = _exponentials(prompt_scores, maximum)
@@ -60,23 +124,6 @@ def group_attention(
     output = output + _weighted_sum("bngrts,bngsc->bngrtc", weights, values)
     output = (output / (prompt_total + total)).astype(queries.dtype)
     return output.transpose(0, 2, 4, 1, 3, 5).reshape(queries.shape)
-
-
-def cache_layout(keys: Array, values: Array) -> tuple[Array, Array]:
-    """Transposes keys and values to the layout of the caches.
-
-    Both matrix products then contract in place, and decoding a token needs no transposition, which
-    would take a fifth of the step's time on a CPU.
-
-    Args:
-        keys: `[B, S, N, C]` of prompts, or `[B, G, S, N, C]` of completions.
-        values: of the same shape.
-
-    Returns:
-        `[B, N, C, S]` and `[B, N, S, C]`, or `[B, N, G, C, S]` and `[B, N, G, S, C]`.
-    """
-    keys, values = jnp.moveaxis(keys, -2, 1), jnp.moveaxis(values, -2, 1)
-    return jnp.swapaxes(keys, -1, -2), values
 
 
 def _scores(equation: str, queries: Array, keys: Array) -> Array:

@@ -1,0 +1,47 @@
+"""Choice of the backend of attention during decoding, by platform and shape."""
+
+import numpy as np
+from jax import numpy as jnp
+
+from dvaojax.models.attention import backend
+from dvaojax.models.config import ModelConfig
+
+_LANES = 128  # of a TPU's vector registers
+
+
+def choose(config: ModelConfig, platform: str | None = None) -> str:
+    """The backend that attends to the caches.
+
+    "einsum" reads the caches to their end, and every platform has it. The two kernels read of each
+    completion what it has filled, and nothing of one that has ended.
+
+    Args:
+        config: the decoder's shape; `decode_attention` names the backend, or is "auto".
+        platform: "cpu", "gpu" or "tpu"; by default the one that the program is traced for.
+
+    Returns:
+        "einsum", "pallas" or "cudnn". "auto" gives "pallas" on a TPU if it supports the shape, and
+        "einsum" elsewhere.
+
+    Raises:
+        ValueError: the requested backend does not support the platform or the shape.
+    """
+    platform = platform or backend.platform()
+    requested, dtype = config.decode_attention, np.dtype(config.compute_dtype)
+    supported = {
+        "einsum": True,
+        # On a CPU the kernel is interpreted.
+        "pallas": platform in ("tpu", "cpu")
+        and config.head_width % _LANES == 0
+        and dtype in (np.dtype(jnp.bfloat16), np.dtype(np.float32)),
+        "cudnn": backend.cudnn_obstacle(platform, head_width=config.head_width, dtype=dtype)
+        is None,
+    }
+    if requested == "auto":
+        return "pallas" if platform == "tpu" and supported["pallas"] else "einsum"
+    if not supported[requested]:
+        raise ValueError(
+            f"model.decode_attention={requested!r} does not support {dtype} heads of width "
+            f"{config.head_width} on {platform}; use 'auto' or 'einsum'"
+        )
+    return requested
