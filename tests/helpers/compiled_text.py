@@ -2,13 +2,14 @@
 
 import importlib.util
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
-from jax.experimental import topologies
+
+from dvaojax.plan.chips import parse_slice
+from dvaojax.plan.described import slice_devices
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
@@ -16,41 +17,13 @@ needs_libtpu = pytest.mark.skipif(
 )
 needs_cuda_compiler = pytest.mark.skipif(
     importlib.util.find_spec("jax_cuda13_plugin") is None,
-    reason="JAX's CUDA plugin is not installed: pip install jax-cuda13-plugin jax-cuda13-pjrt",
+    reason="JAX's CUDA plugin is not installed: pip install '.[plan-cuda]'",
 )
 
-# An H100, as XLA describes it.
-_H100 = """
-platform_name: "CUDA"
-device_description_str: "NVIDIA H100 80GB HBM3"
-dnn_version_info { major: 9 minor: 12 }
-runtime_version { major: 13 }
-gpu_device_info {
-  cuda_compute_capability { major: 9 }
-  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
-  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
-  registers_per_block_limit: 65536 registers_per_core_limit: 65536
-  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
-  shared_memory_per_core: 233472
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  device_memory_size: 84929347584 memory_bandwidth: 3352320000000 l2_cache_size: 52428800
-  driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0"
-}
-"""
 
-
-def tpus(topology: str) -> Sequence[Any]:
-    """The chips of a TPU slice, such as "v5p:2x2x1", as targets of compilation."""
-    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # do not look for a real slice
-    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-    return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-
-
-def h100s(number: int) -> Sequence[Any]:
-    """The H100 GPUs of one machine, as targets of compilation."""
-    return topologies.get_topology_desc(
-        platform="cuda", topology_name="h100", topology=f"1x1x{number}", target_config=_H100
-    ).devices
+def devices(topology: str) -> Sequence[Any]:
+    """Devices such as those of "v5p:2x2x1" or "h100:1", as targets of compilation."""
+    return slice_devices(parse_slice(topology))
 
 
 class Instruction(NamedTuple):

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import pytest
-from compiled_text import copies, h100s, loops_with, needs_cuda_compiler, needs_libtpu, parse, tpus
+from compiled_text import copies, devices, loops_with, needs_cuda_compiler, needs_libtpu, parse
 
 from dvaojax import models, sharding
 from dvaojax.models.presets import PRESETS
@@ -67,25 +67,25 @@ def qwen3_4b(**changes):
 
 
 CASES = [
-    pytest.param(tpus, "v5p:2x2x1", "einsum", marks=needs_libtpu, id="tpu-einsum"),
-    pytest.param(tpus, "v5p:2x2x1", "pallas", marks=needs_libtpu, id="tpu-pallas"),
-    pytest.param(h100s, 1, "einsum", marks=needs_cuda_compiler, id="gpu-einsum"),
-    pytest.param(h100s, 1, "cudnn", marks=needs_cuda_compiler, id="gpu-cudnn"),
+    pytest.param("v5p:2x2x1", "einsum", marks=needs_libtpu, id="tpu-einsum"),
+    pytest.param("v5p:2x2x1", "pallas", marks=needs_libtpu, id="tpu-pallas"),
+    pytest.param("h100:1", "einsum", marks=needs_cuda_compiler, id="gpu-einsum"),
+    pytest.param("h100:1", "cudnn", marks=needs_cuda_compiler, id="gpu-cudnn"),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("describe", "topology", "backend"), CASES)
-def test_no_cache_is_copied(describe, topology, backend):
+@pytest.mark.parametrize(("topology", "backend"), CASES)
+def test_no_cache_is_copied(topology, backend):
     # Half the caches are filled in the first of two stages.
     config = qwen3_4b(**SMALL, decode_attention=backend)
-    text = compile_rollout(describe(topology)[0], config, length=256, max_stages=2, effort=QUICK)
+    text = compile_rollout(devices(topology)[0], config, length=256, max_stages=2, effort=QUICK)
     assert_no_cache_is_copied(text, config, length=256, max_stages=2)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("describe", "topology", "backend"), CASES)
-def test_no_cache_is_copied_at_full_width(describe, topology, backend):
+@pytest.mark.parametrize(("topology", "backend"), CASES)
+def test_no_cache_is_copied_at_full_width(topology, backend):
     config = qwen3_4b(num_layers=2, decode_attention=backend)
-    text = compile_rollout(describe(topology)[0], config, length=1024, max_stages=4)
+    text = compile_rollout(devices(topology)[0], config, length=1024, max_stages=4)
     assert_no_cache_is_copied(text, config, length=1024, max_stages=4)
