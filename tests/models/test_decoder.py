@@ -172,7 +172,7 @@ def test_queries_and_keys_are_normed_and_rotated_together_or_apart(family, monke
 
     params = random_params(family)
     apart = jax.jit(project)(params)
-    monkeypatch.setattr(layers.backend, "platform", lambda: "gpu")
+    monkeypatch.setattr(layers, "platform", lambda: "gpu")
     together = jax.jit(lambda params: project(params))(params)
     chex.assert_trees_all_close(together, apart, atol=1e-6)
 

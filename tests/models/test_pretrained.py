@@ -234,7 +234,7 @@ def test_accepts_a_sliding_window_that_no_layer_uses():
 def test_every_field_is_from_the_checkpoint_or_from_the_run():
     from_run = {
         *("param_dtype", "compute_dtype", "remat", "layer_loop", "attention"),
-        *("logits_chunk", "logits_backward"),
+        *("decode_attention", "logits_chunk", "logits_backward"),
     }
     assert set(configuration.CHECKPOINT_FIELDS) | from_run == {
         f.name for f in dataclasses.fields(ModelConfig)
