@@ -2,6 +2,7 @@
 
 import re
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -131,7 +132,10 @@ def _compile(
     started = time.perf_counter()
     lowered = getattr(function, "lower")(*arguments)  # noqa: B009, a jitted function
     try:
-        compiled = lowered.compile(compiler_options={"exec_time_optimization_effort": effort})
+        with warnings.catch_warnings():
+            # JAX's cache keeps programs for GPUs, but cannot load them where there is none.
+            warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
+            compiled = lowered.compile(compiler_options={"exec_time_optimization_effort": effort})
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

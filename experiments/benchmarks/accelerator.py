@@ -1,236 +1,272 @@
-"""Utilisation, bandwidth and memory of RL steps on this machine's accelerator.
+"""Utilisation, bandwidth, memory and kernels of RL steps on this machine's accelerator.
 
     python experiments/benchmarks/accelerator.py --markdown accelerator.md --json accelerator.json
-    python experiments/benchmarks/accelerator.py --small       # any CPU, under two minutes
+    python experiments/benchmarks/accelerator.py --small       # any CPU, about two minutes
 
-Qwen3-0.6B, 1.7B and 4B with random bfloat16 weights and bfloat16 optimiser moments, on one device:
-8 prompts of 512 tokens with 16 completions of 1,024 tokens each. For every size it measures the
-update's model-FLOP utilisation, the sampler's share of the memory bandwidth, peak memory, and the
-same work by Tunix if it is installed; then the aggregators. Limits are those of the device's data
-sheet if `dvaojax.devices` has it, otherwise the ceilings measured in the same run. A size that does
-not fit is tried again in smaller micro-batches; a second failure is reported in the table.
+On one device, each part in its own process: the limits of the device; training attention by cuDNN
+and in XLA's blocks, and cuDNN's attention in decoding; for Qwen3-1.7B, 0.6B and 4B with random
+float32 weights and bfloat16 products, 8 prompts of 512 tokens with 16 completions of 1,024 tokens
+each, the update's model-FLOP utilisation, the rollout's share of the memory bandwidth with the loop
+over tokens on the host and in a CUDA graph, whole steps, memory, and the kernels that take the most
+time; the aggregators; TRL and Tunix on a smaller shape, if they are installed. Shares are those of
+the device's data sheet if `dvaojax.devices` has it, otherwise of the limits measured in the same
+run. A part that fails or does not end within the time is reported, and the others go on.
 
-Needs: one accelerator with 80 GB or more for all three sizes (estimated), about 20 minutes.
+Needs: one GPU with 80 GB, or a TPU chip; Python 3.12 and jax 0.11 or newer, flax, optax, chex and
+numpy. Takes at most five minutes; `--minutes 15` for all of it.
 Result: not yet run on one.
 """
 
 import argparse
-import dataclasses
 import datetime
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import systems
-from ceilings import Ceilings
+from accelerator_tables import as_markdown
 from command_line import new_file
-from shares import measured
-from systems import OURS, Outcome
-from workload import Workload, make_workload
+from systems import OURS
+from workload import make_workload
 
-from dvaojax.devices import peak_of
-from dvaojax.files import write_json
-from dvaojax.models.presets import PRESETS
+HERE = Path(__file__).parent
+PEERS = ("trl", "tunix")
+LEAST_SECONDS = 5  # in which a part may still end
+PACKAGES = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "libtpu", "flax", "optax")
 
-STEPS = 5
-PEER = "tunix"
+
+class Part(NamedTuple):
+    """One part of the benchmark.
+
+    Attributes:
+        name: a key of `device_parts.PARTS`.
+        settings: its arguments.
+        minutes: after which it is ended.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    minutes: float
 
 
 class BenchmarkPlan(NamedTuple):
     """The measurements of a run.
 
     Attributes:
-        models: names of presets.
-        shape: arguments of `make_workload`: prompts, group size and lengths.
-        rounds: of the benchmark of the aggregators.
+        parts: in the order in which they run, the most important first.
+        peers: arguments of `make_workload` for the comparison with peers, with a preset's name.
     """
 
-    models: tuple[str, ...]
-    shape: dict[str, Any]
-    rounds: int
+    parts: tuple[Part, ...]
+    peers: dict[str, Any]
 
 
+def _model(name: str, shape: dict[str, int], calls: int, **more: Any) -> Part:
+    settings = {"micro_batches": shape["num_prompts"], "calls": calls, "changes": {}, **more}
+    return Part("model", {"name": name, "shape": shape, **settings}, minutes=3.0)
+
+
+_SHAPE = {"num_prompts": 8, "group_size": 16, "prompt_length": 512, "completion_length": 1024}
+_HEADS = {"heads": [16, 8, 128], "dtype": "bfloat16"}
 FULL = BenchmarkPlan(
-    models=("qwen3-0.6b", "qwen3-1.7b", "qwen3-4b"),
-    shape={"prompt_length": 512, "completion_length": 1024, "num_prompts": 8, "group_size": 16},
-    rounds=9,
+    parts=(
+        Part("limits", {}, 1.0),
+        _model("qwen3-1.7b", _SHAPE, calls=2),
+        Part("attention", {"shapes": [[1, 512, 8, 256], [1, 512, 16, 1024]], **_HEADS}, 1.0),
+        Part("decode attention", {"rows": 128, "length": 1024, **_HEADS}, 1.0),
+        _model("qwen3-0.6b", _SHAPE, calls=2),
+        Part("aggregators", {"rounds": 5}, 1.0),
+        _model("qwen3-4b", _SHAPE, calls=1),
+    ),
+    peers={
+        "name": "qwen3-0.6b",
+        "shape": {
+            "num_prompts": 4,
+            "group_size": 8,
+            "prompt_length": 256,
+            "completion_length": 256,
+        },
+    },
 )
+_TINY = {"num_prompts": 2, "group_size": 4, "prompt_length": 16, "completion_length": 16}
 SMALL = BenchmarkPlan(
-    models=("tiny",),
-    shape={"prompt_length": 16, "completion_length": 16, "num_prompts": 2, "group_size": 4},
-    rounds=1,
+    parts=(
+        Part("limits", {}, 1.0),
+        _model("tiny", _TINY, calls=1, changes={"num_layers": 1}),
+        Part(
+            "attention",
+            {"shapes": [[1, 16, 4, 16]], "heads": [4, 2, 16], "dtype": "float32"},
+            1.0,
+        ),
+        Part(
+            "decode attention",
+            {"rows": 4, "length": 16, "heads": [4, 2, 16], "dtype": "float32"},
+            1.0,
+        ),
+        Part("aggregators", {"rounds": 1}, 1.0),
+    ),
+    peers={"name": "tiny", "shape": _TINY},
 )
 
 
 def main() -> int:
-    """Measures every size and prints the tables; returns 1 if dvaojax failed at every size."""
+    """Runs every part and prints the tables; returns 1 if no update and no rollout was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--small", action="store_true", help="a shape for any CPU")
-    parser.add_argument("--models", nargs="+", choices=sorted(PRESETS), help="instead of the three")
-    parser.add_argument("--peer-python", default=sys.executable, help="interpreter with Tunix")
+    parser.add_argument("--small", action="store_true", help="tiny shapes, for any CPU")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of all parts (default 5)")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter with the peers")
     parser.add_argument("--json", type=new_file, help="also write the numbers to this file")
     parser.add_argument("--markdown", type=new_file, help="also write the tables to this file")
     arguments = parser.parse_args()
     plan = SMALL if arguments.small else FULL
-    if arguments.models:
-        plan = plan._replace(models=tuple(arguments.models))
     # By default JAX leaves a quarter of the GPU's memory to other processes.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 
-    rows = [row for name in plan.models for row in measure(name, plan, arguments.peer_python)]
-    report = {
-        **circumstances(rows),
-        "shape": plan.shape,
-        "rows": rows,
-        "aggregators": aggregators(plan.rounds),
-    }
+    end = time.monotonic() + 60 * arguments.minutes
+    rows = [row for part in plan.parts for row in run(part, end)]
+    rows += peers(plan.peers, arguments.peer_python, end)
+    report = {**circumstances(), "plan": plan._asdict(), "rows": rows}
     text = as_markdown(report)
     print(text)
     if arguments.json:
-        write_json(arguments.json, report)
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.markdown:
         arguments.markdown.write_text(text)
-    return int(not any(row["system"] == OURS and not row["complaint"] for row in rows))
+    return int(not any(row["measured"] in ("update", "rollout") for row in rows))
 
 
-def measure(name: str, plan: BenchmarkPlan, peer_python: str) -> Iterator[dict[str, Any]]:
-    """Rows of dvaojax and of the peer for one model."""
-    model = dataclasses.replace(
-        PRESETS[name], param_dtype="bfloat16", compute_dtype="bfloat16", remat="layer"
-    )
-    workload = make_workload(dataclasses.asdict(model), **plan.shape, steps=STEPS)
-    num_prompts = plan.shape["num_prompts"]
+def run(part: Part, end: float) -> Iterator[dict[str, Any]]:
+    """The measurements of a part in its own process, and its complaint if it failed.
+
+    Args:
+        part: the part.
+        end: of the benchmark, by the monotonic clock.
+    """
+    about = {"part": part.name, "model": part.settings.get("name", "")}
+    title = " ".join(filter(None, about.values()))
+    left = min(60 * part.minutes, end - time.monotonic())
+    if left < LEAST_SECONDS:
+        yield {**about, "measured": "complaint", "complaint": "not run: no time was left"}
+        return
+    print(f"{title} ...", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        settings, out, err = (Path(directory) / name for name in ("settings", "out", "err"))
+        settings.write_text(json.dumps(part.settings))
+        command = [sys.executable, str(HERE / "device_parts.py"), part.name, str(settings)]
+        complaint = _complaint(command, out, err, left)
+        lines = out.read_text().splitlines()
+    for line in lines:
+        if line.startswith('{"measured"'):
+            yield {**about, **json.loads(line)}
+    if complaint:
+        yield {**about, "measured": "complaint", "complaint": complaint}
+    print(f"{title}: {time.monotonic() - began:.0f} s {complaint}", file=sys.stderr, flush=True)
+
+
+def _complaint(command: Sequence[str], out: Path, err: Path, seconds: float) -> str:
+    """Runs a command with its outputs in files; one line about its failure, empty if none."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "JAX_TRACEBACK_FILTERING": "off",  # the last line is then the error
+    }
+    with out.open("w") as stdout, err.open("w") as stderr:
+        try:
+            done = subprocess.run(
+                command,
+                stdout=stdout,
+                stderr=stderr,
+                check=False,
+                timeout=seconds,
+                env=environment,
+            )
+        except subprocess.TimeoutExpired:
+            return f"ended after {seconds:.0f} s"
+    if done.returncode == 0:
+        return ""
+    text = err.read_text()
+    if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+        return systems.OUT_OF_MEMORY
+    last = text.strip().splitlines()[-1:] or [""]
+    return f"failed with exit code {done.returncode}: {last[0][:200]}"
+
+
+def peers(shape: dict[str, Any], python: str, end: float) -> list[dict[str, Any]]:
+    """Median step seconds of the peers that are installed, and of dvaojax, on a smaller shape."""
+    installed = [peer for peer in PEERS if systems.is_installed(peer, python)]
+    if not installed:
+        return [
+            {"measured": "peers", "system": each, "complaint": "not installed"} for each in PEERS
+        ]
+    rows: list[dict[str, Any]] = []
+    model = _fields(shape["name"])
+    workload = make_workload(model, **shape["shape"], steps=1)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "workload.json"
         workload.save(path)
-        ours = systems.run(OURS, path)
-        if ours.complaint == systems.OUT_OF_MEMORY:
-            ours = systems.run(OURS, path, options=["--micro-batches", str(num_prompts)])
-        # It stores all logits of a micro-batch, so it gets the smallest ones.
-        options = ["--micro-batches", str(num_prompts)]
-        peer = systems.run(PEER, path, python=peer_python, options=options)
-    limits = limits_of(ours)
-    yield as_row(name, ours, workload, limits)
-    yield as_row(name, peer, workload, limits)
+        for system in (OURS, *installed):
+            row: dict[str, Any] = {"measured": "peers", "system": system, "complaint": ""}
+            if end - time.monotonic() < 20:
+                rows.append({**row, "complaint": "not run: no time was left"})
+                continue
+            print(f"{system} on a smaller shape ...", file=sys.stderr, flush=True)
+            # Peers hold all logits of a micro-batch, so they get the smallest ones.
+            options = ["--micro-batches", str(shape["shape"]["num_prompts"])]
+            interpreter = sys.executable if system == OURS else python
+            left = end - time.monotonic()
+            outcome = systems.run(system, path, python=interpreter, options=options, timeout=left)
+            seconds = outcome.report.get("step_seconds", [None])
+            rows.append({**row, "complaint": outcome.complaint, "seconds": seconds[-1]})
+    return rows
 
 
-def limits_of(ours: Outcome) -> Ceilings | None:
-    """Limits of the device, from its data sheet or else as measured in the run."""
-    if ours.complaint:
-        return None
-    return sheet_of(ours.report["device"]) or Ceilings(**ours.report["ceilings"])
+def _fields(name: str) -> dict[str, Any]:
+    """The fields of a preset, with the dtypes that all systems support."""
+    code = (
+        "import dataclasses, json; from dvaojax.models.presets import PRESETS; "
+        f"print(json.dumps(dataclasses.asdict(PRESETS[{name!r}])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    return json.loads(done.stdout)
 
 
-def sheet_of(device: str) -> Ceilings | None:
-    """The limits in the device's data sheet; None if unknown."""
-    peak = peak_of(device)
-    return None if peak is None else Ceilings(*peak)
-
-
-def as_row(
-    name: str, outcome: Outcome, workload: Workload, limits: Ceilings | None
-) -> dict[str, Any]:
-    """Row of the tables for one system on one model."""
-    row: dict[str, Any] = {"model": name, "system": outcome.system, "complaint": outcome.complaint}
-    if outcome.complaint or limits is None:
-        return row | outcome.report
-    row |= outcome.report | measured(outcome.report, workload, limits)
-    completions = [sum(map(sum, limits)) for limits in workload.limits][-STEPS:]
-    row["sampled_tokens_per_second"] = statistics.median(completions) / row["rollout_seconds"]
-    for name in ("peak", "update"):
-        if outcome.report.get(f"{name}_bytes") is not None:
-            row[f"{name}_gib"] = outcome.report[f"{name}_bytes"] / 2**30
-    return row
-
-
-def circumstances(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Device, limits, versions, date and commit of a measurement."""
-    device = next((row["device"] for row in rows if "device" in row), "unknown")
-    ceilings = [Ceilings(**row["ceilings"]) for row in rows if "ceilings" in row]
-    sheet = sheet_of(device)
+def circumstances() -> dict[str, Any]:
+    """Versions, date and commit of a measurement."""
     git = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parent,
+        cwd=HERE,
     )
     return {
-        "device": device,
-        "measured_ceilings": [limits._asdict() for limits in ceilings],
-        "data_sheet": sheet._asdict() if sheet else None,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("jax", "jaxlib", "flax", "optax")},
-        },
+        "versions": {"python": platform.python_version(), **dict(_versions())},
         "date": datetime.date.today().isoformat(),
         "commit": git.stdout.strip() or "unknown",
     }
 
 
-def aggregators(rounds: int) -> dict[str, Any]:
-    """The report of `aggregators.py`, whose exit code, a missed target, is ignored."""
-    script = Path(__file__).parent / "aggregators.py"
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "aggregators.json"
-        command = [sys.executable, str(script), "--rounds", str(rounds), "--json", str(path)]
-        subprocess.run(command, capture_output=True, check=False)
-        return json.loads(path.read_text()) if path.exists() else {}
-
-
-COLUMNS = {
-    "step, s": ("step_seconds", "{:.2f}"),
-    "rollout, s": ("rollout_seconds", "{:.2f}"),
-    "train, s": ("train_seconds", "{:.2f}"),
-    "sampled tokens/s": ("sampled_tokens_per_second", "{:,.0f}"),
-    "train MFU": ("train_arithmetic_share", "{:.1%}"),
-    "rollout, share of bandwidth": ("rollout_bandwidth_share", "{:.1%}"),
-    "peak memory, GiB": ("peak_gib", "{:.1f}"),
-    "update as compiled, GiB": ("update_gib", "{:.2f}"),
-    "micro-batches": ("micro_batches", "{}"),
-}
-
-
-def as_markdown(report: dict[str, Any]) -> str:
-    """The tables, below a description of the device and the versions."""
-    limits = report["data_sheet"] or next(iter(report["measured_ceilings"]), None)
-    origin = "data sheet" if report["data_sheet"] else "measured in the same run"
-    lines = [
-        f"{report['device']}, {report['date']}, commit {report['commit']}, "
-        + ", ".join(f"{name} {number}" for name, number in report["versions"].items()),
-        "; ".join(f"{name.replace('_', ' ')} {size}" for name, size in report["shape"].items()),
-    ]
-    if limits:
-        products, copies = limits["flops_per_second"] / 1e12, limits["bytes_per_second"] / 1e9
-        lines.append(f"Limits ({origin}): {products:,.2f} TFLOP/s, {copies:,.0f} GB/s.")
-    lines += ["", *_table(["model", "system", *COLUMNS], map(_cells, report["rows"])), ""]
-    times = report["aggregators"].get("aggregators", [])
-    cells = [[row["aggregator"], f"{row['microseconds']:.0f}"] for row in times]
-    lines += _table(["aggregator, 4,096 x 16 x 8", "median, us"], cells)
-    return "\n".join(lines) + "\n"
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    name = [row["model"], f"{row['system']} {row.get('version', '')}".strip()]
-    if row["complaint"]:
-        return [*name, row["complaint"], *[""] * (len(COLUMNS) - 1)]
-    values = [
-        "-" if row.get(key) is None else form.format(row[key]) for key, form in COLUMNS.values()
-    ]
-    return [*name, *values]
-
-
-def _table(header: Sequence[str], rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            continue
 
 
 if __name__ == "__main__":

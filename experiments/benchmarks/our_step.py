@@ -188,7 +188,7 @@ def layout_of(lengths: np.ndarray, workload: Workload) -> CompletionLayout:
 def compile_layouts(system: System, state: TrainState) -> TrainState:
     """Runs an update in every layout, so that no timed step compiles; returns the new state."""
     for layout in dict.fromkeys(system.layouts):
-        state = _update(system, state, _random_experience(system, system.layouts.index(layout)))
+        state = _update(system, state, random_experience(system, system.layouts.index(layout)))
     return state
 
 
@@ -214,7 +214,7 @@ def sampler_alone(system: System, state: TrainState, index: int) -> tuple[TrainS
 
 def train_step_alone(system: System, state: TrainState, index: int) -> tuple[TrainState, Seconds]:
     """Only the update, on random completions."""
-    experience = jax.block_until_ready(_random_experience(system, index))
+    experience = jax.block_until_ready(random_experience(system, index))
     started = time.perf_counter()
     state = _update(system, state, experience)
     return state, {"train": time.perf_counter() - started}
@@ -225,7 +225,7 @@ PARTS = {"step": whole_step, "sampler": sampler_alone, "train": train_step_alone
 
 def update_bytes(system: System, state: TrainState) -> int:
     """Memory of the compiled update: state, experience and temporaries."""
-    lowered = system.train.lower(state, _random_experience(system, 0), None)
+    lowered = system.train.lower(state, random_experience(system, 0), None)
     plan = lowered.compile().memory_analysis()
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return held + plan.temp_size_in_bytes
@@ -275,7 +275,7 @@ def _rewards(words: Words, sampled: Rollout) -> np.ndarray:
     )
 
 
-def _random_experience(system: System, index: int) -> Experience:
+def random_experience(system: System, index: int) -> Experience:
     """Random completions and rewards with the lengths of step number `index`."""
     limits = system.limits[index]
     shape = (*limits.shape, system.completion_length)

@@ -31,7 +31,12 @@ class Outcome(NamedTuple):
 
 
 def run(
-    system: str, workload: Path, *, python: str = sys.executable, options: Sequence[str] = ()
+    system: str,
+    workload: Path,
+    *,
+    python: str = sys.executable,
+    options: Sequence[str] = (),
+    timeout: float | None = None,
 ) -> Outcome:
     """Runs one system; if it is missing or fails, the outcome says so.
 
@@ -40,11 +45,15 @@ def run(
         workload: the file of the workload.
         python: an interpreter in which the system is installed.
         options: further arguments of its script.
+        timeout: seconds after which it is ended; None for no limit.
     """
     if not is_installed(system, python):
         return Outcome(system, {}, f"not installed: {INSTALL}")
     command = [python, str(HERE / SCRIPTS[system]), str(workload), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return Outcome(system, {}, f"ended after {timeout:.0f} s", failed=True)
     if done.returncode != 0:
         return Outcome(system, {}, _complaint(done), failed=True)
     return Outcome(system, json.loads(_last_line(done.stdout)), "")

@@ -1,107 +1,162 @@
-"""Rows and tables of the accelerator benchmark; a complete run is a slow test."""
+"""Parts, profiles and tables of the accelerator benchmark; a complete run is a nightly test."""
 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import accelerator
+import device_model
+import device_parts
 import pytest
-import systems
-from ceilings import Ceilings
-from systems import OURS, Outcome
-from workload_cases import make
+from accelerator import FULL, SMALL, Part
+from accelerator_tables import as_markdown
 
 from dvaojax.devices import PEAKS
 from dvaojax.models.presets import PRESETS
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "accelerator.py"
 GPU = "NVIDIA H200"
-SHEET = Ceilings(*PEAKS[GPU])
-REPORT = {
-    "version": "0.1.0",
-    "device": GPU,
-    "micro_batches": 4,
-    "step_seconds": [3.0] * 5,
-    "rollout_seconds": [1.0] * 5,
-    "reward_seconds": [0.5] * 5,
-    "train_seconds": [1.5] * 5,
-    "peak_bytes": 3 * 2**30,
-    "update_bytes": None,
-    "ceilings": {"flops_per_second": 1e9, "bytes_per_second": 1e8},
-}
+MODEL = {"part": "model", "model": "qwen3-0.6b"}
+MEMORY = {"arguments": 2**30, "results": 0, "temporaries": 2 * 2**30}
+ROWS = [
+    {
+        "measured": "limits",
+        "part": "limits",
+        "model": "",
+        "device": GPU,
+        "flops_per_second": 5e14,
+        "bytes_per_second": 4e12,
+    },
+    {**MODEL, "measured": "update", "seconds": 2.0, "flops": 0.8 * PEAKS[GPU].flops_per_second},
+    {**MODEL, "measured": "step", "seconds": 3.5},
+    {**MODEL, "measured": "memory", "update": MEMORY, "rollout": MEMORY, "state": 2**29},
+    {**MODEL, "measured": "peak", "bytes": 5 * 2**30},
+    {
+        **MODEL,
+        "measured": "rollout",
+        "loop": "graph",
+        "seconds": 4.0,
+        "calls": [5.0, 4.0],
+        "bytes": 2.0 * PEAKS[GPU].bytes_per_second,
+        "tokens": 8000,
+    },
+    {**MODEL, "measured": "kernels", "of": "update", "seconds": 2.0, "launches": 1234,
+     "longest": [["gemm", 1.5]]},
+    {"measured": "attention", "shape": [1, 2, 3, 4], "backend": "cudnn", "complaint": "too old"},
+    {"measured": "decode attention", "filled": 0.5, "seconds": 1e-4, "bytes_per_second": 2e12},
+    {"measured": "aggregators", "microseconds": {"dvao": 12.3}},
+    {"measured": "peers", "system": "trl", "complaint": "not installed"},
+    {**MODEL, "model": "qwen3-4b", "measured": "complaint", "complaint": "out of memory"},
+]  # fmt: skip
+HEADER = {"date": "2026-11-28", "commit": "abc", "versions": {"jax": "0.11.2"}}
+
+
+def test_tables_have_shares_of_the_data_sheet_and_every_complaint():
+    text = as_markdown({**HEADER, "rows": ROWS})
+    for expected in (
+        f"{GPU}, 2026-11-28, commit abc, jax 0.11.2",
+        "Limits (data sheet): 989.40 TFLOP/s, 4,800 GB/s.",
+        "Best product and copy: 500.00 TFLOP/s, 4,000 GB/s.",
+        "| qwen3-0.6b | 2.000 | 40.0% | 3.500 |  |",
+        "| qwen3-0.6b | graph | 4.000 | 50.0% | 2,000 | 5.000 / 4.000 |",
+        "| qwen3-0.6b | 3.00 (2.00) | 3.00 (2.00) | 0.50 | 5.00 |",
+        "| qwen3-0.6b, update: 1,234 kernels | ms | share |",
+        "| `gemm` | 1500.00 | 75.0% |",
+        "| 1 x 2 x 3 x 4 | cudnn | too old |  |",
+        "| 50.0% | 100 | 2,000 |",
+        "| trl | not installed |",
+        "| dvao | 12 |",
+        "model qwen3-4b: out of memory",
+    ):
+        assert expected in text
+    for row in ROWS:
+        as_markdown({**HEADER, "rows": [each for each in ROWS if each is not row]})
 
 
 def test_unknown_device_has_measured_limits():
-    assert accelerator.sheet_of("cpu") is None
-    report = REPORT | {"device": "cpu"}
-    assert accelerator.limits_of(Outcome(OURS, report, "")) == Ceilings(1e9, 1e8)
-    assert accelerator.limits_of(Outcome(OURS, REPORT, "")) == SHEET
+    rows = [{**ROWS[0], "device": "cpu"}, *ROWS[1:]]
+    share = 0.8 * PEAKS[GPU].flops_per_second / 2.0 / 5e14
+    assert f"| qwen3-0.6b | 2.000 | {share:.1%} |" in as_markdown({**HEADER, "rows": rows})
+
+
+@pytest.mark.parametrize("plan", [FULL, SMALL])
+def test_plans_have_known_parts_and_models(plan):
+    models = [part.settings["name"] for part in plan.parts if part.name == "model"]
+    assert {part.name for part in plan.parts} == set(device_parts.PARTS)
+    assert {*models, plan.peers["name"]} <= set(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("ending", "complaint"),
+    [
+        ("", None),
+        ("raise ValueError('too wide')", "failed with exit code 1: ValueError: too wide"),
+        ("raise RuntimeError('RESOURCE_EXHAUSTED: 9 GiB')", "out of memory"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "failed with exit code -11: "),
+    ],
+)
+def test_part_that_fails_keeps_its_measurements(monkeypatch, tmp_path, ending, complaint):
+    child = "import sys, json; print('noise'); print(json.dumps({'measured': 'x', 'seconds': 1}))"
+    (tmp_path / "device_parts.py").write_text(f"{child}\nsys.stdout.flush()\n{ending}")
+    monkeypatch.setattr(accelerator, "HERE", tmp_path)
+    part = Part("model", {"name": "tiny"}, 1.0)
+    rows = list(accelerator.run(part, time.monotonic() + 60))
+    assert rows[0] == {"part": "model", "model": "tiny", "measured": "x", "seconds": 1}
+    assert [row["complaint"] for row in rows[1:]] == ([] if complaint is None else [complaint])
+
+
+def test_part_ends_with_the_time_of_the_benchmark(monkeypatch, tmp_path):
+    (tmp_path / "device_parts.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(accelerator, "HERE", tmp_path)
+    monkeypatch.setattr(accelerator, "LEAST_SECONDS", 0.5)
+    none_left = list(accelerator.run(Part("limits", {}, 1.0), time.monotonic() + 0.4))
+    assert none_left[0]["complaint"] == "not run: no time was left"
+    (row,) = accelerator.run(Part("limits", {}, 1 / 60), time.monotonic() + 60)
+    assert row["complaint"] == "ended after 1 s"
+
+
+def event(name, milliseconds, **stats):
+    return SimpleNamespace(name=name, duration_ns=1e6 * milliseconds, stats=list(stats.items()))
+
+
+def plane(name, **lines):
+    return SimpleNamespace(
+        name=name, lines=[SimpleNamespace(name=line, events=lines[line]) for line in lines]
+    )
+
+
+def test_kernels_of_a_profile_are_those_of_the_devices_streams():
+    ops, stream = "XLA Ops", "Stream #13(compute)"
+    host = plane("/host:CPU", **{"a": [event("python", 9), event("fusion", 2, hlo_op="f")]})
+    gpu = plane(
+        "/device:GPU:0",
+        **{stream: [event("gemm", 3), event("gemm", 4)], "XLA Modules": [event("step", 9)]},
+    )
+    tpu = plane("/device:TPU:0", **{ops: [event("dot", 5)], "Steps": [event("0", 9)]})
+    assert device_model.kernels([host]) == ({"fusion": 0.002}, 1)
+    assert device_model.kernels([host, gpu]) == ({"gemm": 0.007}, 2)
+    assert device_model.kernels([tpu, host]) == ({"dot": 0.005}, 1)
 
 
 @pytest.mark.parametrize("option", ["--json", "--markdown"])
-def test_refuses_unwritable_output_before_measuring(run, monkeypatch, capsys, option):
+def test_refuses_unwritable_output_before_measuring(monkeypatch, capsys, option):
     monkeypatch.setattr(sys, "argv", ["accelerator.py", option, "nowhere/at/all"])
+    monkeypatch.delattr(accelerator, "run")
     with pytest.raises(SystemExit) as stopped:
         accelerator.main()
     assert stopped.value.code == 2
     assert f"argument {option}: there is no directory nowhere/at" in capsys.readouterr().err
-    assert run[1] == []
 
 
-def test_plan_has_known_models():
-    assert set(accelerator.FULL.models) | set(accelerator.SMALL.models) <= set(PRESETS)
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """A stub of `systems.run` that returns given outcomes and records its calls."""
-    outcomes, calls = [], []
-
-    def stub(system, path, *, python=sys.executable, options=()):
-        calls.append((system, *options))
-        return outcomes.pop(0)
-
-    monkeypatch.setattr(systems, "run", stub)
-    return outcomes, calls
-
-
-def test_out_of_memory_is_retried_and_then_reported(run):
-    outcomes, calls = run
-    full = Outcome(OURS, {}, systems.OUT_OF_MEMORY, failed=True)
-    missing = Outcome("tunix", {}, "not installed")
-    outcomes += [full, full, missing]
-    ours, peer = accelerator.measure("tiny", accelerator.SMALL, sys.executable)
-    assert calls == [(OURS,), (OURS, "--micro-batches", "2"), ("tunix", "--micro-batches", "2")]
-    assert ours["complaint"] == systems.OUT_OF_MEMORY
-    assert peer["complaint"] == "not installed"
-
-
-def test_row_has_data_sheet_shares_and_memory(run):
-    outcomes, _ = run
-    outcomes += [Outcome(OURS, REPORT, ""), Outcome("tunix", {}, "not installed")]
-    row, _ = accelerator.measure("tiny", accelerator.SMALL, sys.executable)
-    assert row["sampled_tokens_per_second"] == 2 * 4 * 16
-    assert row["peak_gib"] == 3
-    measured = accelerator.as_row("m", Outcome(OURS, REPORT, ""), make(), Ceilings(1e9, 1e8))
-    from_data_sheet = accelerator.as_row("m", Outcome(OURS, REPORT, ""), make(), SHEET)
-    ratio = measured["train_arithmetic_share"] / from_data_sheet["train_arithmetic_share"]
-    assert ratio == pytest.approx(989.4e12 / 1e9)
-
-
-def test_tables_name_device_versions_date_and_commit(run):
-    outcomes, _ = run
-    outcomes += [Outcome(OURS, REPORT, ""), Outcome("tunix", {}, "not installed: pip install it")]
-    rows = list(accelerator.measure("tiny", accelerator.SMALL, sys.executable))
-    header = accelerator.circumstances(rows)
-    text = accelerator.as_markdown(
-        {**header, "shape": accelerator.SMALL.shape, "rows": rows, "aggregators": {}}
-    )
-    for expected in (GPU, header["date"], header["commit"], "jax", "data sheet", "pip install it"):
-        assert expected in text
-    tables = [line for line in text.splitlines() if line.startswith("| tiny")]
-    assert len(tables) == 2
-    assert len({line.count("|") for line in tables}) == 1
+@pytest.mark.slow
+def test_parts_need_no_packages_but_those_of_flax_and_optax():
+    absent = ("antlr4", "grain", "math_verify", "matplotlib", "moocore", "pebble", "shtab",
+              "tensorboardX", "torch", "transformers", "tyro")  # fmt: skip
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import device_parts"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=SCRIPT.parent)
 
 
 @pytest.mark.nightly
@@ -112,10 +167,15 @@ def test_command_runs_on_a_cpu(tmp_path):
         [*command, "--markdown", str(markdown)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(path.read_text())
+    rows = json.loads(path.read_text())["rows"]
     assert markdown.read_text() == done.stdout.rstrip("\n") + "\n"
-    ours = report["rows"][0]
-    assert ours["complaint"] == ""
-    assert 0 < ours["train_arithmetic_share"] < 1
-    assert ours["update_bytes"] > 0
-    assert {row["aggregator"] for row in report["aggregators"]["aggregators"]} >= {"dvao", "grpo"}
+    measured = {row["measured"]: row for row in rows}
+    assert measured["update"]["seconds"] > 0
+    assert measured["update"]["flops"] > 0
+    assert len(measured["rollout"]["calls"]) == 2
+    assert measured["memory"]["update"]["temporaries"] > 0
+    assert measured["kernels"]["longest"]
+    assert measured["aggregators"]["microseconds"]["dvao"] > 0
+    blocks, cudnn = (row for row in rows if row["measured"] == "attention")
+    assert max(blocks["errors"].values()) < 1e-5
+    assert cudnn["complaint"]
