@@ -72,15 +72,33 @@ def decode_flops(config: ModelConfig, lengths: Lengths) -> int:
     return _completion_flops(config, lengths) + _head_flops(config, int(steps.sum()))
 
 
-def forward_flops(config: ModelConfig, lengths: Lengths) -> int:
+class ForwardFlops(NamedTuple):
+    """FLOPs of the training forward pass by part.
+
+    Attributes:
+        weights: of the layers' products with weights.
+        attention: of scores and weighted values.
+        logits: of the output head.
+    """
+
+    weights: int
+    attention: int
+    logits: int
+
+
+def forward_parts(config: ModelConfig, lengths: Lengths) -> ForwardFlops:
     """FLOPs of the training forward pass: log-probabilities of all completion tokens."""
     _check(lengths)
-    tokens = int(lengths.completions.sum())
-    return (
-        _prompt_flops(config, lengths)
-        + _completion_flops(config, lengths)
-        + _head_flops(config, tokens)
-    )
+    whole = _prompt_flops(config, lengths) + _completion_flops(config, lengths)
+    inputs = int(lengths.prompts.sum()) + int(_decoding_steps(lengths).sum())
+    weights = _layers_flops(config, tokens=inputs, pairs=0)
+    logits = _head_flops(config, int(lengths.completions.sum()))
+    return ForwardFlops(weights, whole - weights, logits)
+
+
+def forward_flops(config: ModelConfig, lengths: Lengths) -> int:
+    """Sum of `forward_parts`."""
+    return sum(forward_parts(config, lengths))
 
 
 def train_flops(config: ModelConfig, lengths: Lengths) -> int:

@@ -23,7 +23,7 @@ from dvaojax.plan.report import OPERATIONS, render, to_json
 from dvaojax.plan.sizes import with_sizes_only
 from dvaojax.sharding import MeshConfig
 
-_WIDTH = 160  # of the tables, for the longest lines of `--profile`
+_WIDTH = 180  # of the tables, for the longest lines of `--profile`
 MAX_LAYOUTS = 8  # tried in the search; one that does not fit is rejected within seconds
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from dvaojax.models import flops
+from dvaojax.models.config import REMAT
 from dvaojax.plan.chips import Gpu
 from dvaojax.plan.job import Job
 
@@ -135,9 +136,7 @@ def training_seconds(job: Job, *, links: float | None = None) -> Roofline:
         links: seconds of sending, known from a compiled program; None to estimate them.
     """
     config, chip = job.config, job.slice.chip
-    products = flops.train_flops(config.model, job.lengths)
-    if config.model.remat == "layer":
-        products += flops.forward_flops(config.model, job.lengths)
+    products = flops.train_flops(config.model, job.lengths) + recomputed_flops(job)
     products *= config.learning.epochs
     state = 3 * job.parameters * FLOAT32_BYTES  # parameters and two moments, read and written
     updates = config.learning.updates_per_step
@@ -145,6 +144,18 @@ def training_seconds(job: Job, *, links: float | None = None) -> Roofline:
         arithmetic=products / job.slice.num_chips / chip.flops,
         memory=2 * state * updates / chip.memory_bandwidth,
         links=_link_seconds(job, training_sent(job)) if links is None else links,
+    )
+
+
+def recomputed_flops(job: Job) -> int:
+    """Operations that the backward pass repeats, as the model's settings ask for."""
+    model = job.config.model
+    forward = flops.forward_parts(model, job.lengths)
+    kept = REMAT[model.remat]
+    return (
+        (0 if kept is None or "product" in kept else forward.weights)
+        + (0 if kept is None or "attention" in kept else forward.attention)
+        + (0 if model.logits_backward == "keep" else forward.logits)
     )
 
 

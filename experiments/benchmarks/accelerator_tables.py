@@ -46,20 +46,15 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 
 def _limits(rows: Rows, limits: Ceilings | None, origin: str) -> list[str]:
-    measured = [row for row in rows if row["measured"] == "limits"]
+    named = {f"Limits ({origin})": limits} if limits else {}
+    for row in rows:
+        if row["measured"] == "limits":
+            best = Ceilings(row["flops_per_second"], row["bytes_per_second"])
+            named["Best product and copy"] = best
     return [
         f"{name}: {each.flops_per_second / 1e12:,.2f} TFLOP/s, "
         f"{each.bytes_per_second / 1e9:,.0f} GB/s."
-        for name, each in (
-            *((f"Limits ({origin})", each) for each in [limits] if each),
-            *(
-                (
-                    "Best product and copy",
-                    Ceilings(row["flops_per_second"], row["bytes_per_second"]),
-                )
-                for row in measured
-            ),
-        )
+        for name, each in named.items()
     ]
 
 

@@ -65,10 +65,34 @@ def _with_remat(job, remat):
 def test_arithmetic_is_operations_over_peak_rate_of_all_chips():
     job = _with_remat(plans.job(), "none")
     products = flops.train_flops(job.config.model, job.lengths)
-    expected = products / (64 * 459e12)
-    assert estimate.training_seconds(job).arithmetic == pytest.approx(expected)
+    assert estimate.training_seconds(_keep_logits(job)).arithmetic == pytest.approx(
+        products / (64 * 459e12)
+    )
     with_remat = estimate.training_seconds(plans.job()).arithmetic  # two forward passes
-    assert with_remat == pytest.approx(expected * 4 / 3)
+    assert with_remat == pytest.approx(products * 4 / 3 / (64 * 459e12))
+
+
+def _keep_logits(job):
+    model = dataclasses.replace(job.config.model, logits_backward="keep")
+    return dataclasses.replace(job, config=dataclasses.replace(job.config, model=model))
+
+
+def test_backward_pass_repeats_what_the_policy_does_not_keep():
+    job = _keep_logits(plans.job())
+    forward = flops.forward_parts(job.config.model, job.lengths)
+    layer = job.config.model.num_layers
+    pairs = 128 * (512 * 513 // 2 + 16 * (1023 * 512 + 1023 * 1024 // 2))
+    assert forward.attention == layer * pairs * 4 * 32 * 128
+    assert sum(forward) == flops.forward_flops(job.config.model, job.lengths)
+    for remat, repeated in {
+        "none": 0,
+        "layer": forward.weights + forward.attention,
+        "products": forward.attention,
+        "attention": forward.weights,
+        "products_and_attention": 0,
+    }.items():
+        assert estimate.recomputed_flops(_with_remat(job, remat)) == repeated
+    assert estimate.recomputed_flops(_with_remat(plans.job(), "none")) == forward.logits
 
 
 def test_decoding_reads_all_weights_and_its_cache_for_each_token():
