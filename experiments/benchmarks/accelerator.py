@@ -10,7 +10,7 @@ each, the update's model-FLOP utilisation, the rollout's share of the memory ban
 over tokens on the host and in a CUDA graph, whole steps, memory, and the kernels that take the most
 time; the aggregators; TRL and Tunix on a smaller shape, if they are installed. Shares are those of
 the device's data sheet if `dvaojax.devices` has it, otherwise of the limits measured in the same
-run. A part that fails or does not end within the time is reported, and the others go on.
+run. A part that fails or does not end within the time is reported, and the others continue.
 
 Needs: one GPU with 80 GB, or a TPU chip; Python 3.12 and jax 0.11 or newer, flax, optax, chex and
 numpy. Takes at most five minutes; `--minutes 15` for all of it.
