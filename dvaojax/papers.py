@@ -149,6 +149,13 @@ CORR_GRPO = Paper(
     "CorrGRPO: Correlation-Normalized GRPO for Multi-Reward Learning",
     "Wenbin Hu and Huihao Jing and Haochen Shi and Yuxuan Liu and Haoran Li and Yangqiu Song",
 )
+JAMES_STEIN = Paper(
+    "zeng2025shrinking",
+    "2511.03710",
+    "Shrinking the Variance: Shrinkage Baselines for Reinforcement Learning with Verifiable "
+    "Rewards",
+    "Guanning Zeng and Zhaoyi Zhou and Daman Arora and Andrea Zanette",
+)
 MAXRL = Paper(
     "tajwar2026maxrl",
     "2602.02710",

@@ -25,8 +25,9 @@ def gd2po_hard(
     are multiplied by the share $\rho$ of their group that was kept and whitened over the kept
     completions of the batch. The official code (Qwen-Applications/GD2PO@f1ad765) has no weights,
     treats scores below 1e-8 as 0, which is below the rounding error of float32, and whitens over
-    tokens. Here scores below `sqrt(machine epsilon)` are treated as 0, and every completion counts
-    once, as in `gdpo`.
+    tokens. Here scores below `sqrt(machine epsilon)` are treated as 0, every completion counts
+    once, as in `gdpo`, and a zero-variance group gets exactly 0, where whitening would give it the
+    distance of 0 from the batch's mean.
 
     Not to be confused with: masking completions from the loss. An advantage of 0 still counts in a
     mean over completions or tokens. The advantages of a group do not sum to 0, and with many

@@ -72,7 +72,8 @@ def gdpo_token_weighted(
 
     with $A_i$ as in `gdpo` and lengths $L_i$ in tokens. Long completions have more influence on the
     mean, so the advantages of a group do not sum to 0. The defaults are those of verl and of the
-    official code for it.
+    official code for it. Zero-variance groups get exactly 0 here, and the whitened 0, -m over the
+    deviation, there.
 
     Not to be confused with: `gdpo`, which counts completions: four of lengths 10, 10, 1000, 1000
     with the rewards 1, 1, 0, 0 get about 10, 10, -0.1, -0.1 here, but 0.87, 0.87, -0.87, -0.87 with

@@ -24,7 +24,8 @@ def lite_ppo(
 
     The deviation is that of the *raw* sums of the batch, so the mean square is the share of the
     variance that is within groups, at most 1. The defaults are those of TRL's
-    `scale_rewards="batch"` (huggingface/trl@f2cd57710); the paper does not specify ddof. In the
+    `scale_rewards="batch"` (huggingface/trl@f2cd57710); the paper does not specify ddof. ROLL, the
+    framework of its authors, adds an epsilon of 1e-6. In the
     batch's deviation a masked reward counts as its group's mean, or as the batch's mean if no
     completion of the group was scored on the objective.
 

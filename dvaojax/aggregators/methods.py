@@ -17,6 +17,7 @@ from dvaojax.aggregators._core.rows import OtherFunctionRow as OtherFunctionRow
 from dvaojax.aggregators.advantage_combination import (
     advantage_combination as advantage_combination,
 )
+from dvaojax.aggregators.corr_gdpo import corr_gdpo as corr_gdpo
 from dvaojax.aggregators.corr_grpo import corr_grpo as corr_grpo
 from dvaojax.aggregators.ctwa import ctwa as ctwa
 from dvaojax.aggregators.dara import dara_asymmetric as dara_asymmetric
@@ -38,6 +39,7 @@ from dvaojax.aggregators.gdpo import gdpo_token_weighted as gdpo_token_weighted
 from dvaojax.aggregators.grpo import grpo as grpo
 from dvaojax.aggregators.gtpo import gtpo as gtpo
 from dvaojax.aggregators.hvpo import hvpo as hvpo
+from dvaojax.aggregators.james_stein import james_stein as james_stein
 from dvaojax.aggregators.lagrangian import constrained_grpo as constrained_grpo
 from dvaojax.aggregators.lagrangian import lagrangian as lagrangian
 from dvaojax.aggregators.lite_ppo import lite_ppo as lite_ppo
@@ -89,6 +91,13 @@ _TABLE: tuple[AggregatorRow, ...] = (
         opo,
         papers.OPO,
         "`Σ_k w_k r_ik` minus its mean over the tokens of the group",
+        bound="none",
+        zero_sum=False,
+    ),
+    _sum(
+        james_stein,
+        papers.JAMES_STEIN,
+        "`Σ_k w_k r_ik` minus `(1 − λ) · mean of the others + λ · mean of the other groups`",
         bound="none",
         zero_sum=False,
     ),
@@ -194,6 +203,15 @@ _TABLE: tuple[AggregatorRow, ...] = (
         papers.CORR_GRPO,
         "`c_i / √(Σ_kl ρ_kl + ε)`, `ρ` the correlations within the group",
         bound="none",
+    ),
+    _z_scores(
+        corr_gdpo,
+        papers.CORR_GRPO,
+        "`Σ_k w_k z_ik` minus its mean over tokens, over `√(Σ_kl C_kl + ε)`, `C` the correlations "
+        "of the `w_k z_ik` over the batch",
+        bound="group",
+        zero_sum=False,
+        credit="{}, its code",
     ),
     _sum(maxrl, papers.MAXRL, "`c_i / (mean of Σ_k w_k r_ik + ε)`", shift="no", bound="none"),
     _sum(

@@ -23,7 +23,8 @@ def opo(
     $b^* = E[\lVert g \rVert^2 r] / E[\lVert g \rVert^2]$ with the gradient $g$ of a completion's
     log-probability. If the gradients of tokens are nearly orthogonal and of equal norm, the squared
     norm of g is proportional to the length, which gives this baseline. The advantages of a group
-    sum to 0 over its tokens, not over its completions.
+    sum to 0 over its tokens, not over its completions. A group of one gets 0; in verl it keeps
+    its reward.
 
     Not to be confused with: `dr_grpo`, whose baseline counts completions; the two are equal if all
     lengths are equal. Nor is this a length penalty: a long completion moves the baseline towards

@@ -80,7 +80,7 @@ def reinforce_plus_plus_baseline(
 
     with m and v the mean and the variance of c over the tokens of the batch, as in
     `reinforce_plus_plus`. In a group of one, verl uses the raw reward for c; here the advantage is
-    0.
+    0. A zero-variance group gets exactly 0 here, and the whitened 0, -m over the deviation, there.
 
     Not to be confused with: `lite_ppo`, which divides by the deviation of the raw sums. This method
     divides by the deviation of the centred sums and subtracts their mean over tokens, which is not

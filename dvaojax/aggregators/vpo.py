@@ -6,7 +6,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from dvaojax import numerics
-from dvaojax.aggregators._core import group
+from dvaojax.aggregators._core import group, sobol
+from dvaojax.errors import suggest
+
+SEQUENCES = ("independent", "sobol")
+"""The values of `sequence`."""
 
 
 def vpo(
@@ -18,6 +22,7 @@ def vpo(
     answers: int = 1,
     draws: int = 100,
     concentration: float = 1.0,
+    sequence: str = "independent",
     epsilon: float = 1e-6,
 ) -> Array:
     r"""The z-score of the value of a *set* of answers, averaged over random trade-offs.
@@ -34,6 +39,12 @@ def vpo(
     population's deviation, and an advantage of 0 if it is below epsilon. That code has no weights:
     equal weights give its Dirichlet(alpha, ..., alpha), others shift the mean of the draws to
     $\bar w = w / \sum w$. Objectives of weight 0 are left out and not counted in K.
+
+    With `sequence="sobol"` the trade-offs of a group are scrambled Sobol points, which cover the
+    simplex more evenly, so that fewer of them give the same noise; each is still a Dirichlet draw.
+    It is an option of the official code, too, which there maps K - 1 dimensions to the simplex by
+    sorting if alpha is 1; here K dimensions are mapped by the quantiles of gamma variables for any
+    alpha, as it does otherwise.
 
     Not to be confused with: a hypervolume, or a policy that is conditioned on the trade-off. With
     one answer per completion it is `grpo` with random weights, which does not reward diversity. The
@@ -52,6 +63,7 @@ def vpo(
         draws: S, number of trade-offs of each group.
         concentration: alpha; if large, trade-offs are close to their mean, if small, close to a
             single objective.
+        sequence: "independent" draws, or "sobol" points.
         epsilon: added to the standard deviation; smaller deviations give advantages of 0.
 
     Returns:
@@ -60,8 +72,8 @@ def vpo(
 
     Raises:
         AssertionError: the shapes do not match.
-        ValueError: the number of objectives is not a multiple of `answers`; a knob is not positive;
-            outside jit, an unmasked reward is not finite, or a weight is negative.
+        ValueError: the number of objectives is not a multiple of `answers`; a knob is not positive
+            or unknown; outside jit, an unmasked reward is not finite, or a weight is negative.
     """
     batch = group.prepare_batch(rewards, weights, mask)
     num_groups, size, columns = batch.rewards.shape
@@ -69,12 +81,14 @@ def vpo(
         raise ValueError(f"answers={answers} does not divide the {columns} objectives")
     if draws < 1 or not concentration > 0:
         raise ValueError(f"draws={draws} and concentration={concentration} must be positive")
+    if sequence not in SEQUENCES:
+        raise ValueError(f"sequence: unknown {suggest(sequence, SEQUENCES)}")
     shape = (num_groups, size, answers, columns // answers)
     where = batch.where.reshape(shape)
     vectors = _centred(batch.rewards.reshape(shape), where)
     means = jnp.broadcast_to(batch.weights, (num_groups, columns))
     means = jnp.mean(means.reshape(num_groups, *shape[2:]), axis=1)
-    drawn = trade_offs(key, means, draws=draws, concentration=concentration)
+    drawn = trade_offs(key, means, draws=draws, concentration=concentration, sequence=sequence)
     values = jax.vmap(jax.vmap(set_value, (0, 0, None)))(vectors, jnp.any(where, axis=-1), drawn)
     moments = jax.vmap(numerics.moments)(values, batch.scored)
     has_signal = group.has_signal(group.statistics(batch, ddof=0).deviation)
@@ -106,7 +120,14 @@ def set_value(vectors: Array, exists: Array, drawn: Array) -> Array:
     return jnp.mean(jnp.where(jnp.any(exists), best, 0))
 
 
-def trade_offs(key: Array, weights: Array, *, draws: int, concentration: float) -> Array:
+def trade_offs(
+    key: Array,
+    weights: Array,
+    *,
+    draws: int,
+    concentration: float,
+    sequence: str = "independent",
+) -> Array:
     """Draws random trade-offs with the weights of each group as their mean.
 
     Args:
@@ -114,6 +135,7 @@ def trade_offs(key: Array, weights: Array, *, draws: int, concentration: float) 
         weights: `[B, K]`, not negative.
         draws: S.
         concentration: alpha.
+        sequence: of `SEQUENCES`.
 
     Returns:
         `[B, S, K]`, with sum 1 (0 if all weights are 0) and mean `w / sum w`; draws of different
@@ -122,9 +144,11 @@ def trade_offs(key: Array, weights: Array, *, draws: int, concentration: float) 
     total = jnp.sum(weights, axis=-1, keepdims=True)
     count = jnp.sum(weights > 0, axis=-1, dtype=weights.dtype, keepdims=True)
     alpha = concentration * count * numerics.safe_divide(weights, total)
-    drawn = jax.random.dirichlet(
-        key, jnp.where(alpha > 0, alpha, 1), (draws, len(weights)), dtype=weights.dtype
-    )
+    positive = jnp.where(alpha > 0, alpha, 1)
+    if sequence == "sobol":
+        drawn = sobol.dirichlet(key, positive, draws=draws)
+    else:
+        drawn = jax.random.dirichlet(key, positive, (draws, len(weights)), dtype=weights.dtype)
     # Without the objectives of weight 0, the normalised rest is again a Dirichlet draw.
     kept = jnp.where(alpha[None] > 0, drawn, 0)
     kept = numerics.safe_divide(kept, jnp.sum(kept, axis=-1, keepdims=True))

@@ -91,10 +91,13 @@ class LossConfig:
             UserError: the loss does not accept a knob's value, or a plug-in does not return a loss.
         """
         loss = self.function
+        needs_entropy = losses.needs_entropy(loss)
         tokens, flags = (jax.ShapeDtypeStruct((1, 1), dtype) for dtype in ("float32", "bool"))
 
         def traced(tokens: Array, where: Array):
-            return loss(tokens, tokens, tokens, where=where, reduce=losses.reduction_of(loss))
+            inputs = {"entropy": tokens} if needs_entropy else {}
+            reduce = losses.reduction_of(loss)
+            return loss(tokens, tokens, tokens, where=where, reduce=reduce, **inputs)
 
         if not plugins.is_plugin(self.name):
             try:
@@ -143,6 +146,7 @@ def make_policy_loss(
     """
     surrogate_loss = config.function
     reduce = losses.REDUCTIONS.get(config.reduction, losses.reduction_of(surrogate_loss))
+    needs_entropy = losses.needs_entropy(surrogate_loss)
     if reduce is losses.constant_length:
         reduce = partial(reduce, length=max_new_tokens)
 
@@ -152,8 +156,9 @@ def make_policy_loss(
             params, batch.experience, model=model, temperature=temperature
         )
         logp_old, weighted_reduce, metrics = _denominator(batch, reduce, cap=config.importance_cap)
+        inputs = {"entropy": entropy} if needs_entropy else {}
         surrogate, info = surrogate_loss(
-            logp, logp_old, batch.advantages, where=where, reduce=weighted_reduce
+            logp, logp_old, batch.advantages, where=where, reduce=weighted_reduce, **inputs
         )
         total = surrogate.total
         metrics |= {

@@ -4,9 +4,10 @@ A loss of `BY_NAME` has the signature
 
     loss(logp, logp_old, advantages, *, where, reduce, knobs) -> (Mean, SurrogateInfo)
 
-Its inputs have one value per token; `where` marks the sampled tokens. It returns a `numerics.Mean`:
-the sums and the counts of micro-batches, devices and hosts are added and divided only once, so that
-the result does not depend on how a batch is split. `reduce` averages the terms of the tokens:
+and, if it needs the entropy of the policy's next-token distributions, a parameter `entropy` next
+to `where`. Its inputs have one value per token; `where` marks the sampled tokens. It returns a
+`numerics.Mean`: the sums and the counts of micro-batches, devices and hosts are added and divided
+only once, so that the result does not depend on how a batch is split. `reduce` averages the terms:
 `token_mean`, `sequence_mean` or `partial(constant_length, length=...)`; the default of each loss is
 that of its paper.
 
@@ -17,7 +18,7 @@ of `policy_gradient`.
 To add a loss:
 
 1. Write its file in this package, a function `my_loss` of this signature. The keyword-only
-   parameters other than `where` and `reduce` are its knobs.
+   parameters other than `where`, `entropy` and `reduce` are its knobs.
 2. Add its import line and its row in `methods.py`.
 
 It can then be imported from here and selected by `loss=my_loss`; `dvaojax methods` lists and
@@ -34,6 +35,7 @@ from dvaojax.losses.kl import k2 as k2
 from dvaojax.losses.kl import k3 as k3
 from dvaojax.losses.kl import kl_penalty as kl_penalty
 from dvaojax.losses.knobs import knobs_of as knobs_of
+from dvaojax.losses.knobs import needs_entropy as needs_entropy
 from dvaojax.losses.knobs import read_knobs as read_knobs
 from dvaojax.losses.knobs import reduction_of as reduction_of
 from dvaojax.losses.methods import *  # noqa: F403  (the functions of the table)

@@ -13,7 +13,8 @@ tokens are computed over the tokens of the micro-batch, so that the micro-batch 
 result. Here both are computed over one group, the last two axes `[..., G, T]`, which is never split
 across micro-batches, devices or hosts. Consequently at least one token is selected per *group* that
 has a candidate, and a zero-variance group has no candidates, because a candidate's covariance is
-positive.
+positive. In small groups this is more than `share` says: one token of 8 completions of 100 tokens
+is 0.125 % of them, where the default is 0.02 %; from 5,000 tokens per group on, the two agree.
 """
 
 import jax

@@ -92,7 +92,8 @@ def dppo_kl(
 
     (Qi et al., arXiv:2602.04879, binary KL; verl 018f23b5.) The divergence is between the
     Bernoulli distributions of "this token or any other", from the sampler's policy to the current
-    one, in nats. A probability within 1e-6 of 1 counts as 1 - 1e-6.
+    one, in nats. A probability within 1e-6 of 1 counts as 1 - 1e-6; in verl within 1e-8, which
+    float32 cannot represent.
 
     Not to be confused with: the divergence between the whole distributions, for which it is a lower
     bound. Nor is it a penalty: within the bound it has no effect.

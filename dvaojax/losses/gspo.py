@@ -36,7 +36,8 @@ def gspo(
     the sequence's token ratios. It stays near 1, so its clip range is three orders of magnitude
     narrower than that of a token. A sequence is clipped as a whole. At ratio 1 the derivative with
     respect to the log-probability of a token is $-A / |y|$ before the mean over sequences, as for
-    `clipped_surrogate` with `sequence_mean`.
+    `clipped_surrogate` with `sequence_mean`. The log-ratio of each token is clipped to [-20, 20]
+    nats; verl clips their mean to at most 10 instead.
 
     Not to be confused with: the importance weight of the sequence, which is the product of its
     tokens' ratios and varies by orders of magnitude. `gmpo` clips each token before the mean.

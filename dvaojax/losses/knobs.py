@@ -9,8 +9,13 @@ from dvaojax.losses.reductions import Reduction, token_mean
 
 
 def knobs_of(loss: Callable[..., Any]) -> dict[str, float]:
-    """The keyword-only knobs of a loss with their defaults, `where` and `reduce` excepted."""
-    return options.knobs_of(loss, without=("where", "reduce"))
+    """The keyword-only knobs of a loss with their defaults, without its inputs and `reduce`."""
+    return options.knobs_of(loss, without=("where", "entropy", "reduce"))
+
+
+def needs_entropy(loss: Callable[..., Any]) -> bool:
+    """Whether a loss takes the entropy of the policy's next-token distributions."""
+    return "entropy" in inspect.signature(loss).parameters
 
 
 def reduction_of(loss: Callable[..., Any]) -> Reduction:

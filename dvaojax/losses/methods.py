@@ -18,6 +18,8 @@ from dvaojax.losses.covariance import kl_cov as kl_cov
 from dvaojax.losses.dapo import dapo as dapo
 from dvaojax.losses.dppo import dppo_kl as dppo_kl
 from dvaojax.losses.dppo import dppo_tv as dppo_tv
+from dvaojax.losses.dynamo import dynamo as dynamo
+from dvaojax.losses.dynamo import dynamo_code as dynamo_code
 from dvaojax.losses.gmpo import gmpo as gmpo
 from dvaojax.losses.gspo import gspo as gspo
 from dvaojax.losses.gspo import gspo_token as gspo_token
@@ -43,6 +45,18 @@ _TABLE: tuple[LossRow, ...] = (
         clipped_surrogate, papers.PPO, "`min A` of `ρ_t`; for A < 0 no less than `dual_clip` · A"
     ),
     LossRow(dapo, papers.DAPO, "`min A` of `ρ_t`"),
+    LossRow(
+        dynamo,
+        papers.DYNAMO,
+        "`min Â` of `ρ_t` with `Â = A β_comp β_stab`, raised where the entropy is low, shrunk "
+        "where it would change most",
+    ),
+    LossRow(
+        dynamo_code,
+        papers.DYNAMO,
+        "`dynamo`, for A < 0 no less than `dual_clip` · Â",
+        credit="{}, its code",
+    ),
     LossRow(gspo, papers.GSPO, "`min A` of `s = exp(mean_t log ρ_t)`", unit="sequence"),
     LossRow(gspo_token, papers.GSPO, "`min A` of `sg(s) π_t / sg(π_t)`", unit="sequence"),
     LossRow(

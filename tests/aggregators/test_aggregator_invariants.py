@@ -38,12 +38,12 @@ SHIFT = hnp.arrays(np.int64, K, elements=INTEGERS).map(lambda x: x * 8.0)
 FACTORS = st.sampled_from([0.25, 0.5, 2.0, 8.0])
 
 CENTRED_SUM = ("dr_grpo", "rloo", "grpo", "reward_combination", "dvao", "lite_ppo")
-CENTRED_SUM += ("corr_grpo", "maxrl", "opo")
+CENTRED_SUM += ("corr_grpo", "maxrl", "opo", "james_stein")
 CENTRED_SUM += ("dvao_denoised", "dvao_interpolated", "dvao_shrunk")
 COMBINING = ("reward_combination", "advantage_combination", "dvao")
 Z_SCORES = ("advantage_combination", "gdpo", "gdpo_token_weighted", "rvpo", "rvpo_variance_penalty")
 Z_SCORES += ("gd2po_hard", "gd2po_snr", "dara_symmetric", "dara_asymmetric")
-ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo")
+ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo", "james_stein")
 # Methods that depend on the zero or on the largest value of a reward.
 ANCHORED = ("maxrl", "sa_mrpo", "focal_reward", "augmented_tchebycheff", "sc_ppo")
 WITH_LENGTHS = tuple(
@@ -245,7 +245,7 @@ def test_24_advantage_combination_shrinks_by_the_weight_of_the_constant(rewards,
 
 # Copies of an objective change the correlations that three of these use; the fourth compares the
 # weighted distances of the objectives.
-DEPENDS_ON_COPIES = ("corr_grpo", "rdpo", "sc_ppo", "augmented_tchebycheff")
+DEPENDS_ON_COPIES = ("corr_grpo", "corr_gdpo", "rdpo", "sc_ppo", "augmented_tchebycheff")
 
 
 @pytest.mark.parametrize("name", examined(without=DEPENDS_ON_COPIES))
@@ -331,7 +331,8 @@ def test_30_a_scale_is_a_weight(name, rewards, weights, scales):
 @given(rewards=REWARDS, weights=WEIGHTS, scale=FACTORS)
 def test_31_all_weights_may_be_scaled(name, rewards, weights, scale):
     rewards, weights = arrays(rewards, weights)
-    power = 1 if name in (*ON_THE_SCALE_OF_REWARDS, "advantage_combination", "rdpo") else 0
+    on_weights = ("advantage_combination", "rdpo", "corr_gdpo")
+    power = 1 if name in (*ON_THE_SCALE_OF_REWARDS, *on_weights) else 0
     assertions.assert_weight_scale(exact(name), rewards, weights, scale=scale, power=power)
 
 

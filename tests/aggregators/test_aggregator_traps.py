@@ -12,9 +12,10 @@ from dvaojax import aggregators
 from dvaojax.aggregators import BY_NAME
 
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
-NOT_DIVIDING = ("dr_grpo", "opo", "rloo")
+NOT_DIVIDING = ("dr_grpo", "opo", "rloo", "james_stein")
 DROPPING = ("gd2po_hard", "gd2po_snr")  # completions in conflict get 0
-WITHOUT_GROUPS = ("reinforce_plus_plus",)  # constant groups get the distance to the batch's mean
+# Constant groups get the distance to the batch's mean, or a part of it.
+WITHOUT_GROUPS = ("reinforce_plus_plus", "james_stein")
 # Methods that use conflict as a signal, or weigh its two sides differently.
 SIGNALLED = ("rvpo", "rvpo_variance_penalty", "saw_grpo", "saw_gdpo", "sa_mrpo", "focal_reward")
 SIGNALLED += ("augmented_tchebycheff", "sc_ppo")
@@ -22,7 +23,7 @@ SIGNALLED += ("augmented_tchebycheff", "sc_ppo")
 # completions were dropped or scores stretched.
 GROUPS_DO_NOT_SUM_TO_ZERO = ("rvpo", "rvpo_variance_penalty", "gdpo_token_weighted")
 GROUPS_DO_NOT_SUM_TO_ZERO += (*DROPPING, *WITHOUT_GROUPS, "reinforce_plus_plus_baseline")
-GROUPS_DO_NOT_SUM_TO_ZERO += ("dara_asymmetric", "opo")
+GROUPS_DO_NOT_SUM_TO_ZERO += ("dara_asymmetric", "opo", "corr_gdpo")
 
 
 def with_knobs(name, rewards, weights, **knobs):

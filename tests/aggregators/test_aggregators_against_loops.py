@@ -53,6 +53,7 @@ ORACLES = {
     )
     for name in aggregators.BY_NAME
 }
+ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo", "james_stein")
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 
 
@@ -198,7 +199,7 @@ def test_bfloat16_rewards_are_widened_before_any_arithmetic(shape):
 
 
 def _assert_close(actual, expected, sizes, name, tolerance):
-    unit = sizes if name in ("dr_grpo", "opo", "rloo", "corr_grpo") else np.maximum(1.0, sizes / 10)
+    unit = sizes if name in ON_THE_SCALE_OF_REWARDS else np.maximum(1.0, sizes / 10)
     error = np.abs(actual - expected) / np.maximum(np.maximum(unit, np.abs(expected)), 1e-30)
     worst = np.unravel_index(np.argmax(error), error.shape)
     assert error[worst] <= tolerance, (

@@ -333,6 +333,35 @@ def test_49_unit_deviations_give_rc_and_copies_the_centred_reward(rewards):
     same(exact("corr_grpo", copies, ones), copies[..., 0] - copies[..., 0].mean(1, keepdims=True))
 
 
+def test_corr_gdpo_is_whitened_gdpo_up_to_one_factor(rewards):
+    tokens = exact("gdpo_token_weighted", rewards)
+    ratios = np.asarray(exact("corr_gdpo", rewards) / tokens)
+    same(ratios, ratios[0, 0])
+    assert ratios[0, 0] > 0
+    # Over the batch the columns of one objective, split in two, are perfectly correlated.
+    one = rewards[..., :1]
+    pair = exact("corr_gdpo", jnp.concatenate([one, one], -1), jnp.ones(2))
+    same(pair, exact("corr_gdpo", one, jnp.ones(1)))
+
+
+def test_james_stein_lies_between_rloo_and_the_other_groups(rewards):
+    same(exact("james_stein", rewards[:1]), exact("rloo", rewards[:1]))
+    alike = jnp.broadcast_to(rewards[:1], rewards.shape)  # no differences between groups
+    total = np.asarray(alike[0] @ WEIGHTS)
+    share = (B - 1) / B
+    rest = (total.sum() - total) / (G - 1)
+    expected = total - (1 - share) * rest - share * total.mean()
+    same(exact("james_stein", alike), np.broadcast_to(expected, (B, G)))
+    apart = rewards + 1e6 * jnp.arange(float(B))[:, None, None]
+    same(exact("james_stein", apart), exact("rloo", apart), 1e-4)
+
+
+def test_james_stein_baseline_does_not_depend_on_the_own_reward(rewards):
+    for g, i in np.ndindex(B, G):
+        derivative = jax.grad(lambda r, g=g, i=i: exact("james_stein", r)[g, i])(rewards)
+        same(derivative[g, i], WEIGHTS)
+
+
 def test_25_does_not_hold_for_corr_grpo():
     rewards = jnp.asarray(np.random.default_rng(0).normal(size=(B, G, K)))
     with pytest.raises(ValueError, match="invariant 25"):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax import Array
-from loss_oracles import KNOBS, REDUCTIONS, ragged_batch
+from loss_oracles import KNOBS, REDUCTIONS, inputs_of, ragged_batch
 
 from dvaojax import losses
 from dvaojax.losses import SurrogateInfo
@@ -40,7 +40,7 @@ def loss_results(knobs_of=KNOBS):
 
 
 def one_result(name, batch, knobs):
-    loss = partial(losses.BY_NAME[name], where=batch.where, **knobs)
+    loss = partial(losses.BY_NAME[name], where=batch.where, **inputs_of(name, batch), **knobs)
 
     def total(logp, logp_old, advantages):
         mean, info = loss(logp, logp_old, advantages, reduce=losses.sequence_mean)

@@ -68,6 +68,12 @@ def poisoned(values, where, poison):
     return np.where(where, values, np.asarray(poison, values.dtype))
 
 
+def inputs_of(name, batch):
+    """The inputs of a loss in addition to those of all; entropies are a function of `logp_old`."""
+    needs_entropy = losses.needs_entropy(losses.BY_NAME[name])
+    return {"entropy": 0.3 - 0.8 * batch.logp_old} if needs_entropy else {}
+
+
 class Token(NamedTuple):
     """One sampled token.
 
@@ -91,6 +97,10 @@ class Token(NamedTuple):
     def weight(self):
         return math.exp(self.fixed - self.old)
 
+    @property
+    def entropy(self):
+        return 0.3 - 0.8 * self.old
+
 
 def minimum(ratio, advantage, low, high):
     """(loss, is clipped) for one ratio."""
@@ -111,6 +121,46 @@ def clipped_surrogate(group, *, clip_low=0.2, clip_high=0.2, dual_clip=math.inf)
 
 def dapo(group, *, clip_low=0.2, clip_high=0.28):
     return clipped_surrogate(group, clip_low=clip_low, clip_high=clip_high)
+
+
+def dynamo(group, *, clip_low=0.2, clip_high=0.2, dual_clip=math.inf, **factors):
+    modulated = modulate(group, clip_low, clip_high, **factors)
+    clips = {"clip_low": clip_low, "clip_high": clip_high, "dual_clip": dual_clip}
+    return clipped_surrogate(modulated, **clips)
+
+
+def dynamo_code(group, *, clip_high=0.28, dual_clip=10.0, **knobs):
+    return dynamo(group, clip_high=clip_high, dual_clip=dual_clip, **knobs)
+
+
+def modulate(group, clip_low, clip_high, least=0.6, threshold=0.99, steepness=50.0, most=1.2):
+    """The group with DynaMO's advantages; like a stopped gradient, from the fixed values."""
+    change, entropies = [], [t.entropy for tokens in group for t in tokens]
+    for tokens in group:
+        products = [math.exp(t.fixed) * (t.fixed + t.entropy) for t in tokens]
+        mean = sum(products) / max(len(products), 1)
+        is_inside = [
+            t.weight <= 1 + clip_high if t.advantage > 0 else t.weight >= 1 - clip_low
+            for t in tokens
+        ]
+        change.append(
+            [
+                abs(t.weight * t.advantage * (p - mean)) if inside else 0.0
+                for t, p, inside in zip(tokens, products, is_inside, strict=True)
+            ]
+        )
+    largest = max((c for row in change for c in row), default=0.0)
+    modulated = []
+    for tokens, row in zip(group, change, strict=True):
+        modulated.append([])
+        for t, c in zip(tokens, row, strict=True):
+            x = c / largest if largest else 0.0
+            factor = least + (1 - least) / (1 + math.exp(steepness * (x - threshold)))
+            if t.advantage > 0 and max(entropies) > min(entropies):
+                headroom = (max(entropies) - t.entropy) / (max(entropies) - min(entropies))
+                factor *= 1 + (most - 1) * headroom
+            modulated[-1].append(t._replace(advantage=t.advantage * factor))
+    return modulated
 
 
 def gspo(group, *, clip_low=3e-4, clip_high=4e-4):
@@ -268,6 +318,8 @@ LOOPS = {
     for loop in (
         clipped_surrogate,
         dapo,
+        dynamo,
+        dynamo_code,
         gspo,
         gspo_token,
         gmpo,
@@ -288,6 +340,16 @@ LOOPS = {
 KNOBS = {
     "clipped_surrogate": {"clip_low": 0.1, "clip_high": 0.3, "dual_clip": 1.5},
     "dapo": {},
+    "dynamo": {
+        "clip_low": 0.1,
+        "clip_high": 0.3,
+        "dual_clip": 1.5,
+        "least": 0.5,
+        "threshold": 0.4,
+        "steepness": 5.0,
+        "most": 1.6,
+    },
+    "dynamo_code": {"threshold": 0.1, "steepness": 5.0},
     "gspo": {"clip_low": 0.1, "clip_high": 0.15},
     "gspo_token": {"clip_low": 0.1, "clip_high": 0.15},
     "gmpo": {"clip_low": 0.3, "clip_high": 0.2},

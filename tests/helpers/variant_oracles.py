@@ -1,9 +1,17 @@
-"""Oracles of our variants of DVAO and of OPO; see `aggregator_oracles`."""
+"""Oracles of our variants of DVAO and of methods with other baselines; see `aggregator_oracles`."""
 
 import math
 
 import aggregator_oracles
-from oracle_arithmetic import columns_of, is_scored, moments, spread_of_terms, sums_of
+from oracle_arithmetic import (
+    columns_of,
+    dot,
+    is_scored,
+    moments,
+    scores_of,
+    spread_of_terms,
+    sums_of,
+)
 
 
 def opo(rewards, weights, lengths, *, rounding):
@@ -95,3 +103,97 @@ def shrunk(rewards, weights, sums_by_objective):
         advantages.append([0.0 if terms == 0 or s is None else (s - mean) / divisor for s in sums])
         sizes.append([terms / divisor if terms else 1.0] * len(group))
     return advantages, sizes
+
+
+def corr_gdpo(rewards, weights, lengths, *, rounding, epsilon=1e-6):
+    """The matrix of correlations, entry by entry, over all scored completions of the batch."""
+    scores = [scores_of(group, 1, epsilon) for group in rewards]
+    rows = [
+        ([w * z for w, z in zip(weights, row, strict=True)], tokens)
+        for group, (values, _), counts in zip(rewards, scores, lengths, strict=True)
+        for own, row, tokens in zip(group, values, counts, strict=True)
+        if is_scored(own)
+    ]
+    total = sum(tokens for _, tokens in rows)
+    mean = math.fsum(tokens * math.fsum(row) for row, tokens in rows) / total if total else 0.0
+    moments_of = [moments([row[k] for row, _ in rows], 0) for k in range(len(weights))]
+    varying = [k for k, (_, deviation) in enumerate(moments_of) if deviation > 0]
+    correlations = 0.0
+    for k in varying:
+        for other in varying:
+            (m, s), (n, t) = moments_of[k], moments_of[other]
+            products = [(row[k] - m) * (row[other] - n) for row, _ in rows]
+            correlations += math.fsum(products) / (len(rows) * s * t)
+    correlations = max(correlations, 0.0)
+    cancels = math.sqrt(correlations) <= rounding * len(varying)
+    divisor = math.sqrt(correlations + epsilon)
+    advantages, sizes = [], []
+    for group, (values, has_signal) in zip(rewards, scores, strict=True):
+        advantages.append(
+            [
+                (dot(weights, row) - mean) / divisor
+                if has_signal and is_scored(own) and not cancels
+                else 0.0
+                for own, row in zip(group, values, strict=True)
+            ]
+        )
+        sizes.append([1.0 if cancels else sum(weights) / divisor] * len(group))
+    return advantages, sizes
+
+
+def james_stein(rewards, weights, *, rounding):
+    """Equations 10 and 13 to 16 of the paper, on the weighted sums of the rewards."""
+    columns = [columns_of(group, 0) for group in rewards]
+    least = [rounding * spread_of_terms(weights, own) for own in columns]
+    scored = [
+        [row[k] for group in rewards for row in group if row[k] is not None]
+        for k in range(len(weights))
+    ]
+    batch_means = [math.fsum(values) / len(values) if values else 0.0 for values in scored]
+    filled = [
+        [
+            (batch if mean is None else mean, 0.0)
+            for (mean, _), batch in zip(c, batch_means, strict=True)
+        ]
+        for c in columns
+    ]
+    sums = [
+        [s for s in sums_of(group, weights, means) if s is not None]
+        for group, means in zip(rewards, filled, strict=True)
+    ]
+    advantages, sizes = [], []
+    for i, group in enumerate(rewards):
+        own = iter(_shrunk_advantages(sums, i, least))
+        advantages.append([next(own) if is_scored(row) else 0.0 for row in group])
+        ranges = [max(values) - min(values) if values else 0.0 for values in scored]
+        sizes.append([2 * dot(weights, ranges)] * len(group))
+    return advantages, sizes
+
+
+def _shrunk_advantages(sums, i, least):
+    """Advantages of the scored completions of group i, from the sums of all groups.
+
+    A deviation of a group of at most `least` is rounding error.
+    """
+    others = [k for k, group in enumerate(sums) if k != i and group]
+    means = [moments(sums[k], 0)[0] for k in others]
+    target = math.fsum(means) / len(means) if means else 0.0
+    v = []
+    for k in others:
+        deviation = moments(sums[k], 0)[1]
+        if len(sums[k]) > 1:
+            v.append(deviation**2 / (len(sums[k]) - 1) if deviation > least[k] else 0.0)
+    within = math.fsum(v) / len(v) if v else 0.0
+    between = math.fsum((m - target) ** 2 for m in means) / len(means) if means else 0.0
+    share = len(means) / (len(means) + 1)
+    share *= within / (within + between) if within > 0 else 0.0
+    advantages = []
+    for j, own in enumerate(sums[i]):
+        rest = [r for k, r in enumerate(sums[i]) if k != j]
+        if not rest:
+            advantages.append(own - target if means else 0.0)
+            continue
+        leave_one_out = math.fsum(rest) / len(rest)
+        baseline = (1 - share) * leave_one_out + share * target
+        advantages.append(own - baseline)
+    return advantages

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from every_loss import NAMES
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from loss_oracles import KNOBS, REDUCTIONS, ragged_batch
+from loss_oracles import KNOBS, REDUCTIONS, inputs_of, ragged_batch
 
 from dvaojax import losses
 
@@ -61,8 +61,9 @@ def alone(name):
     """A loss with its default reduction, as a sum, and its mean with the metrics."""
 
     def objective(logp, batch):
+        knobs = {**inputs_of(name, batch), **KNOBS_OF_LOSS[name]}
         loss, info = losses.BY_NAME[name](
-            logp, batch.logp_old, batch.advantages, where=batch.where, **KNOBS_OF_LOSS[name]
+            logp, batch.logp_old, batch.advantages, where=batch.where, **knobs
         )
         return loss.total, (loss, *info)
 

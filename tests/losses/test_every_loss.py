@@ -13,6 +13,8 @@ from loss_oracles import (
     LOOPS,
     POISONS,
     REDUCTIONS,
+    LossInputs,
+    inputs_of,
     loop_of,
     poisoned,
     reduced,
@@ -120,6 +122,10 @@ def test_at_ratio_one_the_slope_is_minus_the_advantage(in_double):
         "lco_lch": -beta * np.tanh(advantages / beta) / (1 - probability),
         "lco_kld": beta * (probability - optimum) / (1 - probability),
     }
+    for name in ("dynamo", "dynamo_code"):  # minus the modulated advantage, the term itself
+        expected[name] = np.zeros(share.shape)
+        for i, (term, _) in loop_of(name, batch, **KNOBS[name]).items():
+            expected[name][i] = term
     for name in NAMES:
         slopes = results[name].slopes[0]
         np.testing.assert_allclose(slopes, share * expected[name], rtol=1e-9, atol=1e-12)
@@ -213,7 +219,9 @@ def test_certain_and_impossible_tokens_give_finite_loss_and_gradient(results, lo
     ("name", "knobs"),
     [
         *((name, {"clip_low": -0.1}) for name in ("dapo", "gspo", "gspo_token", "gmpo", "cispo")),
-        *((name, {"clip_low": 1.1}) for name in ("dapo", "gspo", "minpro", "clip_cov")),
+        *((name, {"clip_low": 1.1}) for name in ("dapo", "gspo", "minpro", "clip_cov", "dynamo")),
+        *((name, {"least": 0.0}) for name in ("dynamo", "dynamo_code")),
+        ("dynamo", {"most": 0.9}),
         *((name, {"clip_high": math.nan}) for name in ("gspo_token", "gmpo", "cispo", "minpro")),
         ("sapo", {"tau_positive": 0.0}),
         ("sapo", {"tau_negative": math.inf}),
@@ -231,20 +239,23 @@ def test_certain_and_impossible_tokens_give_finite_loss_and_gradient(results, lo
 )
 def test_rejects_knobs_out_of_range(name, knobs):
     zeros = jnp.zeros((1, 1, 1))
+    batch = LossInputs(zeros, zeros, zeros, zeros == 0)
     with pytest.raises(ValueError, match=next(iter(knobs))):
-        losses.BY_NAME[name](zeros, zeros, zeros, where=zeros == 0, **knobs)
+        losses.BY_NAME[name](*batch[:3], where=batch.where, **inputs_of(name, batch), **knobs)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_knob_changes_the_loss(name):
     """Trap 17: an option that is ignored."""
     batch, loss = small_batch(1, shape=(8, 4, 6)), losses.BY_NAME[name]
-    changes = {"dual_clip": 1.2, "ratio_cap": 1.1, "share": 0.05, "cov_low": 0.4}
+    changes = {"dual_clip": 1.2, "ratio_cap": 1.1, "share": 0.05, "cov_low": 0.4, "most": 1.1}
+    inputs = inputs_of(name, batch)
 
     @jax.jit
     def values():
         def value(**knobs):
-            return loss(*batch[:3], where=batch.where, **{**KNOBS[name], **knobs})[0].value
+            settings = {**inputs, **KNOBS[name], **knobs}
+            return loss(*batch[:3], where=batch.where, **settings)[0].value
 
         known = {**losses.knobs_of(loss), **KNOBS[name]}
         changed = {k: value(**{k: changes.get(k, known[k] / 2)}) for k in known}

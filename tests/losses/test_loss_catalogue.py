@@ -21,7 +21,10 @@ def every(logp, logp_old, advantages):
 
     def gradient(loss):
         def total(logp):
-            mean, info = loss(logp, logp_old, advantages, where=WHERE, reduce=losses.token_mean)
+            inputs = {"entropy": jnp.ones(SHAPE)} if losses.needs_entropy(loss) else {}
+            mean, info = loss(
+                logp, logp_old, advantages, where=WHERE, reduce=losses.token_mean, **inputs
+            )
             return mean.total, info.clip_fraction.total
 
         slopes, bounded = jax.grad(total, has_aux=True)(logp)

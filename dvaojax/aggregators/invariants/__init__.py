@@ -351,6 +351,13 @@ BY_NAME: dict[str, tuple[Invariant, ...]] = {
     "reinforce_plus_plus_baseline": _viewed(
         f.over_the_groups, *_whitened(f.mean_score, 37), _dominance(_GDPO_UNITS)
     ),
+    "james_stein": _viewed(
+        f.over_the_batch,
+        Invariant("34 (a completion without score gets 0)", p.zero_without_signal),
+        _same_order(f.inverse_scale),
+        _dominance(f.inverse_scale),
+    ),
+    "corr_gdpo": (ZERO_WITHOUT_SIGNAL, _dominance(f.corr_gdpo_units)),
     "saw_grpo": _as_grpo(weights_by_variation, *_SAW),
     "focal_reward": _as_grpo(weights_by_difficulty, "gamma"),
     "saw_gdpo": _as_gdpo(weights_by_variation, *_SAW),

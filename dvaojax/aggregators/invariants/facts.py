@@ -24,6 +24,7 @@ from dvaojax import aggregators, numerics
 from dvaojax.aggregators import gd2po
 from dvaojax.aggregators._core import batch as batches
 from dvaojax.aggregators._core import group, whitening
+from dvaojax.aggregators.corr_gdpo import sum_over_the_batch
 from dvaojax.aggregators.corr_grpo import sum_of_correlations
 from dvaojax.aggregators.dara import factors, stretch
 from dvaojax.aggregators.dvao_shrunk import shrunk, spread_of
@@ -357,6 +358,16 @@ def corr_units(facts: Facts) -> Array:
     divisor = numerics.safe_sqrt(correlations + facts.knobs["variance_epsilon"])
     cancels = numerics.safe_sqrt(correlations) <= rounding * num_counted
     return jnp.where(cancels, 0, divisor * facts.inverse_scale)
+
+
+def corr_gdpo_units(facts: Facts) -> Array:
+    """CorrGDPO: its divisor over the sum of the weights; 0 if the correlations cancel."""
+    columns = facts.scores.values * facts.batch.group_weights[:, None]
+    correlations, num_counted = sum_over_the_batch(columns, facts.batch.scored)
+    rounding = jnp.finfo(correlations.dtype).eps ** 0.5
+    cancels = numerics.safe_sqrt(correlations) <= rounding * num_counted
+    divisor = numerics.safe_sqrt(correlations + facts.knobs["variance_epsilon"])
+    return jnp.where(cancels, 0, divisor * ac_units(facts))
 
 
 def maxrl_units(facts: Facts) -> Array:
