@@ -38,8 +38,8 @@ class MethodEntry(NamedTuple):
     use: str
 
 
-def find(name: str) -> MethodEntry:
-    """The method of a name.
+def find(name: str) -> tuple[MethodEntry, ...]:
+    """The methods of a name, such as a loss and an allocation rule of the same paper.
 
     Args:
         name: of a row of one of the tables, or a plug-in.
@@ -48,14 +48,14 @@ def find(name: str) -> MethodEntry:
         UserError: the plug-in cannot be used.
     """
     if plugins.is_plugin(name):
-        return _plugin(name)
+        return (_plugin(name),)
     kinds = (
         (aggregators.ROWS, _aggregator),
         (aggregators.OTHER_FUNCTIONS, _other_function),
         (losses.ROWS, _loss),
         (allocation.ROWS, _allocation_rule),
     )
-    return next(make for rows, make in kinds if name in rows)(name)
+    return tuple(make(name) for rows, make in kinds if name in rows)
 
 
 def _aggregator(name: str) -> MethodEntry:
@@ -108,12 +108,16 @@ def page(name: str) -> str:
     """Equation, similar methods, properties, knobs, source and BibTeX entry of a method.
 
     Args:
-        name: of a row of one of the tables, or a plug-in.
+        name: of rows of one or more of the tables, or a plug-in.
 
     Raises:
         UserError: the plug-in cannot be used.
     """
-    entry = find(name)
+    return "\n\n\n".join(_page(name, entry) for entry in find(name))
+
+
+def _page(name: str, entry: MethodEntry) -> str:
+    """The page of one method."""
     parts = docstrings.parse(entry.function)
     module = docstrings.parse(sys.modules.get(entry.function.__module__))
     per_objective = aggregators.knobs_per_objective(entry.function)

@@ -113,8 +113,8 @@ def dynamo_code(
        \text{ at least } 10 \hat A_t \text{ where } \hat A_t < 0 $$
 
     The official script (GithubX-F/DynaMO-RL, commit 63e5ec9a) sets both clip widths to 0.2, but the
-    code raises an upper width of exactly 0.2 to 0.28 unless it is told not to, in the loss and in
-    the modulation. The dual clip is the script's.
+    code raises an upper width of exactly 0.2 to 0.28 unless another setting forbids it, in the loss
+    and in the modulation. The dual clip is the script's.
 
     Not to be confused with: `dynamo`, which clips as the paper and the script say.
 

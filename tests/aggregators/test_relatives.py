@@ -346,12 +346,12 @@ def test_corr_gdpo_is_whitened_gdpo_up_to_one_factor(rewards):
 
 def test_james_stein_lies_between_rloo_and_the_other_groups(rewards):
     same(exact("james_stein", rewards[:1]), exact("rloo", rewards[:1]))
-    alike = jnp.broadcast_to(rewards[:1], rewards.shape)  # no differences between groups
-    total = np.asarray(alike[0] @ WEIGHTS)
+    equal = jnp.broadcast_to(rewards[:1], rewards.shape)  # no differences between groups
+    total = np.asarray(equal[0] @ WEIGHTS)
     share = (B - 1) / B
     rest = (total.sum() - total) / (G - 1)
     expected = total - (1 - share) * rest - share * total.mean()
-    same(exact("james_stein", alike), np.broadcast_to(expected, (B, G)))
+    same(exact("james_stein", equal), np.broadcast_to(expected, (B, G)))
     apart = rewards + 1e6 * jnp.arange(float(B))[:, None, None]
     same(exact("james_stein", apart), exact("rloo", apart), 1e-4)
 

@@ -20,14 +20,15 @@ def output_of(capsys):
     return run
 
 
-def test_names_are_unique():
-    assert len(set(NAMES)) == len(NAMES)
+def test_names_are_unique_except_for_a_loss_and_an_allocation_rule():
+    assert {name for name in NAMES if NAMES.count(name) > 1} == {"dynamo"}
+    assert len(method_page.find("dynamo")) == 2
 
 
 def test_tables_have_one_row_per_method(output_of):
     lines = output_of().splitlines()
     first = [line.split()[0] for line in lines if line.startswith("   ") and line.split()]
-    assert [name for name in NAMES if first.count(name) != 1] == []
+    assert [name for name in NAMES if first.count(name) != NAMES.count(name)] == []
 
 
 def test_rows_show_properties_and_signature(output_of):
@@ -58,10 +59,13 @@ def test_markdown_tables_have_one_row_per_method(output_of):
         assert [re.match(r"\| `(\w+)` \| ", line).group(1) for line in lines] == list(rows)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_page_agrees_with_the_docstring(name):
-    entry = method_page.find(name)
-    page = method_page.page(name)
+@pytest.mark.parametrize("name", dict.fromkeys(NAMES))
+def test_pages_agree_with_the_docstrings(name):
+    for entry in method_page.find(name):
+        _assert_page_agrees(entry, method_page.page(name))
+
+
+def _assert_page_agrees(entry, page):
     parts = docstrings.parse(entry.function)
     parameters = inspect.signature(entry.function).parameters
     assert set(parts.entries) == set(parameters), "every argument is documented, and no other"
@@ -79,9 +83,13 @@ def test_page_agrees_with_the_docstring(name):
         assert paper.link in page
 
 
-@pytest.mark.parametrize("name", [*aggregators.ROWS, *losses.ROWS, *allocation.ROWS])
+@pytest.mark.parametrize("name", dict.fromkeys([*aggregators.ROWS, *losses.ROWS, *allocation.ROWS]))
 def test_docstrings_have_an_equation_similar_methods_and_shapes(name):
-    entry = method_page.find(name)
+    for entry in method_page.find(name):
+        _assert_docstring_is_complete(entry)
+
+
+def _assert_docstring_is_complete(entry):
     parts = docstrings.parse(entry.function)
     assert parts.equations
     assert parts.similar
