@@ -136,7 +136,6 @@ def test_evaluation_with_several_samples_of_the_best_checkpoint(here, capsys):
     assert newest_evaluation(here / "runs/tiny")[1]["samples"] == 3
 
 
-@pytest.mark.slow
 def test_greedy_samples_of_a_problem_are_equal(here):
     greedy = ["--set", "evaluation.sampling.temperature=0"]
     assert cli.main(["evaluate", "runs/tiny", *greedy]) == 0

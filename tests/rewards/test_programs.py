@@ -306,11 +306,11 @@ def failures(problems):
 
 @requires_bubblewrap
 def test_sampled_reference_programs_pass():
-    assert failures([*list(mbpp())[::60], *list(humaneval())[::60]]) == []
+    assert failures([*list(mbpp())[::30], *list(humaneval())[::30]]) == []
 
 
 @requires_bubblewrap
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_reference_program_passes():
     assert failures([*mbpp(), *humaneval()]) == []
 

@@ -51,7 +51,6 @@ LIMITS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 def test_limits_truncate_completions_and_change_no_token(sample, limits):
     full, truncated = sample(LIMITS["full length"]), sample(limits)

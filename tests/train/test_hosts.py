@@ -57,7 +57,6 @@ def results(environment):
     return [json.loads(output.strip().splitlines()[-1]) for _, output, _ in ends]
 
 
-@pytest.mark.slow
 def test_groups_are_split_by_process_index(results):
     """Trap 48: the owner of a group follows from its devices; each group is scored once."""
     split, spread = zip(*(process["shares"] for process in results), strict=True)
