@@ -232,17 +232,18 @@ class Layer(nnx.Module):
                 b[...].reshape(heads) for b in (self.query_bias, self.key_bias, self.value_bias)
             ]
             joined += jnp.concatenate(biases, axis=1)[None].astype(joined.dtype)
-        rotated = joined
+        wide = joined.astype(angles.cos.dtype)
+        is_value = (jnp.arange(ratio + 2) == ratio + 1)[None, None, :, None]
         if config.qk_norm:
-            wide = joined.astype(accumulation_dtype(joined.dtype))
             scales = [self.query_norm.scale[...]] * ratio + [self.key_norm.scale[...]] * 2
             scale = jnp.stack(scales)[None, None].astype(wide.dtype)
             mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-            rotated = wide * jax.lax.rsqrt(mean_square + config.norm_epsilon) * scale
-            rotated = rotated.astype(joined.dtype)
-        rotated = rotate(rotated, Rotation(angles.cos[:, None], angles.sin[:, None]))
-        is_value = (jnp.arange(ratio + 2) == ratio + 1)[None, None, :, None]
-        return jnp.where(is_value, joined, rotated)
+            factor = jnp.where(is_value, 1.0, jax.lax.rsqrt(mean_square + config.norm_epsilon))
+            scale = jnp.where(is_value, 1.0, scale)
+            wide = (wide * factor * scale).astype(joined.dtype).astype(wide.dtype)
+        cos = jnp.where(is_value, 1.0, angles.cos[:, None])
+        sin = jnp.where(is_value, 0.0, angles.sin[:, None])
+        return rotate(wide, Rotation(cos, sin)).astype(joined.dtype)
 
     def finish(self, x: Array, attended: Array, matrices: Matrices) -> Array:
         """`[M, D]`, the residual stream after attention's output projection and feed-forward.

@@ -129,8 +129,9 @@ def draw_tokens(uniforms: Array, logits: Array, sampling: Sampling) -> tuple[Arr
     return jax.tree.map(lambda a: a.reshape(uniforms.shape), drawn)
 
 
-# The smallest vocabulary for which one pass is faster.
-_ONE_PASS_FROM = {"tpu": 4096, "gpu": 4096, "cpu": 1 << 16}
+# The smallest vocabulary for which one pass is faster. On CPUs it never is: they compute the
+# exponentials of its reduction one by one.
+_ONE_PASS_FROM = {"tpu": 4096, "gpu": 4096, "cpu": float("inf")}
 
 
 def _one_pass_from() -> float:
@@ -153,24 +154,20 @@ def sample_in_one_pass(uniforms: Array, logits: Array) -> tuple[Array, Array]:
     Returns:
         The tokens, int32, and their log-probabilities, float32; both `[M]`.
     """
-    size = logits.shape[1]
     lowest = jnp.finfo(logits.dtype).min
-    padding = ((0, 0), (0, -size % _BLOCK))
-    blocks = jnp.pad(jnp.maximum(logits, lowest), padding, constant_values=lowest)
-    blocks = blocks.reshape(len(logits), -1, _BLOCK)
-    block_maxima, block_sums = _log_sums(blocks, jnp.ones_like(blocks))
+    # A row of a TPU's vector registers, which a reshape does not move.
+    width = 128 if backend.platform() == "tpu" else 512
+    padding = ((0, 0), (0, -logits.shape[1] % width))
+    blocks = jnp.pad(logits, padding, constant_values=lowest).reshape(len(logits), -1, width)
+    block_maxima, block_sums = _log_sums(jnp.maximum(blocks, lowest), jnp.ones_like(blocks))
     maximum, total = _log_sums(block_maxima, block_sums)
     weights = block_sums * jnp.exp(block_maxima - maximum[:, None])
     block, remainder = _search(weights, uniforms * total)
     # The barrier keeps the block's tokens from being read out of the whole of the logits again.
-    chosen = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-    chosen = lax.optimization_barrier(chosen)
+    chosen = jnp.maximum(lax.optimization_barrier(_take(blocks, block)), lowest)
     offset, _ = _search(jnp.exp(chosen - maximum[:, None]), remainder)
-    logit = jnp.take_along_axis(chosen, offset[:, None], axis=1)[:, 0]
-    return block * _BLOCK + offset, logit - maximum - jnp.log(total)
-
-
-_BLOCK = 512  # tokens
+    logit = _take(chosen, offset)
+    return block * width + offset, logit - maximum - jnp.log(total)
 
 
 def _log_sums(maxima: Array, sums: Array) -> tuple[Array, Array]:
@@ -190,15 +187,37 @@ def _search(weights: Array, bounds: Array) -> tuple[Array, Array]:
 
     Rounding never gives the index of a zero weight: a weight of zero changes no sum.
     """
-    size = weights.shape[1]
+    size, width = weights.shape[1], 64
+    if size > 16 * width:
+        padding = ((0, 0), (0, -size % width))
+        parts = jnp.pad(weights, padding).reshape(len(weights), -1, width)
+        part, bounds = _search(jnp.sum(parts, axis=2), bounds)
+        index, bounds = _search(_take(parts, part), bounds)
+        return part * width + index, bounds
     indices = jnp.arange(size, dtype=jnp.int32)
     includes = (indices[:, None] >= indices[None])[None]
     cumulative = jnp.sum(jnp.where(includes, weights[:, None], 0.0), axis=2)
     is_before = cumulative <= bounds[:, None]
-    last = jnp.max(jnp.where(weights > 0.0, indices[None], 0), axis=1)
-    index = jnp.minimum(jnp.sum(is_before, axis=1, dtype=jnp.int32), last)
-    before = jnp.max(jnp.where(is_before, cumulative, 0.0), axis=1)
-    return index, bounds - before
+    # All three in one pass: the number of sums up to the bound, the largest of them, and the index
+    # of the last weight that is not zero.
+    terms = (
+        is_before.astype(jnp.int32),
+        jnp.where(is_before, cumulative, 0.0),
+        jnp.where(weights > 0.0, indices[None], 0),
+    )
+    start = tuple(jnp.zeros((), term.dtype) for term in terms)
+    count, before, last = lax.reduce(terms, start, _add_and_maxima, (1,))
+    return jnp.minimum(count, last), bounds - before
+
+
+def _add_and_maxima(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return a[0] + b[0], jnp.maximum(a[1], b[1]), jnp.maximum(a[2], b[2])
+
+
+def _take(rows: Array, index: Array) -> Array:
+    """`rows[m, index[m]]` of `[M, n, ...]` rows."""
+    index = index.reshape(index.shape + (1,) * (rows.ndim - 1))
+    return jnp.take_along_axis(rows, index, axis=1, mode="promise_in_bounds")[:, 0]
 
 
 def sample_token(uniform: Array, logprobs: Array) -> tuple[Array, Array]:

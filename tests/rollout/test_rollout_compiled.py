@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 from compiled_text import copies, devices, loops_with, needs_cuda_compiler, needs_libtpu, parse
+from tiny_run import TINY
 
 from dvaojax import models, sharding
+from dvaojax.config import Config, make_aggregator, overrides
 from dvaojax.models.presets import PRESETS
 from dvaojax.rollout import rollout
 from dvaojax.rollout.generate import Stage, stages
 from dvaojax.rollout.sampling import Sampling
+from dvaojax.train.program import make_program
 
 BATCH, GROUP, PROMPT = 2, 16, 128
 QUICK = -1.0  # of XLA's `exec_time_optimization_effort`; a third of the time
@@ -81,6 +84,27 @@ def test_no_cache_is_copied(topology, backend):
     config = qwen3_4b(**SMALL, decode_attention=backend)
     text = compile_rollout(devices(topology)[0], config, length=256, max_stages=2, effort=QUICK)
     assert_no_cache_is_copied(text, config, length=256, max_stages=2)
+
+
+@pytest.mark.slow
+@needs_cuda_compiler
+@pytest.mark.parametrize("loop", ["graph", "host"])
+def test_the_loop_over_tokens_is_part_of_a_cuda_graph(loop, tmp_path):
+    config = overrides.apply(Config(), [*TINY, "rollout_stages=1", f"rollout_loop={loop}"])
+    program = make_program(config, make_aggregator(config), devices=devices("h100:1"))
+    params = program.state_shapes.learner.params
+    replicated = sharding.named(program.mesh)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    tokens, lengths, key = (
+        jax.ShapeDtypeStruct(shape, dtype, sharding=replicated)
+        for shape, dtype in (((8, 4), jnp.int32), ((8,), jnp.int32), (key.shape, key.dtype))
+    )
+    lowered = program.sample.lower(params, tokens, lengths, key, lengths)
+    lowered.compile(compiler_options={"xla_dump_to": str(tmp_path), "xla_dump_hlo_as_text": True})
+    (path,) = tmp_path.glob("*thunk_sequence_after_thunk_passes.txt")
+    # Operations of a graph are indented. The first loop is that of the layers in prefill.
+    *_, decoding = [line for line in path.read_text().splitlines() if " kWhile " in line]
+    assert decoding.startswith(" ") == (loop == "graph")
 
 
 @pytest.mark.nightly

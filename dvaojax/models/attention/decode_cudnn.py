@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import sharding
-from dvaojax.models.attention.fused import cudnn
+from dvaojax.models.attention.fused import cudnn, cudnn_arguments
 from dvaojax.models.cache import BlockedCompletionCache, BlockedPromptCache
 
 
@@ -103,16 +103,10 @@ def partial_attention(
         The results, `[X, N, Q, C]`, and the logarithms of the softmax's totals, `[X, N, Q]`
         float32.
     """
-    unused = jnp.zeros(0, queries.dtype)
-    rows = jnp.full(lengths.shape, queries.shape[2], jnp.int32)
-    return cudnn._dot_product_attention_fwd_p.bind(
-        queries, keys, values, unused, rows, lengths.astype(jnp.int32), *[unused] * 4,
-        scale=queries.shape[-1] ** -0.5,
-        seed=0,
-        dropout_rate=0.0,
-        variadic_args=(False, False),
-        mask_type=cudnn.MaskType.PADDING,
-        layout=cudnn.AttentionLayout.BNTH.value,
-        sliding_window_length=None,
-        is_training=True,  # returns the totals too
-    )  # fmt: skip
+    arguments, options = cudnn_arguments(
+        queries, keys, values, lengths.astype(jnp.int32), layout="BNTH"
+    )
+    # Not the primitive that training uses, which splits itself over devices: each has its part.
+    bind = cudnn._dot_product_attention_fwd_p.bind
+    attended, totals = bind(*arguments, **options, is_training=True)  # it returns the totals too
+    return attended, totals

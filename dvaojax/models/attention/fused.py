@@ -103,7 +103,7 @@ def _is_installed() -> bool:
 def _cudnn_forward(
     queries: Array, keys: Array, values: Array, lengths: Array | None
 ) -> tuple[Array, Array]:
-    arguments, options = _cudnn_arguments(queries, keys, values, lengths)
+    arguments, options = cudnn_arguments(queries, keys, values, lengths)
     bind = cudnn._dot_product_attention_fwd_p_wrapper.bind
     output, logsumexp = bind(*arguments, **options, is_training=True)
     return output, logsumexp
@@ -118,20 +118,31 @@ def _cudnn_backward(
     output: Array,
     cotangent: Array,
 ) -> Gradients:
-    arguments, options = _cudnn_arguments(queries, keys, values, lengths)
+    arguments, options = cudnn_arguments(queries, keys, values, lengths)
     bind = cudnn._dot_product_attention_bwd_p_wrapper.bind
     grad_queries, grad_keys, grad_values = bind(*arguments, logsumexp, output, cotangent, **options)
     return grad_queries, grad_keys, grad_values
 
 
-def _cudnn_arguments(
-    queries: Array, keys: Array, values: Array, lengths: Array | None
+def cudnn_arguments(
+    queries: Array, keys: Array, values: Array, lengths: Array | None, layout: str = "BTNH"
 ) -> tuple[tuple[Array, ...], dict]:
-    """The arrays and options that both passes have in common."""
+    """The arrays and options that all of cuDNN's calls have in common.
+
+    Args:
+        queries: `[B, S, H, C]`; `[B, H, S, C]` in the layout "BNTH".
+        keys: `[B, K, N, C]`; `[B, N, K, C]`.
+        values: of the same shape.
+        lengths: `[B]` or None, as for `Kernel`.
+        layout: the order of tokens and heads.
+
+    Returns:
+        The ten arrays of a call, of which unused ones are `[0]`, and its options.
+    """
     unused = jnp.zeros(0, queries.dtype)
     sizes = (unused, unused)
     if lengths is not None:
-        sizes = (jnp.full_like(lengths, queries.shape[1]), lengths)
+        sizes = (jnp.full_like(lengths, queries.shape[layout.index("T")]), lengths)
     mask = cudnn.MaskType.CAUSAL if lengths is None else cudnn.MaskType.PADDING
     options = {
         "scale": queries.shape[-1] ** -0.5,
@@ -139,7 +150,7 @@ def _cudnn_arguments(
         "dropout_rate": 0.0,
         "variadic_args": (False, False),
         "mask_type": mask,
-        "layout": cudnn.AttentionLayout.BTNH.value,
+        "layout": cudnn.AttentionLayout[layout].value,
         "sliding_window_length": None,
     }
     # Bias, sizes, offsets of packed rows and page tables.
