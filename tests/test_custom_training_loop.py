@@ -197,8 +197,7 @@ def every_method(rewards, mask, lengths):
         aggregator = make(name, WEIGHTS)
         state = aggregator.init(K)
         key = jax.random.key(0)
-        costly = dict.fromkeys(aggregator.needs, lengths)
-        results[name] = aggregator.update(rewards, mask, state, key, lengths=lengths, **costly)
+        results[name] = aggregator.update(rewards, mask, state, key, lengths=lengths)
     return results
 
 

@@ -54,10 +54,7 @@ def compiled(name, **knobs):
         aggregator = aggregators.make(name, WEIGHTS, **(KNOBS.get(name, {}) | knobs))
 
         def step(state, key):
-            costly = dict.fromkeys(aggregator.needs, lengths)
-            advantages, state = aggregator.update(
-                rewards, None, state, key, lengths=lengths, **costly
-            )
+            advantages, state = aggregator.update(rewards, None, state, key, lengths=lengths)
             return state, advantages
 
         state, key = aggregator.init(K), jax.random.key(0)
@@ -183,10 +180,9 @@ def operations(name, groups, size, objectives, **knobs):
     """Floating-point operations of a call per reward, before compiler optimisations."""
     rewards = jnp.zeros((groups, size, objectives))
     aggregator = aggregators.make(name, jnp.ones(objectives), **knobs)
-    inputs = dict.fromkeys(("lengths", *aggregator.needs), lengths_for(rewards))
     lowered = jax.jit(
         lambda rewards, key: aggregator.update(
-            rewards, None, aggregator.init(objectives), key, **inputs
+            rewards, None, aggregator.init(objectives), key, lengths=lengths_for(rewards)
         )[0]
     ).lower(rewards, jax.random.key(0))
     return lowered.cost_analysis()["flops"] / rewards.size

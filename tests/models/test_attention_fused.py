@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from attention_cases import random_rows, reference_attention
 
+from dvaojax import sharding
 from dvaojax.models.attention import backend, fused, joint_attention, packed_attention
 from dvaojax.models.attention.fused import FusedLayout, Kernel
 from dvaojax.models.attention.splash import SplashLayout
 from dvaojax.models.presets import PRESETS
+from dvaojax.plan import described
+from dvaojax.plan.chips import parse_slice
 
 ROW = SplashLayout(row=512 + 4 * 256, prompt=512, longest=256, packed=False)
 
@@ -162,7 +165,7 @@ def test_chosen_by_device_and_shape(monkeypatch):
         ({}, 256, "bfloat16", "heads of a multiple of 8 up to 128, not of 256"),
         ({}, 128, "float32", "it needs bfloat16, not float32"),
         ({"capability": (7, 5)}, 128, "bfloat16", "8.0 .Ampere. or later, not 7.5"),
-        ({"capability": ()}, 128, "bfloat16", "an NVIDIA GPU"),
+        ({"capability": ()}, 128, "bfloat16", "a GPU of NVIDIA"),
         ({"capability": (9, 0), "cudnn": False}, 128, "bfloat16", "cuDNN, which JAX does not find"),
     ):
         device.update(change)
@@ -188,3 +191,35 @@ def test_capability_of_this_machines_gpu(monkeypatch):
     assert backend._capability() == ()
     monkeypatch.undo()
     assert backend._capability() == backend.DESCRIBED_CAPABILITY
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["h100:4", "a100:4", "l4:4"])
+def test_compiled_for_described_gpus(name):
+    """Groups and heads on a mesh of 2 x 2: cuDNN on every GPU, nothing is gathered."""
+    pytest.importorskip("jax_cuda13_plugin", reason="JAX's CUDA plugin is absent (extra plan-cuda)")
+    pytest.importorskip("nvidia.cudnn", reason="cuDNN is absent (extra plan-cuda)")
+    gpus = described.slice_devices(parse_slice(name))
+    mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=2, tensor=2), devices=gpus)
+    by_head = sharding.named(mesh, "group", None, "heads", None)
+    queries, keys = (
+        jax.ShapeDtypeStruct((4, ROW.row, heads, 128), jnp.bfloat16, sharding=by_head)
+        for heads in (4, 2)
+    )
+    where = jax.ShapeDtypeStruct((4, 512), bool, sharding=sharding.named(mesh, "group", None))
+    segments = jax.ShapeDtypeStruct((4, 1024), jnp.int32, sharding=where.sharding)
+
+    def total(queries, keys, values, where, segments):
+        options = {"prompt_where": where}
+        joint = joint_attention(queries, keys, values, group_size=4, **options)
+        packed = packed_attention(queries, keys, values, segments=segments, longest=256, **options)
+        return jnp.sum(joint.astype(jnp.float32)), jnp.sum(packed.astype(jnp.float32))
+
+    for packed, number in ((0, 3), (1, 2)):
+        one = lambda *arguments, packed=packed: total(*arguments)[packed]  # noqa: E731
+        gradient = sharding.on_mesh(mesh, jax.value_and_grad(one, argnums=(0, 1, 2)))
+        text = jax.jit(gradient).lower(queries, keys, keys, where, segments).compile().as_text()
+        assert text.count('custom_call_target="__cudnn$fmhaSoftmax"') == number
+        assert text.count('custom_call_target="__cudnn$fmhaSoftmaxBackward"') == number
+        assert "all-gather" not in text
+        assert "all-to-all" not in text

@@ -78,8 +78,10 @@ def obstacle(
         dtype: of queries, keys and values.
     """
     widest = 256 if capability >= (9, 0) else 128
-    if platform != "gpu" or not capability:
+    if platform != "gpu":
         return f"it needs an NVIDIA GPU, not {platform}"
+    if not capability:
+        return "it needs a GPU of NVIDIA"
     if capability < (8, 0):
         present = ".".join(map(str, capability))
         return f"it needs compute capability 8.0 (Ampere) or later, not {present}"

@@ -1,0 +1,83 @@
+"""Training passes on TPUs: rows of whole blocks, and rotation by a product."""
+
+import dataclasses
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from decoder_oracle import QWEN3, random_params
+
+from dvaojax import models
+from dvaojax.models import layers
+from dvaojax.models.attention import backend, row_padding
+
+WIDE = dataclasses.replace(QWEN3, num_layers=2, num_heads=2, num_kv_heads=1, head_width=128)
+
+
+def states(config, params, *, packed):
+    """The states of two groups of 4 x 31 tokens after prompts of 130 columns."""
+    generator = np.random.default_rng(0)
+    prompts, completions = (
+        generator.integers(0, config.vocab_size, shape).astype(np.int32)
+        for shape in ((2, 130), (2, 4, 32))
+    )
+    lengths = np.array([130, 97], np.int32)
+    decoder = models.apply(config, params)
+    if not packed:
+        return decoder.joint_states(prompts, lengths, completions)
+    tokens = completions[:, :, :-1].reshape(2, -1)
+    offsets = np.broadcast_to(np.arange(124, dtype=np.int32) % 31, tokens.shape)
+    segments = np.broadcast_to(np.arange(124, dtype=np.int32) // 31, tokens.shape)
+    return decoder.packed_states(prompts, lengths, tokens, offsets, segments, longest=31)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_are_padded_once_for_the_kernel_and_not_in_its_calls(packed):
+    """Rows of 254 tokens become two blocks of 128: the same states, no other padding."""
+    params = random_params(WIDE)
+    blocks, splash = (
+        jax.jit(partial(states, dataclasses.replace(WIDE, attention=name), packed=packed))
+        for name in ("blocks", "splash")
+    )
+    program = splash.lower(params).as_text()
+    assert "2x254x" not in program
+    assert "512x" in program  # the tokens of both rows
+    chex.assert_trees_all_close(splash(params), blocks(params), rtol=1e-4, atol=1e-4)
+    chex.assert_shape(splash(params)[1], (2, 124, WIDE.width))
+
+
+def test_padding_is_small_or_left_to_the_kernel(monkeypatch):
+    monkeypatch.setattr(backend, "platform", lambda: "tpu")
+    config = dataclasses.replace(WIDE, compute_dtype="bfloat16")
+    padding = partial(row_padding, prompt=1024, longest=1023, packed=False)
+    assert padding(config, row=1024 + 16 * 1023) == 16  # 34 blocks of 512
+    assert padding(config, row=17 * 1024) == 0
+    assert padding(config, row=1024 + 3 * 1023) == 3
+    assert padding(config, row=2100) == 0  # 460 more tokens would take a fifth of the time
+    assert padding(dataclasses.replace(config, attention="blocks"), row=17_392) == 0
+    monkeypatch.undo()
+    assert padding(config, row=17_392) == 0
+
+
+def test_rotation_by_a_product_is_the_rotation_of_halves(monkeypatch):
+    angles = layers.rotation(jnp.arange(40, dtype=jnp.int32) * 37, WIDE)
+    generator = np.random.default_rng(0)
+    x, weights = (jnp.asarray(generator.normal(size=(40, 3, 128)), jnp.bfloat16) for _ in range(2))
+
+    def total(x):
+        rotated = layers.rotate(x, angles)
+        return jnp.sum(rotated.astype(jnp.float32) * weights.astype(jnp.float32)), rotated
+
+    def evaluate():
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(x)
+
+    halves = evaluate()
+    monkeypatch.setattr(layers, "platform", lambda: "tpu")
+    assert "dot_general" in jax.jit(total).lower(x).as_text()
+    product = evaluate()
+    chex.assert_trees_all_close(product[0][1], halves[0][1], atol=1e-6)  # exact before rounding
+    chex.assert_trees_all_close(product[1], halves[1], rtol=2.0**-6, atol=2.0**-6)
