@@ -21,6 +21,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dvaojax.plan.chips import GPUS
+
 HERE = Path(__file__).parent
 README = HERE.parent / "dvaojax" / "plan" / "README.md"
 STORED = HERE / "results" / "plans.json"
@@ -36,10 +38,13 @@ ROWS = (
     ("rvpo_tools.py", "v5p:2x2x2"),
     ("qwen3_gsm8k.py", "v6e:1x1"),
     ("qwen3_gsm8k.py", "v5e:1x1"),
-    ("dvao_tools_3b.py", "h100:2x8"),
-    ("gdpo_gsm8k.py", "h100:8"),
+    ("dvao_mathematics_4b.py", "h100:8x8"),
+    ("rvpo_tools.py", "h100:8"),
+    ("gdpo_gsm8k.py", "h100:4"),
     ("qwen3_gsm8k.py", "h100:1"),
 )
+# On GPUs decoding attends by cuDNN, as where a device has confirmed it.
+ON_GPUS = "model.decode_attention=cudnn"
 
 HEADER = (
     "experiment",
@@ -98,6 +103,8 @@ def planned(experiment: str, topology: str) -> dict[str, Any] | None:
         file = Path(directory) / "plan.json"
         command = [sys.executable, "-m", "dvaojax", "plan", "--topology", topology]
         command += ["--experiment", str(HERE / experiment), "--json", str(file)]
+        if topology.partition(":")[0] in GPUS:
+            command += ["--set", ON_GPUS]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
         if done.returncode or not file.exists():
             return None
