@@ -6,11 +6,12 @@
 On one device, each part in its own process: the limits of the device; training attention by cuDNN
 and in XLA's blocks, and cuDNN's attention in decoding; for Qwen3-1.7B, 0.6B and 4B with random
 float32 weights and bfloat16 products, 8 prompts of 512 tokens with 16 completions of 1,024 tokens
-each, the update's model-FLOP utilisation, the rollout's share of the memory bandwidth with the loop
-over tokens on the host and in a CUDA graph, whole steps, memory, and the kernels that take the most
-time; the aggregators; TRL and Tunix on a smaller shape, if they are installed. Shares are those of
-the device's data sheet if `dvaojax.devices` has it, otherwise of the limits measured in the same
-run. A part that fails or does not end within the time is reported, and the others continue.
+each, the update's model-FLOP utilisation, the rollout's share of the memory bandwidth by einsums
+and by cuDNN, with the loop over tokens on the host and in a CUDA graph, whole steps, memory, and
+the kernels that take the most time; the aggregators; TRL and Tunix on a smaller shape, if they are
+installed. Shares are those of the device's data sheet if `dvaojax.devices` has it, otherwise of the
+limits measured in the same run. A part that fails or does not end within the time is reported, and
+the others continue.
 
 Needs: one GPU with 80 GB, or a TPU chip; Python 3.12 and jax 0.11 or newer, flax, optax, chex and
 numpy. Takes at most five minutes; `--minutes 15` for all of it.
@@ -70,7 +71,8 @@ class BenchmarkPlan(NamedTuple):
 
 
 def _model(name: str, shape: dict[str, int], calls: int, **more: Any) -> Part:
-    settings = {"micro_batches": shape["num_prompts"], "calls": calls, "changes": {}, **more}
+    changes = {"remat": more.pop("remat", "products_and_attention"), **more}
+    settings = {"micro_batches": shape["num_prompts"], "calls": calls, "changes": changes}
     return Part("model", {"name": name, "shape": shape, **settings}, minutes=3.0)
 
 
@@ -84,7 +86,7 @@ FULL = BenchmarkPlan(
         Part("decode attention", {"rows": 128, "length": 1024, **_HEADS}, 1.0),
         _model("qwen3-0.6b", _SHAPE, calls=2),
         Part("aggregators", {"rounds": 5}, 1.0),
-        _model("qwen3-4b", _SHAPE, calls=1),
+        _model("qwen3-4b", _SHAPE, calls=1, remat="layer"),
     ),
     peers={
         "name": "qwen3-0.6b",
@@ -100,7 +102,7 @@ _TINY = {"num_prompts": 2, "group_size": 4, "prompt_length": 16, "completion_len
 SMALL = BenchmarkPlan(
     parts=(
         Part("limits", {}, 1.0),
-        _model("tiny", _TINY, calls=1, changes={"num_layers": 1}),
+        _model("tiny", _TINY, calls=1, num_layers=1),
         Part(
             "attention",
             {"shapes": [[1, 16, 4, 16]], "heads": [4, 2, 16], "dtype": "float32"},

@@ -82,7 +82,7 @@ def _rollouts(rows: Rows, limits: Ceilings | None) -> list[str]:
     cells = [
         [
             row["model"],
-            row["loop"],
+            row["kind"],
             f"{row['seconds']:.3f}",
             _percent(row["bytes"] / row["seconds"] / limits.bytes_per_second if limits else None),
             f"{row['tokens'] / row['seconds']:,.0f}",
@@ -91,7 +91,14 @@ def _rollouts(rows: Rows, limits: Ceilings | None) -> list[str]:
         for row in rows
         if row["measured"] == "rollout"
     ]
-    header = ["model", "loop over tokens", "rollout, s", "bandwidth", "tokens/s", "every call, s"]
+    header = [
+        "model",
+        "decoding attends by",
+        "rollout, s",
+        "bandwidth",
+        "tokens/s",
+        "every call, s",
+    ]
     return _table(header, cells)
 
 

@@ -4,11 +4,11 @@ import dataclasses
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +18,42 @@ from our_step import System
 from workload import Workload, make_workload
 
 from dvaojax.learning.train_step import TrainState
-from dvaojax.models import flops
+from dvaojax.models import ModelConfig, flops
 from dvaojax.models.flops import full_lengths
 from dvaojax.models.presets import PRESETS
 
 KERNELS = 10  # listed by time
 PROFILED_TOKENS = 32  # of a rollout whose kernels are listed
-# The loop over tokens by the host, XLA's default, and as one CUDA graph.
-LOOPS = {
-    "host": {},
-    "graph": {
-        "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,"
-        "DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE"
+# The loop over tokens as one CUDA graph; by default the host runs it.
+GRAPH = {
+    "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,"
+    "DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE"
+}
+
+
+class SamplerKind(NamedTuple):
+    """One way of running the rollout.
+
+    Attributes:
+        attention: `model.decode_attention`.
+        options: of the compiler.
+    """
+
+    attention: str
+    options: dict[str, str]
+
+
+# By platform, the safest first. Stages would have to be compiled for minutes, so there is one.
+SAMPLERS = {
+    "cpu": {"einsum, one stage": SamplerKind("einsum", {})},
+    "tpu": {
+        "einsum, one stage": SamplerKind("einsum", {}),
+        "kernel": SamplerKind("pallas", {}),
+    },
+    "gpu": {
+        "einsum, one stage": SamplerKind("einsum", {}),
+        "cuDNN": SamplerKind("cudnn", {}),
+        "cuDNN, loop in a graph": SamplerKind("cudnn", GRAPH),
     },
 }
 
@@ -56,20 +80,24 @@ def measure(
     model = dataclasses.replace(PRESETS[name], **changes)
     workload = make_workload(dataclasses.asdict(model), **shape, steps=1)
     system, state = our_step.begin(model, workload, micro_batches=micro_batches)
-    loops = LOOPS if jax.default_backend() == "gpu" else {"host": {}}
+    kinds = SAMPLERS[jax.default_backend()]
     began = perf_counter()
-    update, samplers = _compile(system, state, loops)
+    update, samplers = _compile(system, state, workload, model, kinds)
     report("compilation", seconds=perf_counter() - began, programs=1 + len(samplers))
-    system = system._replace(train=update, sample=samplers["host"])
+    failed = [name for name, sampler in samplers.items() if isinstance(sampler, Exception)]
+    for name in failed:
+        report("complaint", complaint=f"rollout, {name}: {_line(samplers.pop(name))}")
+    safest, *others = samplers.items()
+    system = system._replace(train=update, sample=safest[1])
 
     counts = _counts(workload)
-    report("memory", update=_bytes(update), rollout=_bytes(samplers["host"]), state=_state(state))
+    report("memory", update=_bytes(update), rollout=_bytes(safest[1]), state=_state(state))
     seconds = []
     for _ in range(1 + calls):
         state, parts = our_step.train_step_alone(system, state, 0)
         seconds.append(parts["train"])
     report("update", seconds=statistics.median(seconds[1:]), flops=counts["update"])
-    _rollout(report, system, state, "host", counts, calls)
+    _rollout(report, system, state, safest[0], counts, calls)
     state, parts = our_step.whole_step(system, state, 0)
     report("step", seconds=sum(parts.values()), **parts)
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
@@ -77,35 +105,47 @@ def measure(
     try:
         state = _kernels(report, system, state)
     except Exception as error:  # a profile needs more of the machine than a run
-        report("complaint", complaint=f"no profile: {type(error).__name__}: {error}")
-    for loop in loops:
-        if loop != "host":
-            _rollout(report, system._replace(sample=samplers[loop]), state, loop, counts, calls)
+        report("complaint", complaint=f"no profile: {_line(error)}")
+    for kind, sampler in others:
+        _rollout(report, system._replace(sample=sampler), state, kind, counts, calls)
 
 
 def _compile(
-    system: System, state: TrainState, loops: dict[str, dict[str, str]]
+    system: System,
+    state: TrainState,
+    workload: Workload,
+    model: ModelConfig,
+    kinds: Mapping[str, SamplerKind],
 ) -> tuple[Any, dict[str, Any]]:
-    """The compiled update, and the sampler with each kind of loop; all at the same time."""
+    """The update and every kind of sampler, or its error; all are compiled at the same time."""
     experience = our_step.random_experience(system, 0)
     prompts = jnp.asarray(system.prompts[0])
     serials = jnp.arange(len(prompts), dtype=jnp.int32)
     update = system.train.lower(state, experience, None)
-    sampler = getattr(system.sample, "lower")(  # noqa: B009, a jitted function
-        state.learner.params, prompts, jnp.asarray(system.limits[0]), serials
-    )
+
+    def compile_sampler(kind: SamplerKind) -> Any:
+        attending = dataclasses.replace(model, decode_attention=kind.attention)
+        sample = our_step.make_sampler(attending, workload, max_stages=1)
+        lowered = getattr(sample, "lower")(  # noqa: B009, a jitted function
+            state.learner.params, prompts, jnp.asarray(system.limits[0]), serials
+        )
+        return lowered.compile(compiler_options=kind.options)
+
     with ThreadPoolExecutor() as pool:
         compiled = pool.submit(update.compile)
-        samplers = {
-            name: pool.submit(sampler.compile, compiler_options=options)
-            for name, options in loops.items()
-        }
-        return compiled.result(), {name: each.result() for name, each in samplers.items()}
+        samplers = {name: pool.submit(compile_sampler, kind) for name, kind in kinds.items()}
+        finished = {name: each.exception() or each.result() for name, each in samplers.items()}
+        return compiled.result(), finished
+
+
+def _line(error: Exception) -> str:
+    """The error's type and the first line of its message."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _counts(workload: Workload) -> dict[str, int]:
     """Operations of the update, and bytes and tokens of the rollout, at full length."""
-    model = our_step.ModelConfig(**workload.model)
+    model = ModelConfig(**workload.model)
     lengths = full_lengths(
         num_prompts=len(workload.prompts[0]),
         group_size=workload.group_size,
@@ -123,7 +163,7 @@ def _rollout(
     report: Callable[..., None],
     system: System,
     state: TrainState,
-    loop: str,
+    kind: str,
     counts: dict[str, int],
     calls: int,
 ) -> None:
@@ -134,7 +174,7 @@ def _rollout(
         seconds.append(parts["rollout"])
     report(
         "rollout",
-        loop=loop,
+        kind=kind,
         seconds=statistics.median(seconds[1:]),
         calls=seconds,
         bytes=counts["rollout"],

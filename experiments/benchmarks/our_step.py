@@ -33,7 +33,7 @@ from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_loss import LossConfig, make_policy_loss
 from dvaojax.learning.train_step import LearningConfig, TrainState, make_train_step
 from dvaojax.models import ModelConfig, Params
-from dvaojax.rollout import completion_keys, rollout
+from dvaojax.rollout import MAX_STAGES, completion_keys, rollout
 from dvaojax.rollout.sampling import Sampling
 from dvaojax.types import Experience, Rollout
 
@@ -144,9 +144,31 @@ def begin(
     )
 
     @jax.jit
+    def first_state(key: Array) -> TrainState:
+        learner = init_learner(models.init(model, key), optimizer)
+        return TrainState(jnp.zeros((), jnp.int32), learner, (), jax.random.key(2))
+
+    system = System(
+        sample=make_sampler(model, workload),
+        train=jax.jit(train, donate_argnums=0),
+        prompts=np.asarray(workload.prompts, np.int32),
+        limits=np.asarray(workload.limits, np.int32),
+        completion_length=workload.completion_length,
+        layouts=[layout_of(lengths, workload) for lengths in np.asarray(workload.limits)],
+        words=words_of(workload),
+    )
+    return system, first_state(jax.random.key(0))
+
+
+def make_sampler(
+    model: ModelConfig, workload: Workload, *, max_stages: int = MAX_STAGES
+) -> Callable[[Params, Array, Array, Array], Rollout]:
+    """The sampler of a workload, see `System`."""
+
+    @jax.jit
     def sample(params: Params, prompts: Array, limits: Array, serials: Array) -> Rollout:
         return rollout(
-            params,
+            _in_compute_dtype(params, model),
             prompts,
             jnp.full(prompts.shape[:1], prompts.shape[1], jnp.int32),
             completion_keys(jax.random.key(1), serials, group_size=workload.group_size),
@@ -156,23 +178,20 @@ def begin(
             stop_tokens=Words.stop_tokens,
             pad_token=Words.pad_token,
             limits=limits,
+            max_stages=max_stages,
         )
 
-    @jax.jit
-    def first_state(key: Array) -> TrainState:
-        learner = init_learner(models.init(model, key), optimizer)
-        return TrainState(jnp.zeros((), jnp.int32), learner, (), jax.random.key(2))
+    return sample
 
-    system = System(
-        sample=sample,
-        train=jax.jit(train, donate_argnums=0),
-        prompts=np.asarray(workload.prompts, np.int32),
-        limits=np.asarray(workload.limits, np.int32),
-        completion_length=workload.completion_length,
-        layouts=[layout_of(lengths, workload) for lengths in np.asarray(workload.limits)],
-        words=words_of(workload),
-    )
-    return system, first_state(jax.random.key(0))
+
+def _in_compute_dtype(params: Params, model: ModelConfig) -> Params:
+    """The matrices cast once a rollout, as in a run."""
+
+    def cast(path: tuple[Any, ...], leaf: Array) -> Array:
+        is_matrix = any(models.logical_axes(path, leaf))
+        return leaf.astype(model.compute_dtype) if is_matrix else leaf
+
+    return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def layout_of(lengths: np.ndarray, workload: Workload) -> CompletionLayout:

@@ -37,7 +37,7 @@ ROWS = [
     {
         **MODEL,
         "measured": "rollout",
-        "loop": "graph",
+        "kind": "cuDNN",
         "seconds": 4.0,
         "calls": [5.0, 4.0],
         "bytes": 2.0 * PEAKS[GPU].bytes_per_second,
@@ -61,7 +61,7 @@ def test_tables_have_shares_of_the_data_sheet_and_every_complaint():
         "Limits (data sheet): 989.40 TFLOP/s, 4,800 GB/s.",
         "Best product and copy: 500.00 TFLOP/s, 4,000 GB/s.",
         "| qwen3-0.6b | 2.000 | 40.0% | 3.500 |  |",
-        "| qwen3-0.6b | graph | 4.000 | 50.0% | 2,000 | 5.000 / 4.000 |",
+        "| qwen3-0.6b | cuDNN | 4.000 | 50.0% | 2,000 | 5.000 / 4.000 |",
         "| qwen3-0.6b | 3.00 (2.00) | 3.00 (2.00) | 0.50 | 5.00 |",
         "| qwen3-0.6b, update: 1,234 kernels | ms | share |",
         "| `gemm` | 1500.00 | 75.0% |",
