@@ -100,6 +100,15 @@ OPO = Paper(
     "On-Policy RL with Optimal Reward Baseline",
     "Yaru Hao and Li Dong and Xun Wu and Shaohan Huang and Zewen Chi and Furu Wei",
 )
+OBLR_PO = Paper(
+    "huang2025oblrpo",
+    "2511.23310",
+    "OBLR-PO: A Theoretical Framework for Stable Reinforcement Learning",
+    "Zixun Huang and Jiayi Sheng and Zeyu Zheng",
+)
+OPTIMAL_TOKEN_BASELINE = Paper(
+    "otb", "", "Optimal token baseline", code="verl-project/verl@1dda039b9"
+)
 GDPO = Paper(
     "liu2026gdpo",
     "2601.05242",

@@ -197,7 +197,8 @@ def every_method(rewards, mask, lengths):
         aggregator = make(name, WEIGHTS)
         state = aggregator.init(K)
         key = jax.random.key(0)
-        results[name] = aggregator.update(rewards, mask, state, key, lengths=lengths)
+        costly = dict.fromkeys(aggregator.needs, lengths)
+        results[name] = aggregator.update(rewards, mask, state, key, lengths=lengths, **costly)
     return results
 
 

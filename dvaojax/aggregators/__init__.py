@@ -16,7 +16,8 @@ advantages, `gdpo(all_gather(rewards, axis), weights)[axis_index(axis)]`.
 To add a method:
 
 1. Write its file in this package: a function `my_method(rewards, weights, *, mask=None, ...)`, with
-   a third argument `lengths` or `key` if it needs the lengths of the completions or a random key;
+   a third argument `lengths`, `key` or `gradient_weights` if it needs the lengths of the
+   completions, a random key, or the squared norms of their gradients;
    or a factory `my_method(weights, *, ...)` of an `Aggregator` that keeps a state. The keyword-only
    parameters are its knobs.
 2. Add its import line and its row in `methods.py`.
@@ -49,7 +50,7 @@ from dvaojax.aggregators._core.aggregator import needs_lengths as needs_lengths
 from dvaojax.aggregators._core.aggregator import per_objective as per_objective
 from dvaojax.aggregators._core.aggregator import stateful as stateful
 from dvaojax.aggregators._core.aggregator import stateless as stateless
-from dvaojax.aggregators._core.aggregator import third_argument
+from dvaojax.aggregators._core.aggregator import third_argument as third_argument
 from dvaojax.aggregators._core.comparison import Comparison as Comparison
 from dvaojax.aggregators._core.comparison import compare as compare
 from dvaojax.aggregators._core.comparison import effective_weights as effective_weights

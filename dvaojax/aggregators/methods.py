@@ -46,6 +46,8 @@ from dvaojax.aggregators.lite_ppo import lite_ppo as lite_ppo
 from dvaojax.aggregators.maxrl import maxrl as maxrl
 from dvaojax.aggregators.ms_grpo import ms_grpo as ms_grpo
 from dvaojax.aggregators.opo import opo as opo
+from dvaojax.aggregators.optimal_baseline import oblr_po as oblr_po
+from dvaojax.aggregators.optimal_baseline import optimal_token_baseline as optimal_token_baseline
 from dvaojax.aggregators.rdpo import rdpo as rdpo
 from dvaojax.aggregators.reinforce_plus_plus import reinforce_plus_plus as reinforce_plus_plus
 from dvaojax.aggregators.reinforce_plus_plus import (
@@ -93,6 +95,16 @@ _TABLE: tuple[AggregatorRow, ...] = (
         "`Σ_k w_k r_ik` minus its mean over the tokens of the group",
         bound="none",
         zero_sum=False,
+    ),
+    _own(
+        oblr_po,
+        papers.OBLR_PO,
+        "`Σ_k w_k r_ik` minus the mean of the other completions, each counted by its squared "
+        "gradient norm",
+        order="none",
+        bound="none",
+        zero_sum=False,
+        credit=_RECONSTRUCTED,
     ),
     _sum(
         james_stein,
@@ -351,6 +363,13 @@ _OTHER_FUNCTIONS: tuple[OtherFunctionRow, ...] = (
         "the group's z-score, at each turn, of the discounted reward from there on",
         takes="the reward of each turn",
         credit=_RECONSTRUCTED,
+    ),
+    OtherFunctionRow(
+        optimal_token_baseline,
+        papers.OPTIMAL_TOKEN_BASELINE,
+        "`Σ_k w_k r_ik` minus, at each token, the group's mean by the squared gradient norms up to "
+        "it",
+        takes="the squared gradient norm of each token",
     ),
     OtherFunctionRow(
         dvao_of_repeats,

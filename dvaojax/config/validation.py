@@ -102,6 +102,7 @@ def compares_within_groups(config: Config, *, group_size: int) -> bool:
         aggregator.init(num_objectives),
         jax.random.key(0),
         lengths=jnp.ones(rewards.shape[:2]),
+        **{need: jnp.ones(rewards.shape[:2]) for need in aggregator.needs},
     )
     return bool(jnp.all(jnp.abs(jnp.nan_to_num(advantages)) < 1e-3))
 
@@ -174,7 +175,10 @@ def _traced(
     if not isinstance(aggregator, Aggregator):
         raise UserError(f"{name} returned a {type(aggregator).__name__}, not an Aggregator")
     state, random = jax.eval_shape(lambda: (aggregator.init(shape[2]), jax.random.key(0)))
-    advantages, _ = jax.eval_shape(aggregator.update, rewards, mask, state, random, lengths=lengths)
+    costly = dict.fromkeys(aggregator.needs, lengths)
+    advantages, _ = jax.eval_shape(
+        aggregator.update, rewards, mask, state, random, lengths=lengths, **costly
+    )
     expected = jax.ShapeDtypeStruct(shape[:2], "float32")
     if not isinstance(advantages, jax.ShapeDtypeStruct) or (
         (advantages.shape, advantages.dtype) != (expected.shape, expected.dtype)

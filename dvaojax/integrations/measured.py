@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from dvaojax.aggregators import Aggregator, State, diagnostics
+from dvaojax.errors import UserError
 
 
 @functools.partial(jax.jit, static_argnames="aggregator")
@@ -47,6 +48,15 @@ def aggregate(
         "advantage_mean_square": jnp.mean(jnp.square(advantages)),
     }
     return advantages, state, metrics
+
+
+def require_no_norms(name: str, aggregator: Aggregator) -> None:
+    """Raises `UserError` if a method needs gradient norms, which other trainers do not compute."""
+    if aggregator.needs:
+        raise UserError(
+            f"{name} needs the squared gradient norms of the completions, which only "
+            "`dvaojax train` computes: opo takes their lengths instead"
+        )
 
 
 def by_objective(

@@ -29,7 +29,7 @@ import numpy as np
 
 from dvaojax.aggregators import State, find, make
 from dvaojax.errors import UserError, import_extra
-from dvaojax.integrations.measured import aggregate, by_objective
+from dvaojax.integrations.measured import aggregate, by_objective, require_no_norms
 
 STATE_FILE = "dvaojax_aggregator.npz"
 """The aggregator's state in a checkpoint of TRL."""
@@ -119,6 +119,7 @@ class AggregatedAdvantages:
         with _on_cpu():
             self._weights = jnp.asarray(weights, jnp.float32)
             self._aggregator = make(aggregator, self._weights, **(knobs or {}))
+            require_no_norms(aggregator, self._aggregator)
             self.aggregator_state: State = self._aggregator.init(len(weights))
             self._aggregator_key = jax.random.key(seed)
         self._method = aggregator

@@ -35,7 +35,7 @@ from jax import Array
 
 from dvaojax.aggregators import Aggregator, find, make, named_weights, needs_lengths
 from dvaojax.errors import UserError, import_extra
-from dvaojax.integrations.measured import aggregate, by_objective
+from dvaojax.integrations.measured import aggregate, by_objective, require_no_norms
 
 
 def register(
@@ -70,7 +70,7 @@ def register(
     registry = import_extra("tunix.rl.function_registry", extra="tunix")
     managers = import_extra("tunix.rl.reward_manager", extra="tunix")
     # Raises errors in settings here, not in the learner.
-    make(method, jnp.asarray(list(weights.values())), **knobs)
+    require_no_norms(method, make(method, jnp.asarray(list(weights.values())), **knobs))
     if needs_lengths(find(method)) and count_tokens is None:
         raise UserError(f"{method} weights completions by their length: pass count_tokens")
 

@@ -31,6 +31,31 @@ def policy_logprobs(
         chunk_size=model.logits_chunk,
         backward=model.logits_backward,
     )
+    return _measured(policy, experience, measure)
+
+
+def policy_gradient_norms(
+    params: Params, experience: Experience, *, model: ModelConfig, temperature: float
+) -> Array:
+    """Squared norms of the gradients of the tokens' log-probabilities by the logits.
+
+    See `models.logit_gradient_norms`; computed in the layout of `policy_logprobs`.
+
+    Returns:
+        `[B, G, T]` float32; values after a completion's end are finite and have no meaning.
+    """
+    policy = models.apply(model, params)
+    measure = partial(
+        models.logit_gradient_norms,
+        matrix=policy.output_matrix(),
+        temperature=temperature,
+        chunk_size=model.logits_chunk,
+    )
+    return _measured(policy, experience, measure)[0]
+
+
+def _measured(policy: Decoder, experience: Experience, measure: partial) -> tuple[Array, Array]:
+    """Two numbers for each token, from its hidden state; `[B, G, T]` each."""
     if experience.packed is not None:
         return _packed_logprobs(policy, experience, experience.packed, measure)
     tokens = experience.completion_tokens

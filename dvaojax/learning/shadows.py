@@ -27,6 +27,11 @@ class Shadows(NamedTuple):
     aggregators: Mapping[str, Aggregator]
     weights: Array
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Costly inputs that a shadow needs, see `Aggregator.needs`."""
+        return frozenset(need for shadow in self.aggregators.values() for need in shadow.needs)
+
     def init(self, num_objectives: int) -> tuple[Any, ...]:
         """The state of each shadow aggregator before the first step."""
         return tuple(shadow.init(num_objectives) for shadow in self.aggregators.values())
@@ -39,6 +44,7 @@ class Shadows(NamedTuple):
         key: Array,
         *,
         lengths: Array,
+        gradient_weights: Array | None = None,
     ) -> tuple[StepMetrics, tuple[Any, ...]]:
         """Compares the advantages of each shadow with those of the aggregator in use.
 
@@ -49,6 +55,7 @@ class Shadows(NamedTuple):
             key: the random key of the aggregator in use. All methods use the same key, so that a
                 shadow of the method in use computes the same advantages.
             lengths: `[B, G]` tokens of each completion.
+            gradient_weights: `[B, G]`, for shadows that need them, see `needs`.
 
         Returns:
             `shadow/NAME/cosine`, `.../sign_agreement`, `.../mean_square` and
@@ -57,7 +64,8 @@ class Shadows(NamedTuple):
         rewards, mask = experience.rewards, experience.reward_mask
         metrics, after = {}, []
         for (name, shadow), state in zip(self.aggregators.items(), states, strict=True):
-            other, state = shadow.update(rewards, mask, state, key, lengths=lengths)
+            costly = {"gradient_weights": gradient_weights} if shadow.needs else {}
+            other, state = shadow.update(rewards, mask, state, key, lengths=lengths, **costly)
             comparison = compare(advantages, other, rewards, self.weights, mask=mask)
             # Over the completions that were sampled, as in `advantage_mean_square`.
             mean_square = masked_mean(jnp.square(other), lengths > 0)

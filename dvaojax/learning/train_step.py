@@ -31,7 +31,7 @@ from dvaojax.learning.policy_loss import PolicyBatch
 from dvaojax.learning.shadows import Shadows
 from dvaojax.learning.turns import advantages_per_token
 from dvaojax.models import Params
-from dvaojax.numerics import masked_mean, require_shape
+from dvaojax.numerics import masked_mean, masked_sum, require_shape
 from dvaojax.types import Experience
 
 
@@ -96,6 +96,7 @@ def make_train_step(
     reference_logprobs: LogprobFunction | None = None,
     shadows: Shadows | None = None,
     recomputed_logprobs: LogprobFunction | None = None,
+    gradient_norms: LogprobFunction | None = None,
     constrain: Callable[[Any], Any] = lambda piece: piece,
     prepare: Preparation = UNPREPARED,
 ) -> TrainStep:
@@ -110,6 +111,8 @@ def make_train_step(
         shadows: further aggregators, evaluated on the same rewards; None for none.
         recomputed_logprobs: log-probabilities under the policy before the first update, if the loss
             needs them in addition to the sampler's; else None.
+        gradient_norms: squared gradient norm of each token `[B, G, T]`, computed before the
+            advantages if the aggregator or a shadow needs them; None if none does.
         constrain: applied to every micro-batch, for sharding constraints on its groups.
         prepare: applied to parameters once for all passes that read them.
 
@@ -120,21 +123,31 @@ def make_train_step(
     """
 
     gradient = cut_to_longest_row(gradient_of(loss))
+    needs_norms = bool(aggregator.needs or (shadows is not None and shadows.needs))
+    if needs_norms and gradient_norms is None:
+        raise ValueError("an aggregator needs gradient_norms")
 
     def step(state: TrainState, experience: Experience, reference: Params | None):
         _check_shapes(experience)
         key, aggregator_key, order_key = jax.random.split(state.key, 3)
         lengths = jnp.sum(experience.completion_mask, axis=-1, dtype=jnp.float32)
+        order = update_order(order_key, config, num_prompts=lengths.shape[0])
+        if experience.packed is not None:
+            order = sort_by_packed_length(order, experience.packed)
+        costly: dict[str, Array] = {}
+        if needs_norms and gradient_norms is not None:
+            unweighted = PolicyBatch(experience, lengths, jnp.zeros_like(experience.logprobs))
+            params = prepare(state.learner.params, unweighted)
+            norms = _by_micro_batch(gradient_norms, params, unweighted, order, constrain)
+            costly["gradient_weights"] = masked_sum(norms, experience.completion_mask, axis=-1)
         advantages, aggregator_state = aggregator.update(
             experience.rewards,
             experience.reward_mask,
             state.aggregator_state,
             aggregator_key,
             lengths=lengths,
+            **(costly if aggregator.needs else {}),
         )
-        order = update_order(order_key, config, num_prompts=advantages.shape[0])
-        if experience.packed is not None:
-            order = sort_by_packed_length(order, experience.packed)
         token_advantages = advantages
         if experience.turns is not None:
             token_advantages = advantages_per_token(advantages, experience.turns)
@@ -165,7 +178,7 @@ def make_train_step(
         shadow_states = state.shadow_states
         if shadows is not None:
             shadow_metrics, shadow_states = shadows.update(
-                experience, advantages, shadow_states, aggregator_key, lengths=lengths
+                experience, advantages, shadow_states, aggregator_key, lengths=lengths, **costly
             )
             metrics |= shadow_metrics
         after = TrainState(state.step + 1, learner, aggregator_state, key, shadow_states)

@@ -15,6 +15,7 @@ from dvaojax.models.decoder import join as join
 from dvaojax.models.decoder import logical_axes as logical_axes
 from dvaojax.models.decoder import shapes as shapes
 from dvaojax.models.decoder import unrolls_layers as unrolls_layers
+from dvaojax.models.logit_gradients import logit_gradient_norms as logit_gradient_norms
 from dvaojax.models.logprobs import token_logprobs as token_logprobs
 from dvaojax.models.unrolled import UnrolledDecoder as UnrolledDecoder
 from dvaojax.models.unrolled import unrolled as unrolled

@@ -58,12 +58,14 @@ def switch_aggregator(methods: Sequence[UnweightedMethod]) -> Aggregator:
         /,
         *,
         lengths: Array | None = None,
+        gradient_weights: Array | None = None,
     ) -> tuple[Array, SwitchState]:
         def with_method(number: int, states: tuple[Any, ...]) -> tuple[Array, tuple[Any, ...]]:
             name, knobs = methods[number]
             aggregator = aggregators.make(name, state.weights, **knobs)
+            costly = dict.fromkeys(aggregator.needs, gradient_weights)
             advantages, after = aggregator.update(
-                rewards, mask, states[number], key, lengths=lengths
+                rewards, mask, states[number], key, lengths=lengths, **costly
             )
             return advantages, (*states[:number], after, *states[number + 1 :])
 
@@ -74,7 +76,11 @@ def switch_aggregator(methods: Sequence[UnweightedMethod]) -> Aggregator:
     def init(num_objectives: int, /) -> SwitchState:
         return switch_state(methods, methods[0], jnp.ones(num_objectives, jnp.float32))
 
-    return Aggregator(init, update)
+    norms = any(
+        aggregators.third_argument(aggregators.find(name)) == "gradient_weights"
+        for name, _ in methods
+    )
+    return Aggregator(init, update, ("gradient_weights",) if norms else ())
 
 
 def switch_state(

@@ -17,7 +17,7 @@ from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
 from dvaojax.learning.gradients import Learner, Preparation, StepMetrics, init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
-from dvaojax.learning.policy_logprobs import policy_logprobs
+from dvaojax.learning.policy_logprobs import policy_gradient_norms, policy_logprobs
 from dvaojax.learning.policy_loss import PolicyBatch, make_policy_loss
 from dvaojax.learning.shadows import Shadows
 from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step
@@ -149,6 +149,7 @@ def _step(
         shadows=shadows,
         reference_logprobs=logprobs if config.loss.kl_weight > 0.0 else None,
         recomputed_logprobs=logprobs if config.loss.importance_cap > 0.0 else None,
+        gradient_norms=partial(policy_gradient_norms, model=config.model, temperature=temperature),
         constrain=constrain,
         prepare=_preparation(config),
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import examined
+from every_aggregator import examined, takes_lengths
 
 from dvaojax import aggregators
 from dvaojax.aggregators import (
@@ -34,7 +34,7 @@ def test_update_returns_the_result_of_the_function(name):
     key = jax.random.key(1)
     advantages, state = aggregator.update(REWARDS, mask, state, key, lengths=LENGTHS)
     assert state == ()
-    lengths = (LENGTHS,) if aggregators.needs_lengths(BY_NAME[name]) else ()
+    lengths = (LENGTHS,) if takes_lengths(BY_NAME[name]) else ()
     expected = BY_NAME[name](REWARDS, WEIGHTS, *lengths, mask=mask)
     np.testing.assert_array_equal(advantages, expected)
 

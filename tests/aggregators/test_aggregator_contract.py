@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import FAMILIES, apply, call, every, examined
+from every_aggregator import FAMILIES, apply, call, every, examined, takes_lengths
 from jax.sharding import NamedSharding, PartitionSpec
 from slowness import slow_but
 
@@ -109,7 +109,7 @@ def test_rejects_lengths_of_another_shape(rewards):
 def test_ddof_is_zero_or_one(rewards):
     for function in BY_NAME.values():
         if "ddof" in aggregators.knobs_of(function):
-            lengths = (LENGTHS,) if aggregators.needs_lengths(function) else ()
+            lengths = (LENGTHS,) if takes_lengths(function) else ()
             with pytest.raises(ValueError, match="ddof must be 0"):
                 function(rewards, WEIGHTS, *lengths, ddof=2)
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import examined
+from every_aggregator import examined, takes_lengths
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -43,12 +43,10 @@ CENTRED_SUM += ("dvao_denoised", "dvao_interpolated", "dvao_shrunk")
 COMBINING = ("reward_combination", "advantage_combination", "dvao")
 Z_SCORES = ("advantage_combination", "gdpo", "gdpo_token_weighted", "rvpo", "rvpo_variance_penalty")
 Z_SCORES += ("gd2po_hard", "gd2po_snr", "dara_symmetric", "dara_asymmetric")
-ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo", "james_stein")
+ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo", "james_stein", "oblr_po")
 # Methods that depend on the zero or on the largest value of a reward.
 ANCHORED = ("maxrl", "sa_mrpo", "focal_reward", "augmented_tchebycheff", "sc_ppo")
-WITH_LENGTHS = tuple(
-    n for n in aggregators.BY_NAME if aggregators.needs_lengths(aggregators.BY_NAME[n])
-)
+WITH_LENGTHS = tuple(n for n in aggregators.BY_NAME if takes_lengths(aggregators.BY_NAME[n]))
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +64,7 @@ def exact(name, **knobs):
     if name == "gd2po_snr":
         defaults["threshold"] = 0.77  # not a ratio of any weights here
     bound = functools.partial(function, **{**defaults, **knobs})
-    if aggregators.needs_lengths(function):
+    if takes_lengths(function):
         return jax.jit(lambda rewards, weights: bound(rewards, weights, jnp.asarray(LENGTHS)))
     return jax.jit(bound)
 
@@ -81,7 +79,7 @@ def arrays(*values):
 @functools.cache
 def _aggregate_and_check(name, **knobs):
     """A jitted function that aggregates a masked batch, and the chexified check of its result."""
-    needs_lengths = aggregators.needs_lengths(aggregators.BY_NAME[name])
+    needs_lengths = takes_lengths(aggregators.BY_NAME[name])
     function = functools.partial(aggregators.BY_NAME[name], **knobs)
 
     @jax.jit

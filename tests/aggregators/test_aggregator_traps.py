@@ -12,7 +12,7 @@ from dvaojax import aggregators
 from dvaojax.aggregators import BY_NAME
 
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
-NOT_DIVIDING = ("dr_grpo", "opo", "rloo", "james_stein")
+NOT_DIVIDING = ("dr_grpo", "opo", "rloo", "james_stein", "oblr_po")
 DROPPING = ("gd2po_hard", "gd2po_snr")  # completions in conflict get 0
 # Constant groups get the distance to the batch's mean, or a part of it.
 WITHOUT_GROUPS = ("reinforce_plus_plus", "james_stein")
@@ -23,7 +23,7 @@ SIGNALLED += ("augmented_tchebycheff", "sc_ppo")
 # completions were dropped or scores stretched.
 GROUPS_DO_NOT_SUM_TO_ZERO = ("rvpo", "rvpo_variance_penalty", "gdpo_token_weighted")
 GROUPS_DO_NOT_SUM_TO_ZERO += (*DROPPING, *WITHOUT_GROUPS, "reinforce_plus_plus_baseline")
-GROUPS_DO_NOT_SUM_TO_ZERO += ("dara_asymmetric", "opo", "corr_gdpo")
+GROUPS_DO_NOT_SUM_TO_ZERO += ("dara_asymmetric", "opo", "corr_gdpo", "oblr_po")
 
 
 def with_knobs(name, rewards, weights, **knobs):
@@ -265,7 +265,7 @@ def test_trap_17_no_knob_is_ignored(name):
         "rewards",
         "weights",
         "mask",
-        *(["lengths"] if aggregators.needs_lengths(function) else []),
+        *filter(None, [aggregators.third_argument(function)]),
         *aggregators.knobs_of(function),
     }
 

@@ -54,7 +54,10 @@ def compiled(name, **knobs):
         aggregator = aggregators.make(name, WEIGHTS, **(KNOBS.get(name, {}) | knobs))
 
         def step(state, key):
-            advantages, state = aggregator.update(rewards, None, state, key, lengths=lengths)
+            costly = dict.fromkeys(aggregator.needs, lengths)
+            advantages, state = aggregator.update(
+                rewards, None, state, key, lengths=lengths, **costly
+            )
             return state, advantages
 
         state, key = aggregator.init(K), jax.random.key(0)
@@ -180,9 +183,10 @@ def operations(name, groups, size, objectives, **knobs):
     """Floating-point operations of a call per reward, before compiler optimisations."""
     rewards = jnp.zeros((groups, size, objectives))
     aggregator = aggregators.make(name, jnp.ones(objectives), **knobs)
+    inputs = dict.fromkeys(("lengths", *aggregator.needs), lengths_for(rewards))
     lowered = jax.jit(
         lambda rewards, key: aggregator.update(
-            rewards, None, aggregator.init(objectives), key, lengths=lengths_for(rewards)
+            rewards, None, aggregator.init(objectives), key, **inputs
         )[0]
     ).lower(rewards, jax.random.key(0))
     return lowered.cost_analysis()["flops"] / rewards.size

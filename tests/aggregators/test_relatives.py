@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import FAMILIES, call, lengths_for
+from every_aggregator import FAMILIES, call, lengths_for, takes_lengths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from invariant_assertions import assert_split_invariant
@@ -75,7 +75,7 @@ def test_invariants_hold_and_report_rolled_groups_for_every_method_of_the_second
 
     def check(rewards, advantages, mask):
         for name, values in advantages.items():
-            needs = aggregators.needs_lengths(aggregators.BY_NAME[name])
+            needs = takes_lengths(aggregators.BY_NAME[name])
             invariants.check(
                 name, rewards, WEIGHTS, values, mask=mask, lengths=lengths if needs else None
             )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from slowness import slow_but
 
-from dvaojax.aggregators import BY_NAME, needs_lengths
+from dvaojax.aggregators import BY_NAME, third_argument
 
 FIRST = (
     "dr_grpo",
@@ -45,9 +45,14 @@ def lengths_for(rewards):
     return jnp.arange(1, 1 + int(np.prod(shape))).reshape(shape)
 
 
+def takes_lengths(function):
+    """Whether the third argument is one positive number per completion; lengths serve as norms."""
+    return third_argument(function) in ("lengths", "gradient_weights")
+
+
 def call(function, rewards, weights, **kwargs):
     """Calls the function, with lengths if it takes them."""
-    lengths = (lengths_for(rewards),) if needs_lengths(function) else ()
+    lengths = (lengths_for(rewards),) if takes_lengths(function) else ()
     return function(rewards, weights, *lengths, **kwargs)
 
 

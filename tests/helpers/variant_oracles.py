@@ -197,3 +197,26 @@ def _shrunk_advantages(sums, i, least):
         baseline = (1 - share) * leave_one_out + share * target
         advantages.append(own - baseline)
     return advantages
+
+
+def oblr_po(rewards, weights, gradient_weights, *, rounding):
+    """Each objective minus the mean of the others by their squared gradient norms."""
+    del rounding  # there is no division by a difference
+    advantages, sizes = [], []
+    for group, norms in zip(rewards, gradient_weights, strict=True):
+        terms = spread_of_terms(weights, columns_of(group, 0))
+        advantages.append([])
+        for i, own in enumerate(group):
+            total = 0.0
+            for k, w in enumerate(weights):
+                others = [
+                    (g, row[k])
+                    for j, (g, row) in enumerate(zip(norms, group, strict=True))
+                    if j != i and row[k] is not None
+                ]
+                norm = math.fsum(g for g, _ in others)
+                if own[k] is not None and norm > 0:
+                    total += w * math.fsum(g * (own[k] - r) for g, r in others) / norm
+            advantages[-1].append(total)
+        sizes.append([math.sqrt(len(group)) * 2 * terms] * len(group))
+    return advantages, sizes

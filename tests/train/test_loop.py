@@ -278,16 +278,20 @@ def test_signal_in_the_last_step_does_not_interrupt(no_plots, tmp_path):
         assert train(QUICK, tmp_path)["steps"] == 2
 
 
-# Aggregators that need more than rewards: lengths, a random key or a state.
+# Aggregators that need more than rewards: lengths, a random key, gradient norms or a state.
 WITH_EXTRA_INPUTS = sorted(
     {*aggregators.STATEFUL, *aggregators.RANDOM}
-    | {name for name in aggregators.BY_NAME if aggregators.needs_lengths(aggregators.BY_NAME[name])}
+    | {
+        name
+        for name in aggregators.BY_NAME
+        if aggregators.third_argument(aggregators.BY_NAME[name])
+    }
 )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", nightly_but(["gdpo_token_weighted", "vpo"], [*WITH_EXTRA_INPUTS, "sc_ppo"])
+    "name", nightly_but(["gdpo_token_weighted", "vpo", "oblr_po"], [*WITH_EXTRA_INPUTS, "sc_ppo"])
 )
 def test_aggregator_trains_with_checked_invariants(no_plots, tmp_path, name):
     """All aggregators with extra inputs; the other runs use `dvao`, which has none."""

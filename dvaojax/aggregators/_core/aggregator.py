@@ -14,6 +14,13 @@ from dvaojax.errors import UserError, suggest
 from dvaojax.options import PerObjective as PerObjective
 from dvaojax.options import knobs_per_objective as knobs_per_objective
 
+_THIRD_ARGUMENTS = {
+    "lengths": "the lengths of the completions",
+    "key": "a random key",
+    "gradient_weights": "the squared gradient norms of the completions, which `dvaojax train` "
+    "computes",
+}
+
 State = Any  # a pytree of arrays, checkpointed with the run
 
 
@@ -40,6 +47,8 @@ class Update(Protocol):
         state: returned by `init` or by the previous `update`.
         key: a random key, consumed; deterministic methods ignore it.
         lengths: `[..., G]` tokens of each completion, for methods that weight by length.
+        gradient_weights: `[..., G]` squared norms of the gradients of the completions'
+            log-probabilities, for methods with "gradient_weights" in `Aggregator.needs`.
 
     Returns:
         Advantages `[..., G]` and the next state.
@@ -54,6 +63,7 @@ class Update(Protocol):
         /,
         *,
         lengths: Array | None = None,
+        gradient_weights: Array | None = None,
     ) -> tuple[Array, State]: ...
 
 
@@ -80,11 +90,17 @@ class Aggregator(NamedTuple):
 
     Schedules, running statistics and random weights are in the state, which is checkpointed.
 
+    Attributes:
+        init: the state before the first step.
+        update: rewards to advantages.
+        needs: inputs of `update` that cost something: "gradient_weights".
+
     Not to be confused with: the aggregators of `optax.experimental`, which aggregate gradients.
     """
 
     init: Init
     update: Update
+    needs: tuple[str, ...] = ()
 
 
 def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: Any) -> Aggregator:
@@ -92,13 +108,14 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
 
     Args:
         function: one of this package, or any `function(rewards, weights, *, mask, ...)`. If it has
-            a parameter `lengths` or `key`, this is passed as the third argument.
+            a parameter `lengths`, `key` or `gradient_weights`, this is passed as the third
+            argument.
         weights: `[K]`, in the order of the objectives (`named_weights`).
         knobs: keyword arguments of the function.
 
     Raises:
         UserError: at `init`, the numbers of objectives and weights differ.
-        ValueError: at `update`, the function needs lengths or a key, which are missing.
+        ValueError: at `update`, the function needs a third argument, which is missing.
         AssertionError: the weights do not have exactly one axis.
     """
     weights = numerics.real_array("weights", weights)
@@ -112,16 +129,18 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
         /,
         *,
         lengths: Array | None = None,
+        gradient_weights: Array | None = None,
     ) -> tuple[Array, State]:
         if not third:
             return function(rewards, weights, mask=mask, **knobs), state
-        argument = {"lengths": lengths, "key": key}[third]
+        given = {"lengths": lengths, "key": key, "gradient_weights": gradient_weights}
+        argument = given[third]
         if argument is None:
-            missing = {"lengths": "the lengths of the completions", "key": "a random key"}[third]
-            raise ValueError(f"{function.__name__} needs {missing}")
+            raise ValueError(f"{function.__name__} needs {_THIRD_ARGUMENTS[third]}")
         return function(rewards, weights, argument, mask=mask, **knobs), state
 
-    return Aggregator(_init(weights, lambda weights: ()), update)
+    needs = ("gradient_weights",) if third == "gradient_weights" else ()
+    return Aggregator(_init(weights, lambda weights: ()), update, needs)
 
 
 def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike) -> Aggregator:
@@ -150,8 +169,9 @@ def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike)
         /,
         *,
         lengths: Array | None = None,
+        gradient_weights: Array | None = None,
     ) -> tuple[Array, State]:
-        del key, lengths
+        del key, lengths, gradient_weights
         computed = _float_of(rewards)
         before = jax.tree.map(
             lambda a: a.astype(computed) if jnp.issubdtype(a.dtype, jnp.floating) else a, state
@@ -221,8 +241,9 @@ def needs_key(function: Callable[..., Any]) -> bool:
 
 
 def third_argument(function: Callable[..., Any]) -> str:
-    """Name of the third argument of an aggregator, "lengths" or "key"; empty if it has none."""
-    return "lengths" if needs_lengths(function) else "key" if needs_key(function) else ""
+    """Name of the third argument of an aggregator, of `_THIRD_ARGUMENTS`; empty if it has none."""
+    parameters = inspect.signature(function).parameters
+    return next((name for name in _THIRD_ARGUMENTS if name in parameters), "")
 
 
 def is_factory(method: Callable[..., Any]) -> bool:

@@ -1,0 +1,143 @@
+"""Baselines that minimise the variance of the gradient (Huang et al., arXiv 2511.23310).
+
+The gradient of a completion's log-probability is long where the policy was unsure and short where
+it was certain. Completions with long gradients contribute most of the variance of a step, so their
+rewards count most in the baseline that minimises it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from dvaojax import numerics
+from dvaojax.aggregators._core import group
+
+
+def oblr_po(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    gradient_weights: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+) -> Array:
+    r"""The weighted sum minus the others' mean, each counted by its squared gradient norm.
+
+    $$ A_i = \sum_k w_k (r_{ik} - b_{ik}), \qquad
+       b_{ik} = \frac{\sum_{j \ne i} g_j r_{jk}}{\sum_{j \ne i} g_j}, \qquad
+       g_j \propto \lVert \nabla_\theta \log \pi(y_j \mid x) \rVert^2 $$
+
+    The trace of the variance of the gradient estimate is smallest for
+    $b = E[g r] / E[g]$. The paper's body was not available: the estimate without the completion's
+    own reward, which keeps the gradient unbiased, and one baseline for each objective are our
+    choice, and this is a reconstruction as far as they go. The paper's learning rate is not part
+    of an aggregator.
+
+    The baseline is an estimate, too, and a weighted mean of few rewards is noisier than a plain
+    one. On a policy of 27 completions of which the likely ones are rewarded, with exact norms, the
+    variance of the gradient is 2.7 % (plus or minus 0.6) below that of `rloo` in groups of 64,
+    0.8 % above it in groups of 16 and 11 % above it in groups of 4. Where the reward follows the
+    norm it is smaller in groups of 4, too, by 5 %.
+
+    In a run, $g_j$ is a proxy that the log-probability pass yields: the squared norm of the
+    gradient of the log-probability with respect to the logits, summed over the tokens,
+    $\sum_t (1 - 2 \pi_t + \sum_v \pi_v^2)$. Only the ratios of the weights of a group matter.
+
+    Not to be confused with: `rloo`, the case of equal weights, and `opo`, which takes the lengths
+    as weights and includes the completion's own reward. The order of the completions of a group is
+    not that of the weighted sum: each has another baseline. It is optimal for a loss that sums over
+    tokens, and for each completion independently of the others.
+
+    Args:
+        rewards: `[..., G, K]`, as the reward functions return them.
+        weights: `[K]` or `[..., K]`, not negative.
+        gradient_weights: `[..., G]`, not negative. The baseline of an objective is over the other
+            completions that were scored on it; if their weights sum to 0, as in a group of one,
+            the objective adds 0 to the advantage.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored.
+
+    Returns:
+        `[..., G]` float32 (float64 for float64 rewards), on the scale of the rewards; exactly 0 in
+        a group where every objective is constant.
+
+    Raises:
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
+    """
+    shape = jnp.shape(rewards)[:-1]
+    numerics.require_shape(
+        "gradient_weights", gradient_weights, shape, axes="[..., G]", like="rewards"
+    )
+    batch = group.prepare_batch(rewards, weights, mask)
+    centred = group.statistics(batch, ddof=0).centred
+    counts = jnp.asarray(gradient_weights).astype(centred.dtype).reshape(batch.scored.shape)
+    counts = jnp.where(batch.where, counts[..., None], 0)
+    total = _sum_of_others(counts)
+    baseline = numerics.safe_divide(_sum_of_others(counts * centred), total)
+    terms = jnp.where(batch.where & (total > 0), centred - baseline, 0)
+    return group.weighted_sum(terms, batch.weights).reshape(shape)
+
+
+def _sum_of_others(values: Array) -> Array:
+    """`[B, G, K]`, for each completion the sum over the others, added up without a difference."""
+    is_other = ~jnp.eye(values.shape[1], dtype=bool)
+    return jnp.einsum(
+        "ij,bjk->bik", is_other.astype(values.dtype), values, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def optimal_token_baseline(
+    rewards: ArrayLike,
+    weights: ArrayLike,
+    energies: ArrayLike,
+    where: ArrayLike,
+    *,
+    epsilon: float = numerics.VERL_VARIANCE_EPSILON,
+) -> Array:
+    r"""The weighted sum minus a baseline for each token position, as in verl.
+
+    $$ A_{it} = r_i - \frac{\sum_j m_{jt} W_{jt} r_j}{\sum_j m_{jt} W_{jt} + \epsilon}, \qquad
+       W_{jt} = \sum_{s \le t} m_{js} e_{js}, \qquad r_i = \sum_k w_k r_{ik} $$
+
+    with the mask m and the squared norm $e = 1 - 2 \pi + \sum_v \pi_v^2$ of the gradient of a
+    token's log-probability with respect to the logits. At position t a completion counts by the
+    norms so far, and only completions that reach t count, the own one among them. It is
+    `optimal_token_baseline` of verl (verl-project/verl@1dda039b9), without importance weights and
+    with its `handle_zero_tail` off: where only one completion is left its advantage is about 0. As
+    in verl, a group with a single completion has no baseline.
+
+    Not to be confused with: `oblr_po`, one baseline for each completion from the others alone. The
+    advantages here differ from token to token although the reward does not.
+
+    Args:
+        rewards: `[..., G, K]`, all scored and finite.
+        weights: `[K]`.
+        energies: `[..., G, T]`, e of each token; any value where `where` is false.
+        where: `[..., G, T]` bool, true on sampled tokens.
+        epsilon: added to the sum of the weights.
+
+    Returns:
+        `[..., G, T]`, for losses with an advantage per token; 0 where `where` is false.
+
+    Raises:
+        AssertionError: the shapes do not match.
+        ValueError: outside jit, a reward is not finite, or a weight is negative.
+    """
+    where, energies = jnp.asarray(where), numerics.real_array("energies", energies)
+    shape = (*jnp.shape(rewards)[:-1], energies.shape[-1])
+    numerics.require_shape("energies", energies, shape, axes="[..., G, T]", like="rewards")
+    numerics.require_shape("where", where, shape, axes="[..., G, T]", like="energies")
+    batch = group.prepare_batch(rewards, weights, None)
+    objectives = group.statistics(batch, ddof=0)
+    mean = group.weighted_sum(objectives.mean, batch.weights)[:, None, None]
+    centred = group.weighted_sum(objectives.centred, batch.weights)[..., None]
+    is_token = where.reshape(*batch.scored.shape, -1)
+    counted = jnp.where(is_token, energies.reshape(is_token.shape).astype(centred.dtype), 0)
+    counts = jnp.where(is_token, jnp.cumsum(counted, axis=-1), 0)
+    total = jnp.sum(counts, axis=1, keepdims=True)
+    # The sum of the raw rewards is that of the centred ones plus the mean times the weights.
+    baseline = (jnp.sum(counts * centred, axis=1, keepdims=True) + mean * total) / (total + epsilon)
+    if batch.rewards.shape[1] == 1:
+        baseline = jnp.zeros_like(baseline)
+    advantages = centred + (mean - baseline)
+    return jnp.where(is_token, advantages, 0).reshape(where.shape)

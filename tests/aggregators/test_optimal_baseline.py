@@ -1,0 +1,209 @@
+"""Baselines by gradient norms: limits, the least variance on a policy that can be enumerated."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from slowness import slow_but
+
+from dvaojax import aggregators
+from dvaojax.aggregators import oblr_po, opo, optimal_token_baseline, rloo
+from dvaojax.models import logit_gradient_norms
+
+B, G, K, T = 3, 4, 2, 5
+WEIGHTS = np.array([0.7, 0.3])
+RNG = np.random.default_rng(0)
+REWARDS, NORMS = RNG.random((B, G, K)), RNG.random((B, G)) + 0.1
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def test_equal_weights_are_rloo_and_only_ratios_matter():
+    same = oblr_po(REWARDS, WEIGHTS, np.full((B, G), 0.3))
+    np.testing.assert_allclose(same, rloo(REWARDS, WEIGHTS), atol=1e-12)
+    scaled = oblr_po(REWARDS, WEIGHTS, 1e6 * NORMS)
+    np.testing.assert_allclose(scaled, oblr_po(REWARDS, WEIGHTS, NORMS), atol=1e-12)
+
+
+def test_lengths_are_opo_without_the_own_reward():
+    lengths = RNG.integers(1, 50, (B, G))
+    advantages = np.asarray(oblr_po(REWARDS, WEIGHTS, lengths))
+    for b, g in np.ndindex(B, G):
+        others = np.arange(G) != g
+        # OPO's baseline of the others is the reward minus the advantage of any of them.
+        rest = np.asarray(opo(REWARDS[b, others], WEIGHTS, lengths[b, others]))
+        baseline = (REWARDS[b, others] @ WEIGHTS - rest)[0]
+        np.testing.assert_allclose(advantages[b, g], REWARDS[b, g] @ WEIGHTS - baseline, atol=1e-12)
+
+
+def test_baseline_does_not_depend_on_the_own_reward_and_weight():
+    by_reward, by_norm = jax.jit(jax.jacobian(lambda r, n: oblr_po(r, WEIGHTS, n), (0, 1)))(
+        jnp.asarray(REWARDS), jnp.asarray(NORMS)
+    )
+    for i in np.ndindex(B, G):
+        np.testing.assert_allclose(by_reward[*i, *i], WEIGHTS, atol=1e-12)
+        assert by_norm[*i, *i] == 0
+
+
+def test_without_weight_of_others_the_advantage_is_zero():
+    norms = np.zeros((B, G))
+    norms[:, 0] = 2.0
+    advantages = np.asarray(oblr_po(REWARDS, WEIGHTS, norms))
+    np.testing.assert_array_equal(advantages[:, 0], 0)
+    expected = (REWARDS[:, 1:] - REWARDS[:, :1]) @ WEIGHTS
+    np.testing.assert_allclose(advantages[:, 1:], expected, atol=1e-12)
+
+
+def test_missing_norms_are_named():
+    method = aggregators.make("oblr_po", WEIGHTS)
+    assert method.needs == ("gradient_weights",)
+    with pytest.raises(ValueError, match="oblr_po needs the squared gradient norms"):
+        method.update(jnp.asarray(REWARDS), None, (), None)
+    with pytest.raises(AssertionError, match=r"gradient_weights has shape \[3\]"):
+        oblr_po(REWARDS, WEIGHTS, NORMS[:, 0])
+
+
+# The variance of the gradient of a policy whose completions can be enumerated.
+
+
+def enumerated():
+    """Probabilities, rewards, scores and squared norms of all completions of a small policy."""
+    logits = np.random.default_rng(1).normal(size=(3, 2, 3)) * 2.0  # position, last token, token
+    completions = np.array(list(np.ndindex(3, 3, 3)))
+
+    def logprob(table, tokens):
+        rows = jax.nn.log_softmax(table)
+        return rows[0, 0, tokens[0]] + sum(
+            rows[t, jnp.minimum(tokens[t - 1], 1), tokens[t]] for t in (1, 2)
+        )
+
+    table = jnp.asarray(logits)
+    values = jax.vmap(logprob, (None, 0))(table, completions)
+    scores = jax.vmap(jax.grad(logprob), (None, 0))(table, completions.astype(np.int32))
+    scores = np.asarray(scores).reshape(len(completions), -1)
+    probability = np.exp(values)
+    probability /= probability.sum()
+    rewards = (probability >= np.median(probability)).astype(float)
+    return probability, rewards, scores, np.square(scores).sum(1)
+
+
+def estimates(groups, size):
+    """Name -> gradient estimates `[groups, parameters]`, and the gradient."""
+    probability, rewards, scores, norms = enumerated()
+    drawn = np.random.default_rng(2).choice(len(rewards), (groups, size), p=probability)
+    one = np.ones(1)
+    advantages = {
+        "none": rewards[drawn],
+        "rloo": rloo(rewards[drawn][..., None], one),
+        "oblr_po": oblr_po(rewards[drawn][..., None], one, norms[drawn]),
+    }
+    means = {n: np.einsum("bg,bgp->bp", a, scores[drawn]) / size for n, a in advantages.items()}
+    return means, (probability * rewards) @ scores
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "is_better"), [(64, True), (4, False)])
+def test_gradient_is_unbiased_and_the_variance_smaller_in_large_groups(size, is_better):
+    """The weighted mean of few rewards is noisier than the plain one."""
+    means, gradient = estimates(80_000 // size, size)
+    squares = {name: np.square(values - gradient).sum(1) for name, values in means.items()}
+    for values in means.values():
+        error = values.std(0) / math.sqrt(len(values))
+        assert np.all(np.abs(values.mean(0) - gradient) <= 5 * error + 1e-12)
+    gain = squares["rloo"] - squares["oblr_po"]
+    error = gain.std() / math.sqrt(len(gain))
+    assert (1 if is_better else -1) * gain.mean() > 3 * error
+    assert squares["rloo"].mean() < squares["none"].mean()
+
+
+def test_baseline_of_infinitely_many_others_is_the_minimum():
+    """The trace of the variance of (r - b) s is least at E[r |s|^2] / E[|s|^2]."""
+    probability, rewards, scores, norms = enumerated()
+    best = (probability * rewards * norms).sum() / (probability * norms).sum()
+
+    def trace(baseline):
+        samples = (rewards - baseline)[:, None] * scores
+        mean = probability @ samples
+        return (probability * np.square(samples - mean).sum(1)).sum()
+
+    assert all(trace(best) < trace(best + step) for step in (-0.05, -0.01, 0.01, 0.05))
+    assert trace(best) < trace((probability * rewards).sum())
+
+
+# Squared norms by the logits.
+
+
+@pytest.mark.parametrize("chunk_size", slow_but([4], [1, 4, 100]))
+def test_norms_by_the_logits_are_those_of_the_gradient(chunk_size):
+    hidden, matrix = RNG.normal(size=(2, 7, 6)), RNG.normal(size=(6, 11))
+    tokens, temperature = RNG.integers(0, 11, (2, 7)), 0.7
+
+    def logprob(logits, token):
+        return jax.nn.log_softmax(logits)[token]
+
+    norms, logprobs = logit_gradient_norms(
+        jnp.asarray(hidden),
+        jnp.asarray(matrix),
+        jnp.asarray(tokens),
+        temperature=temperature,
+        chunk_size=chunk_size,
+    )
+    for i in np.ndindex(tokens.shape):
+        logits = jnp.asarray(hidden[i] @ matrix / temperature)
+        gradient = jax.grad(logprob)(logits, tokens[i])
+        np.testing.assert_allclose(norms[i], np.square(gradient).sum(), rtol=1e-9)
+        np.testing.assert_allclose(logprobs[i], logprob(logits, tokens[i]), rtol=1e-9)
+
+
+def test_norm_of_a_certain_token_is_zero_and_of_a_surprising_one_two():
+    hidden = jnp.asarray([[[40.0], [40.0]]])
+    matrix = jnp.asarray([[1.0, 0.0, 0.0]])
+    norms, _ = logit_gradient_norms(hidden, matrix, jnp.asarray([[0, 1]]))
+    np.testing.assert_allclose(norms, [[0, 2]], atol=1e-12)
+
+
+# verl's baseline for each token.
+
+
+def token_loop(rewards, weights, energies, where, epsilon=1e-8):
+    out = np.zeros(where.shape)
+    totals = rewards @ weights
+    for b in range(len(rewards)):
+        cumulative = np.cumsum(np.where(where[b], energies[b], 0), axis=-1)
+        for t in range(where.shape[-1]):
+            active = [i for i in range(where.shape[1]) if where[b, i, t]]
+            numerator = sum(cumulative[i, t] * totals[b, i] for i in active)
+            denominator = sum(cumulative[i, t] for i in active) + epsilon
+            for i in active:
+                baseline = numerator / denominator if where.shape[1] > 1 else 0.0
+                out[b, i, t] = totals[b, i] - baseline
+    return out
+
+
+@pytest.mark.parametrize("size", [G, 1])
+def test_token_baseline_against_a_loop(size):
+    rewards = REWARDS[:, :size]
+    where = np.arange(T) < RNG.integers(1, T + 1, (B, size, 1))
+    where[..., 2] = False  # tool output inside of a completion
+    energies = np.where(where, RNG.random((B, size, T)) + 0.1, np.nan)
+    advantages = jax.jit(functools.partial(optimal_token_baseline, rewards, WEIGHTS))(
+        energies, where
+    )
+    np.testing.assert_allclose(advantages, token_loop(rewards, WEIGHTS, energies, where), atol=1e-9)
+
+
+def test_token_baseline_of_constant_rewards_is_zero_and_of_equal_norms_the_mean():
+    where = np.ones((B, G, T), bool)
+    energies = RNG.random((B, G, T)) + 0.1
+    constant = optimal_token_baseline(np.full((B, G, K), 0.7), WEIGHTS, energies, where)
+    np.testing.assert_allclose(constant, 0, atol=1e-6)  # epsilon next to the sum of the norms
+    equal = optimal_token_baseline(REWARDS, WEIGHTS, np.ones((B, G, T)), where)
+    expected = aggregators.dr_grpo(REWARDS, WEIGHTS)[..., None]
+    np.testing.assert_allclose(equal, np.broadcast_to(expected, (B, G, T)), atol=1e-7)
