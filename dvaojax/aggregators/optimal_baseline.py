@@ -2,7 +2,8 @@
 
 The gradient of a completion's log-probability is long where the policy was unsure and short where
 it was certain. Completions with long gradients contribute most of the variance of a step, so their
-rewards count most in the baseline that minimises it.
+rewards count most in the baseline that minimises it. `oblr_po` has one baseline for each
+completion, `optimal_token_baseline` one for each token (verl-project/verl@1dda039b9).
 """
 
 import jax

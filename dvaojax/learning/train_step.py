@@ -120,6 +120,9 @@ def make_train_step(
         `step(state, experience, reference)`, which returns the next state, metrics as sums and
         counts, and the advantages `[B, G]`, or `[B, G, S]` if completions are episodes of S turns.
         `reference` is the parameters of the reference policy, or None.
+
+    Raises:
+        ValueError: an aggregator needs gradient norms, and there is no function for them.
     """
 
     gradient = cut_to_longest_row(gradient_of(loss))

@@ -1,7 +1,7 @@
 """Squared norms of the gradients of log-probabilities with respect to the logits.
 
 The gradient of the log-probability of a sampled token by the logits is its indicator minus the
-probabilities. Its squared norm, `1 - 2 pi + sum_v pi_v^2`, stands for that of the gradient by the
+probabilities. Its squared norm, `1 - 2 pi + sum_v pi_v^2`, is a proxy of that of the gradient by the
 parameters, which would take a backward pass for each completion.
 """
 
@@ -59,7 +59,7 @@ def logit_gradient_norms(
         logprobs = jax.nn.log_softmax(logits)
         chosen = jnp.take_along_axis(logprobs, piece[1][..., None], axis=-1)[..., 0]
         squares = jnp.sum(jnp.exp(2 * logprobs), axis=-1)
-        # Of a certain token both terms are 0: 1 - pi, and the sum of squares minus pi.
+        # Both terms are 0 for a certain token, without a difference of numbers near 1.
         complement = -jnp.expm1(chosen)
         return complement + (squares - jnp.exp(chosen)), chosen
 
