@@ -19,6 +19,7 @@ It can then be imported from here and selected by `allocation=my_rule`; `dvaojax
 and explains it.
 """
 
+from dvaojax.allocation.config import COUNTS as COUNTS
 from dvaojax.allocation.config import AllocationConfig as AllocationConfig
 from dvaojax.allocation.methods import *  # noqa: F403  (the functions of the table)
 from dvaojax.allocation.rules import BY_NAME as BY_NAME
@@ -29,6 +30,7 @@ from dvaojax.allocation.rules import knobs_of as knobs_of
 from dvaojax.allocation.rules import make as make
 from dvaojax.allocation.sizes import allocate as allocate
 from dvaojax.allocation.statistics import ProblemStatistics as ProblemStatistics
+from dvaojax.allocation.statistics import above_mean as above_mean
 from dvaojax.allocation.statistics import at as at
 from dvaojax.allocation.statistics import initial_statistics as initial_statistics
 from dvaojax.allocation.statistics import observe as observe

@@ -10,6 +10,9 @@ from dvaojax.allocation.rules import check_sizes, find, make
 from dvaojax.allocation.statistics import initial_statistics
 from dvaojax.errors import UserError, suggest
 
+COUNTS = ("rewards", "above_mean")
+"""The values of `AllocationConfig.counts`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class AllocationConfig:
@@ -21,6 +24,8 @@ class AllocationConfig:
         name: a key of `allocation.BY_NAME`, or a plug-in, "my_file.py:my_rule" or
             "module:my_rule"; "uniform" keeps no statistics.
         options: knobs of that rule, "knob=value" each.
+        counts: what the statistics of a problem are of: "rewards", or "above_mean", which is 1 for
+            a reward above the mean of its objective over the step and else 0, for graded rewards.
         objective: the objective whose rewards a rule uses; empty for the weighted sum of all.
         floor: fewest completions of a problem; "uniform" ignores `floor` and `cap`.
         cap: most completions of a problem, which determines the array shapes; 0 means 1.5 times
@@ -35,6 +40,7 @@ class AllocationConfig:
 
     name: str = "uniform"
     options: tuple[str, ...] = ()
+    counts: str = "rewards"
     objective: str = ""
     floor: int = 2
     cap: int = 0
@@ -44,6 +50,8 @@ class AllocationConfig:
     def __post_init__(self):
         if not plugins.is_plugin(self.name):  # user code is loaded by `check`, not by reading
             self._check_options()
+        if self.counts not in COUNTS:
+            raise ValueError(f"allocation.counts: unknown {suggest(self.counts, COUNTS)}")
         for key in ("floor", "cap", "refills"):
             if getattr(self, key) < 0:
                 raise ValueError(f"allocation.{key}={getattr(self, key)} must not be negative")

@@ -70,7 +70,8 @@ def dynamo(
     the standard deviation. After the official code (GithubX-F/DynaMO-RL, commit 63e5ec9a), whose
     script has a floor of 8, a cap of 24 and 16 on average. The official code rounds in every round
     of its water-filling and updates priorities once per epoch; here sizes are rounded once and
-    priorities are updated in every step.
+    priorities are updated in every step. In the code a completion succeeds if its reward is above
+    the mean of the step; `allocation.counts=above_mean` does that, the default counts rewards.
 
     Not to be confused with: `neyman`, the rule derived in the paper.
 

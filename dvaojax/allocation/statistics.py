@@ -109,6 +109,25 @@ def observe_gradients(
     return after
 
 
+def above_mean(rewards: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """1 for each reward above the mean of its objective over all groups, else 0.
+
+    The accuracy of the official code of DynaMO (GithubX-F/DynaMO-RL, commit 63e5ec9a), there for
+    one objective. For rewards of 0 and 1 it is the reward itself, unless all of a step are 1.
+
+    Args:
+        rewards: `[B, G, K]`, of one step.
+        mask: `[B, G, K]` bool, false where a completion was not sampled or not scored.
+
+    Returns:
+        `[B, G, K]` float64; any number where the mask is false.
+    """
+    is_scored = mask & np.isfinite(rewards)
+    values = np.where(is_scored, rewards.astype(np.float64), 0)
+    number = np.maximum(is_scored.sum(axis=(0, 1)), 1)
+    return (rewards > values.sum(axis=(0, 1)) / number).astype(np.float64)
+
+
 def success(mean: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The rate of success: the weighted mean of the rewards, clipped to [0, 1].
 

@@ -1,8 +1,8 @@
 """Squared norms of the gradients of log-probabilities with respect to the logits.
 
 The gradient of the log-probability of a sampled token by the logits is its indicator minus the
-probabilities. Its squared norm, `1 - 2 pi + sum_v pi_v^2`, is a proxy of that of the gradient by the
-parameters, which would take a backward pass for each completion.
+probabilities. Its squared norm, `1 - 2 pi + sum_v pi_v^2`, is a proxy of that of the gradient by
+the parameters, which would take a backward pass for each completion.
 """
 
 import math

@@ -58,4 +58,15 @@ PRESETS: Mapping[str, ModelConfig] = {
         ff_width=18_944,
         tied_head=False,
     ),
+    "qwen2.5-math-7b": dataclasses.replace(
+        _QWEN2,
+        vocab_size=152_064,
+        width=3584,
+        num_layers=28,
+        num_heads=28,
+        num_kv_heads=4,
+        ff_width=18_944,
+        tied_head=False,
+        rope_theta=10_000.0,
+    ),
 }

@@ -76,6 +76,7 @@ class ByRule:
         floor: fewest completions of a problem.
         cap: most completions of a problem.
         memory: weight of earlier completions of a problem in its statistics.
+        counts: of `allocation.COUNTS`, what the statistics are of.
     """
 
     name: str
@@ -85,6 +86,7 @@ class ByRule:
     floor: int
     cap: int
     memory: float
+    counts: str = "rewards"
 
     def sizes(self, statistics: ProblemStatistics, rows: np.ndarray, /) -> np.ndarray:
         """Group sizes `[B]` int32 of the problems with these rows `[B]` in the statistics."""
@@ -100,7 +102,10 @@ class ByRule:
         self, statistics: ProblemStatistics, rows: np.ndarray, scores: Scores, /
     ) -> ProblemStatistics:
         """The statistics updated with the rewards `[B, G, K]` of these problems."""
-        return allocation.observe(statistics, rows, scores.rewards, scores.mask, memory=self.memory)
+        rewards, mask = scores.rewards, scores.mask
+        if self.counts == "above_mean":
+            rewards = allocation.above_mean(rewards, mask)
+        return allocation.observe(statistics, rows, rewards, mask, memory=self.memory)
 
 
 def make_allocation(config: Config) -> Allocation:
@@ -116,6 +121,7 @@ def make_allocation(config: Config) -> Allocation:
         floor=settings.floor,
         cap=config.largest_group,
         memory=settings.memory,
+        counts=settings.counts,
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from dvaojax import allocation
 from dvaojax.allocation import (
     ProblemStatistics,
+    above_mean,
     at,
     dynamo,
     gvm,
@@ -56,6 +57,22 @@ def test_statistics_of_many_visits_equal_those_of_all_completions_at_once():
             np.testing.assert_allclose(statistics.squares[b, k], squares, rtol=1e-4)
     assert statistics.count[1, 2] == statistics.mean[1, 2] == statistics.squares[1, 2] == 0
     assert all(table.dtype == np.float32 for table in statistics)
+
+
+def test_above_mean_counts_rewards_above_the_mean_of_the_step():
+    rng = np.random.default_rng(3)
+    rewards = rng.random((3, 4, 2)).astype(np.float32)
+    mask = rng.random(rewards.shape) > 0.2
+    rewards[~mask] = np.nan
+    counted = above_mean(rewards, mask)
+    for b, g, k in np.argwhere(mask):
+        scored = rewards[..., k][mask[..., k]]
+        assert counted[b, g, k] == (rewards[b, g, k] > scored.mean(dtype=np.float64))
+    # Rewards of 0 and 1 count as they are, unless all of the step are right.
+    binary = (rng.random((3, 4, 2)) < 0.5).astype(np.float32)
+    every = np.ones(binary.shape, bool)
+    np.testing.assert_array_equal(above_mean(binary, every), binary)
+    np.testing.assert_array_equal(above_mean(np.ones((2, 2, 1)), every[:2, :2, :1]), 0)
 
 
 def test_repeated_problem_is_counted_twice_and_others_are_unchanged():

@@ -24,6 +24,10 @@ EMBEDDED = {"arithmetic.py", "shootout.py", "vpo_arithmetic.py"}  # on the built
 ROWS = {
     "dvao_mathematics_4b.py": ["task.test=math500,aime25,olympiadbench,amc23"],
     "dvao_tools_3b.py": ["task.train=toolrl/sft"],
+    "dynamo_mathematics.py": [
+        "task.test=math500,aime25,olympiadbench,amc23",
+        "model.rope_theta=1000000",  # that of the tests' checkpoints
+    ],
     "gdpo_gsm8k.py": [],
     "qwen3_gsm8k.py": [],
     "rvpo_healthbench.py": ["task.judge.cache="],

@@ -18,6 +18,7 @@ PUBLISHED = {
     "qwen2.5-1.5b": 1.54,
     "qwen2.5-3b": 3.09,
     "qwen2.5-7b": 7.62,
+    "qwen2.5-math-7b": 7.62,
 }
 
 

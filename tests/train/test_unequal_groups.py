@@ -291,6 +291,25 @@ def test_rule_uses_the_configured_objective(tmp_path, name):
 
 
 @pytest.mark.slow
+def test_statistics_count_rewards_above_the_mean_of_the_step(tmp_path):
+    config = binary(name="dynamo", floor=1, counts="above_mean")
+    recording = run(config, tmp_path)
+    statistics = last_checkpoint(config, tmp_path)[0]["statistics"]
+    totals = np.zeros(statistics.mean.shape)
+    for collected in recording.collected:
+        scores = collected.scores
+        for k in range(totals.shape[1]):
+            where = scores.mask[..., k]
+            mean = scores.rewards[..., k][where].mean(dtype=np.float64)
+            counted = (scores.rewards[..., k] > mean) & where
+            np.add.at(totals[:, k], collected.rows, counted.sum(axis=1))
+    np.testing.assert_allclose(statistics.mean * statistics.count, totals, rtol=1e-5, atol=1e-5)
+    assert totals.sum() > 0
+    with pytest.raises(ValueError, match=r"allocation\.counts: unknown 'mean'"):
+        binary(name="dynamo", counts="mean")
+
+
+@pytest.mark.slow
 def test_uniform_allocation_keeps_no_statistics(tmp_path):
     config = binary(refills=1)
     run(config, tmp_path)
