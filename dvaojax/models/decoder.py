@@ -20,7 +20,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from dvaojax.models.attention import joint_attention, packed_attention, row_padding
+from dvaojax.models.attention import (
+    completion_padding,
+    joint_attention,
+    packed_attention,
+    row_padding,
+)
 from dvaojax.models.attention.backend import platform
 from dvaojax.models.cache import BlockedPromptCache, PromptCache
 from dvaojax.models.config import ModelConfig, checkpointed
@@ -175,11 +180,15 @@ class Decoder(nnx.Module):
         chex.assert_rank([prompt_tokens, prompt_lengths, completion_tokens], [2, 1, 3])
         chex.assert_equal_shape_prefix([prompt_tokens, prompt_lengths, completion_tokens], 1)
         inputs = completion_tokens[:, :, :-1]
-        offsets = jnp.broadcast_to(_arange(inputs.shape[2])[None, None], inputs.shape)
-        _, group, longest = inputs.shape
+        batch, group, length = inputs.shape
+        prompt = prompt_tokens.shape[1]
+        more = completion_padding(self.config, prompt=prompt, group=group, length=length)
+        inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, more)))
+        longest = length + more
+        offsets = jnp.broadcast_to(_arange(longest)[None, None], inputs.shape)
         padding = self._padding(prompt_tokens, group * longest, longest, packed=False)
         attend = partial(joint_attention, group_size=group, padding=padding)
-        return self._states_after_prompts(
+        first, rest = self._states_after_prompts(
             prompt_tokens,
             prompt_lengths,
             _flat(inputs),
@@ -188,6 +197,10 @@ class Decoder(nnx.Module):
             padding=padding,
             is_unrolled=unrolls_layers(self.config, is_packed=False),
         )
+        if more == 0:
+            return first, rest
+        rest = rest.reshape(batch, group, longest, -1)[:, :, :length]
+        return first, rest.reshape(batch, group * length, -1)
 
     def _padding(self, prompt_tokens: Array, length: int, longest: int, *, packed: bool) -> int:
         """Tokens to add to rows of `length` tokens after their prompts."""

@@ -12,19 +12,19 @@ from decoder_oracle import QWEN3, random_params
 
 from dvaojax import models
 from dvaojax.models import layers
-from dvaojax.models.attention import backend, row_padding
+from dvaojax.models.attention import backend, completion_padding, row_padding
 
 WIDE = dataclasses.replace(QWEN3, num_layers=2, num_heads=2, num_kv_heads=1, head_width=128)
 
 
-def states(config, params, *, packed):
+def states(config, params, *, packed, prompt=130, completions=(2, 4, 32)):
     """The states of two groups of 4 x 31 tokens after prompts of 130 columns."""
     generator = np.random.default_rng(0)
     prompts, completions = (
         generator.integers(0, config.vocab_size, shape).astype(np.int32)
-        for shape in ((2, 130), (2, 4, 32))
+        for shape in ((2, prompt), completions)
     )
-    lengths = np.array([130, 97], np.int32)
+    lengths = np.array([prompt, 97], np.int32)
     decoder = models.apply(config, params)
     if not packed:
         return decoder.joint_states(prompts, lengths, completions)
@@ -50,12 +50,38 @@ def test_rows_are_padded_once_for_the_kernel_and_not_in_its_calls(packed):
     chex.assert_shape(splash(params)[1], (2, 124, WIDE.width))
 
 
+@pytest.mark.slow
+def test_completions_are_whole_blocks_where_few_tokens_make_them_so():
+    """Rows of 128 + 2 x 126 tokens, 2 more for each completion: the same states."""
+    params = random_params(WIDE)
+    blocks, splash = (
+        jax.jit(
+            partial(
+                states,
+                dataclasses.replace(WIDE, attention=name),
+                packed=False,
+                prompt=128,
+                completions=(2, 2, 127),
+            )
+        )
+        for name in ("blocks", "splash")
+    )
+    assert "768x" in splash.lower(params).as_text()  # the tokens of both rows
+    chex.assert_trees_all_close(splash(params), blocks(params), rtol=1e-4, atol=1e-4)
+    chex.assert_shape(splash(params)[1], (2, 252, WIDE.width))
+
+
 def test_padding_is_small_or_left_to_the_kernel(monkeypatch):
     monkeypatch.setattr(backend, "platform", lambda: "tpu")
     config = dataclasses.replace(WIDE, compute_dtype="bfloat16")
     padding = partial(row_padding, prompt=1024, longest=1023, packed=False)
     assert padding(config, row=1024 + 16 * 1023) == 16  # 34 blocks of 512
     assert padding(config, row=17 * 1024) == 0
+    more = partial(completion_padding, config, prompt=1024, group=16)
+    assert more(length=1023) == 1  # 17 x 1024
+    assert more(length=1150) == 2
+    assert more(length=1024) == more(length=100) == more(length=1100) == 0
+    assert completion_padding(config, prompt=1000, group=16, length=1023) == 0
     assert padding(config, row=1024 + 3 * 1023) == 3
     assert padding(config, row=2100) == 0  # 460 more tokens would take a fifth of the time
     assert padding(dataclasses.replace(config, attention="blocks"), row=17_392) == 0

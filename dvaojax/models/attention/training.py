@@ -14,11 +14,12 @@ from dvaojax.models.attention import backend
 from dvaojax.models.attention.blockwise import BlockwiseLayout, VisibleColumns, attend_in_blocks
 from dvaojax.models.attention.fused import FusedLayout, attend_fused
 from dvaojax.models.attention.online_softmax import MAX_SCORES, ColumnRange
-from dvaojax.models.attention.splash import SplashLayout, attend_by_splash
+from dvaojax.models.attention.splash import LANES, SplashLayout, attend_by_splash
 from dvaojax.models.config import ModelConfig
 
-# A larger part of a row than one in so many costs more in the layers than it saves in the kernel.
-MAX_ROW_PADDING = 32
+# A larger part of the tokens than one in so many costs more in the layers than it saves in the
+# kernel.
+MAX_PADDING = 32
 
 
 def joint_attention(
@@ -131,6 +132,36 @@ def row_padding(config: ModelConfig, *, row: int, prompt: int, longest: int, pac
         packed: see `SplashLayout`.
     """
     layout = SplashLayout(row=row, prompt=prompt, longest=max(1, longest), packed=packed)
+    padding = layout.length - row
+    return padding if _is_small(padding, row) and _has_blocks(config, layout) else 0
+
+
+def completion_padding(config: ModelConfig, *, prompt: int, group: int, length: int) -> int:
+    """Tokens to add to every completion, so that completions and rows consist of whole blocks.
+
+    A block that several completions share is computed for each of them. 0 where `row_padding` does
+    as well: where the kernel has no blocks, or few tokens cannot make completions a multiple of
+    lanes and rows a multiple of the block.
+
+    Args:
+        config: the decoder's.
+        prompt: `P`.
+        group: `G`.
+        length: tokens of a completion.
+    """
+    padding = -length % LANES
+    row = prompt + group * (length + padding)
+    layout = SplashLayout(row=row, prompt=prompt, longest=length + padding, packed=False)
+    is_whole = layout.length == row and _is_small(padding, length)
+    return padding if is_whole and _has_blocks(config, layout) else 0
+
+
+def _is_small(padding: int, tokens: int) -> bool:
+    return padding <= tokens // MAX_PADDING
+
+
+def _has_blocks(config: ModelConfig, layout: SplashLayout) -> bool:
+    """Whether the backend for these rows is splash."""
     name = backend.choose(
         config.attention,
         backend.platform(),
@@ -138,8 +169,7 @@ def row_padding(config: ModelConfig, *, row: int, prompt: int, longest: int, pac
         head_width=config.head_width,
         dtype=config.compute_dtype,
     )
-    padding = layout.length - row
-    return padding if name == "splash" and padding <= row // MAX_ROW_PADDING else 0
+    return name == "splash"
 
 
 def _choose_backend(implementation: str, queries: Array, layout: SplashLayout) -> str:
