@@ -72,10 +72,11 @@ def loops_with(program: Program, sizes: Sequence[int]) -> Iterator[str]:
             yield _attributes(instruction, "body")[0]
 
 
-def copies(program: Program, name: str, *, least: int) -> list[Instruction]:
-    """The copies and transpositions of at least `least` elements in a computation, and below it.
+def copies(program: Program, name: str, *, size: int) -> list[Instruction]:
+    """The copies and transpositions of `size` elements, or a multiple, in a computation.
 
-    Reading an array into a TPU's fast memory, `S(1)`, is no copy.
+    Those in the computations that it calls count too. Reading an array into a
+    TPU's fast memory, `S(1)`, is no copy.
     """
     copied = []
     for instruction in program[name]:
@@ -88,8 +89,8 @@ def copies(program: Program, name: str, *, least: int) -> list[Instruction]:
                 copied.append(instruction)
         else:
             for inner in _attributes(instruction, "body", "to_apply", "calls"):
-                copied += copies(program, inner, least=least)
-    return [i for i in copied if _largest(i.shape) >= least]
+                copied += copies(program, inner, size=size)
+    return [i for i in copied if _largest(i.shape) and _largest(i.shape) % size == 0]
 
 
 def _attributes(instruction: Instruction, *names: str) -> list[str]:

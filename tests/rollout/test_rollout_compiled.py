@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import plans
 import pytest
 from compiled_text import copies, devices, loops_with, needs_cuda_compiler, needs_libtpu, parse
 from tiny_run import TINY
@@ -12,17 +13,18 @@ from tiny_run import TINY
 from dvaojax import models, sharding
 from dvaojax.config import Config, make_aggregator, overrides
 from dvaojax.models.presets import PRESETS
+from dvaojax.plan.chips import parse_slice
+from dvaojax.plan.compilation import QUICK, THOROUGH, compile_rollout
 from dvaojax.rollout import rollout
 from dvaojax.rollout.generate import Stage, stages
 from dvaojax.rollout.sampling import Sampling
 from dvaojax.train.program import make_program
 
 BATCH, GROUP, PROMPT = 2, 16, 128
-QUICK = -1.0  # of XLA's `exec_time_optimization_effort`; a third of the time
 SMALL = {"vocab_size": 2048, "width": 512, "ff_width": 512, "num_layers": 1}
 
 
-def compile_rollout(device, config, *, length, max_stages, effort=0.0):
+def compiled_text(device, config, *, length, max_stages, effort=THOROUGH):
     """The compiled text of a rollout on one device."""
     mesh = sharding.make_mesh(sharding.MeshConfig(), [device])
     replicated = sharding.named(mesh)
@@ -60,7 +62,7 @@ def assert_no_cache_is_copied(text, config, *, length, max_stages):
             assert bodies, f"no loop with caches of {cache}"
             number = BATCH * config.num_kv_heads * size * config.head_width * stage.end
             for body in bodies:
-                assert not copies(program, body, least=number), (body, cache)
+                assert not copies(program, body, size=number), (body, cache)
 
 
 def qwen3_4b(**changes):
@@ -82,7 +84,7 @@ CASES = [
 def test_no_cache_is_copied(topology, backend):
     # Half the caches are filled in the first of two stages.
     config = qwen3_4b(**SMALL, decode_attention=backend)
-    text = compile_rollout(devices(topology)[0], config, length=256, max_stages=2, effort=QUICK)
+    text = compiled_text(devices(topology)[0], config, length=256, max_stages=2, effort=QUICK)
     assert_no_cache_is_copied(text, config, length=256, max_stages=2)
 
 
@@ -111,5 +113,39 @@ def test_the_loop_over_tokens_is_part_of_a_cuda_graph(loop, tmp_path):
 @pytest.mark.parametrize(("topology", "backend"), CASES)
 def test_no_cache_is_copied_at_full_width(topology, backend):
     config = qwen3_4b(num_layers=2, decode_attention=backend)
-    text = compile_rollout(devices(topology)[0], config, length=1024, max_stages=4)
+    text = compiled_text(devices(topology)[0], config, length=1024, max_stages=4)
     assert_no_cache_is_copied(text, config, length=1024, max_stages=4)
+
+
+def decode_loop(model, topology, *, num_layers, length, prompt, fsdp, backend):
+    """The cost of a rollout's only decode loop, for 8 x 16 completions."""
+    job = plans.job(model, topology, mesh=(1, fsdp, 1), prompts=8, max_new_tokens=length)
+    model_config = dataclasses.replace(
+        job.config.model,
+        num_layers=num_layers,
+        compute_dtype="bfloat16",
+        decode_attention=backend,
+    )
+    config = dataclasses.replace(job.config, model=model_config)
+    job = dataclasses.replace(job, config=config, prompt_length=prompt)
+    program = make_program(config, make_aggregator(config), devices=devices(topology))
+    compiled = compile_rollout(job, program, effort=THOROUGH)
+    (loop,) = compiled.profile.decode_loops
+    return loop
+
+
+@pytest.mark.nightly
+@needs_libtpu
+def test_cycles_of_a_token_on_a_tpu():
+    # On average half of 2,048 tokens are filled. A kernel counts by the bytes that it reads.
+    shape = {"num_layers": 4, "length": 2048, "prompt": 1024, "fsdp": 4}
+    loop = decode_loop("qwen3-4b", "v5p:2x2x1", backend="pallas", **shape)
+    assert loop.seconds * parse_slice("v5p:2x2x1").chip.clock < 2.6e6
+
+
+@pytest.mark.nightly
+@needs_cuda_compiler
+def test_kernels_of_a_layer_on_a_gpu():
+    shape = {"length": 1024, "prompt": 512, "fsdp": 1, "backend": "cudnn"}
+    two, four = (decode_loop("qwen3-1.7b", "h100:1", num_layers=n, **shape) for n in (2, 4))
+    assert four.kernels - two.kernels <= 2 * 16

@@ -21,6 +21,7 @@ from dvaojax.models.cache import BLOCK, BlockedCompletionCache, BlockedPromptCac
 
 _LANES = 128
 _SUBLANES = 8
+_FAST_MEMORY = 10 << 20  # bytes of a core's vector memory that a step may take
 _MASKED = -1e30  # a score; finite, so that differences of maxima are too
 
 
@@ -145,9 +146,8 @@ def _attend(
 
     steps = batch * (prompt_keys.shape[2] + group * keys.shape[3]) // BLOCK
     blocks, count = filled_blocks(prompt_lengths, starts, ends, steps=steps)
-    # Two cores of a chip work on half of the heads each.
-    parts = 2 if num_kv_heads % 2 == 0 else 1
-    heads = num_kv_heads // parts
+    heads = _heads_at_once(by_head, keys)
+    parts = num_kv_heads // heads
     rows_of_group = pl.BlockSpec(
         (1, heads, group * padded, width), lambda part, i, b, *_: (b.groups[i], part, 0, 0)
     )
@@ -181,6 +181,15 @@ def _attend(
     attended = attended.transpose(0, 2, 3, 1, 4, 5).reshape(queries.shape)
     # The kernel writes nothing for a group without unfinished completions.
     return jnp.where(jnp.any(ends > 0, axis=1)[:, None, None, None, None], attended, 0.0)
+
+
+def _heads_at_once(queries: Array, keys: Array) -> int:
+    """The number of key/value heads of a step: at most half of them, for two cores of a chip."""
+    num_kv_heads, rows, width = queries.shape[1:]
+    per_row = 2 * _LANES * 4 + width * (4 + 4 * queries.dtype.itemsize)
+    per_head = rows * per_row + 8 * BLOCK * width * keys.dtype.itemsize
+    most = min(max(num_kv_heads // 2, 1), max(_FAST_MEMORY // per_head, 1))
+    return max(heads for heads in range(1, most + 1) if num_kv_heads % heads == 0)
 
 
 def _prompt_block(part: Array, step: Array, blocks: Any, *_: Any) -> tuple[Any, ...]:
