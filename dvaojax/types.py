@@ -149,6 +149,16 @@ class TaskWithDemonstrations(Task, Protocol):
 
 
 @runtime_checkable
+class TaskWithGates(Task, Protocol):
+    """A task with objectives that accept or reject a completion, for methods that use gates."""
+
+    @property
+    def gates(self) -> Mapping[str, float]:
+        """The smallest reward of an accepted completion, by the name of the objective."""
+        ...
+
+
+@runtime_checkable
 class TaskWithAnswers(Task, Protocol):
     """A task whose completions give answers that can be compared, for majority voting."""
 

@@ -25,6 +25,7 @@ from dvaojax.aggregators.dara import dara_symmetric as dara_symmetric
 from dvaojax.aggregators.dr_grpo import dr_grpo as dr_grpo
 from dvaojax.aggregators.dro import accepted as accepted
 from dvaojax.aggregators.dro import dro as dro
+from dvaojax.aggregators.dro import dro_of_checks as dro_of_checks
 from dvaojax.aggregators.dvao import dvao as dvao
 from dvaojax.aggregators.dvao_denoised import dvao_denoised as dvao_denoised
 from dvaojax.aggregators.dvao_denoised import dvao_of_repeats as dvao_of_repeats
@@ -325,6 +326,14 @@ _TABLE: tuple[AggregatorRow, ...] = (
         credit=_RECONSTRUCTED,
     ),
     _own(
+        dro,
+        papers.DRO,
+        "`grpo` where a completion that a gate rejects is worth the least of the accepted ones",
+        shift="with knobs",
+        conflict="punished",
+        credit=_RECONSTRUCTED,
+    ),
+    _own(
         vpo,
         papers.VPO,
         "z-score of `E_ω max_y Σ_k ω_k r_iyk` over the answers y of one completion, ω from a "
@@ -345,9 +354,9 @@ ALIASES: Mapping[str, str] = {
 
 _OTHER_FUNCTIONS: tuple[OtherFunctionRow, ...] = (
     OtherFunctionRow(
-        dro,
+        dro_of_checks,
         papers.DRO,
-        "`grpo` where a rejected completion is worth the least of the accepted ones",
+        "`dro` with checks that are not objectives",
         takes="which completions are accepted",
         credit=_RECONSTRUCTED,
     ),

@@ -11,9 +11,9 @@ from dvaojax import aggregators, plugins
 from dvaojax.aggregators import Aggregator
 from dvaojax.config.field_types import check_types
 from dvaojax.config.schema import Config
-from dvaojax.errors import UserError
+from dvaojax.errors import UserError, suggest
 from dvaojax.rewards.asynchronous import split_functions
-from dvaojax.types import Prompt, TaskWithDemonstrations
+from dvaojax.types import Prompt, TaskWithDemonstrations, TaskWithGates
 
 
 def validate(config: Config) -> None:
@@ -78,9 +78,24 @@ def aggregator_knobs(config: Config) -> dict[str, Any]:
     """
     name = _known_aggregator(config.aggregator.name, key="aggregator.name")
     try:
-        return aggregators.read_options(name, config.aggregator.options, config.objectives)
+        knobs = aggregators.read_options(name, config.aggregator.options, config.objectives)
     except UserError as error:
         raise UserError(f"aggregator.options: {error}") from error
+    return _gates_of_task(config, name) | knobs
+
+
+def _gates_of_task(config: Config, name: str) -> dict[str, Any]:
+    """The knob `gates` from the task, if the aggregator has this knob and the task has gates."""
+    knows = "gates" in aggregators.knobs_of(aggregators.find(name))
+    if not knows or not isinstance(config.task, TaskWithGates) or not config.task.gates:
+        return {}
+    for objective in config.task.gates:
+        if objective not in config.objectives:
+            raise UserError(
+                f"task.gates: unknown objective {suggest(objective, config.objectives)}"
+            )
+    gates = config.task.gates
+    return {"gates": tuple(float(gates.get(o, -math.inf)) for o in config.objectives)}
 
 
 def compares_within_groups(config: Config, *, group_size: int) -> bool:
@@ -122,7 +137,8 @@ def make_shadows(config: Config) -> dict[str, Aggregator]:
         if label in shadows:
             raise UserError(f"aggregator.shadows: {label} is named twice")
         try:
-            knobs = aggregators.read_options(name, options, config.objectives)
+            own = aggregators.read_options(name, options, config.objectives)
+            knobs = _gates_of_task(config, name) | own
         except UserError as error:
             raise UserError(f"aggregator.shadows: {text}: {error}") from error
         key = f"aggregator.shadows: {text}"

@@ -256,6 +256,7 @@ def test_trap_17_no_knob_is_ignored(name):
     others |= {"threshold": 0.1, "ideal": 0.2, "augmentation": 0.5, "shrinkage": 0.5}
     others |= {"target": 0.4, "priority_floor": 0.9, "priority_power": 2.0, "saturation": 0.9}
     others |= {"caution": 0.1, "noise": 0.5}
+    others |= {"gates": (0.0, -np.inf, -np.inf), "min_accepted": 6}
     rewards = normal(2, 5, 3).at[0, :, 2].set(0.5)
     base = apply(name, rewards, WEIGHTS)
     for knob, default in aggregators.knobs_of(function).items():

@@ -31,6 +31,7 @@ KNOBS = {
     "sa_mrpo": {"lower": (-0.3, -0.1, 0.0), "upper": (1.2, 0.8, 0.4)},
     "augmented_tchebycheff": {"ideal": (1.2, 0.8, 0.4)},
     "sc_ppo": {"target": (0.9, 0.5, 0.3)},
+    "dro": {"gates": (-np.inf, 0.1, -np.inf)},
 }
 IN_UNITS_OF_REWARDS = {
     "lagrangian": ["threshold"],
@@ -42,6 +43,7 @@ IN_UNITS_OF_REWARDS = {
     "sa_mrpo": ["lower", "upper"],
     "augmented_tchebycheff": ["ideal"],
     "sc_ppo": ["target"],
+    "dro": ["gates"],
 }
 QUICK = ("grpo", "dvao", "gdpo", "rvpo", "gd2po_snr", "lagrangian", "sa_mrpo")
 

@@ -5,11 +5,12 @@ import functools
 import hypothesis.extra.numpy as hnp
 import jax
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvaojax import aggregators
-from dvaojax.aggregators.dro import accepted, dro
+from dvaojax.aggregators.dro import accepted, dro, dro_of_checks
 
 B, G, K = 2, 5, 3
 WEIGHTS = np.array([0.5, 0.3, 0.2], np.float32)
@@ -17,7 +18,7 @@ WEIGHTS = np.array([0.5, 0.3, 0.2], np.float32)
 
 @functools.cache
 def jitted(**knobs):
-    return jax.jit(functools.partial(dro, **knobs))
+    return jax.jit(functools.partial(dro_of_checks, **knobs))
 
 
 def call(rewards, passes, mask=None, **knobs):
@@ -79,3 +80,53 @@ def test_accepted_needs_every_applicable_check():
     assert accepted(checks).tolist() == [True, False, False, False]
     assert accepted(checks, mask=mask).tolist() == [True, False, False, True]
     assert accepted(checks, threshold=0.5).tolist() == [True, False, True, False]
+
+
+GATES = (-np.inf, 0.5, -np.inf)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gates_are_objectives_that_accept_and_do_not_rank(seed):
+    rng = np.random.default_rng(seed)
+    rewards = rng.normal(size=(6, G, K)).astype(np.float32)
+    rewards[..., 1] = rng.random((6, G)) < 0.6
+    mask = rng.random(rewards.shape) < 0.9
+    mask[0, 0], mask[0, 1, [0, 2]] = False, False
+    advantages = dro(rewards, WEIGHTS, mask=mask, gates=GATES)
+    passes = (rewards[..., 1] >= 0.5) | ~mask[..., 1]
+    dense = mask & np.array([True, False, True])
+    expected = dro_of_checks(rewards, WEIGHTS, passes, mask=dense)
+    np.testing.assert_allclose(advantages, expected, atol=1e-6)
+    for b in range(6):  # the loop of the docstring, in float64
+        worth = {}
+        for g in np.flatnonzero(dense[b].any(-1) & passes[b]):
+            means = [rewards[b, dense[b, :, k] & passes[b], k].mean(dtype=float) for k in (0, 2)]
+            pairs = zip((0, 2), means, strict=True)
+            values = [rewards[b, g, k] if mask[b, g, k] else mean for k, mean in pairs]
+            worth[int(g)] = WEIGHTS[0] * values[0] + WEIGHTS[2] * values[1]
+        if worth:
+            worth |= {int(g): min(worth.values()) for g in np.flatnonzero(~passes[b])}
+        values = np.array(list(worth.values()))
+        loop = np.zeros(G)
+        if len(values) > 1 and np.ptp(values) > 1e-5:
+            loop[list(worth)] = (values - values.mean()) / (values.std(ddof=1) + 1e-6)
+            np.testing.assert_allclose(advantages[b], loop, atol=1e-4)
+
+
+def test_weight_of_a_gate_and_its_score_above_the_limit_do_not_matter():
+    rewards = np.random.default_rng(4).random((B, G, K)).astype(np.float32)
+    base = dro(rewards, WEIGHTS, gates=GATES)
+    np.testing.assert_array_equal(dro(rewards, WEIGHTS * [1, 9, 1], gates=GATES), base)
+    higher = rewards.copy()
+    higher[..., 1] = np.where(rewards[..., 1] >= 0.5, 7.0, rewards[..., 1])
+    np.testing.assert_array_equal(dro(higher, WEIGHTS, gates=GATES), base)
+    np.testing.assert_allclose(dro(rewards, WEIGHTS), aggregators.grpo(rewards, WEIGHTS), atol=1e-5)
+
+
+def test_gates_must_leave_an_objective():
+    rewards = np.zeros((B, G, K), np.float32)
+    for gates in (0.5, (0.5, 0.5, 0.0)):
+        with pytest.raises(ValueError, match="leave no objective that ranks"):
+            dro(rewards, WEIGHTS, gates=gates)
+    with pytest.raises(ValueError, match="of a knob for 3 objectives"):
+        dro(rewards, WEIGHTS, gates=(0.5, -np.inf))

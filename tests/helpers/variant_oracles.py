@@ -14,6 +14,11 @@ from oracle_arithmetic import (
 )
 
 
+def dro(rewards, weights, *, rounding):
+    """Without gates; see `test_dro`."""
+    return aggregator_oracles.grpo(rewards, weights, rounding=rounding, epsilon=1e-6)
+
+
 def opo(rewards, weights, lengths, *, rounding):
     """Each objective minus its mean over the tokens of the completions that were scored on it."""
     del rounding  # there is no division
