@@ -1,20 +1,28 @@
 """Parts, profiles and tables of the accelerator benchmark; a complete run is a nightly test."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import accelerator
+import device_attention
 import device_model
 import device_parts
+import jax
+import jax.numpy as jnp
+import our_step
 import pytest
 from accelerator import FULL, SMALL, Part
 from accelerator_tables import as_markdown
+from workload import make_workload
 
 from dvaojax.devices import PEAKS
+from dvaojax.models.attention import backend
 from dvaojax.models.presets import PRESETS
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "accelerator.py"
@@ -149,6 +157,34 @@ def test_refuses_unwritable_output_before_measuring(monkeypatch, capsys, option)
         accelerator.main()
     assert stopped.value.code == 2
     assert f"argument {option}: there is no directory nowhere/at" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_parts_can_be_lowered_for_a_gpu(monkeypatch):
+    """Update, every kind of sampler and the attention in training call cuDNN as they should."""
+    monkeypatch.setattr(backend, "platform", lambda: "gpu")
+    monkeypatch.setattr(backend, "_capability", lambda: (9, 0))
+
+    def calls(function, *arguments):
+        lowered = function.trace(*arguments).lower(lowering_platforms=("cuda",))
+        return lowered.as_text().count("cudnn$fmha")
+
+    model = dataclasses.replace(PRESETS["tiny"], num_layers=1, compute_dtype="bfloat16")
+    model = dataclasses.replace(model, remat="products_and_attention")
+    shape = {"num_prompts": 2, "group_size": 4, "prompt_length": 16, "completion_length": 16}
+    workload = make_workload(dataclasses.asdict(model), **shape, steps=1)
+    system, state = our_step.begin(model, workload, micro_batches=2)
+    assert calls(system.train, state, our_step.random_experience(system, 0), None) == 6
+    prompts, limits = jnp.asarray(system.prompts[0]), jnp.asarray(system.limits[0])
+    for kind in device_model.SAMPLERS["gpu"].values():
+        attending = dataclasses.replace(model, decode_attention=kind.attention)
+        sample = our_step.make_sampler(attending, workload, max_stages=1)
+        expected = 1 if kind.attention == "einsum" else 3  # prefill, and two in decoding
+        serials = jnp.arange(2, dtype=jnp.int32)
+        assert calls(sample, state.learner.params, prompts, limits, serials) == expected
+    arrays = [jnp.zeros((1, 16 + 4 * 16, heads, 64), jnp.bfloat16) for heads in (4, 2, 2, 4)]
+    both = partial(device_attention._both, "cudnn", jnp.ones((1, 16), bool), 4)
+    assert calls(jax.jit(both), *arrays) == 6
 
 
 @pytest.mark.slow
