@@ -15,10 +15,11 @@ from dvaojax import aggregators, models, sharding
 from dvaojax.aggregators import Aggregator
 from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
-from dvaojax.learning.gradients import Learner, Preparation, StepMetrics, init_learner
+from dvaojax.learning.gradients import Learner, StepMetrics, init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_logprobs import policy_gradient_norms, policy_logprobs
-from dvaojax.learning.policy_loss import PolicyBatch, make_policy_loss
+from dvaojax.learning.policy_loss import make_policy_loss
+from dvaojax.learning.preparation import joined_once
 from dvaojax.learning.shadows import Shadows
 from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step
 from dvaojax.learning.warm_start import (
@@ -151,7 +152,7 @@ def _step(
         recomputed_logprobs=logprobs if config.loss.importance_cap > 0.0 else None,
         gradient_norms=partial(policy_gradient_norms, model=config.model, temperature=temperature),
         constrain=constrain,
-        prepare=_preparation(config),
+        prepare=joined_once(config.model),
     )
 
     def step(state: TrainState, experience: Experience, reference_params: Params | None):
@@ -195,7 +196,7 @@ def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Co
         optimizer,
         micro_batches=settings.micro_batches,
         constrain=constrain,
-        prepare=_preparation(config),
+        prepare=joined_once(config.model),
     )
     return (
         jax.jit(begin, out_shardings=shardings),
@@ -205,18 +206,6 @@ def _warm_start(config: Config, mesh: Mesh, params_shapes: Params, constrain: Co
             out_shardings=(shardings, sharding.named(mesh)),
         ),
     )
-
-
-def _preparation(config: Config) -> Preparation:
-    """Joins and casts the matrices once for all passes of a step."""
-    model = config.model
-
-    def join(params: Params, batch: PolicyBatch | Demonstrations) -> models.JoinedParams:
-        is_packed = isinstance(batch, PolicyBatch) and batch.experience.packed is not None
-        unrolled = models.unrolls_layers(model, is_packed=is_packed)
-        return models.join(model, params, is_unrolled=unrolled)
-
-    return Preparation(join=join, cast=partial(models.cast_joined, model))
 
 
 def evaluation_sampler(config: Config, mesh: Mesh) -> Sampler:

@@ -8,6 +8,7 @@ AdamW update in one jitted call with donated state.
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import time
@@ -31,6 +32,7 @@ from dvaojax.data.text import decode_completions
 from dvaojax.learning.gradients import init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_loss import LossConfig, make_policy_loss
+from dvaojax.learning.preparation import joined_once
 from dvaojax.learning.train_step import LearningConfig, TrainState, make_train_step
 from dvaojax.models import ModelConfig, Params
 from dvaojax.rollout import MAX_STAGES, completion_keys, rollout
@@ -129,6 +131,8 @@ def begin(
     model: ModelConfig, workload: Workload, *, micro_batches: int
 ) -> tuple[System, TrainState]:
     """The functions, compiled at their first call, and the initial state."""
+    if jax.default_backend() == "cpu":  # a few small layers: 6 % less processor time in the update
+        model = dataclasses.replace(model, layer_loop="unrolled")
     optimizer = make_optimizer(OptimizerConfig(), num_updates=len(workload.prompts))
     loss = make_policy_loss(
         LossConfig(),
@@ -141,6 +145,7 @@ def begin(
         loss=loss,
         optimizer=optimizer,
         aggregator=stateless(dvao, weights=np.ones(len(REWARDS), np.float32)),
+        prepare=joined_once(model),
     )
 
     @jax.jit
