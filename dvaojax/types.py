@@ -297,6 +297,20 @@ class Rollout(NamedTuple):
     stopped: Array
 
 
+class References(NamedTuple):
+    """Reference answers of a step's problems, for objectives that the policy computes itself.
+
+    Attributes:
+        tokens: `[B, L]` int32, padding on the right.
+        where: `[B, L]` bool, true on the answer's tokens.
+        reasoning_lengths: `[B, G]` int32, leading tokens of each completion that are its reasoning.
+    """
+
+    tokens: Array
+    where: Array
+    reasoning_lengths: Array
+
+
 class Experience(NamedTuple):
     """Data of one training step, with the axes of groups and objectives kept apart.
 
@@ -313,6 +327,7 @@ class Experience(NamedTuple):
         turns: `[B, G, T]` int32 if completions are episodes of several turns, see
             `learning.turns`: the turn in which each token was sampled, -1 on all other tokens.
             There is one advantage per turn then. None if each completion is a single turn.
+        references: the reference answers, if an objective needs them on the devices; else None.
     """
 
     prompt_tokens: Array
@@ -324,3 +339,4 @@ class Experience(NamedTuple):
     reward_mask: Array
     packed: Array | None = None
     turns: Array | None = None
+    references: References | None = None

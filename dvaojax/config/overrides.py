@@ -34,14 +34,16 @@ def apply(config: Config, settings: Sequence[str]) -> Config:
         settings: `key=value` each. The key is the dotted path of a field or of a mapping's entry
             (`weights.accuracy`). A section whose first field is `name` may be set by the section's
             own key: `loss=gspo` means `loss.name=gspo`. The value is read as the field's type; the
-            items of a sequence are separated by commas.
+            items of a sequence are separated by commas. Entries that a mapping may get are listed
+            with their types in `further_keys` of the configuration.
 
     Raises:
         UserError: a setting without `=`, an unknown key, a value of another type, or one that the
             configuration's own checks reject.
     """
     values: dict[str, Any] = {}
-    hints = {key: hint for key, hint, _ in _leaves(config)}
+    hints = {**getattr(config, "further_keys", {})}
+    hints |= {key: hint for key, hint, _ in _leaves(config)}
     short_forms = dict(_short_forms(config))
     for setting in settings:
         key, equals, text = setting.partition("=")

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from dvaojax.allocation import AllocationConfig
 from dvaojax.config.defaults import BY_TASK, default_of
 from dvaojax.learning.optimizer import OptimizerConfig
 from dvaojax.learning.policy_loss import LossConfig
+from dvaojax.learning.reflection import SELF_CERTAINTY
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.models import ModelConfig
@@ -152,6 +153,9 @@ class Config:
         seed: of parameters, order of problems, demonstrations and sampling.
         task: prompts and objectives.
         weights: objective -> weight, one for each of the task's objectives; by default 1 each.
+            `self_certainty` may be added where references are texts or numbers: R3, the policy's
+            own log-probability of the reference after a completion's reasoning, which the train
+            step computes (`learning.reflection`); evaluations do not score it.
         aggregator: how rewards become advantages.
         num_steps: policy-gradient steps.
         prompts_per_step: `B`, prompts of a step.
@@ -218,6 +222,9 @@ class Config:
     samples_per_step: int = 4
     wandb_project: str = ""
 
+    further_keys: ClassVar[Mapping[str, type]] = {f"weights.{SELF_CERTAINTY}": float}
+    """Keys of `--set` that add an entry, with their types."""
+
     def __post_init__(self):
         for field in dataclasses.fields(self):
             if getattr(self, field.name) is BY_TASK:
@@ -236,7 +243,15 @@ class Config:
         """Names of the columns of the reward vector."""
         own = tuple(self.task.objectives)
         scored = self.task.scored_objectives if isinstance(self.task, TaskWithScorer) else ()
-        return (*own, *scored)
+        named = () if self.weights is BY_TASK else (SELF_CERTAINTY,)
+        added = (name for name in named if name in self.weights and name not in (*own, *scored))
+        return (*own, *scored, *added)
+
+    @property
+    def has_self_certainty(self) -> bool:
+        """Whether the last objective is R3, which the train step computes."""
+        own = self.task.objectives
+        return self.objectives[-1:] == (SELF_CERTAINTY,) and SELF_CERTAINTY not in own
 
     @property
     def largest_group(self) -> int:

@@ -29,6 +29,7 @@ def validate(config: Config) -> None:
     make_aggregator(config)
     make_shadows(config)
     _check_group_size(config)
+    _check_references(config)
     config.loss.check_options()
     config.allocation.check(config.group_size, config.weights)
     if config.sampling.truncates:
@@ -236,6 +237,23 @@ def _check_numbers(config: Config) -> None:
             raise UserError(
                 f"weights.{name}={weight} is not a finite number of at least 0; to reward the "
                 "opposite, negate the objective"
+            )
+
+
+def _check_references(config: Config) -> None:
+    """References must be texts or numbers where an objective is about their probability."""
+    if not config.has_self_certainty:
+        return
+    if config.aggregator.check_invariants:
+        raise UserError(
+            "aggregator.check_invariants reads the rewards of the reward functions, without "
+            "self_certainty, which the step computes: set one of the two"
+        )
+    for prompt in config.task.prompts("train")[:1]:
+        if not isinstance(prompt.reference, str | int | float):
+            raise UserError(
+                f"weights.self_certainty: the references of task {config.task.name} are of type "
+                f"{type(prompt.reference).__name__}, not texts or numbers"
             )
 
 

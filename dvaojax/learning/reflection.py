@@ -3,9 +3,12 @@
 The reward is the policy's log-probability of the reference answer after the sampled reasoning. It
 is dominated by the answer's tokens that depend on the reasoning: those whose probability varies
 within a group. `answer_logprobs` computes the log-probabilities, `reflection_rewards` weights them.
-Both are pure functions, for use in a jitted step before the aggregator. No gradient is meant to
-flow through them.
+`with_self_certainty` puts them into the rewards of a step, in micro-batches, before the aggregator.
+All are pure functions. No gradient is meant to flow through them.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -13,9 +16,68 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import numerics
+from dvaojax.learning.gradients import take_rows
 from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.models import ModelConfig, Params
 from dvaojax.types import Experience
+
+SELF_CERTAINTY = "self_certainty"
+"""Name of the objective that a run with references may give a weight."""
+
+
+def with_self_certainty(
+    params: Params,
+    experience: Experience,
+    *,
+    model: ModelConfig,
+    temperature: float,
+    micro_batches: int = 1,
+    constrain: Callable[[Any], Any] = lambda piece: piece,
+) -> Experience:
+    """The experience with `reflection_rewards` as the rewards of its last objective.
+
+    Args:
+        params: the policy's parameters.
+        experience: with references, which the result lacks.
+        model: configuration of the decoder.
+        temperature: divisor of the logits.
+        micro_batches: parts that are computed one after the other; divides the groups.
+        constrain: applied to every micro-batch, for sharding constraints on its groups.
+
+    Returns:
+        The experience; the objective is masked for completions that were not sampled, or whose
+        problem has no reference.
+
+    Raises:
+        ValueError: the experience has no references.
+    """
+    if experience.references is None:
+        raise ValueError("the experience has no references")
+    num_groups = experience.rewards.shape[0]
+
+    def piece(rows: Array) -> Array:
+        part = constrain(take_rows(experience, rows))
+        answers = part.references
+        logprobs = answer_logprobs(
+            params,
+            part._replace(references=None),
+            answers.tokens,
+            answers.reasoning_lengths,
+            model=model,
+            temperature=temperature,
+        )
+        sampled = jnp.any(part.completion_mask, axis=-1)
+        return reflection_rewards(logprobs, answers.where, sampled=sampled)
+
+    rewards = jax.lax.map(piece, jnp.arange(num_groups).reshape(micro_batches, -1))
+    rewards = rewards.reshape(experience.rewards.shape[:2])
+    has_answer = jnp.any(experience.references.where, axis=-1, keepdims=True)
+    is_scored = jnp.any(experience.completion_mask, axis=-1) & has_answer
+    return experience._replace(
+        rewards=experience.rewards.at[..., -1].set(jnp.where(is_scored, rewards, 0)),
+        reward_mask=experience.reward_mask.at[..., -1].set(is_scored),
+        references=None,
+    )
 
 
 def answer_logprobs(
@@ -59,7 +121,7 @@ def answer_logprobs(
     return jax.lax.stop_gradient(jnp.take_along_axis(logprobs, positions, axis=-1))
 
 
-def reflection_rewards(logprobs: Array, where: Array) -> Array:
+def reflection_rewards(logprobs: Array, where: Array, *, sampled: Array | None = None) -> Array:
     r"""R3: the answer's log-probability, tokens weighted by how much they vary with the reasoning.
 
     $$ R_i = \sum_j w_j \log \pi(y_j \mid q, c_i, y_{< j}), \qquad
@@ -75,6 +137,7 @@ def reflection_rewards(logprobs: Array, where: Array) -> Array:
     Args:
         logprobs: `[B, G, L]` in nats.
         where: `[B, L]` bool, true on the answer's tokens; elsewhere values are ignored.
+        sampled: `[B, G]` bool, the completions that count in the deviations; None for all.
 
     Returns:
         `[B, G]`, at most 0; 0 in a group whose reasoning does not affect the probabilities.
@@ -84,8 +147,11 @@ def reflection_rewards(logprobs: Array, where: Array) -> Array:
     """
     chex.assert_shape(where, (logprobs.shape[0], logprobs.shape[-1]))
     masked = jnp.where(where[:, None], logprobs, 0)
-    everywhere = jnp.ones(masked.shape[1], bool)
-    deviations = jax.vmap(lambda values: numerics.moments(values, everywhere).deviation, in_axes=-1)
-    spread = jax.vmap(deviations)(jnp.exp(masked))
+    counted = jnp.ones(masked.shape[:2], bool) if sampled is None else sampled
+
+    def deviation(values: Array, counts: Array) -> Array:
+        return numerics.moments(values, counts).deviation
+
+    spread = jax.vmap(jax.vmap(deviation, in_axes=(-1, None)))(jnp.exp(masked), counted)
     weights = numerics.safe_divide(spread, jnp.sum(spread, axis=-1, keepdims=True))
     return jnp.sum(masked * weights[:, None], axis=-1)

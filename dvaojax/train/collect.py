@@ -18,9 +18,19 @@ from dvaojax.models.flops import Lengths
 from dvaojax.train import hosts
 from dvaojax.train.allocation_state import Allocation, DataState
 from dvaojax.train.batches import PromptBatch, PromptBatches
+from dvaojax.train.references import encode_references, reasoning_lengths
 from dvaojax.train.sampler import Sampler
 from dvaojax.train.scoring import score_groups
-from dvaojax.types import Completion, Experience, Prompt, Rollout, Scorer, Scores, Tokenizer
+from dvaojax.types import (
+    Completion,
+    Experience,
+    Prompt,
+    References,
+    Rollout,
+    Scorer,
+    Scores,
+    Tokenizer,
+)
 
 
 class StepRollout(NamedTuple):
@@ -71,6 +81,7 @@ class _ScoredGroups(NamedTuple):
         scores: of all groups.
         lengths: of all groups.
         stopped: `[B, G]` bool, of all groups.
+        references: of all groups, as host arrays; None where nothing needs them.
         completions: of each group scored in this process, as many as were sampled.
         seconds: time spent on scoring.
     """
@@ -81,6 +92,7 @@ class _ScoredGroups(NamedTuple):
     scores: Scores
     lengths: Lengths
     stopped: np.ndarray
+    references: References | None
     completions: list[list[Completion]]
     seconds: float
 
@@ -107,6 +119,7 @@ class Collector:
             problems.
         mask_truncated: whether completions without a stop token are left out of the experience and
             of the statistics of problems, see `LossConfig`.
+        reference_width: tokens of the longest reference answer, if the experience has them; else 0.
         key: the run's sampling key. The key of a completion is derived from it and from the
             problem's position in the stream, so there is no key state to save.
     """
@@ -119,6 +132,7 @@ class Collector:
     refills: int
     key: Array
     mask_truncated: bool = False
+    reference_width: int = 0
 
     def start_rollout(self, params: Params, data: DataState) -> tuple[StepRollout, DataState]:
         """Dispatches the sampling of the next problems' groups with these parameters."""
@@ -206,7 +220,15 @@ class Collector:
         local = (hosts.rows(batch.lengths, scored), on_host.mask.sum(axis=-1, dtype=np.int32))
         *lengths, stopped = hosts.assemble((*local, on_host.stopped), scored, shape[0])
         return _ScoredGroups(
-            positions, batch, rollout, scores, Lengths(*lengths), stopped, completions, seconds
+            positions=positions,
+            batch=batch,
+            rollout=rollout,
+            scores=scores,
+            lengths=Lengths(*lengths),
+            stopped=stopped,
+            references=self._references(prompts, completions, scored, shape),
+            completions=completions,
+            seconds=seconds,
         )
 
     def _over_all(self, groups: _ScoredGroups) -> dict[str, float]:
@@ -215,9 +237,10 @@ class Collector:
         count = scores.mask.sum(axis=(0, 1))
         totals = np.where(scores.mask, scores.rewards, 0.0).sum(axis=(0, 1), dtype=np.float64)
         means = np.divide(totals, count, out=np.full(len(count), np.nan), where=count > 0)
+        filled = self.scorer.objectives[-1:] if self.reference_width else ()
         rewards = zip(self.scorer.objectives, means.tolist(), strict=True)
         return {
-            **{f"reward/{name}": mean for name, mean in rewards},
+            **{f"reward/{name}": mean for name, mean in rewards if name not in filled},
             "completion_length": float(lengths[lengths > 0].mean()),
         }
 
@@ -236,8 +259,9 @@ class Collector:
             limit=rollout.tokens.shape[-1],
         )
         packed = pack(lengths.completions, layout) if layout.slots else None
-        rewards, reward_mask, packed = hosts.place(
-            (scores.rewards, self._learned(groups), packed), batch.tokens.sharding
+        rewards, reward_mask, packed, references = hosts.place(
+            (scores.rewards, self._learned(groups), packed, groups.references),
+            batch.tokens.sharding,
         )
         completion_mask = _ended_mask(rollout) if self.mask_truncated else rollout.mask
         experience = Experience(
@@ -249,6 +273,7 @@ class Collector:
             rewards=rewards,
             reward_mask=reward_mask,
             packed=packed,
+            references=references,
         )
         is_sampled = lengths.completions > 0
         measures = {
@@ -264,6 +289,20 @@ class Collector:
         return Collected(
             experience, batch.rows, scored, prompts, groups.completions, scores, lengths, measures
         )
+
+    def _references(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Sequence[Completion]],
+        scored: np.ndarray,
+        shape: tuple[int, int],
+    ) -> References | None:
+        """The reference answers of all groups, if they are needed, from those of this process."""
+        if not self.reference_width:
+            return None
+        answers = encode_references(self.tokenizer, prompts, width=self.reference_width)
+        reasoning = reasoning_lengths(self.tokenizer, completions, shape[1])
+        return References(*hosts.assemble((*answers, reasoning), scored, shape[0]))
 
 
 def _with_others(
@@ -289,6 +328,7 @@ def _with_others(
             others.lengths.prompts, merge(others.lengths.completions, groups.lengths.completions)
         ),
         stopped=merge(others.stopped, groups.stopped),
+        references=jax.tree.map(merge, others.references, groups.references),
         completions=completions,
         seconds=groups.seconds + others.seconds,
     )

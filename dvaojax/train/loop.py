@@ -59,6 +59,7 @@ from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.opening import notes, opening
 from dvaojax.train.program import Program
 from dvaojax.train.progress import TrainingProgress
+from dvaojax.train.references import reference_width
 from dvaojax.train.revisions import with_commits
 from dvaojax.train.session import Session, Start, open_session
 from dvaojax.train.step_log import DispatchedStep, StepLog
@@ -185,6 +186,7 @@ def make_collector(config: Config, program: Program, scorer: Scorer) -> Collecto
         allocation=make_allocation(config),
         refills=config.allocation.refills,
         mask_truncated=config.loss.mask_truncated,
+        reference_width=reference_width(config.task) if config.has_self_certainty else 0,
         key=run_key(config, KeyPurpose.COMPLETIONS),
     )
 

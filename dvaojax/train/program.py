@@ -20,6 +20,7 @@ from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_logprobs import policy_gradient_norms, policy_logprobs
 from dvaojax.learning.policy_loss import make_policy_loss
 from dvaojax.learning.preparation import joined_once
+from dvaojax.learning.reflection import with_self_certainty
 from dvaojax.learning.shadows import Shadows
 from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step
 from dvaojax.learning.warm_start import (
@@ -155,7 +156,17 @@ def _step(
         prepare=joined_once(config.model),
     )
 
+    certain = partial(
+        with_self_certainty,
+        model=config.model,
+        temperature=temperature,
+        micro_batches=config.learning.mini_batches * config.learning.micro_batches,
+        constrain=constrain,
+    )
+
     def step(state: TrainState, experience: Experience, reference_params: Params | None):
+        if experience.references is not None:
+            experience = certain(state.learner.params, experience)
         reward_metrics = _reward_metrics(experience, shadows.weights)
         state, metrics, advantages = train_step(state, experience, reference_params)
         # A copy: the state's own counter is donated to the next step before the host reads it.

@@ -8,10 +8,12 @@ import numpy as np
 
 from dvaojax.config import Config
 from dvaojax.errors import UserError
+from dvaojax.learning.reflection import SELF_CERTAINTY
 from dvaojax.rewards import RewardSuite
 from dvaojax.rewards.combined import CombinedScorer
 from dvaojax.rewards.programs import WITHOUT_SANDBOX, ProgramsConfig, ProgramScorer
 from dvaojax.train import hosts
+from dvaojax.train.references import FilledByTheStep
 from dvaojax.types import Completion, Prompt, Scorer, Scores, TaskWithScorer
 
 
@@ -37,6 +39,8 @@ def make_scorer(config: Config) -> CombinedScorer:
         raise UserError(f"rewards.workers={settings.workers}: {error}") from error
     if isinstance(config.task, TaskWithScorer):
         scorers.append(_task_scorer(config.task, settings.programs))
+    if config.has_self_certainty:
+        scorers.append(FilledByTheStep((SELF_CERTAINTY,)))
     return CombinedScorer(scorers)
 
 

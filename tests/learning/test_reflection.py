@@ -5,10 +5,16 @@ from unittest import mock
 
 import jax
 import numpy as np
+import pytest
 from learning_cases import ragged_experience, table_logprobs, table_params
 
 from dvaojax.learning import reflection
-from dvaojax.learning.reflection import answer_logprobs, reflection_rewards
+from dvaojax.learning.reflection import (
+    answer_logprobs,
+    reflection_rewards,
+    with_self_certainty,
+)
+from dvaojax.types import References
 
 B, G, L = 8, 4, 3
 
@@ -46,6 +52,44 @@ def test_tokens_are_weighted_by_their_variation_with_the_reasoning():
         weights = np.array(spread) / sum(spread)
         np.testing.assert_allclose(rewards[b], logprobs[b][:, tokens] @ weights, rtol=1e-4)
     assert (rewards < 0).all()
+
+
+def with_references(experience):
+    rng = np.random.default_rng(2)
+    where = np.arange(L) < rng.integers(1, L + 1, (B, 1))
+    where[2] = False  # a problem without a reference
+    lengths = np.maximum(np.asarray(experience.completion_mask.sum(-1)) - 1, 0).astype(np.int32)
+    answers = rng.integers(1, 6, (B, L)).astype(np.int32)
+    return experience._replace(references=References(answers, where, lengths))
+
+
+@pytest.mark.parametrize("micro_batches", [1, 4])
+def test_self_certainty_is_the_last_objective_for_any_micro_batches(micro_batches):
+    params, experience = table_params(), with_references(ragged_experience())
+    answers = experience.references
+    with mock.patch.object(reflection, "policy_logprobs", table_logprobs):
+        filled = with_self_certainty(
+            params, experience, model=None, temperature=1.0, micro_batches=micro_batches
+        )
+        logprobs = answer_logprobs(
+            params, experience, answers.tokens, answers.reasoning_lengths, model=None
+        )
+    sampled = np.asarray(experience.completion_mask).any(-1)
+    assert not sampled.all()
+    for b in range(B):
+        tokens = np.flatnonzero(answers.where[b])
+        chances = np.exp(np.asarray(logprobs, np.float64))[b][sampled[b]][:, tokens]
+        spread = chances.std(0) if len(chances) else np.zeros(len(tokens))
+        weights = spread / spread.sum() if spread.sum() else spread
+        for g in range(G):
+            is_scored = sampled[b, g] and len(tokens) > 0
+            assert filled.reward_mask[b, g, -1] == is_scored
+            expected = np.asarray(logprobs)[b, g, tokens] @ weights if is_scored else 0
+            np.testing.assert_allclose(filled.rewards[b, g, -1], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(filled.rewards[..., :-1], experience.rewards[..., :-1])
+    assert filled.references is None
+    with pytest.raises(ValueError, match="no references"):
+        with_self_certainty(params, filled, model=None, temperature=1.0)
 
 
 def test_reasoning_without_effect_has_reward_zero():
