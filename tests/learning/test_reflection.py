@@ -4,6 +4,7 @@ import math
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from learning_cases import ragged_experience, table_logprobs, table_params
@@ -60,7 +61,8 @@ def with_references(experience):
     where[2] = False  # a problem without a reference
     lengths = np.maximum(np.asarray(experience.completion_mask.sum(-1)) - 1, 0).astype(np.int32)
     answers = rng.integers(1, 6, (B, L)).astype(np.int32)
-    return experience._replace(references=References(answers, where, lengths))
+    references = jax.tree.map(jnp.asarray, References(answers, where, lengths))
+    return experience._replace(references=references)
 
 
 @pytest.mark.parametrize("micro_batches", [1, 4])
