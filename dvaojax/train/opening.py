@@ -5,7 +5,7 @@ import math
 from dvaojax import files
 from dvaojax.config import Config
 from dvaojax.learning.optimizer import OptimizerConfig
-from dvaojax.models.attention import backend
+from dvaojax.models.attention import backend, decode_backend
 from dvaojax.models.attention.splash import SplashLayout
 from dvaojax.models.flops import num_params
 from dvaojax.train.duration import estimated_seconds, in_words, rates_of
@@ -37,10 +37,12 @@ def opening(session: Session, *, done: int) -> list[str]:
 
 
 def notes(session: Session) -> list[str]:
-    """Lines about the attention of the update, and the task's notes such as prompts left out."""
+    """Lines about attention, and the task's notes such as prompts left out."""
     task = session.config.task
     say = task.notes if isinstance(task, TaskWithNotes) else lambda split: ()
-    return [_attention(session), *(note for split in ("train", "test") for note in say(split))]
+    platform = session.program.mesh.devices.flat[0].platform
+    attention = [_attention(session), decode_backend.describe(session.config.model, platform)]
+    return [*attention, *(note for split in ("train", "test") for note in say(split))]
 
 
 def _attention(session: Session) -> str:

@@ -12,7 +12,7 @@ from compiled_text import needs_cuda_compiler
 
 from dvaojax import sharding
 from dvaojax.models.attention import attend, decode_cudnn
-from dvaojax.models.attention.decode_backend import choose
+from dvaojax.models.attention.decode_backend import choose, describe
 from dvaojax.models.attention.decode_kernel import filled_blocks
 from dvaojax.models.cache import (
     BLOCK,
@@ -180,6 +180,8 @@ def test_backend_depends_on_platform_and_shape():
     change = partial(dataclasses.replace, config)
     for platform, expected in (("tpu", "pallas"), ("gpu", "einsum"), ("cpu", "einsum")):
         assert choose(config, platform) == expected
+    line = "attention of decoding: pallas on tpu (heads of 128)"
+    assert describe(config, "tpu") == line
     assert choose(change(head_width=64), "tpu") == "einsum"
     assert choose(change(compute_dtype="float64"), "tpu") == "einsum"
     assert choose(change(decode_attention="einsum"), "tpu") == "einsum"

@@ -45,3 +45,9 @@ def choose(config: ModelConfig, platform: str | None = None) -> str:
             f"{config.head_width} on {platform}; use 'auto' or 'einsum'"
         )
     return requested
+
+
+def describe(config: ModelConfig, platform: str) -> str:
+    """One line for the log of a run: the backend chosen for a decoder."""
+    width = config.head_width
+    return f"attention of decoding: {choose(config, platform)} on {platform} (heads of {width})"
