@@ -278,6 +278,14 @@ GVM = Paper(
     "Tong Zhang",
 )
 
+VIP = Paper(
+    "nguyen2026vip",
+    "2602.01601",
+    "Adaptive Rollout Allocation for Online Reinforcement Learning with Verifiable Rewards",
+    "Hieu Trung Nguyen and Bao Nguyen and Wenao Ma and Yuzhi Zhao and Ruifeng She and Viet Anh "
+    "Nguyen",
+)
+
 # Losses.
 
 PPO = Paper(

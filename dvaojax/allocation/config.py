@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -101,17 +102,19 @@ class AllocationConfig:
                 f"allocation.name={self.name} weights the objectives, and all weights are 0: "
                 "set allocation.objective"
             )
-        if plugins.is_plugin(self.name):
-            self._check_plugin(group_size, len(weights))
+        self._try_rule(group_size, len(weights))
 
-    def _check_plugin(self, group_size: int, num_objectives: int) -> None:
-        """Applies a user's rule to problems without completions so far."""
+    def _try_rule(self, group_size: int, num_objectives: int) -> None:
+        """Applies the rule to problems without completions so far."""
         statistics = initial_statistics(4, num_objectives)
         budget, cap = 4 * group_size, self.largest(group_size)
+        rule = partial(make(self.name, self.options), budget=budget, floor=self.floor, cap=cap)
+        if not plugins.is_plugin(self.name):
+            try:
+                rule(statistics, np.ones(num_objectives))
+            except ValueError as error:
+                raise UserError(f"allocation.options, of {self.name}: {error}") from error
+            return
         with plugins.blaming(self.name):
-            sizes = np.asarray(
-                make(self.name, self.options)(
-                    statistics, np.ones(num_objectives), budget=budget, floor=self.floor, cap=cap
-                )
-            )
+            sizes = np.asarray(rule(statistics, np.ones(num_objectives)))
         check_sizes(self.name, sizes, count=4, budget=budget, floor=self.floor, cap=cap)

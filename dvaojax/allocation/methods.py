@@ -14,6 +14,7 @@ from dvaojax.allocation.dynamo import neyman as neyman
 from dvaojax.allocation.gvm import gvm as gvm
 from dvaojax.allocation.rows import AllocationRow as AllocationRow
 from dvaojax.allocation.uniform import uniform as uniform
+from dvaojax.allocation.vip import vip as vip
 
 SYMBOLS: Mapping[str, str] = {
     "n_i": "the completions of problem `i`; the standard deviation of its rewards is `σ_i`",
@@ -31,6 +32,14 @@ _TABLE: tuple[AllocationRow, ...] = (
         "success",
         "half",
         credit="{}, its code",
+    ),
+    AllocationRow(
+        vip,
+        papers.VIP,
+        "`n_i` of least `Σ_i p_i (1 − p_i) / (n_i − 1)`, or of Dr.GRPO's variance",
+        "success",
+        "half",
+        credit="{}, without its Gaussian process",
     ),
     AllocationRow(gvm, papers.GVM, "`n_i ∝ G_i / √(p_i + α / p_i^(β − 1))`", "gradients", "rarely"),
 )

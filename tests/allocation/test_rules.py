@@ -7,6 +7,7 @@ import pytest
 
 from dvaojax import allocation
 from dvaojax.allocation import (
+    AllocationConfig,
     ProblemStatistics,
     above_mean,
     at,
@@ -20,6 +21,7 @@ from dvaojax.allocation import (
     observe_gradients,
     success,
     uniform,
+    vip,
 )
 from dvaojax.errors import UserError
 
@@ -171,7 +173,7 @@ def test_unknown_problems_get_the_largest_score():
     assert neyman_sizes[3] == neyman_sizes[0] == neyman_sizes.max()
     dynamo_sizes = dynamo(mixed, ONE, budget=40, **BOUNDS)
     assert dynamo_sizes[3] == dynamo_sizes[0] == dynamo_sizes.max()
-    for rule in (neyman, dynamo, gvm):
+    for rule in (neyman, dynamo, gvm, vip):
         equal = rule(initial_statistics(5, 1), ONE, budget=20, **BOUNDS)
         assert equal.tolist() == [4] * 5
 
@@ -347,3 +349,52 @@ def test_rejects_knobs_out_of_range():
         gvm(statistics, ONE, budget=8, floor=1, cap=7, alpha=-1.0)
     with pytest.raises(ValueError, match="least_priority=-1"):
         dynamo(statistics, ONE, budget=8, floor=1, cap=7, least_priority=-1.0)
+    for knobs, message in (
+        ({"estimator": "rlo"}, "unknown 'rlo'; did you mean 'rloo'"),
+        ({"prior": 1.0}, "prior=1.0 must lie"),
+        ({"tilt": -1.0}, "tilt=-1.0 must not"),
+        ({"estimator": "dr_grpo"}, "floor=1 must be at least 3 for dr_grpo"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            vip(statistics, ONE, budget=8, floor=1, cap=7, **knobs)
+    config = AllocationConfig("vip", options=("estimator=dr_grpo",))
+    with pytest.raises(UserError, match=r"allocation\.options, of vip: .*floor=2 must be"):
+        config.check(8, {"right": 1.0})
+
+
+@pytest.mark.parametrize(("estimator", "floor"), [("rloo", 2), ("dr_grpo", 3)])
+def test_vip_is_the_best_of_all_allocations(estimator, floor):
+    def variance(sizes, chances):
+        by_size = {"rloo": lambda n: 1 / (n - 1), "dr_grpo": lambda n: (n - 1) / n**2}[estimator]
+        return sum(p * (1 - p) * by_size(n) for p, n in zip(chances, sizes, strict=True))
+
+    for right in ([1, 4, 8], [2, 2, 7], [8, 8, 5]):
+        statistics = successes(right, 8)
+        chances = np.clip(np.array(right) / 8, 1e-6, 1 - 1e-6)
+        sizes = vip(statistics, ONE, budget=24, floor=floor, cap=14, estimator=estimator)
+        every = [n for n in itertools.product(range(floor, 15), repeat=3) if sum(n) == 24]
+        best = min(variance(n, chances) for n in every)
+        assert sizes.sum() == 24
+        assert variance(sizes, chances) == pytest.approx(best, rel=1e-9)
+
+
+def test_vip_for_rloo_is_in_proportion_to_the_deviation_from_the_second_completion_on():
+    right = np.array([1, 16, 30, 32, 48])
+    deviation = np.sqrt(right / 64 * (1 - right / 64))
+    sizes = vip(successes(right, 64), ONE, budget=500, floor=2, cap=400)
+    expected = 1 + (500 - 5) * deviation / deviation.sum()
+    np.testing.assert_allclose(sizes, expected, atol=1)
+
+
+def test_vip_expects_the_prior_of_unknown_problems_and_tilts_to_rare_successes():
+    unknown = initial_statistics(1, 1)
+    pairs = zip(successes([4, 1], 8), unknown, strict=True)
+    mixed = ProblemStatistics(*(np.concatenate(pair) for pair in pairs))
+    half, rare, new = vip(mixed, ONE, budget=60, floor=2, cap=60)
+    assert half > new > rare
+    _, rare, new = vip(mixed, ONE, budget=61, floor=2, cap=60, prior=0.125)
+    assert abs(new - rare) <= 1
+    plain = vip(successes([2, 14], 16), ONE, budget=40, floor=2, cap=40)
+    tilted = vip(successes([2, 14], 16), ONE, budget=40, floor=2, cap=40, tilt=7e-4)
+    assert plain.tolist() == [20, 20]
+    assert tilted[0] > 25
