@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from decoder_oracle import QWEN3, random_params
 
-from dvaojax import models
+from dvaojax import models, sharding
 from dvaojax.models import layers
-from dvaojax.models.attention import backend, completion_padding, row_padding
+from dvaojax.models.attention import backend, completion_padding, joint_attention, row_padding
+from dvaojax.models.config import checkpointed
+from dvaojax.plan import described
+from dvaojax.plan.chips import parse_slice
 
 WIDE = dataclasses.replace(QWEN3, num_layers=2, num_heads=2, num_kv_heads=1, head_width=128)
 
@@ -107,3 +110,33 @@ def test_rotation_by_a_product_is_the_rotation_of_halves(monkeypatch):
     product = evaluate()
     chex.assert_trees_all_close(product[0][1], halves[0][1], atol=1e-6)  # exact before rounding
     chex.assert_trees_all_close(product[1], halves[1], rtol=2.0**-6, atol=2.0**-6)
+
+
+@pytest.mark.slow
+def test_the_kernels_result_is_kept_where_remat_keeps_attention():
+    """Forward, gradients of queries and of keys and values; forward again if it is not kept."""
+    pytest.importorskip("libtpu", reason="libtpu is not installed (extra `plan`)")
+    described.set_environment()
+    mesh = sharding.make_mesh(
+        sharding.MeshConfig(data=1), devices=described.slice_devices(parse_slice("v5e:1x1"))
+    )
+    everywhere = sharding.named(mesh)
+    queries, keys = (
+        jax.ShapeDtypeStruct((1, 1536, heads, 128), jnp.bfloat16, sharding=everywhere)
+        for heads in (2, 1)
+    )
+
+    def calls(remat):
+        config = dataclasses.replace(WIDE, remat=remat)
+
+        def total(queries, keys, values):
+            options = {"prompt_where": jnp.ones((1, 512), bool), "group_size": 4}
+            attend = checkpointed(partial(joint_attention, **options), config, is_scanned=False)
+            return jnp.sum(attend(queries, keys, values).astype(jnp.float32) ** 2)
+
+        gradient = jax.value_and_grad(total, argnums=(0, 1, 2))
+        lowered = jax.jit(sharding.on_mesh(mesh, gradient)).lower(queries, keys, keys)
+        return lowered.compile().as_text().count('custom_call_target="tpu_custom_call"')
+
+    assert calls("attention") == 3
+    assert calls("products") == 4

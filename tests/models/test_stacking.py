@@ -47,14 +47,9 @@ def test_training_scans_once_over_the_layers():
     assert scans(prefill, params) == [5]
 
 
-def test_only_rows_of_one_layout_are_unrolled_and_give_the_same():
+def test_only_rows_of_one_layout_are_unrolled():
     params = random_params(with_layers(2))
-    scanned, unrolled = (
-        with_layers(2, remat="products_and_attention", layer_loop=loop)
-        for loop in ("auto", "unrolled")
-    )
-    results = [jax.jit(jax.grad(partial(total, c)))(params) for c in (scanned, unrolled)]
-    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-5)
+    scanned, unrolled = (with_layers(2, layer_loop=loop) for loop in ("auto", "unrolled"))
 
     def packed(config, params):
         tokens = GROUPS.completions.reshape(2, -1)
@@ -137,7 +132,10 @@ def test_remat_keeps_values_and_gradients_and_saves_memory():
     assert kept["products_and_attention"] - kept["products"] == attention
 
 
-@pytest.mark.parametrize(("family", "is_unrolled"), [("qwen2", True), ("llama", False)])
+@pytest.mark.parametrize(
+    ("family", "is_unrolled"),
+    [("llama", False), pytest.param("qwen2", True, marks=pytest.mark.slow)],
+)
 def test_gradients_of_joined_parameters_are_those_of_the_parameters(family, is_unrolled):
     config = dataclasses.replace(FAMILIES[family], num_layers=2)
     params = random_params(config)
