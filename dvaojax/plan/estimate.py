@@ -175,7 +175,8 @@ def rollout_seconds(job: Job, *, links: float | None = None) -> Roofline:
 def training_sent(job: Job) -> float:
     """Bytes that a chip sends in a train step: gathers, reduce-scatters and all-reduces."""
     model, mesh, learning = job.config.model, job.config.mesh, job.config.learning
-    passes = 3 if model.remat == "layer" else 2
+    kept = REMAT[model.remat]
+    passes = 2 if kept is None or "product" in kept else 3
     num_batches = learning.micro_batches * learning.updates_per_step
     weights = job.all_parameters / mesh.tensor * _compute_bytes(job)
     weight_bytes = (passes + 1) * weights * (1 - 1 / mesh.fsdp) + 2 * weights * (1 - 1 / mesh.data)
