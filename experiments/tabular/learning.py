@@ -141,6 +141,12 @@ def policy_gradient(logits: Array, chosen: Array, advantages: Array) -> Array:
     return (pushed - jnp.sum(advantages) * jax.nn.softmax(logits)) / advantages.size
 
 
+def squared_norms(logits: Array) -> Array:
+    """`[V]` the squared norm of the gradient of each completion's log-probability."""
+    policy = jax.nn.softmax(logits)
+    return 1 - 2 * policy + jnp.sum(jnp.square(policy))
+
+
 def exact_gradient(value: Array, logits: Array) -> Array:
     """`[V]` the gradient of the policy's mean of `value` `[V]`."""
     policy = jax.nn.softmax(logits)
@@ -189,8 +195,15 @@ def learn(
     ) -> tuple[tuple[Array, Any], tuple[Array, Array]]:
         logits, memory = state
         batch = batch_of(problem, logits, draws)
+        lengths = problem.lengths[batch.chosen]
+        norms = squared_norms(logits)[batch.chosen]
         advantages, memory = aggregator.update(
-            batch.rewards, None, memory, draws.key, lengths=problem.lengths[batch.chosen]
+            batch.rewards,
+            None,
+            memory,
+            draws.key,
+            lengths=lengths,
+            **dict.fromkeys(aggregator.needs, norms),
         )
         mean_square = jnp.mean(jnp.square(advantages))
         divisor = jnp.where(is_equalised, jnp.sqrt(mean_square), 1)

@@ -11,6 +11,8 @@ from slowness import slow_but
 
 from dvaojax import aggregators
 from dvaojax.aggregators import oblr_po, opo, optimal_token_baseline, rloo
+from dvaojax.errors import UserError
+from dvaojax.integrations.measured import require_no_norms
 from dvaojax.models import logit_gradient_norms
 
 B, G, K, T = 3, 4, 2, 5
@@ -68,6 +70,12 @@ def test_missing_norms_are_named():
         method.update(jnp.asarray(REWARDS), None, (), None)
     with pytest.raises(AssertionError, match=r"gradient_weights has shape \[3\]"):
         oblr_po(REWARDS, WEIGHTS, NORMS[:, 0])
+
+
+def test_trainers_that_compute_no_norms_refuse_the_method():
+    with pytest.raises(UserError, match=r"oblr_po needs the squared gradient norms .*: opo takes"):
+        require_no_norms("oblr_po", aggregators.make("oblr_po", WEIGHTS))
+    require_no_norms("opo", aggregators.make("opo", WEIGHTS))
 
 
 # The variance of the gradient of a policy whose completions can be enumerated.
