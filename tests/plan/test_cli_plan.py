@@ -253,7 +253,7 @@ def test_tiny_decoder_is_compiled_for_gpus_of_two_hosts_without_complaints(tmp_p
     assert json.loads(file.read_text())["training"]["collectives"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @needs_libtpu
 def test_search_finds_a_layout_that_fits(tmp_path):
     file = tmp_path / "plan.json"
