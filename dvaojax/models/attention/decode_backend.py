@@ -28,23 +28,31 @@ def choose(config: ModelConfig, platform: str | None = None) -> str:
     """
     platform = platform or backend.platform()
     requested, dtype = config.decode_attention, np.dtype(config.compute_dtype)
-    supported = {
-        "einsum": True,
-        # On a CPU the kernel is interpreted.
-        "pallas": platform in ("tpu", "cpu")
-        and config.head_width % _LANES == 0
-        and dtype in (np.dtype(jnp.bfloat16), np.dtype(np.float32)),
-        "cudnn": backend.cudnn_obstacle(platform, head_width=config.head_width, dtype=dtype)
-        is None,
-    }
+    pallas_obstacle = _pallas_obstacle(platform, head_width=config.head_width, dtype=dtype)
     if requested == "auto":
-        return "pallas" if platform == "tpu" and supported["pallas"] else "einsum"
-    if not supported[requested]:
+        return "pallas" if platform == "tpu" and pallas_obstacle is None else "einsum"
+    obstacle = {
+        "einsum": None,
+        "pallas": pallas_obstacle,
+        "cudnn": backend.cudnn_obstacle(platform, head_width=config.head_width, dtype=dtype),
+    }[requested]
+    if obstacle is not None:
         raise ValueError(
             f"model.decode_attention={requested!r} does not support {dtype} heads of width "
-            f"{config.head_width} on {platform}; use 'auto' or 'einsum'"
+            f"{config.head_width} on {platform}: {obstacle}; use 'auto' or 'einsum'"
         )
     return requested
+
+
+def _pallas_obstacle(platform: str, *, head_width: int, dtype: np.dtype) -> str | None:
+    """Why the TPU's kernel cannot be used, in the form "it needs ..."; None if it can."""
+    if platform not in ("tpu", "cpu"):  # on a CPU it is interpreted
+        return "it needs a TPU"
+    if head_width % _LANES:
+        return f"it needs heads of a multiple of {_LANES}"
+    if dtype not in (np.dtype(jnp.bfloat16), np.dtype(np.float32)):
+        return "it needs bfloat16 or float32"
+    return None
 
 
 def describe(config: ModelConfig, platform: str) -> str:
