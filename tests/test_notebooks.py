@@ -156,7 +156,7 @@ def test_notebook_01_aggregators(run):
     ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # its commands are those of the documents, which the slow tests run
 def test_notebook_02_train_tiny(run):
     notebook = run("02_train_tiny", DVAOJAX_SETTINGS=" ".join(TINY))
     assert figures(notebook) == ["train", "other", "pareto"]

@@ -87,12 +87,15 @@ def _other_groups(total: group.CentredSum, means: Array, count: Array) -> _Other
     from_all = jnp.where(is_group, means - numerics.masked_mean(means, is_group).value, 0)
     num_others = jnp.maximum(num_groups - 1, 0)
     departure = numerics.safe_divide(num_groups * from_all, num_others)
-    # The mean square about the mean of the others, from that about the mean of all.
-    squares = jnp.sum(jnp.square(from_all)) - from_all * departure
-    between = jnp.where(num_groups > 2, jnp.maximum(squares, 0), 0)
-    between = numerics.safe_divide(between, num_others)
     is_rounding = total.deviation <= jnp.finfo(count.dtype).eps ** 0.5 * total.scale
     deviation = jnp.where(is_rounding, 0, total.deviation)
+    # In units of the largest: the share is a ratio of squares, which might overflow.
+    unit = jnp.maximum(jnp.max(jnp.abs(from_all)), jnp.max(deviation))
+    distance, deviation = (numerics.safe_divide(x, unit) for x in (from_all, deviation))
+    # The mean square about the mean of the others, from that about the mean of all.
+    squares = jnp.sum(jnp.square(distance)) - distance * numerics.safe_divide(departure, unit)
+    between = jnp.where(num_groups > 2, jnp.maximum(squares, 0), 0)
+    between = numerics.safe_divide(between, num_others)
     sampling = numerics.safe_divide(jnp.square(deviation), count - 1)
     within = numerics.safe_divide(
         jnp.sum(sampling) - sampling,

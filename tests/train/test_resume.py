@@ -156,7 +156,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", nightly_but(["lagrangian", "hvpo"], aggregators.STATEFUL))
+@pytest.mark.parametrize("name", nightly_but(["lagrangian"], aggregators.STATEFUL))
 def test_state_of_an_aggregator_is_resumed(tmp_path, name):
     """A run killed in step 5 and resumed from step 3 equals an uninterrupted run."""
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
