@@ -5,14 +5,12 @@ probabilities. Its squared norm, `1 - 2 pi + sum_v pi_v^2`, is a proxy of that o
 the parameters, which would take a backward pass for each completion.
 """
 
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dvaojax import sharding
+from dvaojax.models import token_chunks
 from dvaojax.models.config import CHUNK_SIZE
 from dvaojax.models.logprobs import to_logits
 
@@ -48,11 +46,8 @@ def logit_gradient_norms(
     """
     chex.assert_equal_shape_prefix([hidden, tokens], tokens.ndim)
     chex.assert_axis_dimension(matrix, 0, hidden.shape[-1])
-    rows = tokens.shape[0]
-    flat = tokens.reshape(rows, tokens.size // rows)
-    states = lax.stop_gradient(hidden).reshape(*flat.shape, hidden.shape[-1])
-    width = max(chunk_size * sharding.num_shards("group") // rows, 1)
-    pieces = math.ceil(flat.shape[1] / width)
+    states, flat = token_chunks.by_group(lax.stop_gradient(hidden), tokens)
+    pieces = token_chunks.num_chunks(flat, chunk_size)
 
     def chunk(piece: tuple[Array, Array]) -> tuple[Array, Array]:
         logits = to_logits(piece[0], lax.stop_gradient(matrix)) / temperature
@@ -63,14 +58,6 @@ def logit_gradient_norms(
         complement = -jnp.expm1(chosen)
         return complement + (squares - jnp.exp(chosen)), chosen
 
-    padding = [(0, 0), (0, -flat.shape[1] % pieces)]
-    pairs = (jnp.pad(states, [*padding, (0, 0)]), jnp.pad(flat, padding))
-    chunks = jax.tree.map(
-        lambda x: jnp.moveaxis(x.reshape(rows, pieces, -1, *x.shape[2:]), 1, 0), pairs
-    )
+    chunks = (token_chunks.split(states, pieces), token_chunks.split(flat, pieces))
     norms, logprobs = lax.map(chunk, chunks)
-
-    def joined(x: Array) -> Array:
-        return jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, : flat.shape[1]].reshape(tokens.shape)
-
-    return jnp.maximum(joined(norms), 0), joined(logprobs)
+    return jnp.maximum(token_chunks.join(norms, tokens), 0), token_chunks.join(logprobs, tokens)

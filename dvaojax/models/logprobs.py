@@ -3,11 +3,9 @@
 All logits, `[B, G, T, V]` in float32, would be the largest array of a training step. They are
 computed in chunks of tokens instead, and the backward pass is written by hand: it computes the
 difference of the chosen token's indicator and the softmax once for both of its products, and sums
-the output matrix's gradient over chunks in float32 at least. Every chunk has tokens of every group,
-so that with groups split over devices every device computes a part of each chunk.
+the output matrix's gradient over chunks in float32 at least.
 """
 
-import math
 from typing import NamedTuple
 
 import chex
@@ -16,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from dvaojax import sharding
+from dvaojax.models import token_chunks
 from dvaojax.models.config import CHUNK_SIZE, LOGITS_BACKWARD, accumulation_dtype
 from dvaojax.models.kept_softmax import kept_logprobs
 
@@ -62,11 +61,8 @@ def token_logprobs(
     chex.assert_equal_shape_prefix([hidden, tokens], tokens.ndim)
     chex.assert_axis_dimension(matrix, 0, hidden.shape[-1])
     _check(temperature, backward)
-    rows = tokens.shape[0]
-    flat = tokens.reshape(rows, tokens.size // rows)
-    states = hidden.reshape(*flat.shape, hidden.shape[-1])
-    width = max(chunk_size * sharding.num_shards("group") // rows, 1)
-    pieces = math.ceil(flat.shape[1] / width)
+    states, flat = token_chunks.by_group(hidden, tokens)
+    pieces = token_chunks.num_chunks(flat, chunk_size)
     if backward == "keep":
         # Merge the leading axes: with one group, a leading axis of 1 would leave CPU cores idle.
         merged = states.reshape(-1, hidden.shape[-1])
@@ -74,9 +70,9 @@ def token_logprobs(
             merged, matrix, flat.reshape(-1), temperature=temperature, tiles=pieces
         )
         return chosen.reshape(tokens.shape), entropy.reshape(tokens.shape)
-    chunks = (_split(states, pieces), _split(flat, pieces))
+    chunks = (token_chunks.split(states, pieces), token_chunks.split(flat, pieces))
     chosen, entropy = _chunked(*chunks, matrix, temperature)
-    return _join(chosen, tokens), _join(entropy, tokens)
+    return token_chunks.join(chosen, tokens), token_chunks.join(entropy, tokens)
 
 
 class _Statistics(NamedTuple):
@@ -172,16 +168,3 @@ def _rows(x: Array) -> Array:
     With one group, a leading axis of 1 would leave CPU cores idle.
     """
     return x.reshape(-1, x.shape[-1])
-
-
-def _split(x: Array, pieces: int) -> Array:
-    """`[B, M, ...]` to `[pieces, B, width, ...]`, padded with zeros."""
-    rows, length = x.shape[:2]
-    padded = jnp.pad(x, [(0, 0), (0, -length % pieces)] + [(0, 0)] * (x.ndim - 2))
-    return jnp.moveaxis(padded.reshape(rows, pieces, -1, *x.shape[2:]), 1, 0)
-
-
-def _join(pieces: Array, like: Array) -> Array:
-    """`[pieces, B, width]` to the shape of `like`, without the padding."""
-    rows = like.shape[0]
-    return jnp.moveaxis(pieces, 0, 1).reshape(rows, -1)[:, : like.size // rows].reshape(like.shape)

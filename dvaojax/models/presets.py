@@ -22,6 +22,15 @@ _QWEN3 = ModelConfig(
     remat="layer",
 )
 _QWEN2 = dataclasses.replace(_QWEN3, qk_norm=False, attention_bias=True)
+_QWEN2_7B = dataclasses.replace(
+    _QWEN2,
+    vocab_size=152_064,
+    width=3584,
+    num_heads=28,
+    num_kv_heads=4,
+    ff_width=18_944,
+    tied_head=False,
+)
 
 PRESETS: Mapping[str, ModelConfig] = {
     "tiny": ModelConfig(
@@ -48,25 +57,6 @@ PRESETS: Mapping[str, ModelConfig] = {
     "qwen2.5-3b": dataclasses.replace(
         _QWEN2, width=2048, num_layers=36, num_heads=16, num_kv_heads=2, ff_width=11_008
     ),
-    "qwen2.5-7b": dataclasses.replace(
-        _QWEN2,
-        vocab_size=152_064,
-        width=3584,
-        num_layers=28,
-        num_heads=28,
-        num_kv_heads=4,
-        ff_width=18_944,
-        tied_head=False,
-    ),
-    "qwen2.5-math-7b": dataclasses.replace(
-        _QWEN2,
-        vocab_size=152_064,
-        width=3584,
-        num_layers=28,
-        num_heads=28,
-        num_kv_heads=4,
-        ff_width=18_944,
-        tied_head=False,
-        rope_theta=10_000.0,
-    ),
+    "qwen2.5-7b": _QWEN2_7B,
+    "qwen2.5-math-7b": dataclasses.replace(_QWEN2_7B, rope_theta=10_000.0),
 }

@@ -5,9 +5,8 @@ import math
 from dvaojax import files
 from dvaojax.config import Config
 from dvaojax.learning.optimizer import OptimizerConfig
-from dvaojax.models.attention import backend, decode_backend
-from dvaojax.models.attention.splash import SplashLayout
 from dvaojax.models.flops import num_params
+from dvaojax.train.attention import attention_lines
 from dvaojax.train.duration import estimated_seconds, in_words, rates_of
 from dvaojax.train.session import Session
 from dvaojax.types import TaskWithNotes
@@ -41,18 +40,8 @@ def notes(session: Session) -> list[str]:
     task = session.config.task
     say = task.notes if isinstance(task, TaskWithNotes) else lambda split: ()
     platform = session.program.mesh.devices.flat[0].platform
-    attention = [_attention(session), decode_backend.describe(session.config.model, platform)]
+    attention = attention_lines(session.config, platform)
     return [*attention, *(note for split in ("train", "test") for note in say(split))]
-
-
-def _attention(session: Session) -> str:
-    """Describes the attention of the update for completions of full length."""
-    config = session.config
-    prompt, longest = config.task.max_prompt_length, max(config.max_new_tokens - 1, 1)
-    row = prompt + config.largest_group * longest
-    layout = SplashLayout(row=row, prompt=prompt, longest=longest, packed=False)
-    platform = session.program.mesh.devices.flat[0].platform
-    return backend.describe(config.model, platform, layout)
 
 
 def _policy(config: Config) -> str:

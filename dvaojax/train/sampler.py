@@ -10,11 +10,10 @@ from jax.sharding import Mesh
 
 from dvaojax import models, sharding
 from dvaojax.config import Config
-from dvaojax.errors import UserError
 from dvaojax.models import Params
-from dvaojax.models.attention import decode_backend
 from dvaojax.rollout import completion_keys, rollout
 from dvaojax.rollout.sampling import Sampling
+from dvaojax.train.attention import attention_lines
 from dvaojax.types import Rollout
 
 
@@ -52,14 +51,11 @@ def make_sampler(config: Config, sampling: Sampling, group_size: int, mesh: Mesh
         mesh: the devices.
 
     Raises:
-        UserError: the attention of decoding does not support the devices or the model.
+        UserError: the attention that the model names does not support the devices or the model.
     """
     tokenizer = config.task.tokenizer
     platform = mesh.devices.flat[0].platform
-    try:
-        decode_backend.choose(config.model, platform)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    attention_lines(config, platform)  # refuses what cannot be used, before anything is written
 
     @partial(
         jax.jit,

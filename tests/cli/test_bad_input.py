@@ -99,6 +99,8 @@ MISTAKES = {
     "train --set optimizer.learning_rate=nan": "learning_rate",
     "train --set sampling.temperature=-1": "temperature",
     "train --set model.width=0": "model",
+    "train --set learning.micro_batches=1 model.attention=cudnn": "model.attention='cudnn' cannot be used: it needs an",
+    "train --set learning.micro_batches=1 model.decode_attention=cudnn": "model.decode_attention='cudnn' does not support",
     "train --set model.num_heads=3": "num_heads",
     "train --set mesh.data=0": "mesh",
     "train --set weights.accuracy=1e999": "weights.accuracy=inf is not a finite number",

@@ -170,7 +170,7 @@ def test_chosen_by_device_and_shape(monkeypatch):
     ):
         device.update(change)
         assert choose(head_width=head_width, dtype=dtype) == "blocks"
-        with pytest.raises(ValueError, match=f"attention 'cudnn' cannot be used: .*{reason}"):
+        with pytest.raises(ValueError, match=f"model.attention='cudnn' cannot be used: .*{reason}"):
             choose("cudnn", head_width=head_width, dtype=dtype)
     line = backend.describe(PRESETS["qwen3-0.6b"], "gpu", ROW)
     assert line.endswith("heads of 128; not cudnn: it needs cuDNN, which JAX does not find)")

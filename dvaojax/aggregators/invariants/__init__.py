@@ -357,7 +357,11 @@ BY_NAME: dict[str, tuple[Invariant, ...]] = {
         _same_order(f.inverse_scale),
         _dominance(f.inverse_scale),
     ),
-    "corr_gdpo": (ZERO_WITHOUT_SIGNAL, _dominance(f.corr_gdpo_units)),
+    "corr_gdpo": (
+        ZERO_WITHOUT_SIGNAL,
+        Invariant("37 (the batch has mean 0)", partial(p.whitened_mean, f.mean_score)),
+        _dominance(f.corr_gdpo_units),
+    ),
     "saw_grpo": _as_grpo(weights_by_variation, *_SAW),
     "focal_reward": _as_grpo(weights_by_difficulty, "gamma"),
     "saw_gdpo": _as_gdpo(weights_by_variation, *_SAW),

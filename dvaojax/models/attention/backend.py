@@ -50,7 +50,9 @@ def choose(
         )
     obstacle = cudnn_obstacle(platform, head_width=head_width, dtype=dtype)
     if requested == "cudnn" and obstacle is not None:
-        raise ValueError(f"attention 'cudnn' cannot be used: {obstacle}; use 'auto' or 'blocks'")
+        raise ValueError(
+            f"model.attention='cudnn' cannot be used: {obstacle}; use 'auto' or 'blocks'"
+        )
     if requested != "auto":
         return requested
     if platform == "tpu" and is_supported:
