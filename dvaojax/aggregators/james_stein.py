@@ -90,7 +90,7 @@ def _other_groups(total: group.CentredSum, means: Array, count: Array) -> _Other
     is_rounding = total.deviation <= jnp.finfo(count.dtype).eps ** 0.5 * total.scale
     deviation = jnp.where(is_rounding, 0, total.deviation)
     # In units of the largest: the share is a ratio of squares, which might overflow.
-    unit = jnp.maximum(jnp.max(jnp.abs(from_all)), jnp.max(deviation))
+    unit = jnp.max(jnp.maximum(jnp.abs(from_all), deviation), initial=0)
     distance, deviation = (numerics.safe_divide(x, unit) for x in (from_all, deviation))
     # The mean square about the mean of the others, from that about the mean of all.
     squares = jnp.sum(jnp.square(distance)) - distance * numerics.safe_divide(departure, unit)

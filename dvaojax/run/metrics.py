@@ -65,8 +65,8 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
-from tensorboardX import RecordWriter
-from tensorboardX.proto import event_pb2, summary_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dvaojax.errors import printable
 from dvaojax.numerics import Mean
@@ -149,7 +149,7 @@ class TensorBoard:
         directory.mkdir(parents=True, exist_ok=True)
         count = len(list(directory.iterdir()))  # TensorBoard reads files in order of name
         path = directory / f"events.out.tfevents.{int(time.time()):010d}.{count:04d}"
-        self._records = RecordWriter(str(path))
+        self._records = RecordWriter(path.open("xb"))
         self._add(file_version="brain.Event:2")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

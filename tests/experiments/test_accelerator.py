@@ -190,7 +190,7 @@ def test_parts_can_be_lowered_for_a_gpu(monkeypatch):
 @pytest.mark.slow
 def test_parts_need_no_packages_but_those_of_flax_and_optax():
     absent = ("antlr4", "grain", "math_verify", "matplotlib", "moocore", "pebble", "shtab",
-              "tensorboardX", "torch", "transformers", "tyro")  # fmt: skip
+              "tensorboard", "torch", "transformers", "tyro")  # fmt: skip
     code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import device_parts"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=SCRIPT.parent)
 
