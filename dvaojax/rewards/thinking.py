@@ -10,3 +10,9 @@ def after_thinking(text: str) -> str:
     A thought that was cut off is treated as an answer.
     """
     return text.rpartition(END_OF_THINKING)[2]
+
+
+def visible_answer(text: str) -> str:
+    """`after_thinking`, but empty if it has no visible character."""
+    answer = after_thinking(text)
+    return answer if any(c.isprintable() and not c.isspace() for c in answer) else ""

@@ -8,6 +8,7 @@ from dvaojax.errors import UserError, nearest
 BY_NAME: Mapping[str, str] = {
     "arithmetic": "dvaojax.tasks.arithmetic:Arithmetic",
     "arithmetic_sets": "dvaojax.tasks.arithmetic_sets:ArithmeticSets",
+    "comparisons": "dvaojax.tasks.comparisons:Comparisons",
     "gsm8k": "dvaojax.tasks.gsm8k:GSM8K",
     "instructions": "dvaojax.tasks.instructions:Instructions",
     "mathematics": "dvaojax.tasks.mathematics:Mathematics",

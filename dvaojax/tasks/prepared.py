@@ -22,6 +22,23 @@ def with_instruction(messages: Sequence[Message], instruction: str) -> Sequence[
     return (*before, {**last, "content": content})
 
 
+def where_in_source(record: ProblemRecord) -> str:
+    """The source of a record and its row, for messages."""
+    return f"{record.metadata['source']}, row {record.metadata['row']}"
+
+
+def shown_conversation(record: ProblemRecord) -> tuple[tuple[str, str], ...]:
+    """Role and content of each message of a prompt, as a judge is shown them.
+
+    Raises:
+        UserError: a message has `tool_calls`, which would be left out.
+    """
+    if any(message.get("tool_calls") for message in record.prompt):
+        where = where_in_source(record)
+        raise UserError(f"{where}: the judge is not shown the tool_calls of a message")
+    return tuple((message["role"], message["content"]) for message in record.prompt)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedTask:
     """Problems of prepared sets, formatted with a model's chat template.

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from dvaojax.data.records import ProblemRecord
-from dvaojax.errors import UserError
 from dvaojax.rewards.judge import Judge, JudgeConfig
 from dvaojax.rewards.rubric import (
     Rubric,
@@ -21,7 +20,7 @@ from dvaojax.rewards.rubric import (
     read_rubric,
     single_items,
 )
-from dvaojax.tasks.prepared import PreparedTask
+from dvaojax.tasks.prepared import PreparedTask, shown_conversation
 from dvaojax.types import RewardFunction, Scorer
 
 
@@ -82,9 +81,7 @@ class Rubrics(PreparedTask):
         Raises:
             UserError: a message has `tool_calls`, which the judge's question would leave out.
         """
-        if any(message.get("tool_calls") for message in record.prompt):
-            where = f"{record.metadata['source']}, row {record.metadata['row']}"
-            raise UserError(f"{where}: the judge is not shown the tool_calls of a message")
+        shown_conversation(record)
         return read_rubric(record.prompt, record.metadata["rubrics"])
 
     @property

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dvaojax.rewards.calls import CallResult, RewardError, most_frequent
-from dvaojax.rewards.judge import Judge, JudgeAnswer, Usage
+from dvaojax.rewards.calls import CallResult
+from dvaojax.rewards.judge import BatchedJudge, Judge
 from dvaojax.rewards.rubric.grading import ItemGrade, question, read_grade
 from dvaojax.rewards.rubric.items import Rubric, RubricItem, RubricObjective
+from dvaojax.rewards.thinking import visible_answer
 from dvaojax.types import Completion, Prompt, Scores
 
 
@@ -37,8 +38,7 @@ class RubricScorer:
         if not objectives:
             raise ValueError("a rubric scorer needs at least one objective")
         self._objectives = dict(objectives)
-        self._judge = judge
-        self._failed_in_a_row = 0
+        self._judge = BatchedJudge(judge)
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class RubricScorer:
             RewardError: too many consecutive batches without a single answer.
             UserError: the judge's cache is damaged.
         """
-        texts = [[_visible(completion) for completion in group] for group in completions]
+        texts = [[visible_answer(completion.text) for completion in group] for group in completions]
         rubrics: list[Rubric] = [prompt.reference for prompt in prompts]
         positions = [
             (b, g, item)
@@ -64,9 +64,8 @@ class RubricScorer:
             for item in self._selected_items(rubrics[b])
         ]
         questions = [question(rubrics[b], texts[b][g], item) for b, g, item in positions]
-        answers, usage = self._judge.ask(questions, read_grade)
-        self._count_failed_batches(answers)
-        grades = {key: answer.value for key, answer in zip(positions, answers, strict=True)}
+        batch = self._judge.ask(questions, read_grade)
+        grades = dict(zip(positions, batch.values, strict=True))
         shape = (len(texts), len(texts[0]), len(self._objectives))
         rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
         failures = dict.fromkeys(self._objectives, 0)
@@ -77,25 +76,12 @@ class RubricScorer:
                 failures[name] += bool(failure)
                 if reward is not None:
                     rewards[b, g, k], mask[b, g, k] = reward, True
-        return Scores(rewards, mask, failures, _messages(answers), _measures(usage, answers))
+        return Scores(rewards, mask, failures, batch.messages, batch.measures)
 
     def _selected_items(self, rubric: Rubric) -> list[RubricItem]:
         """The items that an objective uses, each once."""
         selected = [o.choose(rubric.items) for o in self._objectives.values()]
         return list(dict.fromkeys(item for items in selected for item in items))
-
-    def _count_failed_batches(self, answers: Sequence[JudgeAnswer[ItemGrade]]) -> None:
-        if not answers:
-            return
-        answered = any(answer.value is not None for answer in answers)
-        self._failed_in_a_row = 0 if answered else self._failed_in_a_row + 1
-        config = self._judge.config
-        if self._failed_in_a_row >= config.max_failed_batches:
-            raise RewardError(
-                f"the judge at {config.url} answered none of {len(answers)} questions, in "
-                f"{self._failed_in_a_row} batches in a row (judge.max_failed_batches): "
-                f"{_reasons(answers)}; --resume continues from the last checkpoint"
-            )
 
 
 def _outcome(
@@ -113,32 +99,3 @@ def _outcome(
     if len(met) < len(items):
         return CallResult(None, f"{len(items) - len(met)} items were not graded")
     return CallResult(objective.formula(points, met))
-
-
-def _visible(completion: Completion) -> str:
-    """The visible text after the thought; empty if it is blank."""
-    text = completion.text.rpartition("</think>")[2]
-    return text if any(c.isprintable() and not c.isspace() for c in text) else ""
-
-
-def _reasons(answers: Sequence[JudgeAnswer[ItemGrade]]) -> str:
-    return most_frequent(answer.failure for answer in answers if answer.value is None)
-
-
-def _messages(answers: Sequence[JudgeAnswer[ItemGrade]]) -> list[str]:
-    failed = sum(answer.value is None for answer in answers)
-    if not failed:
-        return []
-    return [f"judge: {failed} of {len(answers)} questions failed: {_reasons(answers)}"]
-
-
-def _measures(usage: Usage, answers: Sequence[JudgeAnswer[ItemGrade]]) -> dict[str, float]:
-    return {
-        "judge/questions": len(answers),
-        "judge/failed": sum(answer.value is None for answer in answers),
-        "judge/calls": usage.calls,
-        "judge/cached": usage.cached,
-        "judge/tokens_in": usage.tokens_in,
-        "judge/tokens_out": usage.tokens_out,
-        "judge/seconds_per_call": usage.waited_seconds / usage.calls if usage.calls else 0.0,
-    }
