@@ -29,6 +29,7 @@ def validate(config: Config) -> None:
     make_aggregator(config)
     make_shadows(config)
     _check_group_size(config)
+    _check_cosines(config)
     _check_references(config)
     config.loss.check_options()
     config.allocation.check(config.group_size, config.weights)
@@ -291,6 +292,15 @@ def _check_model(config: Config) -> None:
         raise UserError(
             f"model.vocab_size={config.model.vocab_size} is smaller than the {vocabulary} tokens "
             f"of task {config.task.name}"
+        )
+
+
+def _check_cosines(config: Config) -> None:
+    every, objectives = config.learning.gradient_cosines, config.objectives
+    if every and len(objectives) == 1:
+        raise UserError(
+            f"learning.gradient_cosines={every} compares the gradients of the objectives, and "
+            f"{objectives[0]} is the only one: set it to 0"
         )
 
 

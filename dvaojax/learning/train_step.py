@@ -15,6 +15,7 @@ import optax
 from jax import Array, lax
 
 from dvaojax.aggregators import Aggregator
+from dvaojax.learning.gradient_cosines import GradientCosines, cosine_metrics
 from dvaojax.learning.gradients import (
     UNPREPARED,
     Learner,
@@ -43,20 +44,26 @@ class LearningConfig:
         epochs: passes over the step's experience.
         mini_batches: optimiser updates per pass; divides the prompts of a step.
         micro_batches: parts of a mini-batch whose gradients are added; divides its prompts.
+        gradient_cosines: steps between two readings of the cosines between the gradients of the
+            objectives (`gradient_cosine/A/B`, see `learning.gradient_cosines`); 0 for none. A
+            reading takes a forward and a backward pass and holds a gradient for each objective;
+            the run takes the same steps with and without it.
 
     Raises:
-        ValueError: a number is below 1.
+        ValueError: a number is below its minimum.
     """
 
     epochs: int = 1
     mini_batches: int = 1
     micro_batches: int = 1
+    gradient_cosines: int = 0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 1:
+            minimum = 0 if field.name == "gradient_cosines" else 1
+            if getattr(self, field.name) < minimum:
                 value = getattr(self, field.name)
-                raise ValueError(f"learning.{field.name}={value} must be at least 1")
+                raise ValueError(f"learning.{field.name}={value} must be at least {minimum}")
 
     @property
     def updates_per_step(self) -> int:
@@ -97,6 +104,7 @@ def make_train_step(
     shadows: Shadows | None = None,
     recomputed_logprobs: LogprobFunction | None = None,
     gradient_norms: LogprobFunction | None = None,
+    cosines: GradientCosines | None = None,
     constrain: Callable[[Any], Any] = lambda piece: piece,
     prepare: Preparation = UNPREPARED,
 ) -> TrainStep:
@@ -113,6 +121,7 @@ def make_train_step(
             needs them in addition to the sampler's; else None.
         gradient_norms: squared gradient norm of each token `[B, G, T]`, computed before the
             advantages if the aggregator or a shadow needs them; None if none does.
+        cosines: settings of the cosines between the gradients of the objectives; None for none.
         constrain: applied to every micro-batch, for sharding constraints on its groups.
         prepare: applied to parameters once for all passes that read them.
 
@@ -126,6 +135,7 @@ def make_train_step(
     """
 
     gradient = cut_to_longest_row(gradient_of(loss))
+    alone = gradient if cosines is None else cut_to_longest_row(gradient_of(cosines.loss))
     needs_norms = bool(aggregator.needs or (shadows is not None and shadows.needs))
     if needs_norms and gradient_norms is None:
         raise ValueError("an aggregator needs gradient_norms")
@@ -171,8 +181,20 @@ def make_train_step(
             )
             return update(learner, total, metrics, optimizer)
 
+        before: StepMetrics = {}
+        if cosines is not None:
+            before = cosine_metrics(
+                cosines,
+                state.step + 1,
+                state.learner.params,
+                batch,
+                _one_pass(order, lengths.shape[0]),
+                gradient=alone,
+                constrain=constrain,
+                prepare=prepare,
+            )
         learner, metrics = lax.scan(one_update, state.learner, order)
-        metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), metrics)
+        metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), metrics) | before
         is_sampled = lengths > 0
         turn_axes = tuple(range(lengths.ndim, advantages.ndim))
         counted = jnp.broadcast_to(jnp.expand_dims(is_sampled, turn_axes), advantages.shape)
@@ -221,11 +243,16 @@ def _by_micro_batch(
     constrain: Callable[[Any], Any],
 ) -> Array:
     """`logprobs` of the whole batch, computed in micro-batches to bound memory."""
-    num_prompts, size = batch.advantages.shape[0], order.shape[-1]
-    one_pass = order.reshape(-1, size)[: num_prompts // size]
+    one_pass = _one_pass(order, batch.advantages.shape[0])
     cut_logprobs = cut_to_longest_row(lambda params, batch: logprobs(params, batch.experience))
     values = lax.map(lambda rows: cut_logprobs(params, constrain(take_rows(batch, rows))), one_pass)
     return lax.stop_gradient(jnp.zeros_like(batch.reference_logprobs).at[one_pass].set(values))
+
+
+def _one_pass(order: Array, num_prompts: int) -> Array:
+    """`[micro_batches, prompts]`, the micro-batches of the first pass over the step's groups."""
+    size = order.shape[-1]
+    return order.reshape(-1, size)[: num_prompts // size]
 
 
 def _check_shapes(experience: Experience) -> None:

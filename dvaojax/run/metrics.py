@@ -14,6 +14,8 @@ One row per step, a flat mapping from name to number:
 | `shadow/<name>/sign_agreement` | share of completions with advantages of equal sign          |
 | `shadow/<name>/mean_square`    | mean of the shadow's squared advantage                      |
 | `shadow/<name>/effective_weight/<objective>` | of its best linear fit, mean over groups      |
+| `gradient_cosine/<a>/<b>`      | between the gradients of two objectives; only in the rows   |
+|                                | of `learning.gradient_cosines`, null where a gradient is 0  |
 | `best/<objective>`             | best answer of a completion that contains several answers   |
 | `answers`, `diversity`         | number of answers; mean distance between two reward vectors |
 | `entropy`                      | of the next-token distribution, nats per token              |

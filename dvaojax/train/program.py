@@ -15,6 +15,7 @@ from dvaojax import aggregators, models, sharding
 from dvaojax.aggregators import Aggregator
 from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
+from dvaojax.learning.gradient_cosines import GradientCosines
 from dvaojax.learning.gradients import Learner, StepMetrics, init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_logprobs import policy_gradient_norms, policy_logprobs
@@ -152,6 +153,7 @@ def _step(
         reference_logprobs=logprobs if config.loss.kl_weight > 0.0 else None,
         recomputed_logprobs=logprobs if config.loss.importance_cap > 0.0 else None,
         gradient_norms=partial(policy_gradient_norms, model=config.model, temperature=temperature),
+        cosines=_cosines(config),
         constrain=constrain,
         prepare=joined_once(config.model),
     )
@@ -174,6 +176,20 @@ def _step(
         return state, {**reward_metrics, **metrics, "skipped_in_a_row": skipped}, advantages
 
     return step
+
+
+def _cosines(config: Config) -> GradientCosines | None:
+    """The reading of the gradients of the objectives, with the loss without its penalty."""
+    every = config.learning.gradient_cosines
+    if not every:
+        return None
+    loss = make_policy_loss(
+        dataclasses.replace(config.loss, kl_weight=0.0),
+        model=config.model,
+        temperature=config.sampling.temperature,
+        max_new_tokens=config.max_new_tokens,
+    )
+    return GradientCosines(config.objectives, every, loss)
 
 
 def _reward_metrics(experience: Experience, weights: Array) -> StepMetrics:

@@ -103,6 +103,7 @@ class StepLog:
         session, config = self._session, self._session.config
         advantages = np.asarray(step.advantages)
         row = to_host(step.metrics, objectives=config.objectives)
+        row = _without_skipped_cosines(config, step.number, row)
         row |= step.collected.measures | self._durations(step)
         row |= answer_set_measures(config, step.collected)
         row[BEST_METRIC] = sum(config.weights[k] * row[f"reward/{k}"] for k in config.objectives)
@@ -141,6 +142,15 @@ class StepLog:
             work = step_flops(self._session.config, step.collected.lengths)
             row["mfu"] = work / (seconds * self._peak)
         return row
+
+
+def _without_skipped_cosines(
+    config: Config, step: int, row: Mapping[str, float]
+) -> dict[str, float]:
+    """The row; in a step without a reading of cosines it has no columns for them."""
+    every = config.learning.gradient_cosines
+    is_skipped = bool(every) and step % every != 0
+    return {k: v for k, v in row.items() if not (is_skipped and k.startswith("gradient_cosine/"))}
 
 
 def answer_set_measures(config: Config, collected: Collected) -> dict[str, float]:

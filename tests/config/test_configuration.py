@@ -158,6 +158,7 @@ def test_rejects_inconsistent_settings_in_one_line_with_the_key(settings):
     ("setting", "message"),
     [
         ("learning.epochs=0", "learning.epochs=0"),
+        ("learning.gradient_cosines=-1", "learning.gradient_cosines=-1 must be at least 0"),
         ("evaluation.samples=0", "evaluation.samples=0"),
         ("checkpoints.every=0", "checkpoints.every=0"),
         ("rewards.workers=-1", "rewards.workers=-1"),
@@ -214,6 +215,22 @@ def test_rejects_a_task_without_problems_or_demonstrations():
         validate(dataclasses.replace(Config(), task=Wordless()))
     no_warm_start = dataclasses.replace(Config().warm_start, num_steps=0)
     validate(dataclasses.replace(Config(), task=Wordless(), warm_start=no_warm_start))
+
+
+class Brief(Wordless):
+    """A task with one objective."""
+
+    objectives = {"brevity": Arithmetic().objectives["brevity"]}  # noqa: RUF012
+
+
+def test_rejects_cosines_between_the_gradients_of_one_objective():
+    learning = dataclasses.replace(Config().learning, gradient_cosines=5)
+    no_warm_start = dataclasses.replace(Config().warm_start, num_steps=0)
+    config = dataclasses.replace(Config(), learning=learning, warm_start=no_warm_start)
+    validate(config)
+    one = dataclasses.replace(config, task=Brief(), weights={"brevity": 1.0})
+    with pytest.raises(UserError, match=r"^learning\.gradient_cosines=5 .*brevity is the only one"):
+        validate(one)
 
 
 def test_objectives_and_weights_are_matched_by_name():

@@ -137,6 +137,24 @@ def test_every_mesh_equals_one_device(mesh, params, on_one_device):
     assert bool(split) == (mesh[2] * tensor > 1)
 
 
+@pytest.mark.nightly
+def test_cosines_of_gradients_on_eight_devices_equal_those_of_one(params):
+    """Of the decoder, with parameters and groups split; in one and in two micro-batches."""
+    readings = []
+    for mesh, cut in (((1, 1, 1, 1), 2), ((1, 2, 2, 2), 1)):
+        learning = dataclasses.replace(CONFIG.learning, micro_batches=cut, gradient_cosines=1)
+        program = program_on(mesh, dataclasses.replace(CONFIG, learning=learning))
+        state = program.begin(params, jax.random.key(1))
+        experience = jax.device_put(ragged(), program.by_group)
+        _, metrics, _ = program.step(state, experience, None)
+        cosines = {k: m for k, m in metrics.items() if k.startswith("gradient_cosine/")}
+        assert all(mean.count == 1 for mean in cosines.values())
+        readings.append({name: float(mean.value) for name, mean in cosines.items()})
+    assert len(readings[0]) == 3
+    assert max(map(abs, readings[0].values())) > 0.05
+    assert readings[1] == pytest.approx(readings[0], abs=1e-5)
+
+
 def in_loops(text):
     """Lines of a compiled program that are in the computations of its while loops."""
     header = r"^(?:ENTRY )?%?([\w.-]+) [^\n]*\{\n(.*?)^\}"
