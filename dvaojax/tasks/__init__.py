@@ -13,6 +13,8 @@ BY_NAME: Mapping[str, str] = {
     "instructions": "dvaojax.tasks.instructions:Instructions",
     "mathematics": "dvaojax.tasks.mathematics:Mathematics",
     "programs": "dvaojax.tasks.programs:Programs",
+    "rubric_judging": "dvaojax.tasks.rubric_judging:RubricJudging",
+    "rubric_writing": "dvaojax.tasks.rubric_writing:RubricWriting",
     "rubrics": "dvaojax.tasks.rubrics:Rubrics",
     "tools": "dvaojax.tasks.tools:Tools",
 }

@@ -15,6 +15,8 @@ from dvaojax.learning.warm_start import WarmStartConfig
 from dvaojax.models.config import ModelConfig
 from dvaojax.rewards.judge import JudgeConfig
 from dvaojax.tasks.comparisons import Comparisons
+from dvaojax.tasks.rubric_judging import RubricJudging
+from dvaojax.tasks.rubric_writing import RubricWriting
 
 RUBRIC = "1. It is polite.\n2. It is short."
 TOPICS = ("tea", "rain", "a cat", "the sea", "bread", "chess", "a kite", "snow", "jazz", "a bus")
@@ -80,4 +82,35 @@ def comparisons(directory: Path, url: str) -> Comparisons:
     judge = dataclasses.replace(SHORT_LIMITS, url=url)
     return Comparisons(
         tokenizer=tokenizer(directory / "tokenizer"), judge=judge, **baselines(directory)
+    )
+
+
+def preferences(directory: Path, *, name: str = "preferences", **columns: str) -> dict[str, Any]:
+    """Preferences for the response that thanks, with further columns such as a rubric."""
+    rows = [
+        {
+            "prompt": f"Say something about {topic}.",
+            "chosen": f"Thanks! I like {topic}.",
+            "rejected": f"I will not talk about {topic}.",
+            **columns,
+        }
+        for topic in TOPICS
+    ]
+    return prepare(directory, name, rows)
+
+
+def rubric_writing(directory: Path, url: str) -> RubricWriting:
+    """The task of writing rubrics, with a judge at an address."""
+    judge = dataclasses.replace(SHORT_LIMITS, url=url)
+    return RubricWriting(
+        tokenizer=tokenizer(directory / "tokenizer"), judge=judge, **preferences(directory)
+    )
+
+
+def rubric_judging(directory: Path) -> RubricJudging:
+    """The task of judging by a rubric, the same for all preferences."""
+    return RubricJudging(
+        tokenizer=tokenizer(directory / "tokenizer"),
+        max_prompt_length=1500,
+        **preferences(directory, rubric=RUBRIC),
     )
