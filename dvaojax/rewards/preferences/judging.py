@@ -41,8 +41,8 @@ def addresses_every_criterion(completion: Completion, preference: Preference, /)
     Rubric-ARM's format reward of the judge, R_fmt (arXiv:2602.01511): it addresses and explains
     each criterion, and ends with a justification and the verdict. In our layout, after the
     thoughts, these are the headings `Criterion 1:` to `Criterion N:` for the N criteria of the
-    rubric, `Justification:` and `Verdict:`, at the beginning of a line, each once, in this order and
-    with nothing before the first. What is written below them is not judged.
+    rubric, `Justification:` and `Verdict:`, at the beginning of a line, each once, in this order
+    and with nothing before the first. The text below them is not judged.
     """
     answer = after_thinking(completion.text).strip()
     headings = list(_HEADING.finditer(answer))
