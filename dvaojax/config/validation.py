@@ -324,3 +324,8 @@ def _check_batch(config: Config) -> None:
             f"learning.mini_batches={config.learning.mini_batches} x "
             f"learning.micro_batches={config.learning.micro_batches}"
         )
+    if config.optimizer.follows_noise and config.learning.micro_batches < 2:
+        raise UserError(
+            f"optimizer.snr_floor={config.optimizer.snr_floor} needs at least two micro-batches, "
+            "whose gradients are compared: set learning.micro_batches"
+        )

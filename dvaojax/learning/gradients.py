@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from dvaojax.learning import gradient_noise
 from dvaojax.models import Params
 from dvaojax.numerics import Mean, safe_divide
 
@@ -86,6 +87,7 @@ def accumulate(
     *,
     constrain: Callable[[Any], Any] = lambda piece: piece,
     prepare: Preparation = UNPREPARED,
+    observe: Callable[[Params], StepMetrics] | None = None,
 ) -> tuple[Params, StepMetrics]:
     """The mean gradient of a mini-batch, independent of its micro-batches.
 
@@ -100,12 +102,18 @@ def accumulate(
         rows: `[micro_batches, rows]` int, the rows of each micro-batch along that axis.
         constrain: applied to every micro-batch, for sharding constraints on its rows.
         prepare: applied to the parameters.
+        observe: further metrics from the gradient of each micro-batch, a sum by the parameters;
+            None for none.
     """
     joined, transpose = jax.vjp(lambda params: prepare.join(params, batch), params)
     prepared = prepare.cast(joined)
 
     def piece(rows: Array) -> tuple[Any, StepMetrics]:
-        return gradient(prepared, constrain(take_rows(batch, rows)))
+        of_sum, metrics = gradient(prepared, constrain(take_rows(batch, rows)))
+        if observe is not None:
+            (by_params,) = transpose(jax.tree.map(lambda g, p: g.astype(p.dtype), of_sum, joined))
+            metrics = metrics | observe(by_params)
+        return of_sum, metrics
 
     def add(total: tuple[Any, StepMetrics], rows: Array):
         return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, piece(rows)), None
@@ -126,16 +134,28 @@ def update(
 ) -> tuple[Learner, StepMetrics]:
     """One optimiser update; skipped and counted if loss or gradient is not finite.
 
+    Args:
+        learner: the learner before the update.
+        gradient: the mean gradient of `accumulate`.
+        metrics: those of `accumulate`. If it observed `gradient_noise.squared_norm`, the optimiser
+            gets `signal` and `noise` of the gradient in addition.
+        optimizer: the gradient transformation.
+
     Returns:
-        The next learner, and the metrics with `grad_norm` (before clipping; 0 if skipped) and
-        `skipped_updates`.
+        The next learner, and the metrics with `grad_norm` (before clipping; 0 if skipped),
+        `skipped_updates` and, if observed, `gradient_signal`, `gradient_noise`, and `signal_share`
+        of their running means.
     """
     norm = optax.tree.norm(gradient)
     is_finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"].total)
+    metrics, noise = dict(metrics), {}
+    if gradient_noise.SQUARES in metrics:
+        squares = metrics.pop(gradient_noise.SQUARES)
+        noise = gradient_noise.measured_noise(gradient, squares, metrics["loss"].count)
     # optax relies on NumPy's type promotion, which the caller may have disabled.
     with jax.numpy_dtype_promotion("standard"):
-        updates, optimizer_state = optimizer.update(
-            gradient, learner.optimizer_state, learner.params
+        updates, optimizer_state = optax.with_extra_args_support(optimizer).update(
+            gradient, learner.optimizer_state, learner.params, **noise
         )
     # Skip the whole update if the gradient is not finite: no part of it enters the state.
     updated = (optax.apply_updates(learner.params, updates), optimizer_state)
@@ -148,6 +168,10 @@ def update(
         params, optimizer_state, learner.skipped + skip, (learner.skipped_in_a_row + skip) * skip
     )
     one = jnp.ones((), jnp.float32)
+    if noise:
+        running = [optax.tree.get(optimizer_state, name) for name in noise]
+        metrics |= {f"gradient_{name}": Mean(value, one) for name, value in noise.items()}
+        metrics["signal_share"] = Mean(gradient_noise.signal_share(*running), one)
     finite_norm = jnp.where(is_finite, norm, 0.0).astype(jnp.float32)
     metrics = {name: _zero_unless(is_finite, mean) for name, mean in metrics.items()}
     metrics["grad_norm"] = Mean(finite_norm, is_finite.astype(jnp.float32))

@@ -6,6 +6,8 @@ import math
 import jax
 import optax
 
+from dvaojax.learning.gradient_noise import scale_by_signal_share
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
@@ -21,6 +23,11 @@ class OptimizerConfig:
         b1: decay rate of the first moment.
         b2: decay rate of the second moment.
         weight_decay: decoupled weight decay, on matrices only, not on norm scales and biases.
+        snr_floor: below 1, the learning rate is multiplied by the share of signal in the gradient,
+            estimated from the scatter of the micro-batches' gradients, but by no less than this
+            (OBLR-PO, arXiv 2511.23310, see `learning.gradient_noise`); needs at least two
+            `learning.micro_batches`. 1 leaves the learning rate to its schedule.
+        snr_decay: weight of the past in the running means of that estimate.
 
     Raises:
         ValueError: the schedule is unknown, or a number is out of range.
@@ -34,6 +41,8 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.95
     weight_decay: float = 0.0
+    snr_floor: float = 1.0
+    snr_decay: float = 0.95
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
@@ -43,15 +52,21 @@ class OptimizerConfig:
             value = getattr(self, name)
             if not 0.0 <= value < math.inf:
                 raise ValueError(f"optimizer.{name}={value} must be finite and not negative")
-        for name in ("b1", "b2"):
+        for name in ("b1", "b2", "snr_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1)")
         if not self.max_grad_norm > 0.0:
             raise ValueError(f"optimizer.max_grad_norm={self.max_grad_norm} must be positive")
-        if not 0.0 <= self.final_fraction <= 1.0:
-            raise ValueError(f"optimizer.final_fraction={self.final_fraction} must lie in [0, 1]")
+        for name in ("final_fraction", "snr_floor"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1]")
         if self.warmup_updates < 0:
             raise ValueError(f"optimizer.warmup_updates={self.warmup_updates} must not be negative")
+
+    @property
+    def follows_noise(self) -> bool:
+        """Whether the learning rate follows the signal-to-noise ratio of the gradients."""
+        return self.snr_floor < 1.0
 
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -73,13 +88,13 @@ def learning_rate_schedule(config: OptimizerConfig, num_updates: int) -> optax.S
 
 
 def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:
-    """Gradient clipping, AdamW and schedule as one gradient transformation.
+    """Gradient clipping, AdamW, schedule and noise as one gradient transformation.
 
     Args:
         config: settings of the optimiser.
         num_updates: optimiser updates of the whole run, the length of the schedule.
     """
-    return optax.chain(
+    parts = [
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adamw(
             learning_rate_schedule(config, num_updates),
@@ -88,7 +103,10 @@ def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientT
             weight_decay=config.weight_decay,
             mask=_matrices,
         ),
-    )
+    ]
+    if config.follows_noise:
+        parts.append(scale_by_signal_share(decay=config.snr_decay, floor=config.snr_floor))
+    return optax.chain(*parts)
 
 
 def _matrices(params: optax.Params) -> optax.Params:

@@ -107,6 +107,7 @@ def make_train_step(
     cosines: GradientCosines | None = None,
     constrain: Callable[[Any], Any] = lambda piece: piece,
     prepare: Preparation = UNPREPARED,
+    observe: Callable[[Params], StepMetrics] | None = None,
 ) -> TrainStep:
     """The train step of a run, to be jitted with its state donated.
 
@@ -124,6 +125,7 @@ def make_train_step(
         cosines: settings of the cosines between the gradients of the objectives; None for none.
         constrain: applied to every micro-batch, for sharding constraints on its groups.
         prepare: applied to parameters once for all passes that read them.
+        observe: further metrics from the gradient of each micro-batch, see `accumulate`.
 
     Returns:
         `step(state, experience, reference)`, which returns the next state, metrics as sums and
@@ -177,7 +179,13 @@ def make_train_step(
 
         def one_update(learner: Learner, rows: Array) -> tuple[Learner, StepMetrics]:
             total, metrics = accumulate(
-                gradient, learner.params, batch, rows, constrain=constrain, prepare=prepare
+                gradient,
+                learner.params,
+                batch,
+                rows,
+                constrain=constrain,
+                prepare=prepare,
+                observe=observe,
             )
             return update(learner, total, metrics, optimizer)
 

@@ -28,6 +28,9 @@ One row per step, a flat mapping from name to number:
 | `importance_weight`            | mean weight between sampler and trainer, see `losses`       |
 | `importance_truncated`         | share of tokens with a truncated weight                     |
 | `grad_norm`                    | global norm before clipping                                 |
+| `gradient_signal`, `gradient_noise` | of the squared norm of the gradient before clipping    |
+| `signal_share`                 | running share of signal: the factor of the learning rate    |
+|                                | unless `optimizer.snr_floor` is larger                      |
 | `skipped_updates`              | share of updates skipped: loss or gradient not finite       |
 | `skipped_in_a_row`             | number of successive skipped updates, up to the latest      |
 | `unscored/<objective>`         | number of rewards that failed and were masked               |

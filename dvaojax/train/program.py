@@ -16,6 +16,7 @@ from dvaojax.aggregators import Aggregator
 from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
 from dvaojax.learning.gradient_cosines import GradientCosines
+from dvaojax.learning.gradient_noise import squared_norm
 from dvaojax.learning.gradients import Learner, StepMetrics, init_learner
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_logprobs import policy_gradient_norms, policy_logprobs
@@ -156,6 +157,7 @@ def _step(
         cosines=_cosines(config),
         constrain=constrain,
         prepare=joined_once(config.model),
+        observe=squared_norm if config.optimizer.follows_noise else None,
     )
 
     certain = partial(

@@ -10,6 +10,7 @@ import chex
 import digits_run
 import jax
 import numpy as np
+import optax
 import pytest
 from run_child import INTERRUPTED
 from slowness import nightly_but
@@ -158,13 +159,38 @@ class Killed(BaseException):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", nightly_but(["lagrangian"], aggregators.STATEFUL))
 def test_state_of_an_aggregator_is_resumed(tmp_path, name):
-    """A run killed in step 5 and resumed from step 3 equals an uninterrupted run."""
-    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     config = digits_run.digits_config(
         aggregator={"name": name, "options": STATEFUL[name]},
         warm_start={"num_steps": 0},
         checkpoints={"every": 3},
     )
+    state = after_kill_and_resume(config, tmp_path)
+    before, after = make_aggregator(config).init(3), state.aggregator_state
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert np.any(old != new)
+
+
+@pytest.mark.slow
+def test_signal_and_noise_of_the_learning_rate_are_resumed(tmp_path):
+    config = digits_run.digits_config(
+        learning={"micro_batches": 2},
+        optimizer={"snr_floor": 0.05, "snr_decay": 0.9},
+        warm_start={"num_steps": 0},
+        checkpoints={"every": 3},
+    )
+    state = after_kill_and_resume(config, tmp_path)
+    noise = float(optax.tree.get(state.learner.optimizer_state, "noise"))
+    measured = [row["gradient_noise"] for row in rows(tmp_path / "killed")]
+    expected = sum(0.1 * 0.9 ** (5 - step) * noise for step, noise in enumerate(measured))
+    np.testing.assert_allclose(noise, expected, rtol=1e-4)
+
+
+def after_kill_and_resume(config, path):
+    """The last state of a run killed in step 5 and resumed from step 3.
+
+    Asserts that the run equals an uninterrupted run.
+    """
+    uninterrupted, killed = path / "uninterrupted", path / "killed"
     add = StepLog.add
 
     def add_then_die(log, step):
@@ -180,10 +206,7 @@ def test_state_of_an_aggregator_is_resumed(tmp_path, name):
         train(config, killed, start="resume")
         aggregator = make_aggregator(config)
         assert_same_run(config, aggregator, uninterrupted, killed)
-        arrays, _ = saved(config, aggregator, killed)
-    before, after = aggregator.init(3), arrays["state"].aggregator_state
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        assert np.any(old != new)
+        return saved(config, aggregator, killed)[0]["state"]
 
 
 @pytest.mark.slow
