@@ -149,8 +149,8 @@ def measure(policy: Enumerated, size: int, *, groups: int) -> Sums:
     def block(key: Array) -> tuple[Array, Array]:
         shape = (groups, size)
         drawn = jax.random.choice(key, len(policy.lengths), shape, p=policy.probabilities)
-        of_groups = jax.tree.map(lambda x: x[drawn], policy)
-        each = jnp.einsum("mrbg,bgn->mrbn", advantages(of_groups), of_groups.gradients) / size
+        in_groups = jax.tree.map(lambda x: x[drawn], policy)
+        each = jnp.einsum("mrbg,bgn->mrbn", advantages(in_groups), in_groups.gradients) / size
         return jnp.sum(each, axis=2), jnp.sum(jnp.square(each), axis=(2, 3))
 
     parts = [block(jax.random.fold_in(jax.random.key(size), b)) for b in range(BLOCKS)]
@@ -191,21 +191,22 @@ def quotients(
 
 def limits(policy: Enumerated) -> np.ndarray:
     """Variance per completion in groups without end, `[methods, rewards]`, exactly."""
-    probabilities, gradients, proxies, lengths, rewards = map(np.float64, policy)
+    probabilities, gradients, proxies, lengths, rewards = (np.asarray(x, float) for x in policy)
     norms = np.square(gradients).sum(1)
-    of_mean = np.square((probabilities[:, None] * rewards).T @ gradients).sum(1)
+    squared_mean = np.square((probabilities[:, None] * rewards).T @ gradients).sum(1)
 
     def at(weights: np.ndarray) -> np.ndarray:
         counts = (probabilities * weights)[:, None]
         baseline = (counts * rewards).sum(0) / counts.sum()
-        return (probabilities * norms) @ np.square(rewards - baseline) - of_mean
+        return (probabilities * norms) @ np.square(rewards - baseline) - squared_mean
 
     return np.stack([at(w) for w in (np.ones_like(norms), lengths, norms, proxies)])
 
 
 def table(policy: Enumerated, results: Mapping[int, Sums]) -> str:
     """Quotients of variances and errors in Markdown."""
-    gradient = np.einsum("m,mr,mn->rn", *map(np.float64, (policy[0], policy.rewards, policy[1])))
+    factors = [np.asarray(x, float) for x in (policy.probabilities, policy.rewards)]
+    gradient = np.einsum("m,mr,mn->rn", *factors, np.asarray(policy.gradients, float))
     error = partial(relative_error, gradient=gradient)
     columns = [
         ("variance: `opo` / `rloo`", variance, 1, 0),

@@ -31,8 +31,8 @@ def oblr_po(
     The trace of the variance of the gradient estimate is smallest for
     $b = E[g r] / E[g]$. The paper's body was not available: the estimate without the completion's
     own reward, which keeps the gradient unbiased, and one baseline for each objective are our
-    choice, and this is a reconstruction as far as they go. The paper's learning rate is a setting of
-    its own, `optimizer.snr_floor`.
+    choice, and this is a reconstruction as far as they go. The paper's learning rate is a setting
+    of its own, `optimizer.snr_floor`.
 
     The baseline is an estimate, too, and a weighted mean of few rewards is noisier than a plain
     one. On a tiny decoder whose completions can be enumerated (`experiments/gradient_variance.py`)

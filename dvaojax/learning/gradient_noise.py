@@ -63,7 +63,7 @@ def measured_noise(mean: Any, squares: Mean, count: Array) -> dict[str, Array]:
         mean: gradient of the update, a mean over what the loss counts.
         squares: the sum of the squared norms of the micro-batches' gradients, which are *sums* over
             what the loss counts; and M, at least 2.
-        count: number of what the loss counts.
+        count: scalar, number of what the loss counts.
 
     Returns:
         `signal` and `noise`, scalars.
@@ -76,7 +76,15 @@ def measured_noise(mean: Any, squares: Mean, count: Array) -> dict[str, Array]:
 
 
 def signal_share(signal: Array, noise: Array) -> Array:
-    """The share of a gradient's mean square that is signal, in [0, 1]; 0 without a gradient."""
+    """The share of a gradient's mean square that is signal.
+
+    Args:
+        signal: scalar, as from `measured_noise`; negative values count as 0.
+        noise: scalar, not negative.
+
+    Returns:
+        Scalar in [0, 1]; 0 without a gradient.
+    """
     positive = jnp.maximum(signal, 0)
     return safe_divide(positive, positive + noise)
 
@@ -92,7 +100,7 @@ def scale_by_signal_share(*, decay: float, floor: float) -> optax.GradientTransf
     not in those that Adam has divided by their root mean squares.
 
     Not to be confused with: clipping by the norm, which shortens only large gradients. A step is
-    the shorter the noisier its gradient, whatever its norm.
+    the shorter the noisier its gradient, for any norm.
 
     Args:
         decay: weight of the past in the running means, in [0, 1).
@@ -114,7 +122,7 @@ def scale_by_signal_share(*, decay: float, floor: float) -> optax.GradientTransf
 
     def update(
         updates: optax.Updates,
-        state: SignalToNoiseState,
+        state: Any,
         params: optax.Params | None = None,
         *,
         signal: Array | float = math.nan,

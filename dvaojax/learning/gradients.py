@@ -109,11 +109,13 @@ def accumulate(
     prepared = prepare.cast(joined)
 
     def piece(rows: Array) -> tuple[Any, StepMetrics]:
-        of_sum, metrics = gradient(prepared, constrain(take_rows(batch, rows)))
+        gradients, metrics = gradient(prepared, constrain(take_rows(batch, rows)))
         if observe is not None:
-            (by_params,) = transpose(jax.tree.map(lambda g, p: g.astype(p.dtype), of_sum, joined))
+            (by_params,) = transpose(
+                jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, joined)
+            )
             metrics = metrics | observe(by_params)
-        return of_sum, metrics
+        return gradients, metrics
 
     def add(total: tuple[Any, StepMetrics], rows: Array):
         return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, piece(rows)), None

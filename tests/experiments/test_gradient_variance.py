@@ -53,7 +53,7 @@ def test_gradients_and_advantages_of_the_enumerated_policy(monkeypatch):
     mean = policy.probabilities @ policy.gradients
     assert np.abs(mean).max() < 1e-4 * np.abs(policy.gradients).max()
     drawn = jax.tree.map(lambda x: x[RNG.integers(0, len(policy.lengths), (3, 4))], policy)
-    of_all = script.advantages(drawn)
+    computed = script.advantages(drawn)
     rewards, norms = drawn.rewards[..., 1:2], np.square(drawn.gradients).sum(-1)
     expected = [
         aggregators.rloo(rewards, np.ones(1)),
@@ -61,7 +61,7 @@ def test_gradients_and_advantages_of_the_enumerated_policy(monkeypatch):
         aggregators.oblr_po(rewards, np.ones(1), norms),
         aggregators.oblr_po(rewards, np.ones(1), drawn.proxies),
     ]
-    np.testing.assert_allclose(of_all[:, 1], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(computed[:, 1], expected, rtol=1e-5, atol=1e-6)
     # In the limit the baseline by exact norms is the best of all constants.
     limits = script.limits(policy)
     assert np.all(limits[2] <= limits.min(0) + 1e-9)

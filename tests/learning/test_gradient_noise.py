@@ -70,8 +70,8 @@ def test_a_step_measures_the_scatter_of_its_micro_batches(reduction):
     mean, metrics = noise_of_step(experience, loss=loss, parts=parts)
     alone, sums, counts = step_of(loss), [], []
     for part in np.split(np.arange(8), parts):
-        gradient, of_part, _ = descent(alone, jax.tree.map(lambda x, p=part: x[p], experience))
-        counts.append(float(of_part["loss"].count))
+        gradient, part_metrics, _ = descent(alone, jax.tree.map(lambda x, p=part: x[p], experience))
+        counts.append(float(part_metrics["loss"].count))
         sums.append(np.asarray(gradient, np.float64) * counts[-1])
     each = np.stack(sums) * parts / sum(counts)
     np.testing.assert_allclose(each.mean(0), mean, atol=1e-6)
