@@ -213,6 +213,35 @@ def on_every_device(
     )
 
 
+def map_groups(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`vmap` over groups: each device maps the function over its own groups.
+
+    Inside, arrays belong to one group, so that constraints split none of their axes over devices
+    that hold groups. Outside `on_mesh` it is `vmap`.
+
+    Args:
+        function: takes a pytree of parameters, which is not mapped, and a pytree with one group;
+            returns a pytree.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return jax.vmap(function, in_axes=(None, 0))
+    rules = _rules.get()
+    group_axes = _as_tuple(rules["group"])
+    inside = {
+        name: tuple(axis for axis in _as_tuple(axes) if axis not in group_axes) or None
+        for name, axes in rules.items()
+    }
+
+    def one_group(params: Any, group: Any) -> Any:
+        token = _rules.set(inside)
+        try:
+            return function(params, group)
+        finally:
+            _rules.reset(token)
+
+    return jax.vmap(one_group, in_axes=(None, 0), spmd_axis_name=group_axes)
+
+
 def num_shards(logical_axis: str) -> int:
     """Number of parts that a logical axis is split into by `constrain`; 1 outside `on_mesh`."""
     mesh = jax.sharding.get_abstract_mesh()
@@ -223,9 +252,13 @@ def num_parts(
     mesh: Mesh | AbstractMesh, logical_axis: str, rules: Rules = RULES
 ) -> tuple[str, int]:
     """The names of the mesh axes that a logical axis is split over, and the number of parts."""
-    axes = rules.get(logical_axis) or ()
-    axes = (axes,) if isinstance(axes, str) else axes
+    axes = _as_tuple(rules.get(logical_axis))
     return " x ".join(axes), math.prod(mesh.shape[axis] for axis in axes)
+
+
+def _as_tuple(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Mesh axes of an entry of a table of rules."""
+    return (axes,) if isinstance(axes, str) else axes or ()
 
 
 def _spec(logical_axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
