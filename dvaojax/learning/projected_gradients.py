@@ -58,6 +58,9 @@ def project(gradients: Any, key: Array, *, dimension: int) -> Array:
 
     Returns:
         `[R, D]` float32.
+
+    Raises:
+        AssertionError: the leaves do not share their first axis.
     """
     leaves = jax.tree.leaves(gradients)
     chex.assert_equal_shape_prefix(leaves, 1)
