@@ -60,6 +60,48 @@ def test_right_program_passes_and_wrong_ones_have_a_reason(settings):
         assert reason.reason.startswith(expected)
 
 
+def test_verdicts_are_the_same_in_an_interpreter_with_packages(monkeypatch):
+    """Line coverage is measured here: in a minimal interpreter nothing can measure it."""
+
+    def start(command, files, directory):
+        arguments = command[command.index("-c") :]
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=files,
+            cwd=directory,
+            start_new_session=True,
+        )
+
+    monkeypatch.setattr(sandbox, "_start", start)
+    program = """
+class Pair:
+    def __init__(self, a): self.a = a
+def f(x):
+    if isinstance(x, Pair): return x.a + 1
+    if x == 3: return 1 / 0
+    if x == 4: os._exit(0)
+    if x == 5: return (i for i in range(x))
+    return x + 1
+"""
+    tests = {
+        "assert f(1) == 2 and f(Pair(2)) == 3": "",
+        "try: f(3)\nexcept ZeroDivisionError as e: assert str(e) == 'division by zero'": "",
+        "assert list(f(5)) == [0, 1, 2, 3, 4]": "",
+        "assert f(1) == 3": "AssertionError: ",
+        "assert f(3)": "ZeroDivisionError: division by zero",
+        "assert f(4)": "NameError: ",
+        "assert g(1)": "NameError: ",
+    }
+    trial = Trial((program,), tuple(tests), (("Pair", "Pair"), ("f", "f")))
+    (verdicts,) = run_trials([trial], limits=QUICK, settings=PROCESS)
+    reasons = [verdict.reason for verdict in verdicts]
+    for reason, expected in zip(reasons, tests.values(), strict=True):
+        assert reason.startswith(expected) and bool(reason) == bool(expected), reasons
+
+
 PASSING = {
     "def f(x): return (i for i in range(x))": "assert list(f(3)) == [0, 1, 2]",
     "def f(x): return map(str, [x])": "assert tuple(f(3)) == ('3',)",
