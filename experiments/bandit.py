@@ -2,6 +2,7 @@ r"""All aggregators on a bandit, with a thousand seeds each.
 
     python experiments/bandit.py                              # resumes where it was stopped
     python experiments/bandit.py --methods dvao,gdpo --out .  # some methods, another directory
+    python experiments/bandit.py --add gdpo                   # into the results, others are kept
 
 There is no network: a policy is sixteen numbers and its objectives are computed exactly, so that
 many seeds are affordable and small differences are significant.
@@ -31,9 +32,10 @@ of the others. Three kinds of step separate the direction of the advantages from
 
 Knobs have their defaults, the same in all variants, except for those that define a method:
 `lagrangian` and `constrained_grpo` have the threshold 0.6 for brevity and format, `rvpo_annealed`
-is given the number of steps, and `dvao_denoised` the variance of the noise (0 in five variants,
-where it equals `dvao`). `vpo` with one answer per completion is `grpo` with random weights; it
-draws one set of weights per group instead of 100, whose mean would be nearly constant.
+is given the number of steps, `dvao_denoised` the variance of the noise (0 in five variants, where
+it equals `dvao`), and `dro` has format as its gate. `vpo` with one answer per completion is `grpo`
+with random weights; it draws one set of weights per group instead of 100, whose mean would be
+nearly constant.
 
 Measures (`tabular/measures.py`). *Progress*: the gain of the weighted sum over the untrained
 policy, as a share of the gain of the best completion; mean over the five weights. *Hypervolume*:
@@ -98,7 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Computes the missing cells and writes the report; returns 2 if an argument is invalid."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--methods", help="names separated by commas (default: all)")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--methods", help="names separated by commas (default: all)")
+    chosen.add_argument(
+        "--add", help="names separated by commas: computed and added to the results at --out"
+    )
     parser.add_argument("--seeds", type=int, help="number of seeds (default 1000)")
     parser.add_argument(
         "--cells", type=Path, default=Path("runs", "bandit"), help="directory of finished cells"
@@ -113,13 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(
                 "with --methods or --seeds, choose a directory for the report: --out DIR"
             )
-        names = _names(options.methods)
+        names = _names(options.methods or options.add)
         settings = cells.Settings(num_seeds=options.seeds or cells.Settings.num_seeds)
         out = options.out or HERE / "results"
+        before = report.read(out, settings) if options.add else None
         out.mkdir(parents=True, exist_ok=True)
+        if options.add and report.AGAINST not in names:
+            names.append(report.AGAINST)
         computed = compute_missing(names, settings, options.cells, Console(highlight=False))
         command = shlex.join(["python", "experiments/bandit.py", *arguments])
         summary = report.summarise(computed, settings, command=command)
+        if before is not None:
+            summary = report.merged(before, summary)
     except UserError as error:
         print(f"bandit.py: {error}", file=sys.stderr)
         return 2

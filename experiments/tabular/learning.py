@@ -158,6 +158,7 @@ def required_knobs(name: str, problem: BanditProblem, size: Size) -> dict[str, A
     threshold = (-math.inf, 0.6, 0.6)  # for brevity and format, at any scale
     return {
         "constrained_grpo": {"threshold": threshold},
+        "dro": {"gates": (-math.inf, -math.inf, 0.5)},  # format is earned
         "lagrangian": {"threshold": threshold},
         "rvpo_annealed": {"num_steps": size.num_steps},
         "dvao_denoised": {"noise": problem.noise**2},

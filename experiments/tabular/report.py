@@ -12,6 +12,7 @@ from tabular.cells import STEPS, Cell, Settings
 from tabular.problem import OBJECTIVES, variants
 
 from dvaojax import files
+from dvaojax.errors import UserError
 
 AGAINST = "dvao"  # every method is compared with it, seed by seed
 
@@ -69,10 +70,14 @@ def summarise(cells: Cells, settings: Settings, *, command: str) -> Report:
         "commit": commit(),
         "objectives": list(OBJECTIVES),
         "reference_point": measures.REFERENCE.tolist(),
-        "settings": {**vars(settings), "size": settings.size._asdict()},
+        "settings": _described(settings),
         "variants": situations,
         "cells": rows,
     }
+
+
+def _described(settings: Settings) -> dict[str, Any]:
+    return {**vars(settings), "size": settings.size._asdict()}
 
 
 def _row(
@@ -117,6 +122,44 @@ def commit() -> str:
     return done.stdout.strip()
 
 
+def read(directory: Path, settings: Settings) -> Report:
+    """The report in a directory, of the same settings.
+
+    Raises:
+        UserError: there is none, or it has other settings.
+    """
+    path = directory / "bandit.json"
+    if not path.exists():
+        raise UserError(f"{directory} has no bandit.json to add to: run without --add")
+    report = json.loads(path.read_text())
+    if report["settings"] != json.loads(json.dumps(_described(settings))):
+        raise UserError(f"{path} has other settings: run without --add")
+    return report
+
+
+def merged(before: Report, added: Report) -> Report:
+    """A report with the methods of another one in addition, whose rows replace older ones.
+
+    The rows of `AGAINST`, which the other report has for the comparison, are not replaced.
+    """
+    cells = {(row["variant"], row["method"], row["step"]): row for row in before["cells"]}
+    new = [row for row in added["cells"] if row["method"] != AGAINST]
+    cells |= {(row["variant"], row["method"], row["step"]): row for row in new}
+    order = list(before["variants"])
+
+    def place(key: tuple[str, str, str]) -> tuple[int, str, int]:
+        return order.index(key[0]), key[1], STEPS.index(key[2])
+
+    addition = {
+        "methods": sorted({row["method"] for row in new}),
+        "command": added["command"],
+        "commit": added["commit"],
+    }
+    additions = [*before.get("additions", []), addition]
+    rows = [cells[key] for key in sorted(cells, key=place)]
+    return {**before, "additions": additions, "cells": rows}
+
+
 def write(report: Report, directory: Path) -> None:
     """Writes `bandit.json`, one cell per line, and `bandit.md`, the tables."""
     head = {key: value for key, value in report.items() if key != "cells"}
@@ -137,6 +180,9 @@ def tables(report: Report) -> str:
         f"{report['settings']['num_seeds']} seeds, each with its own table. Each entry is for the "
         f"steps {' / '.join(STEPS)}.\n"
     )
+    for addition in report.get("additions", []):
+        names = ", ".join(f"`{name}`" for name in addition["methods"])
+        text += f"Added by `{addition['command']}` at {addition['commit']}: {names}.\n"
     for measure, description in (
         ("progress", "Percent of the way from the untrained policy to the best completion"),
         ("hypervolume", "Percent of the hypervolume of the best completions"),

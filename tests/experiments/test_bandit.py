@@ -13,6 +13,7 @@ from rich.console import Console
 from tabular import cells, learning, measures, problem, report
 
 from dvaojax.aggregators import METHODS
+from dvaojax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results" / "bandit.json"
@@ -243,6 +244,24 @@ def test_resumed_experiment_is_byte_identical(written, tmp_path):
     assert written("broken") == (unbroken, 0)
 
 
+def test_added_methods_keep_the_rows_of_the_others(results, tmp_path):
+    def rows(method, **changed):
+        kept = [row for row in results["cells"] if row["method"] == method]
+        return [row | changed for row in kept]
+
+    kept = [row for row in results["cells"] if row["method"] != "gdpo"]
+    before = dict(results, cells=kept, additions=[])
+    added = dict(results, cells=rows("gdpo") + rows("dvao", rate=7), command="c", commit="0" * 12)
+    merged = report.merged(before, added)
+    assert merged["cells"] == results["cells"]
+    addition = {"methods": ["gdpo"], "command": "c", "commit": "0" * 12}
+    assert merged["additions"] == [addition]
+    report.write(merged, tmp_path)
+    assert report.read(tmp_path, cells.Settings()) == merged
+    with pytest.raises(UserError, match="other settings"):
+        report.read(tmp_path, TINY)
+
+
 def test_cells_of_other_settings_or_code_are_not_loaded(tmp_path):
     cell = cells.Cell(*(np.zeros(1) for _ in cells.Cell._fields))
     path = cells.path_of(tmp_path, "dvao", "plain", "own")
@@ -258,6 +277,7 @@ def test_cells_of_other_settings_or_code_are_not_loaded(tmp_path):
     [
         (["--methods", "dvap", "--out", "."], "did you mean 'dvao'?"),
         (["--methods", "dvao"], "--out DIR"),
+        (["--add", "dvao", "--out", "."], "no bandit.json to add to"),
         (["--seeds", "130", "--out", "."], "130 seeds: fewer than 125, or a multiple"),
     ],
 )
@@ -283,8 +303,9 @@ def test_results_match_the_settings_and_are_small(results):
     methods = {method for method, _, _ in keys}
     assert methods <= set(METHODS)
     assert len(keys) == len(methods) * len(problem.variants()) * len(cells.STEPS)
-    assert RESULTS.stat().st_size < 320_000
-    assert re.fullmatch(r"[0-9a-f]{12}", results["commit"])
+    assert RESULTS.stat().st_size < 360_000
+    for run in (results, *results.get("additions", [])):
+        assert re.fullmatch(r"[0-9a-f]{12}", run["commit"])
     assert RESULTS.with_suffix(".md").read_text() == report.tables(results)
 
 
