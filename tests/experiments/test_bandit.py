@@ -356,6 +356,13 @@ def test_conclusions_of_the_readme(results):
     assert 0 < ahead[0] < ahead[1] < ahead[2]
     for variant in problem.variants():
         assert beyond("gd2po_hard", variant, "equal") < -4
+        reached = {m: rows[m, variant, "equal"]["progress"][0] for m, _, _ in rows}
+        assert 0.009 < reached["james_stein"] - reached["dr_grpo"] < 0.014
+        assert -0.0075 < reached["oblr_po"] - reached["rloo"] < 0
+        assert -0.0075 < reached["corr_gdpo"] - reached["gdpo"] < -0.002
+        if variant in ("plain", "conflict", "saturated"):
+            assert max(reached, key=lambda m: reached[m]) == "james_stein"
+    assert beyond("dro", "rare", "own") < -40
     for variant in ("plain", "noisy", "conflict", "rare"):
         assert beyond("hvpo", variant, "own") < beyond("gd2po_hard", variant, "own")
 

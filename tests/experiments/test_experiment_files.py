@@ -17,7 +17,12 @@ from dvaojax.models.presets import PRESETS
 from dvaojax.tasks.rubrics import Rubrics
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-SCRIPTS = {"bandit.py", "minimal_loop.py", "plan_table.py"}  # no configurations; tested elsewhere
+SCRIPTS = {
+    "bandit.py",
+    "gradient_variance.py",
+    "minimal_loop.py",
+    "plan_table.py",
+}  # no configurations; tested elsewhere
 FILES = sorted({path.name for path in EXPERIMENTS.glob("*.py")} - SCRIPTS)
 EMBEDDED = {"arithmetic.py", "shootout.py", "vpo_arithmetic.py"}  # on the built-in task
 # Settings that select the datasets of an experiment that the tests have.
