@@ -29,7 +29,7 @@ from dvaojax.models.attention import (
 from dvaojax.models.attention.backend import platform
 from dvaojax.models.cache import BlockedPromptCache, PromptCache
 from dvaojax.models.config import ModelConfig, checkpointed
-from dvaojax.models.layers import Layer, Matrices, RMSNorm, Weight, cast, rotation
+from dvaojax.models.layers import Layer, Matrices, RMSNorm, Weight, cast, rotation, row_major
 from dvaojax.models.logprobs import to_logits
 from dvaojax.sharding import constrain
 
@@ -318,12 +318,13 @@ class Decoder(nnx.Module):
                 matrices = cast(layer.joined(is_gate_with_up=_is_gate_with_up()), self.config)
             else:
                 layer, matrices = nnx.merge(graph, weights, others), given
-            projected = layer.project(constrain(x, "group"), angles, matrices)
+            x = row_major(constrain(x, "group"))
+            projected = layer.project(x, angles, matrices)
             attended, extra = attend(*(a.reshape(*tokens.shape, *a.shape[1:]) for a in projected))
-            return layer.finish(x, attended.reshape(x.shape[0], -1), matrices), extra
+            return row_major(layer.finish(x, attended.reshape(x.shape[0], -1), matrices)), extra
 
         body = checkpointed(body, self.config, is_scanned=not is_unrolled)
-        x, extras = self.embed(tokens.reshape(-1)), None
+        x, extras = row_major(self.embed(tokens.reshape(-1))), None
         if type(given) is tuple:
             for params in zip(given, _unstack(others, self.config.num_layers), strict=True):
                 x, _ = body(x, params)

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from dvaojax.models.attention.backend import platform
 from dvaojax.models.config import ModelConfig, accumulation_dtype
@@ -269,6 +270,12 @@ def _gate_and_up(x: Array, matrices: Array | tuple[Array, Array]) -> tuple[Array
         return product(x, matrices[0]), product(x, matrices[1])
     both = product(x, matrices)
     return both[:, 0], both[:, 1]
+
+
+def row_major(x):
+    if platform() != "tpu":
+        return x
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def product(x: Array, matrix: Array) -> Array:
