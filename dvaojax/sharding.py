@@ -188,10 +188,10 @@ def constrain(x: Array, *logical_axes: str | None) -> Array:
 
 
 def on_every_device(
-    function: Callable[..., Array],
+    function: Callable[..., Any],
     in_axes: Sequence[Sequence[str | None]],
-    out_axes: Sequence[str | None],
-) -> Callable[..., Array]:
+    out_axes: Sequence[str | None] | Sequence[Sequence[str | None]],
+) -> Callable[..., Any]:
     """Maps a function over the devices: each device runs it on its own shard of the arrays.
 
     For kernels, which the compiler cannot partition. Outside `on_mesh` the function is returned
@@ -200,15 +200,16 @@ def on_every_device(
     Args:
         function: takes and returns arrays, of which it sees one shard.
         in_axes: the logical names of the axes of each argument.
-        out_axes: the logical names of the axes of the result.
+        out_axes: the logical names of the axes of the result, or of each of several results.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return function
     rules = _rules.get()
+    several = isinstance(out_axes[0], tuple)
     return jax.shard_map(
         function,
         in_specs=tuple(_spec(axes, rules) for axes in in_axes),
-        out_specs=_spec(out_axes, rules),
+        out_specs=tuple(_spec(a, rules) for a in out_axes) if several else _spec(out_axes, rules),
         check_vma=False,
     )
 

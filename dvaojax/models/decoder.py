@@ -291,6 +291,7 @@ class Decoder(nnx.Module):
         positions: Array,
         *,
         is_unrolled: bool,
+        by_kernel: bool=False,
     ) -> tuple[Array, Any]:
         """Runs the layers.
 
@@ -319,8 +320,12 @@ class Decoder(nnx.Module):
             else:
                 layer, matrices = nnx.merge(graph, weights, others), given
             x = row_major(constrain(x, "group"))
-            projected = layer.project(x, angles, matrices)
-            attended, extra = attend(*(a.reshape(*tokens.shape, *a.shape[1:]) for a in projected))
+            if by_kernel:
+                projected = layer.project_rows(x, angles, matrices, shape=tokens.shape)
+            else:
+                projected = layer.project(x, angles, matrices)
+                projected = (a.reshape(*tokens.shape, *a.shape[1:]) for a in projected)
+            attended, extra = attend(*projected)
             return row_major(layer.finish(x, attended.reshape(x.shape[0], -1), matrices)), extra
 
         body = checkpointed(body, self.config, is_scanned=not is_unrolled)

@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from dvaojax.models.attention.backend import platform
+from dvaojax.models.attention.head_kernel import heads_of_rows
 from dvaojax.models.config import ModelConfig, accumulation_dtype
 
 PyTree = TypeVar("PyTree")
@@ -217,6 +218,46 @@ class Layer(nnx.Module):
             queries, keys = self.query_norm(queries), self.key_norm(keys)
         return rotate(queries, angles), rotate(keys, angles), values
 
+    def project_rows(
+        self, x: Array, angles: Rotation, matrices: Matrices, *, shape: tuple[int, int]
+    ) -> tuple[Array, Array, Array]:
+        """`project` by a kernel for TPUs, of rows, with scaled queries.
+
+        Args:
+            x: `[B * S, D]`, the residual stream.
+            angles: the rotation of each token.
+            matrices: the layer's.
+            shape: `B` and `S`.
+
+        Returns:
+            Queries `[B, S, H, C]` times `C^-0.5`, keys and values `[B, S, N, C]`.
+        """
+        config = self.config
+        ratio = config.num_heads // config.num_kv_heads
+        joined = product(self.attention_norm(x), matrices.qkv)
+        if config.attention_bias:
+            joined += self._joined_bias().reshape(1, -1).astype(joined.dtype)
+        scales = None
+        if config.qk_norm:
+            scales = jnp.stack([self.query_norm.scale[...], self.key_norm.scale[...]])
+        cos, sin = (a.reshape(*shape, -1) for a in angles)
+        heads = heads_of_rows(
+            joined.reshape(*shape, -1),
+            (cos, sin),
+            scales,
+            ratio=ratio,
+            head_width=config.head_width,
+            epsilon=config.norm_epsilon,
+        )
+        queries, keys, values = (jnp.swapaxes(a, 1, 2) for a in heads)
+        return queries, keys, values
+
+    def _joined_bias(self) -> Array:
+        """`[N, R + 2, C]`, the biases in the order of the joined matrix."""
+        heads = (self.config.num_kv_heads, -1, self.config.head_width)
+        biases = (self.query_bias, self.key_bias, self.value_bias)
+        return jnp.concatenate([b[...].reshape(heads) for b in biases], axis=1)
+
     def _split(self, joined: Array) -> tuple[Array, Array, Array]:
         """Queries `[M, H, C]`, keys and values `[M, N, C]` from `[M, N, R + 2, C]`."""
         ratio = joined.shape[2] - 2
@@ -227,12 +268,8 @@ class Layer(nnx.Module):
     def _rotate_joined(self, joined: Array, angles: Rotation) -> Array:
         """Bias, norm and rotation of queries, keys and values `[M, N, R + 2, C]` in one array."""
         config, ratio = self.config, joined.shape[2] - 2
-        heads = (config.num_kv_heads, -1, config.head_width)
         if config.attention_bias:
-            biases = [
-                b[...].reshape(heads) for b in (self.query_bias, self.key_bias, self.value_bias)
-            ]
-            joined += jnp.concatenate(biases, axis=1)[None].astype(joined.dtype)
+            joined += self._joined_bias()[None].astype(joined.dtype)
         wide = joined.astype(angles.cos.dtype)
         is_value = (jnp.arange(ratio + 2) == ratio + 1)[None, None, :, None]
         if config.qk_norm:

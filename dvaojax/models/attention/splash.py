@@ -134,6 +134,7 @@ def attend_by_splash(
     prompt_where: Array,
     starts: Array | None,
     layout: SplashLayout,
+    factor: float | None,
     interpret: bool,
 ) -> Array:
     """Attention of rows with a prompt followed by its completions.
@@ -146,14 +147,15 @@ def attend_by_splash(
         starts: `[B, S]` int32, the column at which each token's completion begins, counted from the
             end of the prompt; None if the layout is not packed.
         layout: the layout of the rows.
+        factor: of the queries; None for `C^-0.5`.
         interpret: run the kernel in Pallas's interpreter, on a machine without TPUs.
 
     Returns:
         `[B, P + S, H, C]` in the dtype of the queries.
     """
     padding = layout.length - layout.row
-    scale = queries.shape[-1] ** -0.5
-    scaled = (queries.astype(jnp.float32) * scale).astype(queries.dtype)
+    factor = queries.shape[-1] ** -0.5 if factor is None else factor
+    scaled = (queries.astype(jnp.float32) * factor).astype(queries.dtype)
     q, k, v = (_by_head(x, padding) for x in (scaled, keys, values))
     # The kernel masks tokens of other segments: padding is a separate segment.
     real = jnp.pad(prompt_where, ((0, 0), (0, layout.row - layout.prompt)), constant_values=True)
@@ -165,6 +167,7 @@ def attend_by_splash(
     else:
         attend = jax.vmap(lambda q, k, v, s, codes: build(codes)(q, k, v, kernels.SegmentIds(s, s)))
         attended = attend(q, k, v, segments, _packed_codes(starts, layout))
+    attended = jax.lax.optimization_barrier(attended)
     return jnp.swapaxes(attended[:, :, : layout.row], 1, 2)
 
 

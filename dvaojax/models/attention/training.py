@@ -31,6 +31,7 @@ def joint_attention(
     group_size: int,
     padding: int = 0,
     implementation: str = "auto",
+    factor: float | None = None,
 ) -> Array:
     """Attention of prompts and completions of one length, one completion after another.
 
@@ -43,6 +44,7 @@ def joint_attention(
         group_size: `G`.
         padding: tokens at the end of a row, to which no other token attends.
         implementation: one of `config.ATTENTION`.
+        factor: of the queries, for those of `head_kernel`; None for `C^-0.5`.
 
     Returns:
         `[B, P + G * S + padding, H, C]`; on padding the numbers are finite and meaningless.
@@ -58,7 +60,7 @@ def joint_attention(
     layout = SplashLayout(row=row, prompt=width, longest=max(1, length), packed=False)
     name = _choose_backend(implementation, queries, layout)
     if name == "splash":
-        return _splash(queries, keys, values, prompt_where, None, layout)
+        return _splash(queries, keys, values, prompt_where, None, layout, factor)
     q, k, v = (x[:, : row - padding] for x in (queries, keys, values))
     if name == "cudnn":
         attended = _fused(q, k, v, prompt_where, None, group_size, length)
@@ -78,6 +80,7 @@ def packed_attention(
     segments: Array,
     longest: int,
     implementation: str = "auto",
+    factor: float | None = None,
 ) -> Array:
     """Attention of prompts and completions of several lengths, packed one after another.
 
@@ -91,6 +94,7 @@ def packed_attention(
         longest: upper bound of the number of tokens of a completion in the row; the cost grows with
             `S * longest`.
         implementation: one of `config.ATTENTION`.
+        factor: of the queries, for those of `head_kernel`; None for `C^-0.5`.
 
     Returns:
         `[B, P + S, H, C]`, zeros on the padding after and between completions.
@@ -108,9 +112,10 @@ def packed_attention(
     starts = jnp.maximum(starts, columns - longest + 1)  # a run of padding may be longer
     layout = SplashLayout(row=row, prompt=width, longest=longest, packed=True)
     own = ColumnRange(starts[:, None, None], columns[:, None, None])
-    match _choose_backend(implementation, queries, layout):
+    name = _choose_backend(implementation, queries, layout)
+    match name:
         case "splash":
-            attended = _splash(queries, keys, values, prompt_where, starts, layout)
+            attended = _splash(queries, keys, values, prompt_where, starts, layout, factor)
         case "cudnn":
             attended = _fused(queries, keys, values, prompt_where, own, 0, longest)
         case _:
@@ -233,6 +238,7 @@ def _splash(
     prompt_where: Array,
     starts: Array | None,
     layout: SplashLayout,
+    factor: float | None,
 ) -> Array:
     """The splash backend, run by each device on its groups and heads (see `on_every_device`)."""
     interpret = backend.platform() != "tpu"
@@ -245,6 +251,7 @@ def _splash(
             prompt_where=prompt_where,
             starts=starts[0] if starts else None,
             layout=layout,
+            factor=factor,
             interpret=interpret,
         )
 
