@@ -190,7 +190,7 @@ def constrain(x: Array, *logical_axes: str | None) -> Array:
 def on_every_device(
     function: Callable[..., Any],
     in_axes: Sequence[Sequence[str | None]],
-    out_axes: Sequence[str | None] | Sequence[Sequence[str | None]],
+    out_axes: tuple[Any, ...],
 ) -> Callable[..., Any]:
     """Maps a function over the devices: each device runs it on its own shard of the arrays.
 

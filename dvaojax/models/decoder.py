@@ -22,6 +22,7 @@ from jax import Array, lax
 
 from dvaojax.models.attention import (
     completion_padding,
+    has_head_kernel,
     joint_attention,
     packed_attention,
     row_padding,
@@ -133,7 +134,7 @@ class Decoder(nnx.Module):
         def attend(queries, keys, values):
             return attend_prompts(queries, keys, values), cache_type.of(keys, values)
 
-        hidden, stacked = self._run(attend, tokens, positions, is_unrolled=False)
+        hidden, stacked = self._run(attend, tokens, positions, is_unrolled=False, has_kernel=False)
         return self.norm(hidden), tuple(unstack(stacked, self.config.num_layers))
 
     def __call__(
@@ -195,7 +196,8 @@ class Decoder(nnx.Module):
             _flat(offsets),
             attend,
             padding=padding,
-            is_unrolled=unrolls_layers(self.config, is_packed=False),
+            longest=longest,
+            is_packed=False,
         )
         if more == 0:
             return first, rest
@@ -248,7 +250,8 @@ class Decoder(nnx.Module):
             offsets,
             attend,
             padding=padding,
-            is_unrolled=False,
+            longest=longest,
+            is_packed=True,
         )
 
     def _states_after_prompts(
@@ -260,7 +263,8 @@ class Decoder(nnx.Module):
         attend: Callable[..., Array],
         *,
         padding: int,
-        is_unrolled: bool,
+        longest: int,
+        is_packed: bool,
     ) -> tuple[Array, Array]:
         """States of the prompts' last tokens, and of the `[B, S]` tokens after the prompts.
 
@@ -272,9 +276,21 @@ class Decoder(nnx.Module):
         positions = jnp.concatenate([prompt_positions, prompt_lengths[:, None] + offsets], axis=1)
         rows = jnp.concatenate([prompt_tokens, tokens], axis=1)
         prompt_where = length_mask(prompt_lengths, width)
-        attend = partial(attend, prompt_where=prompt_where, implementation=self.config.attention)
+        has_kernel = has_head_kernel(
+            self.config, row=rows.shape[1], prompt=width, longest=longest, packed=is_packed
+        )
+        attend = partial(
+            attend,
+            prompt_where=prompt_where,
+            implementation=self.config.attention,
+            factor=1.0 if has_kernel else None,
+        )
         hidden, _ = self._run(
-            lambda *projected: (attend(*projected), None), rows, positions, is_unrolled=is_unrolled
+            lambda *heads: (attend(*heads), None),
+            rows,
+            positions,
+            is_unrolled=unrolls_layers(self.config, is_packed=is_packed),
+            has_kernel=has_kernel,
         )
         last = jnp.take_along_axis(hidden, (prompt_lengths - 1)[:, None, None], axis=1)
         return self.norm(last[:, 0]), self.norm(hidden[:, width : width + length])
@@ -291,7 +307,7 @@ class Decoder(nnx.Module):
         positions: Array,
         *,
         is_unrolled: bool,
-        by_kernel: bool=False,
+        has_kernel: bool,
     ) -> tuple[Array, Any]:
         """Runs the layers.
 
@@ -304,12 +320,14 @@ class Decoder(nnx.Module):
             tokens: `[B, S]`.
             positions: `[B, S]`.
             is_unrolled: compile every layer, not one in a loop.
+            has_kernel: `head_kernel` prepares the heads; `attend` then gets scaled queries.
 
         Returns:
             `[B, S, D]` before the last norm, and the extra values, stacked over the layers.
         """
         graph, weights, others = nnx.split(self.layers, Weight, ...)
         angles = rotation(positions.reshape(-1), self.config)
+        batch, length = tokens.shape
         given = weights if self.joined is None else self.joined.matrices
 
         def body(x, params):
@@ -320,12 +338,12 @@ class Decoder(nnx.Module):
             else:
                 layer, matrices = nnx.merge(graph, weights, others), given
             x = row_major(constrain(x, "group"))
-            if by_kernel:
-                projected = layer.project_rows(x, angles, matrices, shape=tokens.shape)
+            if has_kernel:
+                heads = layer.project_rows(x, angles, matrices, shape=(batch, length))
             else:
                 projected = layer.project(x, angles, matrices)
-                projected = (a.reshape(*tokens.shape, *a.shape[1:]) for a in projected)
-            attended, extra = attend(*projected)
+                heads = (a.reshape(batch, length, *a.shape[1:]) for a in projected)
+            attended, extra = attend(*heads)
             return row_major(layer.finish(x, attended.reshape(x.shape[0], -1), matrices)), extra
 
         body = checkpointed(body, self.config, is_scanned=not is_unrolled)

@@ -221,31 +221,29 @@ class Layer(nnx.Module):
     def project_rows(
         self, x: Array, angles: Rotation, matrices: Matrices, *, shape: tuple[int, int]
     ) -> tuple[Array, Array, Array]:
-        """`project` by a kernel for TPUs, of rows, with scaled queries.
+        """`project` of whole rows by a kernel for TPUs, and the queries scaled for attention.
 
         Args:
             x: `[B * S, D]`, the residual stream.
             angles: the rotation of each token.
             matrices: the layer's.
-            shape: `B` and `S`.
+            shape: `B` and `S`; see `attention.has_head_kernel`.
 
         Returns:
             Queries `[B, S, H, C]` times `C^-0.5`, keys and values `[B, S, N, C]`.
         """
         config = self.config
-        ratio = config.num_heads // config.num_kv_heads
         joined = product(self.attention_norm(x), matrices.qkv)
         if config.attention_bias:
-            joined += self._joined_bias().reshape(1, -1).astype(joined.dtype)
+            joined += _like(self._joined_bias().reshape(-1), joined)
         scales = None
         if config.qk_norm:
             scales = jnp.stack([self.query_norm.scale[...], self.key_norm.scale[...]])
-        cos, sin = (a.reshape(*shape, -1) for a in angles)
         heads = heads_of_rows(
-            joined.reshape(*shape, -1),
-            (cos, sin),
+            joined,
+            (angles.cos.reshape(*shape, -1), angles.sin.reshape(*shape, -1)),
             scales,
-            ratio=ratio,
+            ratio=config.num_heads // config.num_kv_heads,
             head_width=config.head_width,
             epsilon=config.norm_epsilon,
         )
@@ -309,7 +307,12 @@ def _gate_and_up(x: Array, matrices: Array | tuple[Array, Array]) -> tuple[Array
     return both[:, 0], both[:, 1]
 
 
-def row_major(x):
+def row_major(x: Array) -> Array:
+    """The array, on TPUs with its last axis contiguous in memory, and so its cotangent.
+
+    Without it XLA may keep the residual stream as the gather of the embeddings leaves it, tokens
+    contiguous, and copy it in every layer.
+    """
     if platform() != "tpu":
         return x
     return with_layout_constraint(x, Layout(tuple(range(x.ndim))))

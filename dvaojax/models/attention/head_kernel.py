@@ -1,8 +1,8 @@
 """Norm and rotation of queries and keys in one Pallas kernel for TPUs, in the layout of attention.
 
 The product of a layer's input with the joined matrix has the heads of a token side by side. The
-kernel reads it once and writes queries, keys and values by head, as the attention kernel reads them.
-The backward pass is a second kernel, which computes norm and rotation again.
+kernel reads it once and writes queries, keys and values by head, as the kernel of attention reads
+them. The backward pass is a second kernel, which computes norm and rotation again.
 """
 
 import math
@@ -20,7 +20,7 @@ from dvaojax.models.attention import backend
 
 _FAST_MEMORY = 10 << 20  # bytes of a core's vector memory that a step may take
 _LARGEST_BLOCK = 256  # tokens
-_SMALLEST_BLOCK = 16  # tokens; rows of a tile of bfloat16
+TOKENS = 16  # that divide the tokens of a step and of a row; rows of a tile of bfloat16
 
 
 class HeadShape(NamedTuple):
@@ -57,7 +57,7 @@ def heads_of_rows(
     Each device has its groups and heads.
 
     Args:
-        joined: `[B, S, N * (R + 2) * C]`; for each key/value head its queries, its key and its
+        joined: `[B * S, N * (R + 2) * C]`; for each key/value head its queries, its key and its
             value. `S` is a multiple of 16.
         angles: cosines and sines of the rotary angles, `[B, S, C / 2]` float32 each; no gradient
             flows through them.
@@ -79,7 +79,7 @@ def heads_of_rows(
         return _heads(joined, table, scales[0] if scales else None, shape)
 
     by_group, by_head = ("group", None, None), ("group", "kv_heads", None, None)
-    in_axes = [("group", None, "kv_heads"), by_group, by_group]
+    in_axes = [("group", "kv_heads"), by_group, by_group]
     arguments = [joined, *angles]
     if scales is not None:
         in_axes.append((None, None))
@@ -94,14 +94,14 @@ def _heads(joined: Array, table: Array, scales: Array | None, shape: HeadShape):
 
 
 def _forward(joined: Array, table: Array, scales: Array | None, shape: HeadShape):
-    batch, length, width = joined.shape
-    block = _block(joined)
+    (batch, length, _), width = table.shape, joined.shape[1]
+    block = _block(joined, length)
     heads = [shape.num_kv_heads * shape.ratio, shape.num_kv_heads, shape.num_kv_heads]
     given = [joined, table] if scales is None else [joined, table, scales]
     results = pl.pallas_call(
         partial(_forward_kernel, shape=shape),
         grid=(batch, length // block),
-        in_specs=[_by_token(width, block), *_constants(shape, block)[: len(given) - 1]],
+        in_specs=[_by_joined(width, block, length), *_constants(shape, block)[: len(given) - 1]],
         out_specs=[_by_head(count, shape, block) for count in heads],
         out_shape=[
             jax.ShapeDtypeStruct((batch, count, length, shape.head_width), joined.dtype)
@@ -117,12 +117,12 @@ def _forward(joined: Array, table: Array, scales: Array | None, shape: HeadShape
 
 def _backward(shape: HeadShape, residuals, cotangents: tuple[Array, Array, Array]):
     joined, table, scales = residuals
-    batch, length, width = joined.shape
-    block = _block(joined)
+    (batch, length, _), width = table.shape, joined.shape[1]
+    block = _block(joined, length)
     steps = length // block
     given = [*cotangents, joined, table] + ([] if scales is None else [scales])
     heads = [x.shape[1] for x in cotangents]
-    out_specs, out_shape = [_by_token(width, block)], [joined]
+    out_specs, out_shape = [_by_joined(width, block, length)], [joined]
     if scales is not None:
         spec = pl.BlockSpec((1, 1, *scales.shape), lambda row, step: (row, step, 0, 0))
         out_specs.append(spec)
@@ -132,7 +132,7 @@ def _backward(shape: HeadShape, residuals, cotangents: tuple[Array, Array, Array
         grid=(batch, steps),
         in_specs=[
             *(_by_head(count, shape, block) for count in heads),
-            _by_token(width, block),
+            _by_joined(width, block, length),
             *_constants(shape, block)[: len(given) - 4],
         ],
         out_specs=out_specs,
@@ -153,7 +153,7 @@ def _forward_kernel(joined, table, *references, shape: HeadShape):
     *scales, queries, keys, values = references
     cos, sin = _angles(table[0], shape)
     for head, which, index, columns in _parts(shape):
-        x = joined[0, :, columns]
+        x = joined[:, columns]
         if which == 2:
             values[0, index] = x
             continue
@@ -174,18 +174,18 @@ def _backward_kernel(queries, keys, values, joined, table, *references, shape: H
     sums = [jnp.zeros((1, shape.head_width), jnp.float32)] * 2
     for head, which, index, columns in _parts(shape):
         if which == 2:
-            gradient[0, :, columns] = values[0, index]
+            gradient[:, columns] = values[0, index]
             continue
         given = queries[0, head * shape.ratio + index] if which == 0 else keys[0, index]
         wide = given.astype(jnp.float32) * (shape.factor if which == 0 else 1.0)
         wide = wide * cos + _exchanged(wide * sin, shape)
         if scales:
-            normal, inverse = _normalised(joined[0, :, columns].astype(jnp.float32), shape)
+            normal, inverse = _normalised(joined[:, columns].astype(jnp.float32), shape)
             sums[which] += jnp.sum(wide * normal, axis=0, keepdims=True)
             wide *= scales[0][which : which + 1]
             mean = jnp.mean(wide * normal, axis=-1, keepdims=True)
             wide = inverse * (wide - normal * mean)
-        gradient[0, :, columns] = wide.astype(gradient.dtype)
+        gradient[:, columns] = wide.astype(gradient.dtype)
     if scales:
         references[-1][0, 0] = jnp.concatenate(sums, axis=0)
 
@@ -210,10 +210,7 @@ def _angles(table: Array, shape: HeadShape) -> tuple[Array, Array]:
 
 def _exchanged(x: Array, shape: HeadShape) -> Array:
     """The halves of `[tokens, C]` exchanged."""
-    half = shape.head_width // 2
-    if shape.interpret:
-        return jnp.roll(x, half, axis=1)
-    return pltpu.roll(x, half, 1)
+    return pltpu.roll(x, shape.head_width // 2, 1)
 
 
 def _normalised(x: Array, shape: HeadShape) -> tuple[Array, Array]:
@@ -226,12 +223,16 @@ def _rounded(x: Array, dtype: jnp.dtype) -> Array:
     return x.astype(dtype).astype(jnp.float32)
 
 
-def _block(joined: Array) -> int:
+def _block(joined: Array, length: int) -> int:
     """Tokens of a step: the most that divide a row and whose arrays fit into fast memory twice."""
-    per_token = 6 * joined.shape[2] * joined.dtype.itemsize
-    most = min(_LARGEST_BLOCK, max(_SMALLEST_BLOCK, _FAST_MEMORY // per_token))
-    sizes = range(_SMALLEST_BLOCK, most + 1, _SMALLEST_BLOCK)
-    return max(size for size in sizes if joined.shape[1] % size == 0)
+    per_token = 6 * joined.shape[1] * joined.dtype.itemsize
+    most = min(_LARGEST_BLOCK, max(TOKENS, _FAST_MEMORY // per_token))
+    sizes = range(TOKENS, most + 1, TOKENS)
+    return max(size for size in sizes if length % size == 0)
+
+
+def _by_joined(width: int, block: int, length: int) -> pl.BlockSpec:
+    return pl.BlockSpec((block, width), lambda row, step: (row * (length // block) + step, 0))
 
 
 def _by_token(width: int, block: int) -> pl.BlockSpec:

@@ -154,8 +154,8 @@ def attend_by_splash(
         `[B, P + S, H, C]` in the dtype of the queries.
     """
     padding = layout.length - layout.row
-    factor = queries.shape[-1] ** -0.5 if factor is None else factor
-    scaled = (queries.astype(jnp.float32) * factor).astype(queries.dtype)
+    scale = queries.shape[-1] ** -0.5 if factor is None else factor
+    scaled = (queries.astype(jnp.float32) * scale).astype(queries.dtype)
     q, k, v = (_by_head(x, padding) for x in (scaled, keys, values))
     # The kernel masks tokens of other segments: padding is a separate segment.
     real = jnp.pad(prompt_where, ((0, 0), (0, layout.row - layout.prompt)), constant_values=True)
@@ -167,6 +167,8 @@ def attend_by_splash(
     else:
         attend = jax.vmap(lambda q, k, v, s, codes: build(codes)(q, k, v, kernels.SegmentIds(s, s)))
         attended = attend(q, k, v, segments, _packed_codes(starts, layout))
+    # The cotangent's product is then not merged with a reduction of the kernel's backward pass,
+    # which would give it another layout.
     attended = jax.lax.optimization_barrier(attended)
     return jnp.swapaxes(attended[:, :, : layout.row], 1, 2)
 

@@ -13,6 +13,7 @@ from dvaojax import sharding
 from dvaojax.models.attention import backend
 from dvaojax.models.attention.blockwise import BlockwiseLayout, VisibleColumns, attend_in_blocks
 from dvaojax.models.attention.fused import FusedLayout, attend_fused
+from dvaojax.models.attention.head_kernel import TOKENS
 from dvaojax.models.attention.online_softmax import MAX_SCORES, ColumnRange
 from dvaojax.models.attention.splash import LANES, SplashLayout, attend_by_splash
 from dvaojax.models.config import ModelConfig
@@ -44,7 +45,8 @@ def joint_attention(
         group_size: `G`.
         padding: tokens at the end of a row, to which no other token attends.
         implementation: one of `config.ATTENTION`.
-        factor: of the queries, for those of `head_kernel`; None for `C^-0.5`.
+        factor: of the queries, for those that `head_kernel` has scaled; None for `C^-0.5`, which
+            all backends but splash require.
 
     Returns:
         `[B, P + G * S + padding, H, C]`; on padding the numbers are finite and meaningless.
@@ -59,6 +61,7 @@ def joint_attention(
     # Rows without completions have `length` 0, which the layout does not allow.
     layout = SplashLayout(row=row, prompt=width, longest=max(1, length), packed=False)
     name = _choose_backend(implementation, queries, layout)
+    _check_factor(factor, name)
     if name == "splash":
         return _splash(queries, keys, values, prompt_where, None, layout, factor)
     q, k, v = (x[:, : row - padding] for x in (queries, keys, values))
@@ -94,7 +97,8 @@ def packed_attention(
         longest: upper bound of the number of tokens of a completion in the row; the cost grows with
             `S * longest`.
         implementation: one of `config.ATTENTION`.
-        factor: of the queries, for those of `head_kernel`; None for `C^-0.5`.
+        factor: of the queries, for those that `head_kernel` has scaled; None for `C^-0.5`, which
+            all backends but splash require.
 
     Returns:
         `[B, P + S, H, C]`, zeros on the padding after and between completions.
@@ -113,6 +117,7 @@ def packed_attention(
     layout = SplashLayout(row=row, prompt=width, longest=longest, packed=True)
     own = ColumnRange(starts[:, None, None], columns[:, None, None])
     name = _choose_backend(implementation, queries, layout)
+    _check_factor(factor, name)
     match name:
         case "splash":
             attended = _splash(queries, keys, values, prompt_where, starts, layout, factor)
@@ -159,6 +164,22 @@ def completion_padding(config: ModelConfig, *, prompt: int, group: int, length: 
     layout = SplashLayout(row=row, prompt=prompt, longest=length + padding, packed=False)
     is_whole = layout.length == row and _is_small(padding, length)
     return padding if is_whole and _has_blocks(config, layout) else 0
+
+
+def has_head_kernel(
+    config: ModelConfig, *, row: int, prompt: int, longest: int, packed: bool
+) -> bool:
+    """Whether `head_kernel` prepares the heads of rows: where splash attends to them.
+
+    Args:
+        config: the decoder's.
+        row: `P + S`, tokens of a row with its padding.
+        prompt: `P`.
+        longest: upper bound of the length of a completion.
+        packed: see `SplashLayout`.
+    """
+    layout = SplashLayout(row=row, prompt=prompt, longest=max(1, longest), packed=packed)
+    return row % TOKENS == 0 and _has_blocks(config, layout)
 
 
 def _is_small(padding: int, tokens: int) -> bool:
@@ -263,6 +284,11 @@ def _splash(
 
 def _columns(count: int) -> Array:
     return jnp.arange(count, dtype=jnp.int32)
+
+
+def _check_factor(factor: float | None, name: str):
+    if factor is not None and name != "splash":
+        raise ValueError(f"factor={factor} of queries needs attention 'splash'")
 
 
 def _check(queries: Array, keys: Array, values: Array, prompt_where: Array):
