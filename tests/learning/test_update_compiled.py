@@ -1,0 +1,51 @@
+"""The update compiled for TPUs: what a layer costs, and what its compiled text has."""
+
+import dataclasses
+
+import plans
+import pytest
+from compiled_text import devices, needs_libtpu
+
+from dvaojax.config import make_aggregator
+from dvaojax.plan.chips import parse_slice
+from dvaojax.plan.compilation import QUICK, THOROUGH, compile_training
+from dvaojax.train.program import make_program
+
+pytestmark = [needs_libtpu]
+
+
+def compiled(topology, *, prompts, effort, length=1024, prompt=1024, group=16, fsdp=1, **changes):
+    """The update of a shortened Qwen3-4B."""
+    job = plans.job("qwen3-4b", topology, mesh=(1, fsdp, 1), prompts=prompts)
+    model = dataclasses.replace(job.config.model, compute_dtype="bfloat16", **changes)
+    config = dataclasses.replace(job.config, model=model, max_new_tokens=length, group_size=group)
+    job = dataclasses.replace(job, config=config, prompt_length=prompt)
+    program = make_program(config, make_aggregator(config), devices=devices(topology))
+    return compile_training(job, program, effort=effort)
+
+
+@pytest.mark.slow
+def test_heads_of_a_layer_are_prepared_by_two_kernels():
+    """Forward, again for the recomputation, and backward, which fit into a v5e's fast memory."""
+    small = {"vocab_size": 1024, "width": 256, "ff_width": 256, "num_layers": 2}
+    small |= {"num_heads": 4, "num_kv_heads": 2}
+    shape = {"prompts": 1, "prompt": 128, "group": 2, "length": 65}
+    text = compiled("v5e:1x1", effort=QUICK, **shape, **small).text
+    kernels = [line for line in text.splitlines() if "tpu_custom_call" in line]
+    assert sum("heads_backward" in line for line in kernels) == 1
+    assert sum("/heads/" in line for line in kernels) == 2
+
+
+@pytest.mark.nightly
+def test_cycles_of_a_token_in_a_layer():
+    """At most 3,900 without splash attention, which is counted by its products."""
+    layers, tokens = 3, 2 * (1024 + 16 * 1023)
+    update = compiled("v5p:2x2x1", prompts=8, fsdp=4, num_layers=layers, effort=THOROUGH)
+    # What runs once a layer; the logits have eight chunks.
+    of_layers = sum(
+        each.seconds
+        for each in update.profile.operations
+        if each.calls % layers == 0 and "splash" not in each.name
+    )
+    clock = parse_slice("v5p:2x2x1").chip.clock
+    assert of_layers * clock / layers / tokens < 3900
