@@ -308,10 +308,13 @@ def _gate_and_up(x: Array, matrices: Array | tuple[Array, Array]) -> tuple[Array
 
 
 def row_major(x: Array) -> Array:
-    """The array, on TPUs with its last axis contiguous in memory, and so its cotangent.
+    """An array `[...]`, on TPUs with its last axis contiguous in memory, and so its cotangent.
 
     Without it XLA may keep the residual stream as the gather of the embeddings leaves it, tokens
     contiguous, and copy it in every layer.
+
+    Returns:
+        `[...]`, the same numbers.
     """
     if platform() != "tpu":
         return x

@@ -1,4 +1,4 @@
-"""The update compiled for TPUs: what a layer costs, and what its compiled text has."""
+"""The update compiled for TPUs: cycles and kernels of a layer."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def test_cycles_of_a_token_in_a_layer():
     """At most 3,900 without splash attention, which is counted by its products."""
     layers, tokens = 3, 2 * (1024 + 16 * 1023)
     update = compiled("v5p:2x2x1", prompts=8, fsdp=4, num_layers=layers, effort=THOROUGH)
-    # What runs once a layer; the logits have eight chunks.
+    # Operations that run once a layer; the logits have eight chunks.
     of_layers = sum(
         each.seconds
         for each in update.profile.operations

@@ -24,7 +24,7 @@ TOKENS = 16  # that divide the tokens of a step and of a row; rows of a tile of 
 
 
 class HeadShape(NamedTuple):
-    """What the kernels know at compile time.
+    """Shapes and constants of the kernels, known at compile time.
 
     Attributes:
         num_kv_heads: `N` of one device.
