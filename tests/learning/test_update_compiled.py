@@ -42,10 +42,10 @@ def test_cycles_of_a_token_in_a_layer():
     layers, tokens = 3, 2 * (1024 + 16 * 1023)
     update = compiled("v5p:2x2x1", prompts=8, fsdp=4, num_layers=layers, effort=THOROUGH)
     # Operations that run once a layer; the logits have eight chunks.
-    of_layers = sum(
+    seconds = sum(
         each.seconds
         for each in update.profile.operations
         if each.calls % layers == 0 and "splash" not in each.name
     )
     clock = parse_slice("v5p:2x2x1").chip.clock
-    assert of_layers * clock / layers / tokens < 3900
+    assert seconds * clock / layers / tokens < 3900
