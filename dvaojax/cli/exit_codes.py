@@ -1,5 +1,6 @@
 """Exit codes, and the one line that a failing command prints."""
 
+import signal
 import sys
 
 from dvaojax.errors import printable
@@ -7,6 +8,15 @@ from dvaojax.errors import printable
 FAILED = 1
 BAD_INPUT = 2
 BY_SIGNAL = 128  # plus the signal's number, the convention of shells
+RESTART = 75  # EX_TEMPFAIL of sysexits.h: the same command, given again, continues
+
+
+def interrupted(signal_number: int) -> int:
+    """The exit code of a command that a signal stopped after it had saved its work.
+
+    SIGTERM is sent by schedulers, which may start the command again; Ctrl-C by people.
+    """
+    return RESTART if signal_number == signal.SIGTERM else BY_SIGNAL + signal_number
 
 
 def fail(message: str, code: int) -> int:

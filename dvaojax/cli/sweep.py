@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvaojax.cli.exit_codes import BY_SIGNAL, FAILED, fail
+from dvaojax.cli.exit_codes import FAILED, fail, interrupted
 from dvaojax.cli.lazy import LazyModule
 from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, positive
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return (command.run_share if is_worker else command.run_sweep)(arguments)
     except train.Interrupted as stop:
-        code = BY_SIGNAL + stop.signal_number
+        code = interrupted(stop.signal_number)
         return code if is_worker else fail(str(stop), code)  # the parent process reports it
     except (train.TrainingError, rewards.RewardError) as error:
         return fail(str(error), FAILED)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvaojax.cli.exit_codes import BY_SIGNAL, FAILED, fail
+from dvaojax.cli.exit_codes import FAILED, fail, interrupted
 from dvaojax.cli.lazy import LazyModule
 from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand
 from dvaojax.errors import UserError, first_line
@@ -40,6 +40,7 @@ Examples:
   dvaojax train --set aggregator=gdpo --name gdpo
   dvaojax train --set optimizer.learning_rate=3e-4 weights.brevity=0.5 --name gentle
   dvaojax train --name gdpo --set aggregator=gdpo --resume
+  dvaojax train --resume=auto        starts the run, or continues it if there is one
   dvaojax train experiments/arithmetic.py --smoke
   dvaojax train --settings           every key of --set: value, meaning, choices"""
 
@@ -82,6 +83,14 @@ def add_arguments(subcommands: Subcommands) -> None:
         const="resume",
         default="create",
         help="continue the run of that name from its newest checkpoint, with the same settings",
+    )
+    start.add_argument(
+        "--resume=auto",
+        action="store_const",
+        dest="start",
+        const="auto",
+        help="continue the run of that name if there is one, and else start it: the same command "
+        "can be repeated until it ends with exit code 0",
     )
     start.add_argument(
         "--overwrite",
@@ -134,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
             experiment, arguments.runs, start=arguments.start, from_step=arguments.from_step
         )
     except train.Interrupted as stop:
-        return fail(str(stop), BY_SIGNAL + stop.signal_number)
+        return fail(str(stop), interrupted(stop.signal_number))
     except (train.TrainingError, rewards.RewardError) as error:
         return fail(str(error), FAILED)
     return 0

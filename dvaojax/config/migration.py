@@ -16,6 +16,7 @@ RENAMED_KEYS: Mapping[str, str] = {
 _ADDED: Mapping[str, Any] = {
     "evaluation": {"every": 0},
     "early_stop": 0,
+    "compilation_cache": "",
     "loss": {"mask_truncated": False},
     "rewards": {"concurrency": 64},
 }

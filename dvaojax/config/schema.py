@@ -191,6 +191,9 @@ class Config:
             gradient than this.
         samples_per_step: completions of each step that are written to `samples.jsonl`.
         wandb_project: project to log to on Weights & Biases; empty for none.
+        compilation_cache: directory of JAX's cache of compiled programs, which a restart reads
+            instead of compiling; "none" for no cache. By default the directory that
+            JAX_COMPILATION_CACHE_DIR names, or `.compilation-cache` next to the run's directory.
     """
 
     name: str = BY_TASK
@@ -221,6 +224,7 @@ class Config:
     max_skipped_in_a_row: int = 5
     samples_per_step: int = 4
     wandb_project: str = ""
+    compilation_cache: str = ""
 
     further_keys: ClassVar[Mapping[str, type]] = {f"weights.{SELF_CERTAINTY}": float}
     """Keys of `--set` that add an entry, with their types."""

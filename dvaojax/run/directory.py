@@ -104,7 +104,7 @@ def check_start(path: Path, start: Literal["create", "resume", "overwrite"]) -> 
     """
     if start == "create":
         _check_unused(path)
-    elif start == "resume" or not _is_unused(path):
+    elif start == "resume" or not is_unused(path):
         _check_run(path)
 
 
@@ -193,7 +193,7 @@ def overwrite(path: Path, config: Any) -> RunDirectory:
     Raises:
         UserError: the path is not a run, or contains files that no run wrote.
     """
-    if _is_unused(path):
+    if is_unused(path):
         return create(path, config)
     _check_run(path)
     description = {"config": config_to_json(config), "starts": [describe_start()]}
@@ -239,15 +239,15 @@ def _delete(path: Path) -> None:
 
 
 def _check_unused(path: Path) -> None:
-    if not _is_unused(path):
+    if not is_unused(path):
         raise UserError(
             f"{path} exists: --resume continues it, --overwrite deletes it first, --name takes "
             "another name"
         )
 
 
-def _is_unused(path: Path) -> bool:
-    """Whether there is nothing at a path but what a start that was killed at once left."""
+def is_unused(path: Path) -> bool:
+    """Whether a path has nothing, or only what a start that was killed at once left."""
     if not os.path.isdir(path):  # unlike the method of `Path`, this raises no error
         return not os.path.lexists(path)
     return {entry.name for entry in path.iterdir()} <= _UNUSED

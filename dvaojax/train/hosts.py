@@ -15,6 +15,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
+from dvaojax.errors import printable
 from dvaojax.train.failures import TrainingError
 
 T = TypeVar("T")
@@ -50,6 +51,12 @@ def share(sharding: Sharding, num_groups: int) -> Share:
 def is_first() -> bool:
     """Whether this is the process that writes files and output for the whole run."""
     return jax.process_index() == 0
+
+
+def say(line: str) -> None:
+    """Prints a line, with control characters escaped; the first process does so."""
+    if is_first():
+        print(printable(line))
 
 
 def place(tree: Any, sharding: Sharding) -> Any:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -41,6 +41,7 @@ from dvaojax.train.allocation_state import (
     make_allocation,
     statistics_rows,
 )
+from dvaojax.train.automatic import choose_start, finished_summary
 from dvaojax.train.batches import PromptBatches
 from dvaojax.train.best import (
     BestEvaluation,
@@ -71,7 +72,7 @@ def train(
     config: Config,
     runs: Path = Path("runs"),
     *,
-    start: Start = "create",
+    start: Start | Literal["auto"] = "create",
     from_step: int | None = None,
 ) -> dict[str, Any]:
     """Runs an experiment from its warm start or its last checkpoint to the final evaluation.
@@ -80,7 +81,8 @@ def train(
         config: what to run.
         runs: parent of the run's directory, `runs/NAME`.
         start: "create" refuses an existing directory, "resume" continues it bit for bit,
-            "overwrite" deletes it first.
+            "overwrite" deletes it first; "auto" creates what does not exist, continues what does,
+            and does nothing if the run is finished.
         from_step: of the checkpoint that "resume" continues, of which later ones and later rows are
             deleted; None for the newest that is whole.
 
@@ -94,7 +96,13 @@ def train(
         RewardError: a reward function failed, and `rewards.on_error` is "raise".
     """
     started = time.perf_counter()
-    config = with_commits(config, runs / config.name, start=start)
+    path, is_automatic = runs / config.name, start == "auto"
+    if start == "auto":
+        start = choose_start(path)
+    config = with_commits(config, path, start=start)
+    if is_automatic and start == "resume" and (summary := finished_summary(config, path)):
+        hosts.say(f"{path} is finished, with {summary['steps']} steps: nothing was done")
+        return summary
     with (
         open_session(config, runs, start, from_step=from_step) as session,
         Interrupts() as interrupts,
@@ -104,6 +112,8 @@ def train(
         collector = make_collector(config, session.program, session.scorer)
         progress = session.restored
         done = 0 if progress is None else progress.step
+        if is_automatic:
+            session.display.print(_what_auto_does(path, start, progress))
         for line in (*opening(session, done=done), *notes(session)):
             session.display.print(line)
         earlier = 0.0 if progress is None else progress.seconds
@@ -126,6 +136,14 @@ def train(
                 session.checkpoints.wait()
                 raise _interrupted(session, progress, interrupts.received)
         return _finish(session, progress, evaluation, earlier + time.perf_counter() - started)
+
+
+def _what_auto_does(path: Path, start: Start, progress: TrainingProgress | None) -> str:
+    """Whether a run was started or continued, where nobody said which."""
+    if start == "create":
+        return f"{path} did not exist: the run starts"
+    where = "from its start" if progress is None else f"after step {progress.step}"
+    return f"{path} exists: the run continues {where}"
 
 
 def _is_over(config: Config, progress: TrainingProgress) -> bool:
@@ -246,7 +264,7 @@ def _step_function(
         ahead, data = sample_ahead(progress, step + depth)
         current, *in_flight = *progress.in_flight, ahead
         collected, data = collector.collect(progress.state.learner.params, current, data)
-        interrupts.agree()
+        interrupts.agree(step)
         state, metrics, advantages = program.step(
             progress.state, collected.experience, progress.reference
         )

@@ -27,6 +27,7 @@ from dvaojax.run.wandb import WandB
 from dvaojax.train import hosts
 from dvaojax.train.batches import check_prompts
 from dvaojax.train.best import EVALUATED
+from dvaojax.train.compilation_cache import caching_programs
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.failed_start import removing_failed_start
 from dvaojax.train.failures import TrainingError
@@ -46,6 +47,7 @@ MAY_DIFFER = (
     "aggregator.check_invariants",
     "checkpoints.every",
     "checkpoints.keep_latest",
+    "compilation_cache",
     "early_stop",
     "max_skipped_in_a_row",
     "rewards.concurrency",
@@ -174,6 +176,7 @@ def open_session(
         lock = hosts.together(f"opening {path}", lambda: _open_directory(path, config, start))
         if lock is not None:
             stack.callback(lock.release)
+        stack.enter_context(caching_programs(config.compilation_cache, runs))
         directory, restored = RunDirectory(path), None
         stack.enter_context(quiet_saving_threads())
         if start != "resume":

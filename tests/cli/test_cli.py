@@ -352,7 +352,8 @@ def test_rejects_modified_configuration_of_a_run(here, capsys, change, message):
     [
         (train.TrainingError("step 3:\nnot finite"), 1),
         (RewardError("accuracy failed"), 1),
-        (train.Interrupted(signal.SIGTERM, "stopped after step 3"), 143),
+        (train.Interrupted(signal.SIGTERM, "stopped after step 3"), 75),
+        (train.Interrupted(signal.SIGINT, "stopped after step 3"), 130),
         (KeyboardInterrupt(), 130),
     ],
 )
