@@ -41,7 +41,7 @@ def finished_summary(config: Config, path: Path) -> dict[str, Any] | None:
 
 
 def _first(path: Path, question: Callable[[], bool]) -> bool:
-    """What the first process finds out about a path, in all processes."""
+    """The answer of the first process to a question about a path, in all processes."""
     answer = hosts.together(f"reading {path}", lambda: hosts.is_first() and question())
     return bool(hosts.gather(np.int32(answer))[0])
 
@@ -56,6 +56,6 @@ def _is_finished(config: Config, path: Path) -> bool:
     # The wall time is added once the plots are drawn.
     if not isinstance(summary, dict) or "wall_seconds" not in summary:
         return False
-    best = summary.get("best")
-    ended_early = bool(summary.get("stopped_early"))
-    return not ended_early or stops_early(config, BestEvaluation(**best))
+    if not summary.get("stopped_early"):
+        return True
+    return stops_early(config, BestEvaluation(**summary["best"]))

@@ -10,12 +10,14 @@ from jax.experimental.compilation_cache import compilation_cache
 NAME = ".compilation-cache"
 """Name of the directory, next to those of the runs, that is used by default."""
 
+_OPTION = "jax_compilation_cache_dir"
+
 
 @contextlib.contextmanager
 def caching_programs(setting: str, runs: Path) -> Iterator[None]:
     """Compiled programs are kept in a directory until the context ends.
 
-    By default that is the directory that JAX was told to use, such as by
+    By default that is the directory that JAX is set to use, such as by
     `JAX_COMPILATION_CACHE_DIR`, and otherwise `runs/.compilation-cache`.
 
     Args:
@@ -23,7 +25,7 @@ def caching_programs(setting: str, runs: Path) -> Iterator[None]:
             default.
         runs: parent of the run's directory.
     """
-    before = jax.config.jax_compilation_cache_dir
+    before = directory_in_use()
     default = before or str(runs.absolute() / NAME)
     chosen = {"": default, "none": None}.get(setting, setting)
     if chosen == before:
@@ -36,7 +38,12 @@ def caching_programs(setting: str, runs: Path) -> Iterator[None]:
         _use(before)
 
 
+def directory_in_use() -> str | None:
+    """The directory of JAX's cache; None where there is no cache."""
+    return getattr(jax.config, _OPTION)
+
+
 def _use(directory: str | None) -> None:
     """Has JAX use another directory, even if it has compiled something already."""
-    jax.config.update("jax_compilation_cache_dir", directory)
+    jax.config.update(_OPTION, directory)
     compilation_cache.reset_cache()

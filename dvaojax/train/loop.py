@@ -139,7 +139,7 @@ def train(
 
 
 def _what_auto_does(path: Path, start: Start, progress: TrainingProgress | None) -> str:
-    """Whether a run was started or continued, where nobody said which."""
+    """Whether `start="auto"` starts the run or continues it."""
     if start == "create":
         return f"{path} did not exist: the run starts"
     where = "from its start" if progress is None else f"after step {progress.step}"

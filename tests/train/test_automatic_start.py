@@ -15,7 +15,7 @@ from dvaojax.errors import UserError
 from dvaojax.run import directory as run_directory
 from dvaojax.train import Interrupted, loop, train
 from dvaojax.train.best import BestEvaluation
-from dvaojax.train.compilation_cache import NAME, caching_programs
+from dvaojax.train.compilation_cache import NAME, caching_programs, directory_in_use
 from dvaojax.train.step_log import StepLog
 
 QUICK = digits_config(num_steps=2, warm_start={"num_steps": 0}, checkpoints={"every": 1})
@@ -80,7 +80,7 @@ def test_one_command_starts_continues_and_finds_nothing_left_to_do(tmp_path, cap
 
 @pytest.mark.slow
 def test_a_start_that_was_killed_at_once_is_started(tmp_path, capsys):
-    """What a kill leaves before anything was trained: a lock, or a directory without checkpoint."""
+    """A kill before anything was trained leaves a lock, or a directory without a checkpoint."""
     (tmp_path / "mini").mkdir()
     (tmp_path / "mini" / ".lock").write_text("")
     with mock.patch.object(loop, "_begin", side_effect=RuntimeError), pytest.raises(RuntimeError):
@@ -127,15 +127,15 @@ def compile_something(factor):
 
 
 def test_programs_are_kept_where_the_setting_says(tmp_path, monkeypatch):
-    before = jax.config.jax_compilation_cache_dir
+    before = directory_in_use()
     assert before, "the tests use a cache"
     with caching_programs("", tmp_path):
-        assert jax.config.jax_compilation_cache_dir == before
+        assert directory_in_use() == before
     with caching_programs(str(tmp_path / "mine"), tmp_path):
         compile_something(2.5)
     assert len(list((tmp_path / "mine").iterdir())) >= 1
     with caching_programs("none", tmp_path):
-        assert jax.config.jax_compilation_cache_dir is None
+        assert directory_in_use() is None
         compile_something(3.5)
         with caching_programs("", tmp_path):
             compile_something(4.5)
@@ -143,7 +143,7 @@ def test_programs_are_kept_where_the_setting_says(tmp_path, monkeypatch):
         kept = set((tmp_path / NAME).iterdir())
         compile_something(5.5)
         assert set((tmp_path / NAME).iterdir()) == kept
-    assert jax.config.jax_compilation_cache_dir == before
+    assert directory_in_use() == before
 
 
 @pytest.mark.slow
@@ -154,5 +154,5 @@ def test_a_run_uses_the_cache_and_a_refused_one_leaves_none(tmp_path):
         assert not (tmp_path / "runs").exists()
         train(QUICK, tmp_path / "runs")
         assert list((tmp_path / "runs" / NAME).iterdir())
-        assert jax.config.jax_compilation_cache_dir is None
-    assert run_directory.read_config(tmp_path / "runs" / "mini")["compilation_cache"] == ""
+        assert directory_in_use() is None
+    assert run_directory.read_config(tmp_path / "runs/mini")["compilation_cache"] == ""  # default
