@@ -278,6 +278,12 @@ GVM = Paper(
     "Tong Zhang",
 )
 
+GRADALIGN = Paper(
+    "yang2026gradalign",
+    "2602.21492",
+    "GradAlign: Gradient-Aligned Data Selection for LLM Reinforcement Learning",
+    "Ningyuan Yang and Weihua Du and Weiwei Sun and Sean Welleck and Yiming Yang",
+)
 VIP = Paper(
     "nguyen2026vip",
     "2602.01601",

@@ -7,7 +7,9 @@ from functools import partial
 import numpy as np
 
 from dvaojax import plugins
+from dvaojax.allocation.gradalign import MODES
 from dvaojax.allocation.rules import check_sizes, find, make
+from dvaojax.allocation.selection import SelectionConfig
 from dvaojax.allocation.statistics import initial_statistics
 from dvaojax.errors import UserError, suggest
 
@@ -17,7 +19,7 @@ COUNTS = ("rewards", "above_mean")
 
 @dataclasses.dataclass(frozen=True)
 class AllocationConfig:
-    """How many completions each problem of a step gets, and whether zero-variance groups are kept.
+    """Completions of each problem of a step, zero-variance groups, and the choice of problems.
 
     A step always has `prompts_per_step` x `group_size` completions.
 
@@ -28,12 +30,14 @@ class AllocationConfig:
         counts: what the statistics of a problem are of: "rewards", or "above_mean", which is 1 for
             a reward above the mean of its objective over the step and else 0, for graded rewards.
         objective: the objective whose rewards a rule uses; empty for the weighted sum of all.
-        floor: fewest completions of a problem; "uniform" ignores `floor` and `cap`.
+        floor: fewest completions of a problem; "uniform" and "gradalign" ignore `floor` and `cap`.
         cap: most completions of a problem, which determines the array shapes; 0 means 1.5 times
             `group_size`.
-        memory: weight in [0, 1] of a problem's earlier completions at its next visit.
+        memory: weight in [0, 1] of a problem's earlier completions at its next visit; 0 counts the
+            latest only, as the official code of "gradalign" does.
         refills: how many times a step may replace its zero-variance groups, in which every
             objective is constant, by the next problems (dynamic sampling); 0 keeps them.
+        selection: how "gradalign" chooses problems.
 
     Raises:
         ValueError: there is no such rule, or a setting is out of its range.
@@ -47,6 +51,7 @@ class AllocationConfig:
     cap: int = 0
     memory: float = 1.0
     refills: int = 0
+    selection: SelectionConfig = SelectionConfig()
 
     def __post_init__(self):
         if not plugins.is_plugin(self.name):  # user code is loaded by `check`, not by reading
@@ -69,9 +74,20 @@ class AllocationConfig:
         except UserError as error:
             raise UserError(f"allocation.options: {error}") from error
 
+    @property
+    def selects(self) -> bool:
+        """Whether problems are chosen among candidates."""
+        return self.name == "gradalign"
+
+    @property
+    def evidence(self) -> str:
+        """What `gradalign` chooses by, a value of `MODES`."""
+        settings = dict(option.split("=", 1) for option in self.options)
+        return MODES[settings.get("mode", "sim")]
+
     def largest(self, group_size: int) -> int:
         """`G` of a step's arrays: the most completions that a problem may get."""
-        if self.name == "uniform":
+        if self.name == "uniform" or self.selects:
             return group_size
         return self.cap or group_size + -(-group_size // 2)
 
@@ -91,24 +107,44 @@ class AllocationConfig:
             raise UserError(f"allocation.objective: unknown {suggest(self.objective, weights)}")
         if self.name == "uniform":
             return
+        if not self.objective and not any(weights.values()):
+            raise UserError(
+                f"allocation.name={self.name} weights the objectives, and all weights are 0: "
+                "set allocation.objective"
+            )
+        if self.selects:
+            self._try_rule(group_size, len(weights), floor=0)
+            self._check_selection()
+            return
+        self._check_bounds(group_size)
+        self._try_rule(group_size, len(weights), floor=self.floor)
+
+    def _check_bounds(self, group_size: int) -> None:
         cap = self.largest(group_size)
         if not self.floor <= group_size <= cap:
             raise UserError(
                 f"allocation.floor={self.floor} and allocation.cap={cap} must enclose "
                 f"group_size={group_size}, the completions of a problem on average"
             )
-        if not self.objective and not any(weights.values()):
-            raise UserError(
-                f"allocation.name={self.name} weights the objectives, and all weights are 0: "
-                "set allocation.objective"
-            )
-        self._try_rule(group_size, len(weights))
 
-    def _try_rule(self, group_size: int, num_objectives: int) -> None:
+    def _check_selection(self) -> None:
+        """Compares the settings of rounds with each other."""
+        if self.refills:
+            raise UserError(
+                f"allocation.refills={self.refills} takes the next problems of the stream, and "
+                "gradalign chooses them in rounds: set allocation.refills=0"
+            )
+        if self.evidence == "trusted" and not self.selection.trusted:
+            raise UserError(
+                "allocation.selection.trusted=0, but this mode compares candidates with trusted "
+                "problems: set their number, or allocation.options=mode=align"
+            )
+
+    def _try_rule(self, group_size: int, num_objectives: int, *, floor: int) -> None:
         """Applies the rule to problems without completions so far."""
         statistics = initial_statistics(4, num_objectives)
         budget, cap = 4 * group_size, self.largest(group_size)
-        rule = partial(make(self.name, self.options), budget=budget, floor=self.floor, cap=cap)
+        rule = partial(make(self.name, self.options), budget=budget, floor=floor, cap=cap)
         if not plugins.is_plugin(self.name):
             try:
                 rule(statistics, np.ones(num_objectives))
@@ -117,4 +153,4 @@ class AllocationConfig:
             return
         with plugins.blaming(self.name):
             sizes = np.asarray(rule(statistics, np.ones(num_objectives)))
-        check_sizes(self.name, sizes, count=4, budget=budget, floor=self.floor, cap=cap)
+        check_sizes(self.name, sizes, count=4, budget=budget, floor=floor, cap=cap)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dvaojax import papers
 from dvaojax.allocation.dynamo import dynamo as dynamo
 from dvaojax.allocation.dynamo import neyman as neyman
+from dvaojax.allocation.gradalign import gradalign as gradalign
 from dvaojax.allocation.gvm import gvm as gvm
 from dvaojax.allocation.rows import AllocationRow as AllocationRow
 from dvaojax.allocation.uniform import uniform as uniform
@@ -18,6 +19,7 @@ from dvaojax.allocation.vip import vip as vip
 
 SYMBOLS: Mapping[str, str] = {
     "n_i": "the completions of problem `i`; the standard deviation of its rewards is `σ_i`",
+    "g_i, g_V": "its policy gradient; that of the trusted problems",
     "p_i, G_i": "the share of its completions that succeed; the mean gradient norm of those",
 }
 """The symbols of the equations, with their meanings."""
@@ -40,6 +42,13 @@ _TABLE: tuple[AllocationRow, ...] = (
         "success",
         "half",
         credit="{}, without its Gaussian process",
+    ),
+    AllocationRow(
+        gradalign,
+        papers.GRADALIGN,
+        "the cap for problems of the largest `cos(g_i, g_V)`, else the floor",
+        "alignment",
+        "aligned",
     ),
     AllocationRow(gvm, papers.GVM, "`n_i ∝ G_i / √(p_i + α / p_i^(β − 1))`", "gradients", "rarely"),
 )

@@ -14,16 +14,17 @@ class AllocationRow(NamedTuple):
         paper: source; None for a rule without a paper.
         equation: how many completions a problem gets, in Markdown, in the symbols of `SYMBOLS`.
         looks_at: the statistic it depends on: the `spread` of a problem's rewards, the share of
-            completions that `success` counts, or the `gradients` of single completions, which the
-            trainer of this package does not measure; or `nothing`.
+            completions that `success` counts, the `alignment` of its gradient with that of trusted
+            problems, or the `gradients` of single completions, which the trainer of this package
+            does not measure; or `nothing`.
         most: the problems that get the most completions, all else being equal: those that are
-            solved `half` of the time, those that `rarely` are, or `none`.
+            solved `half` of the time, those that `rarely` are, the most `aligned`, or `none`.
         credit: description of the source; `{}` is replaced by the paper.
     """
 
     method: Callable[..., Any]
     paper: Paper | None
     equation: str
-    looks_at: Literal["spread", "success", "gradients", "nothing"]
-    most: Literal["half", "rarely", "none"]
+    looks_at: Literal["spread", "success", "alignment", "gradients", "nothing"]
+    most: Literal["half", "rarely", "aligned", "none"]
     credit: str = "{}"

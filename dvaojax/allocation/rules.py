@@ -30,7 +30,7 @@ class AllocationRule(Protocol):
 BY_NAME: dict[str, Callable[..., np.ndarray]] = {
     name: row.method for name, row in ROWS.items() if row.looks_at != "gradients"
 }
-"""The rules that only need rewards, which the trainer measures, by name."""
+"""The rules whose statistics the trainer measures, by name."""
 
 
 def find(name: str) -> Callable[..., np.ndarray]:

@@ -1,6 +1,6 @@
 """Reward statistics of each problem over its completions so far."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,11 @@ class ProblemStatistics(NamedTuple):
         squares: `[N, K]` sum of their squared differences from that mean.
         measured: `[N]` number of completions whose gradient was measured.
         gradient: `[N]` mean over those of success times gradient norm.
+        alignment: `[N]` cosine of the problem's policy gradient with that of trusted problems, at
+            its last visit as a candidate; None where problems are not chosen by `gradalign`, as for
+            the following two.
+        own_alignment: `[N]` its cosine with the sum of the gradients of the candidates.
+        gradient_norm: `[N]` its norm.
     """
 
     count: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -23,6 +28,9 @@ class ProblemStatistics(NamedTuple):
     squares: np.ndarray
     measured: np.ndarray
     gradient: np.ndarray
+    alignment: np.ndarray | None = None
+    own_alignment: np.ndarray | None = None
+    gradient_norm: np.ndarray | None = None
 
 
 def initial_statistics(num_problems: int, num_objectives: int) -> ProblemStatistics:
@@ -33,9 +41,16 @@ def initial_statistics(num_problems: int, num_objectives: int) -> ProblemStatist
     )
 
 
+def with_alignment(statistics: ProblemStatistics) -> ProblemStatistics:
+    """The statistics with alignments and norms of 0."""
+    columns = (np.zeros(len(statistics.count), np.float32) for _ in range(3))
+    return ProblemStatistics(*statistics[:5], *columns)
+
+
 def at(statistics: ProblemStatistics, rows: np.ndarray) -> ProblemStatistics:
     """The statistics of the problems in `rows` `[B]`."""
-    return ProblemStatistics(*(table[rows] for table in statistics))
+    tables: list[Any] = [None if table is None else table[rows] for table in statistics]
+    return ProblemStatistics(*tables)
 
 
 def observe(
@@ -59,7 +74,8 @@ def observe(
         mask: `[B, G, K]` bool, false where a completion was not sampled or not scored.
         memory: weight in [0, 1] of a problem's earlier completions at its next visit.
     """
-    after = ProblemStatistics(*(table.copy() for table in statistics))
+    tables: list[Any] = [None if table is None else table.copy() for table in statistics]
+    after = ProblemStatistics(*tables)
     for row, values, where in zip(rows, rewards.astype(np.float64), mask, strict=True):
         is_scored = where & np.isfinite(values)
         number = is_scored.sum(axis=0)
@@ -107,6 +123,33 @@ def observe_gradients(
             after.gradient[row] += (values.sum() - number * after.gradient[row]) / total
             after.measured[row] = total
     return after
+
+
+def observe_alignment(
+    statistics: ProblemStatistics,
+    rows: np.ndarray,
+    *,
+    alignment: np.ndarray,
+    own_alignment: np.ndarray,
+    norms: np.ndarray,
+) -> ProblemStatistics:
+    """The statistics with the latest gradients of some problems; see `gradalign`.
+
+    Args:
+        statistics: the previous statistics; not modified.
+        rows: `[B]` int, the row of each problem.
+        alignment: `[B]`, cosines with the gradient of the trusted problems.
+        own_alignment: `[B]`, cosines with the sum of the gradients of the candidates.
+        norms: `[B]`, of the gradients.
+    """
+    columns = {"alignment": alignment, "own_alignment": own_alignment, "gradient_norm": norms}
+    if statistics.alignment is None:
+        statistics = with_alignment(statistics)
+    for name, values in columns.items():
+        column = getattr(statistics, name).copy()
+        column[rows] = values
+        statistics = statistics._replace(**{name: column})
+    return statistics
 
 
 def above_mean(rewards: np.ndarray, mask: np.ndarray) -> np.ndarray:

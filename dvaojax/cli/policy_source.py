@@ -132,6 +132,7 @@ def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
     directory = RunDirectory(arguments.policy)
     recorded = recorded_config(directory.path, arguments.experiment)
     config = _with_settings(recorded, recorded.task.tokenizer, arguments)
+    _check_trusted(recorded, config)
     checkpoints = SavedCheckpoints(directory.checkpoints, best_metric=BEST_METRIC)
     step = checkpoints.existing_step(checkpoints.best_step if arguments.best else arguments.step)
     started = files.read_json(directory.config)["starts"][0]["time"]
@@ -148,6 +149,18 @@ def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
         home=directory.evaluations,
         load=load,
     )
+
+
+def _check_trusted(recorded: Config, config: Config) -> None:
+    """Raises a UserError if the evaluation has problems that the run was steered by."""
+    trusted = configuration.trusted_problems(recorded)
+    if trusted:
+        evaluated = configuration.evaluated_problems(
+            config.task, num_prompts=config.evaluation.num_prompts
+        )
+        number = len(config.task.prompts("test")) - len(trusted)
+        remedy = f"add --set evaluation.num_prompts={max(number, 1)}"
+        configuration.check_disjoint(trusted, evaluated, remedy=remedy)
 
 
 def _parameter_shapes(config: Config, mesh: Mesh) -> Params:

@@ -8,6 +8,9 @@ from dvaojax.config.schema import CheckpointConfig as CheckpointConfig
 from dvaojax.config.schema import Config as Config
 from dvaojax.config.schema import EvaluationConfig as EvaluationConfig
 from dvaojax.config.schema import RewardConfig as RewardConfig
+from dvaojax.config.trusted import check_disjoint as check_disjoint
+from dvaojax.config.trusted import evaluated_problems as evaluated_problems
+from dvaojax.config.trusted import trusted_problems as trusted_problems
 from dvaojax.config.validation import aggregator_knobs as aggregator_knobs
 from dvaojax.config.validation import compares_within_groups as compares_within_groups
 from dvaojax.config.validation import make_aggregator as make_aggregator

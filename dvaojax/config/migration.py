@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dvaojax.allocation import SelectionConfig
 from dvaojax.rewards.programs import Limits, ProgramsConfig
 
 RENAMED_KEYS: Mapping[str, str] = {
@@ -17,6 +18,7 @@ _ADDED: Mapping[str, Any] = {
     "evaluation": {"every": 0},
     "early_stop": 0,
     "compilation_cache": "",
+    "learning": {"gradient_cosines": 0},
     "loss": {"mask_truncated": False},
     "rewards": {"concurrency": 64},
 }
@@ -35,6 +37,7 @@ def migrate(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     migrated = _migrate_programs(_migrate_aggregator(_migrate_loss(value)))
+    migrated = _migrate_selection(migrated)
     # Only a whole configuration lacks keys; a part of one is left as it is.
     return _with_added(migrated, _ADDED) if "task" in migrated else migrated
 
@@ -71,6 +74,15 @@ def _migrate_programs(config: Mapping[str, Any]) -> Mapping[str, Any]:
         limits = {"problem_seconds": Limits().problem_seconds, **limits}
         task = {**task, "limits": limits}
     return {**config, "rewards": rewards, "task": task}
+
+
+def _migrate_selection(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Adds the section `allocation.selection`."""
+    allocation = config.get("allocation")
+    if not isinstance(allocation, Mapping):
+        return config
+    default = dataclasses.asdict(SelectionConfig())
+    return {**config, "allocation": {"selection": default, **allocation}}
 
 
 def _migrate_loss(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from dvaojax.allocation import AllocationConfig
 from dvaojax.config import Config, EvaluationConfig
 from dvaojax.learning.train_step import LearningConfig
 from dvaojax.sharding import MeshConfig
@@ -38,9 +39,7 @@ def miniature(config: Config) -> Config:
         num_steps=2,
         prompts_per_step=8,
         group_size=2,
-        allocation=dataclasses.replace(
-            config.allocation, floor=min(config.allocation.floor, 1), cap=0
-        ),
+        allocation=_small_allocation(config.allocation),
         max_new_tokens=config.max_new_tokens if config.warm_start.num_steps else 16,
         rollout_stages=1,
         learning=LearningConfig(),
@@ -55,4 +54,14 @@ def miniature(config: Config) -> Config:
         ),
         evaluation=EvaluationConfig(num_prompts=8, every=min(config.evaluation.every, 1)),
         mesh=MeshConfig(),
+    )
+
+
+def _small_allocation(allocation: AllocationConfig) -> AllocationConfig:
+    """An allocation for steps of eight groups of two."""
+    selection = dataclasses.replace(
+        allocation.selection, candidates=8, chosen=4, every=1, trusted=8, dimension=64
+    )
+    return dataclasses.replace(
+        allocation, floor=min(allocation.floor, 1), cap=0, selection=selection
     )

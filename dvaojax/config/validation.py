@@ -11,6 +11,7 @@ from dvaojax import aggregators, plugins
 from dvaojax.aggregators import Aggregator
 from dvaojax.config.field_types import check_types
 from dvaojax.config.schema import Config
+from dvaojax.config.trusted import check_selection
 from dvaojax.errors import UserError, suggest
 from dvaojax.rewards.asynchronous import split_functions
 from dvaojax.types import Prompt, TaskWithDemonstrations, TaskWithGates
@@ -33,6 +34,8 @@ def validate(config: Config) -> None:
     _check_references(config)
     config.loss.check_options()
     config.allocation.check(config.group_size, config.weights)
+    check_selection(config)
+    _check_gradients_of_candidates(config)
     if config.sampling.truncates:
         raise UserError(
             "sampling: temperature 0, top_k, top_p and min_p renormalise the sampler's "
@@ -292,6 +295,15 @@ def _check_model(config: Config) -> None:
         raise UserError(
             f"model.vocab_size={config.model.vocab_size} is smaller than the {vocabulary} tokens "
             f"of task {config.task.name}"
+        )
+
+
+def _check_gradients_of_candidates(config: Config) -> None:
+    if config.allocation.selects and make_aggregator(config).needs:
+        raise UserError(
+            f"aggregator.name={config.aggregator.name} needs gradient norms, which "
+            f"allocation.name={config.allocation.name} does not compute for its candidates: choose "
+            "another aggregator"
         )
 
 

@@ -33,6 +33,7 @@ from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.loop import make_collector
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.scoring import make_scorer
+from dvaojax.train.selection import make_selector
 from dvaojax.train.warm_start import demonstrations, run_warm_start
 from dvaojax.types import Scorer
 
@@ -101,6 +102,7 @@ class CellRunner:
     ) -> tuple[Params, Means]:
         """Parameters after the last step, and the mean rewards of the training completions."""
         collector = make_collector(config, program, scorer)
+        select = make_selector(config, program, scorer)
         # A copy: the state is donated at each step, but other cells need the start again.
         copy = jax.tree.map(jax.numpy.copy, params)
         state = program.begin(copy, run_key(config, KeyPurpose.STEPS))
@@ -111,6 +113,7 @@ class CellRunner:
         data, means = initial_data_state(config), []
         for _ in range(config.num_steps):
             current = state.learner.params
+            data, _ = select(state, data)
             rollout, data = collector.start_rollout(current, data)
             collected, data = collector.collect(current, rollout, data)
             means.append(_means(collected.scores.rewards, collected.scores.mask))

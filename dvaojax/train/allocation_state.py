@@ -21,10 +21,13 @@ class DataState(NamedTuple):
     Attributes:
         position: of the next problem in the stream.
         statistics: one row per problem; no rows where the run's allocation does not use any.
+        chosen: `[R, N]` int32 where problems are chosen in rounds: the positions in the stream of
+            those of each round, -1 for later rounds; else None.
     """
 
     position: int
     statistics: ProblemStatistics
+    chosen: np.ndarray | None = None
 
 
 class Allocation(Protocol):
@@ -113,6 +116,16 @@ def make_allocation(config: Config) -> Allocation:
     settings = config.allocation
     if settings.name == "uniform":
         return Uniform(config.group_size)
+    if settings.selects:
+        # Rounds choose the problems, and the groups of a step are of one size.
+        return dataclasses.replace(
+            _by_rule(config), rule=allocation.uniform, floor=config.group_size
+        )
+    return _by_rule(config)
+
+
+def _by_rule(config: Config) -> ByRule:
+    settings = config.allocation
     return ByRule(
         name=settings.name,
         rule=allocation.make(settings.name, settings.options),
@@ -143,4 +156,18 @@ def statistics_rows(config: Config) -> dict[int, int] | None:
 def initial_data_state(config: Config) -> DataState:
     """The data state before the first step."""
     rows = 0 if config.allocation.name == "uniform" else len(config.task.prompts("train"))
-    return DataState(0, allocation.initial_statistics(rows, len(config.objectives)))
+    statistics = allocation.initial_statistics(rows, len(config.objectives))
+    if not config.allocation.selects:
+        return DataState(0, statistics)
+    settings = config.allocation.selection
+    rounds = -(-max(config.num_steps, config.pipeline_depth) // settings.every)
+    chosen = np.full((rounds, settings.chosen), -1, np.int32)
+    return DataState(0, allocation.with_alignment(statistics), chosen)
+
+
+def make_rounds(config: Config) -> allocation.Rounds | None:
+    """The rounds in which problems are chosen; None where they are not chosen."""
+    if not config.allocation.selects:
+        return None
+    steps = config.allocation.selection.every
+    return allocation.Rounds(steps * config.prompts_per_step, config.seed)

@@ -84,13 +84,19 @@ class PromptBatches:
         """The `B` problems from a position on."""
         return self.at(range(first, first + self.prompts_per_step))
 
-    def at(self, positions: Sequence[int]) -> PromptBatch:
-        """The problems at `B` positions."""
-        return self._at(tuple(positions))
+    def at(self, positions: Sequence[int], *, sources: Sequence[int] | None = None) -> PromptBatch:
+        """The problems at `B` positions.
 
-    def _encode(self, positions: tuple[int, ...]) -> PromptBatch:
+        Args:
+            positions: of the run, which random keys are derived from.
+            sources: the positions of the problems in the stream, if they are others.
+        """
+        positions = tuple(positions)
+        return self._at(positions, positions if sources is None else tuple(sources))
+
+    def _encode(self, positions: tuple[int, ...], sources: tuple[int, ...]) -> PromptBatch:
         count, width, held = len(positions), self._task.max_prompt_length, self.share.held
-        prompts = self._stream.take(positions[i] for i in held)
+        prompts = self._stream.take(sources[i] for i in held)
         tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
         tokens[held], lengths[held] = encode_prompts(self._task.tokenizer, prompts, width=width)
         serials = np.array(positions, np.int32)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dvaojax.allocation import is_zero_variance
+from dvaojax.allocation import Rounds, is_zero_variance
 from dvaojax.data.packing import choose_layout, num_inputs, pack
 from dvaojax.data.text import decode_completions
 from dvaojax.models import Params
@@ -120,6 +120,7 @@ class Collector:
         mask_truncated: whether completions without a stop token are left out of the experience and
             of the statistics of problems, see `LossConfig`.
         reference_width: tokens of the longest reference answer, if the experience has them; else 0.
+        rounds: in which problems are chosen before they are trained on; None where they are not.
         key: the run's sampling key. The key of a completion is derived from it and from the
             problem's position in the stream, so there is no key state to save.
     """
@@ -133,11 +134,12 @@ class Collector:
     key: Array
     mask_truncated: bool = False
     reference_width: int = 0
+    rounds: Rounds | None = None
 
     def start_rollout(self, params: Params, data: DataState) -> tuple[StepRollout, DataState]:
         """Dispatches the sampling of the next problems' groups with these parameters."""
         first = data.position
-        batch = self.batches.from_position(first)
+        batch = self._batch(range(first, first + self.batches.prompts_per_step), data)
         sizes = self.allocation.sizes(data.statistics, batch.rows)
         sampled = StepRollout(first, self._sample(params, batch, sizes))
         return sampled, data._replace(position=first + self.batches.prompts_per_step)
@@ -154,7 +156,7 @@ class Collector:
         """
         count = self.batches.prompts_per_step
         positions = range(sampled.first, sampled.first + count)
-        groups = self._scored(positions, sampled.rollout)
+        groups = self._scored(positions, sampled.rollout, data)
         data = self._observed(data, groups)
         refills = refilled = 0
         tokens = groups.lengths.completions.sum()
@@ -176,6 +178,21 @@ class Collector:
         }
         return self._collected(groups, measures), data
 
+    def encode_next(self, data: DataState) -> None:
+        """Encodes the next problems ahead of time, unless they are not chosen yet."""
+        first, rounds, chosen = data.position, self.rounds, data.chosen
+        if rounds is not None and chosen is not None:
+            number = rounds.number(first)
+            if number >= len(chosen) or chosen[number, 0] < 0:
+                return
+        self._batch(range(first, first + self.batches.prompts_per_step), data)
+
+    def _batch(self, positions: Sequence[int], data: DataState) -> PromptBatch:
+        """The problems at positions of the run."""
+        if self.rounds is None or data.chosen is None:
+            return self.batches.at(positions)
+        return self.batches.at(positions, sources=self.rounds.sources(data.chosen, positions))
+
     def _sample(self, params: Params, batch: PromptBatch, sizes: np.ndarray) -> Rollout:
         placed: Array = hosts.place(sizes.astype(np.int32), batch.serials.sharding)
         return self.sampler(params, batch.tokens, batch.lengths, self.key, batch.serials, placed)
@@ -189,9 +206,9 @@ class Collector:
         """
         position = data.position + int(replaced.sum())
         following = np.where(replaced, data.position + np.cumsum(replaced) - 1, groups.positions)
-        batch = self.batches.at(following.tolist())
+        batch = self._batch(following.tolist(), data)
         rollout = self._sample(params, batch, np.where(replaced, groups.sizes, 0))
-        others = self._scored(following.tolist(), rollout)
+        others = self._scored(following.tolist(), rollout, data)
         return others, self._observed(data._replace(position=position), others)
 
     def _observed(self, data: DataState, groups: _ScoredGroups) -> DataState:
@@ -204,9 +221,9 @@ class Collector:
         mask = groups.scores.mask
         return mask & groups.stopped[..., None] if self.mask_truncated else mask
 
-    def _scored(self, positions: Sequence[int], rollout: Rollout) -> _ScoredGroups:
+    def _scored(self, positions: Sequence[int], rollout: Rollout, data: DataState) -> _ScoredGroups:
         """The groups of a rollout with their rewards; an empty group has none."""
-        batch, scored = self.batches.at(positions), self.batches.share.scored
+        batch, scored = self._batch(positions, data), self.batches.share.scored
         on_host: Rollout = hosts.rows(rollout, scored)
         arrived = time.perf_counter()
         prompts = [batch.prompts[i] for i in scored]

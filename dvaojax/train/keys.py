@@ -15,6 +15,9 @@ class KeyPurpose(enum.IntEnum):
     STEPS = 1
     COMPLETIONS = 2
     EVALUATION = 3
+    CANDIDATES = 4
+    TRUSTED = 5
+    PROJECTIONS = 6
 
 
 def run_key(config: Config, purpose: KeyPurpose) -> Array:

@@ -39,6 +39,7 @@ from dvaojax.train.allocation_state import (
     DataState,
     initial_data_state,
     make_allocation,
+    make_rounds,
     statistics_rows,
 )
 from dvaojax.train.automatic import choose_start, finished_summary
@@ -62,6 +63,7 @@ from dvaojax.train.program import Program
 from dvaojax.train.progress import TrainingProgress
 from dvaojax.train.references import reference_width
 from dvaojax.train.revisions import with_commits
+from dvaojax.train.selection import Select, make_selector
 from dvaojax.train.session import Session, Start, open_session
 from dvaojax.train.step_log import DispatchedStep, StepLog
 from dvaojax.train.warm_start import run_warm_start
@@ -110,6 +112,7 @@ def train(
     ):
         session = dataclasses.replace(session, program=announced(session.program, session.display))
         collector = make_collector(config, session.program, session.scorer)
+        select = make_selector(config, session.program, session.scorer)
         progress = session.restored
         done = 0 if progress is None else progress.step
         if is_automatic:
@@ -117,12 +120,12 @@ def train(
         for line in (*opening(session, done=done), *notes(session)):
             session.display.print(line)
         earlier = 0.0 if progress is None else progress.seconds
-        progress = _begin(session, collector, started) if progress is None else progress
+        progress = _begin(session, collector, select, started) if progress is None else progress
         if hosts.is_first() and not _is_over(config, progress):
             session.directory.summary.unlink(missing_ok=True)  # of a run that had ended early
         evaluation = None
         with StepLog(session) as log:
-            run_step = _step_function(session, collector, timer, log, interrupts)
+            run_step = _step_function(session, collector, select, timer, log, interrupts)
             while not _is_over(config, progress) and interrupts.received is None:
                 progress, evaluation = run_step(progress), None
                 if is_due(config, progress.step):
@@ -205,11 +208,14 @@ def make_collector(config: Config, program: Program, scorer: Scorer) -> Collecto
         refills=config.allocation.refills,
         mask_truncated=config.loss.mask_truncated,
         reference_width=reference_width(config.task) if config.has_self_certainty else 0,
+        rounds=make_rounds(config),
         key=run_key(config, KeyPurpose.COMPLETIONS),
     )
 
 
-def _begin(session: Session, collector: Collector, started: float) -> TrainingProgress:
+def _begin(
+    session: Session, collector: Collector, select: Select, started: float
+) -> TrainingProgress:
     """Initializes a run: parameters, warm start, first evaluation and the first rollouts."""
     config, program = session.config, session.program
     params = run_warm_start(config, program, session.initial_params(), session.display)
@@ -218,6 +224,7 @@ def _begin(session: Session, collector: Collector, started: float) -> TrainingPr
     state = program.begin(params, run_key(config, KeyPurpose.STEPS))
     data, in_flight = initial_data_state(config), []
     for _ in range(config.pipeline_depth):
+        data, _ = select(state, data)
         sampled, data = collector.start_rollout(state.learner.params, data)
         in_flight.append(sampled)
     total = weighted_reward(config, before)
@@ -238,6 +245,7 @@ def _begin(session: Session, collector: Collector, started: float) -> TrainingPr
 def _step_function(
     session: Session,
     collector: Collector,
+    select: Select,
     timer: DeviceTimer,
     log: StepLog,
     interrupts: Interrupts,
@@ -247,23 +255,28 @@ def _step_function(
     depth, last = config.pipeline_depth, config.num_steps
     sampling: dict[int, Future[Span]] = {}
 
-    def sample_ahead(progress: TrainingProgress, step: int) -> tuple[StepRollout, DataState]:
+    def sample_ahead(
+        progress: TrainingProgress, data: DataState, step: int
+    ) -> tuple[StepRollout, DataState]:
         """The completions of a later step; past the last step, a dummy of equal shape."""
         if step > last:
-            return progress.in_flight[-1], progress.data
-        sampled, data = collector.start_rollout(progress.state.learner.params, progress.data)
+            return progress.in_flight[-1], data
+        sampled, data = collector.start_rollout(progress.state.learner.params, data)
         sampling[step] = timer.time(sampled.rollout)
         if step < last:  # not the batch of the next step if this step is refilled
-            collector.batches.from_position(data.position)
+            collector.encode_next(data)
         return sampled, data
 
     def run_step(progress: TrainingProgress) -> TrainingProgress:
-        step = progress.step + 1
+        step, data, choice = progress.step + 1, progress.data, {}
+        if step + depth <= last:
+            data, choice = select(progress.state, data)
         # This dispatch reads parameters that are later donated to the train step. That is safe:
         # devices execute in the order of dispatch.
-        ahead, data = sample_ahead(progress, step + depth)
+        ahead, data = sample_ahead(progress, data, step + depth)
         current, *in_flight = *progress.in_flight, ahead
         collected, data = collector.collect(progress.state.learner.params, current, data)
+        collected = collected._replace(measures=collected.measures | choice)
         interrupts.agree(step)
         state, metrics, advantages = program.step(
             progress.state, collected.experience, progress.reference

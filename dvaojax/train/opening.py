@@ -3,7 +3,7 @@
 import math
 
 from dvaojax import files
-from dvaojax.config import Config
+from dvaojax.config import Config, evaluated_problems, trusted_problems
 from dvaojax.learning.optimizer import OptimizerConfig
 from dvaojax.models.flops import num_params
 from dvaojax.train.attention import attention_lines
@@ -36,12 +36,27 @@ def opening(session: Session, *, done: int) -> list[str]:
 
 
 def notes(session: Session) -> list[str]:
-    """Lines about attention, and the task's notes such as prompts left out."""
+    """Lines about attention and trusted problems, and the task's notes such as prompts left out."""
     task = session.config.task
     say = task.notes if isinstance(task, TaskWithNotes) else lambda split: ()
     platform = session.program.mesh.devices.flat[0].platform
     attention = attention_lines(session.config, platform)
+    attention += _trusted(session.config)
     return [*attention, *(note for split in ("train", "test") for note in say(split))]
+
+
+def _trusted(config: Config) -> list[str]:
+    """Which problems choose those to train on, if any."""
+    trusted, number = trusted_problems(config), config.evaluation.num_prompts
+    if not trusted:
+        return []
+    evaluated = evaluated_problems(config.task, num_prompts=number)
+    selection = config.allocation.selection
+    return [
+        f"every {selection.every} steps, {selection.chosen} of {selection.candidates} problems are "
+        f"chosen by the gradients of {len(trusted)} trusted ones, the last of the test split; none "
+        f"of them is among the {len(evaluated)} of the evaluation"
+    ]
 
 
 def _policy(config: Config) -> str:

@@ -17,11 +17,18 @@ from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
 from dvaojax.learning.gradient_cosines import GradientCosines
 from dvaojax.learning.gradient_noise import squared_norm
-from dvaojax.learning.gradients import Learner, StepMetrics, init_learner
+from dvaojax.learning.gradients import (
+    Learner,
+    LossFunction,
+    StepMetrics,
+    gradient_of,
+    init_learner,
+)
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_logprobs import policy_gradient_norms, policy_logprobs
-from dvaojax.learning.policy_loss import make_policy_loss
+from dvaojax.learning.policy_loss import PolicyBatch, make_policy_loss
 from dvaojax.learning.preparation import joined_once
+from dvaojax.learning.projected_gradients import GroupGradients, projected_gradients
 from dvaojax.learning.reflection import with_self_certainty
 from dvaojax.learning.shadows import Shadows
 from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step
@@ -36,6 +43,7 @@ from dvaojax.train.sampler import Sampler, make_sampler
 from dvaojax.types import Experience
 
 Constrain = Callable[[Any], Any]
+GroupGradientFunction = Callable[[TrainState, Experience, Array], tuple[GroupGradients, Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Program:
         sample: the sampler of a step.
         evaluate: the sampler of an evaluation.
         step: (state, experience, reference) -> (state, metrics, advantages); the state is donated.
+        group_gradients: (state, experience, key) -> projected gradients of the groups of a step's
+            size, and the largest size of an advantage of each, `[B]`.
         state_shapes: the state's pytree as shapes with shardings.
     """
 
@@ -64,6 +74,7 @@ class Program:
     sample: Sampler
     evaluate: Sampler
     step: TrainStep
+    group_gradients: GroupGradientFunction
     state_shapes: TrainState
 
 
@@ -118,6 +129,10 @@ def make_program(
             # Metrics and advantages are replicated, so that every process can read them.
             out_shardings=(state_shardings, replicated, replicated),
         ),
+        group_gradients=jax.jit(
+            sharding.on_mesh(mesh, _group_gradients(config, aggregator, constrain, mesh)),
+            out_shardings=replicated,
+        ),
         state_shapes=jax.tree.map(
             lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
             state_shapes,
@@ -160,13 +175,7 @@ def _step(
         observe=squared_norm if config.optimizer.follows_noise else None,
     )
 
-    certain = partial(
-        with_self_certainty,
-        model=config.model,
-        temperature=temperature,
-        micro_batches=config.learning.mini_batches * config.learning.micro_batches,
-        constrain=constrain,
-    )
+    certain = _self_certainty(config, constrain)
 
     def step(state: TrainState, experience: Experience, reference_params: Params | None):
         if experience.references is not None:
@@ -180,18 +189,74 @@ def _step(
     return step
 
 
+def _self_certainty(config: Config, constrain: Constrain) -> Callable[..., Experience]:
+    """(parameters, experience) -> experience with the objective that the policy computes."""
+    return partial(
+        with_self_certainty,
+        model=config.model,
+        temperature=config.sampling.temperature,
+        micro_batches=config.learning.mini_batches * config.learning.micro_batches,
+        constrain=constrain,
+    )
+
+
+def _loss_without_penalty(config: Config, **changes: Any) -> LossFunction:
+    """The policy loss of the run without its KL penalty, with some settings changed."""
+    return make_policy_loss(
+        dataclasses.replace(config.loss, kl_weight=0.0, **changes),
+        model=config.model,
+        temperature=config.sampling.temperature,
+        max_new_tokens=config.max_new_tokens,
+    )
+
+
 def _cosines(config: Config) -> GradientCosines | None:
     """The reading of the gradients of the objectives, with the loss without its penalty."""
     every = config.learning.gradient_cosines
     if not every:
         return None
-    loss = make_policy_loss(
-        dataclasses.replace(config.loss, kl_weight=0.0),
-        model=config.model,
-        temperature=config.sampling.temperature,
-        max_new_tokens=config.max_new_tokens,
-    )
-    return GradientCosines(config.objectives, every, loss)
+    return GradientCosines(config.objectives, every, _loss_without_penalty(config))
+
+
+def _group_gradients(
+    config: Config, aggregator: Aggregator, constrain: Constrain, mesh: Mesh
+) -> GroupGradientFunction:
+    """Projected gradients of groups, with the advantages that the next step would use.
+
+    The gradient is that of the policy loss at ratio 1: without its penalty, and with the sampler's
+    probabilities in the denominator.
+    """
+    selection = config.allocation.selection
+    gradient = gradient_of(_loss_without_penalty(config, importance_cap=0.0))
+    certain = _self_certainty(config, constrain)
+    groups_at_once = selection.groups_at_once * sharding.num_parts(mesh, "group")[1]
+
+    def group_gradients(
+        state: TrainState, experience: Experience, key: Array
+    ) -> tuple[GroupGradients, Array]:
+        params = state.learner.params
+        if experience.references is not None:
+            experience = certain(params, experience)
+        advantages, _ = aggregator.update(
+            experience.rewards,
+            experience.reward_mask,
+            state.aggregator_state,
+            jax.random.split(state.key, 3)[1],
+            lengths=jnp.sum(experience.completion_mask, axis=-1, dtype=jnp.float32),
+        )
+        gradients = projected_gradients(
+            gradient,
+            params,
+            PolicyBatch(experience, advantages, jnp.zeros_like(experience.logprobs)),
+            jnp.arange(len(advantages)).reshape(-1, min(groups_at_once, len(advantages))),
+            key,
+            dimension=selection.dimension,
+            constrain=constrain,
+            prepare=joined_once(config.model),
+        )
+        return gradients, jnp.max(jnp.abs(advantages), axis=-1)
+
+    return group_gradients
 
 
 def _reward_metrics(experience: Experience, weights: Array) -> StepMetrics:

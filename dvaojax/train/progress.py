@@ -52,6 +52,7 @@ class TrainingProgress:
             "state": self.state,
             "reference": self.reference,
             "statistics": hosts.place(self.data.statistics, sharding.named(mesh)),
+            "chosen": hosts.place(self.data.chosen, sharding.named(mesh)),
             "in_flight": tuple(sampled.rollout for sampled in self.in_flight),
         }
 
@@ -78,7 +79,11 @@ class TrainingProgress:
         return cls(
             state=arrays["state"],
             reference=arrays["reference"],
-            data=DataState(record["position"], hosts.whole(arrays["statistics"])),
+            data=DataState(
+                record["position"],
+                hosts.whole(arrays["statistics"]),
+                hosts.whole(arrays["chosen"]),
+            ),
             in_flight=tuple(map(StepRollout, record["in_flight"], arrays["in_flight"])),
             step=record["step"],
             before=record["before"],
@@ -134,14 +139,15 @@ def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
     reference = shapes.learner.params if config.loss.kl_weight > 0.0 else None
     in_flight = (_rollout_shapes(config, program),) * config.pipeline_depth
     replicated = sharding.named(program.mesh)
-    statistics = jax.tree.map(
-        lambda table: jax.ShapeDtypeStruct(table.shape, table.dtype, sharding=replicated),
-        initial_data_state(config).statistics,
+    _, *tables = initial_data_state(config)
+    statistics, chosen = jax.tree.map(
+        lambda table: jax.ShapeDtypeStruct(table.shape, table.dtype, sharding=replicated), tables
     )
     return {
         "state": shapes,
         "reference": reference,
         "statistics": statistics,
+        "chosen": chosen,
         "in_flight": in_flight,
     }
 

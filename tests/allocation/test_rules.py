@@ -389,7 +389,7 @@ def test_vip_for_rloo_is_in_proportion_to_the_deviation_from_the_second_completi
 def test_vip_expects_the_prior_of_unknown_problems_and_tilts_to_rare_successes():
     unknown = initial_statistics(1, 1)
     pairs = zip(successes([4, 1], 8), unknown, strict=True)
-    mixed = ProblemStatistics(*(np.concatenate(pair) for pair in pairs))
+    mixed = ProblemStatistics(*(np.concatenate(pair) for pair in pairs if pair[0] is not None))
     half, rare, new = vip(mixed, ONE, budget=60, floor=2, cap=60)
     assert half > new > rare
     _, rare, new = vip(mixed, ONE, budget=61, floor=2, cap=60, prior=0.125)
