@@ -81,7 +81,7 @@ class AllocationConfig:
 
     @property
     def evidence(self) -> str:
-        """What `gradalign` chooses by, a value of `MODES`."""
+        """The basis of the choices of `gradalign`, a value of `MODES`."""
         settings = dict(option.split("=", 1) for option in self.options)
         return MODES[settings.get("mode", "sim")]
 

@@ -16,6 +16,15 @@ One row per step, a flat mapping from name to number:
 | `shadow/<name>/effective_weight/<objective>` | of its best linear fit, mean over groups      |
 | `gradient_cosine/<a>/<b>`      | between the gradients of two objectives; only in the rows   |
 |                                | of `learning.gradient_cosines`, null where a gradient is 0  |
+| `selection/candidates/alignment` | mean cosine of the candidates' gradients with that of the |
+|                                | trusted problems; this and the following only in the rows   |
+|                                | of steps whose problems were newly chosen                   |
+| `selection/candidates/own_alignment` | with the sum of the candidates' own gradients         |
+| `selection/candidates/gradient_norm` | mean norm of the gradients                            |
+| `selection/candidates/success` | mean rate of success, see `allocation.success`              |
+| `selection/chosen/...`         | the same over the chosen candidates                         |
+| `selection_seconds`            | wall time of the choice, in no other metric but             |
+|                                | `tokens_per_second` and `mfu`                               |
 | `best/<objective>`             | best answer of a completion that contains several answers   |
 | `answers`, `diversity`         | number of answers; mean distance between two reward vectors |
 | `entropy`                      | of the next-token distribution, nats per token              |

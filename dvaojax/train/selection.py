@@ -108,7 +108,7 @@ class Selector:
         )
         chosen = chosen.copy()
         chosen[number] = np.array(sources)[sizes > 0]
-        seconds = {"selection/seconds": time.perf_counter() - started}
+        seconds = {"selection_seconds": time.perf_counter() - started}
         return data._replace(chosen=chosen), self._measures(data, rows, sizes > 0) | seconds
 
     def _observed(
@@ -195,7 +195,7 @@ def make_selector(config: Config, program: Program, scorer: Scorer) -> Select:
         return keep_all
 
     def collector(
-        stream: PromptStream, of_run: Allocation, purpose: KeyPurpose, rows: dict[int, int] | None
+        stream: PromptStream, groups: Allocation, purpose: KeyPurpose, rows: dict[int, int] | None
     ) -> Collector:
         size = config.prompts_per_step
         batches = PromptBatches(
@@ -206,7 +206,7 @@ def make_selector(config: Config, program: Program, scorer: Scorer) -> Select:
             tokenizer=config.task.tokenizer,
             scorer=scorer,
             sampler=program.sample,
-            allocation=of_run,
+            allocation=groups,
             refills=0,
             mask_truncated=config.loss.mask_truncated,
             reference_width=reference_width(config.task) if config.has_self_certainty else 0,

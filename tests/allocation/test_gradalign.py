@@ -116,8 +116,10 @@ def test_alignments_are_replaced_at_each_visit_and_of_other_problems_kept():
     assert after.alignment.tolist() == [1, 0, 2, 0]
     assert later.gradient_norm.tolist() == [1, 0, 5, 0]
     assert at(later, np.array([2, 2])).own_alignment.tolist() == [5, 5]
-    seen = observe(later, np.array([1]), np.ones((1, 3, 1)), np.ones((1, 3, 1), bool), memory=1.0)
-    assert seen.alignment.tolist() == later.alignment.tolist()
+    visited = observe(
+        later, np.array([1]), np.ones((1, 3, 1)), np.ones((1, 3, 1), bool), memory=1.0
+    )
+    assert visited.alignment.tolist() == later.alignment.tolist()
     assert later.alignment.dtype == np.float32
 
 

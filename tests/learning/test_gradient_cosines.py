@@ -17,7 +17,7 @@ from learning_cases import (
     table_loss,
     table_params,
 )
-from slowness import slow_but
+from slowness import nightly_but
 
 from dvaojax.learning.gradient_cosines import GradientCosines, objective_advantages
 from dvaojax.learning.policy_loss import LossConfig
@@ -64,7 +64,7 @@ def cosines_of(metrics):
     return {name: float(mean.value) for name, mean in means.items()}
 
 
-@pytest.mark.parametrize("learning", slow_but([(2, 4, 2)], [(1, 1, 1), (1, 1, 8), (2, 4, 2)]))
+@pytest.mark.parametrize("learning", nightly_but([(2, 4, 2)], [(1, 1, 1), (1, 1, 8), (2, 4, 2)]))
 def test_cosines_equal_those_of_a_float64_loop_for_any_micro_batches_and_later_updates(learning):
     """Those of the policy before the first update, however the step is divided."""
     experience = ragged_experience()
@@ -75,7 +75,7 @@ def test_cosines_equal_those_of_a_float64_loop_for_any_micro_batches_and_later_u
     assert cosines_of(metrics) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cosines_are_of_the_loss_of_the_run():
     experience = ragged_experience()
     _, metrics, _ = step_with(LossConfig(reduction="sequence_mean"))(
@@ -132,7 +132,7 @@ def test_groups_on_eight_devices_give_the_cosines_of_one():
     assert cosines_of(metrics) == pytest.approx(by_loop(experience), abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_advantages_are_those_of_each_objective_alone():
     experience = ragged_experience()
     alone_by_vmap = jax.jit(objective_advantages)(experience.rewards, experience.reward_mask)

@@ -128,6 +128,7 @@ def test_groups_on_eight_devices_have_the_same_projections():
     expect(compiled(params, spread, jnp.arange(8)[None], KEY), batch)
 
 
+@pytest.mark.slow
 def test_a_group_without_completions_has_no_gradient():
     experience = ragged_experience()
     mask = experience.completion_mask.at[2].set(False)
@@ -139,6 +140,7 @@ def test_a_group_without_completions_has_no_gradient():
     assert (result.norms[jnp.arange(8) != 2] > 0).all()
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_gradients_of_one_micro_batch():
     """By the compiler: it does not grow with the number of groups, only with a micro-batch."""
     size = 256
