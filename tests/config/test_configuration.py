@@ -387,6 +387,13 @@ def test_reads_a_run_recorded_before_the_aggregator_was_a_section():
     assert config == dataclasses.replace(Config(), aggregator=aggregator)
 
 
+def test_reads_a_run_recorded_before_problems_were_chosen():
+    recorded = json.loads(json.dumps(config_to_json(Config())))
+    del recorded["allocation"]["selection"]
+    del recorded["learning"]["gradient_cosines"]
+    assert config_from_json(recorded) == Config()
+
+
 def test_resumes_a_run_recorded_before_the_aggregator_was_a_section(tmp_path):
     path = tmp_path / "run"
     run_directory.create(path, Config())
