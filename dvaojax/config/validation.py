@@ -341,3 +341,8 @@ def _check_batch(config: Config) -> None:
             f"optimizer.snr_floor={config.optimizer.snr_floor} needs at least two micro-batches, "
             "whose gradients are compared: set learning.micro_batches"
         )
+    if config.loss.capo.is_used and config.model.logits_backward != "recompute":
+        raise UserError(
+            "loss.capo reads probabilities that model.logits_backward="
+            f"{config.model.logits_backward!r} does not compute: set 'recompute'"
+        )

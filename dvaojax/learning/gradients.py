@@ -15,8 +15,9 @@ from dvaojax.numerics import Mean, safe_divide
 # Name -> sum and count.
 StepMetrics = dict[str, Mean]
 
-# (params, batch) -> a sum, and metrics whose "loss" contains that sum and its count.
-LossFunction = Callable[[Params, Any], tuple[Array, StepMetrics]]
+# (params, batch) -> a sum, and metrics whose "loss" contains that sum and its count. Some losses
+# take further keywords.
+LossFunction = Callable[..., tuple[Array, StepMetrics]]
 # (params, batch) -> the gradient of that sum, and the metrics.
 GradientFunction = Callable[[Params, Any], tuple[Params, StepMetrics]]
 

@@ -4,9 +4,11 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax import Array
 
-from dvaojax.learning.gradient_noise import scale_by_signal_share
+from dvaojax.learning.gradient_noise import scale_by_signal_share, signal_share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +109,25 @@ def make_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientT
     if config.follows_noise:
         parts.append(scale_by_signal_share(decay=config.snr_decay, floor=config.snr_floor))
     return optax.chain(*parts)
+
+
+def next_learning_rate(config: OptimizerConfig, num_updates: int, state: optax.OptState) -> Array:
+    """The scalar learning rate of the next update.
+
+    With `snr_floor` it is that by the running means before the update, to which the update adds its
+    own signal and noise.
+
+    Args:
+        config: settings of the optimiser.
+        num_updates: of the whole run.
+        state: of the optimiser before the update.
+    """
+    count = optax.tree.get_all_with_path(state, "count")[0][1]
+    rate = jnp.asarray(learning_rate_schedule(config, num_updates)(count), jnp.float32)
+    if config.follows_noise:
+        running = [optax.tree.get(state, name) for name in ("signal", "noise")]
+        rate = rate * jnp.maximum(signal_share(*running), config.snr_floor)
+    return rate
 
 
 def _matrices(params: optax.Params) -> optax.Params:

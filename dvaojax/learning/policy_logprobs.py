@@ -1,6 +1,7 @@
 """Log-probabilities of completion tokens under a policy, each prompt computed once per group."""
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,10 @@ from jax import Array
 from dvaojax import models
 from dvaojax.models import Decoder, ModelConfig, Params
 from dvaojax.types import Experience
+
+# From hidden states `[B, S, D]`, the tokens they predict `[B, S]` and further arrays `[B, S]` to
+# arrays `[B, S]`.
+Measure = Callable[..., Any]
 
 
 def policy_logprobs(
@@ -24,14 +29,19 @@ def policy_logprobs(
         have no meaning.
     """
     policy = models.apply(model, params)
-    measure = partial(
-        models.token_logprobs,
-        matrix=policy.output_matrix(),
-        temperature=temperature,
-        chunk_size=model.logits_chunk,
-        backward=model.logits_backward,
-    )
-    return _measured(policy, experience, measure)
+    matrix = policy.output_matrix()
+
+    def measure(states: Array, tokens: Array) -> tuple[Array, Array]:
+        return models.token_logprobs(
+            states,
+            matrix,
+            tokens,
+            temperature=temperature,
+            chunk_size=model.logits_chunk,
+            backward=model.logits_backward,
+        )
+
+    return measured_on_tokens(policy, experience, measure)
 
 
 def policy_gradient_norms(
@@ -45,35 +55,59 @@ def policy_gradient_norms(
         `[B, G, T]` float32; values after a completion's end are finite and have no meaning.
     """
     policy = models.apply(model, params)
-    measure = partial(
-        models.logit_gradient_norms,
-        matrix=policy.output_matrix(),
-        temperature=temperature,
-        chunk_size=model.logits_chunk,
-    )
-    return _measured(policy, experience, measure)[0]
+    matrix = policy.output_matrix()
+
+    def measure(states: Array, tokens: Array) -> tuple[Array, Array]:
+        return models.logit_gradient_norms(
+            states, matrix, tokens, temperature=temperature, chunk_size=model.logits_chunk
+        )
+
+    return measured_on_tokens(policy, experience, measure)[0]
 
 
-def _measured(policy: Decoder, experience: Experience, measure: partial) -> tuple[Array, Array]:
-    """Two numbers for each token, from its hidden state; `[B, G, T]` each."""
+def measured_on_tokens(
+    policy: Decoder, experience: Experience, measure: Measure, further: tuple[Array, ...] = ()
+) -> Any:
+    """Numbers for each token, from the hidden state that predicts it.
+
+    Args:
+        policy: the decoder.
+        experience: prompts and completions; packed or padded.
+        measure: from states `[B, S, D]`, the tokens that they predict `[B, S]` and the further
+            arrays in the same layout to arrays `[B, S]`.
+        further: `[B, G, T]` each, one number for each token.
+
+    Returns:
+        What `measure` returns, with arrays `[B, G, T]`; values after a completion's end are finite
+        and have no meaning.
+    """
     if experience.packed is not None:
-        return _packed_logprobs(policy, experience, experience.packed, measure)
+        return _packed(policy, experience, experience.packed, measure, further)
     tokens = experience.completion_tokens
     batch, group, _ = tokens.shape
     states = policy.joint_states(experience.prompt_tokens, experience.prompt_lengths, tokens)
-    later = tokens[..., 1:].reshape(batch, -1)
-    first, rest = _measure_together(measure, *states, tokens[..., 0], later)
+    inputs = (tokens, *further)
+    first, rest = _measure_together(
+        measure,
+        *states,
+        [x[..., 0] for x in inputs],
+        [x[..., 1:].reshape(batch, -1) for x in inputs],
+    )
 
     def joined(first: Array, rest: Array) -> Array:
         return jnp.concatenate([first[..., None], rest.reshape(batch, group, -1)], axis=2)
 
-    return joined(first[0], rest[0]), joined(first[1], rest[1])
+    return jax.tree.map(joined, first, rest)
 
 
-def _packed_logprobs(
-    policy: Decoder, experience: Experience, packed: Array, measure: partial
-) -> tuple[Array, Array]:
-    """`policy_logprobs` of packed rows; `packed` contains the index of the token in each slot."""
+def _packed(
+    policy: Decoder,
+    experience: Experience,
+    packed: Array,
+    measure: Measure,
+    further: tuple[Array, ...],
+) -> Any:
+    """`measured_on_tokens` of packed rows; `packed` has the index of the token in each slot."""
     batch, group, length = experience.completion_tokens.shape
     tokens = experience.completion_tokens.reshape(batch, group * length)
     is_real, index = packed >= 0, jnp.maximum(packed, 0)
@@ -87,42 +121,53 @@ def _packed_logprobs(
     )
     # Each slot predicts the token after its own; predictions of padding are dropped.
     following = jnp.where(is_real, index + 1, group * length)
-    targets = jnp.take_along_axis(tokens, following, axis=1, mode="clip")
-    first_tokens = experience.completion_tokens[..., 0]
-    first_measured, rest_measured = _measure_together(measure, first, rest, first_tokens, targets)
+    inputs = (experience.completion_tokens, *further)
+    first_measured, rest_measured = _measure_together(
+        measure,
+        first,
+        rest,
+        [x[..., 0] for x in inputs],
+        [
+            jnp.take_along_axis(x.reshape(batch, group * length), following, axis=1, mode="clip")
+            for x in inputs
+        ],
+    )
 
     def unpacked(first: Array, rest: Array) -> Array:
         put = jax.vmap(lambda row, at, new: row.at[at].set(new, mode="drop"))
         rows = put(jnp.zeros(tokens.shape, rest.dtype), following, rest)
         return rows.reshape(batch, group, length).at[..., 0].set(first)
 
-    return (
-        unpacked(first_measured[0], rest_measured[0]),
-        unpacked(first_measured[1], rest_measured[1]),
-    )
+    return jax.tree.map(unpacked, first_measured, rest_measured)
 
 
 def _measure_together(
-    measure: partial, first: Array, rest: Array, first_tokens: Array, later_tokens: Array
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    measure: Measure,
+    first: Array,
+    rest: Array,
+    first_inputs: list[Array],
+    later_inputs: list[Array],
+) -> tuple[Any, Any]:
     """`measure` of first and later tokens in one call: a few rows would have slow products.
 
     Args:
-        measure: from states and tokens to their log-probabilities and entropies.
+        measure: from states, tokens and further arrays to numbers of each token.
         first: `[B, D]`, the states that predict the first tokens.
         rest: `[B, S, D]`.
-        first_tokens: `[B, G]`.
-        later_tokens: `[B, S]`.
+        first_inputs: `[B, G]` each, the first tokens and what belongs to them.
+        later_inputs: `[B, S]` each.
 
     Returns:
-        Log-probabilities and entropies of the first tokens, and those of the later tokens.
+        The numbers of the first tokens, and those of the later tokens.
     """
-    batch, group = first_tokens.shape
+    batch, group = first_inputs[0].shape
     repeated = jnp.broadcast_to(first[:, None], (batch, group, first.shape[-1]))
     measured = measure(
         jnp.concatenate([rest, repeated], axis=1),
-        tokens=jnp.concatenate([later_tokens, first_tokens], axis=1),
+        *(jnp.concatenate(x, axis=1) for x in zip(later_inputs, first_inputs, strict=True)),
     )
     split = rest.shape[1]
-    logprobs, entropies = ((x[:, split:], x[:, :split]) for x in measured)
-    return (logprobs[0], entropies[0]), (logprobs[1], entropies[1])
+    return (
+        jax.tree.map(lambda x: x[:, split:], measured),
+        jax.tree.map(lambda x: x[:, :split], measured),
+    )

@@ -3,16 +3,22 @@
 import dataclasses
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
 
 from dvaojax import losses, plugins
 from dvaojax.errors import UserError, suggest
+from dvaojax.learning.curvature import (
+    CapoConfig,
+    ProspectiveStep,
+    logprobs_and_shifts,
+    shift_metrics,
+)
 from dvaojax.learning.gradients import LossFunction, StepMetrics
 from dvaojax.learning.policy_logprobs import policy_logprobs
-from dvaojax.losses import Reduction
+from dvaojax.losses import Reduction, capo
 from dvaojax.models import ModelConfig, Params
 from dvaojax.numerics import Mean, masked_mean
 from dvaojax.types import Experience
@@ -38,6 +44,7 @@ class LossConfig:
             its penalty, of their denominators, and of the statistics of their group, as if they had
             not been sampled (DAPO's overlong filtering, arXiv:2503.14476, section 3.4, which names
             only the loss). The logged rewards and lengths include them.
+        capo: which tokens are left out because their gradient would move the policy too far.
 
     Raises:
         ValueError: there is no such loss, knob, reduction or estimator, or a number is out of its
@@ -51,6 +58,7 @@ class LossConfig:
     kl_weight: float = 0.0
     kl_estimator: str = "k3"
     mask_truncated: bool = False
+    capo: CapoConfig = CapoConfig()
 
     def __post_init__(self):
         if not plugins.is_plugin(self.name):  # user code is loaded by `check_options`
@@ -138,6 +146,8 @@ def make_policy_loss(
 ) -> LossFunction:
     """The loss as a function of parameters and a `PolicyBatch`.
 
+    With CAPO it has a keyword argument `step`, the `ProspectiveStep` that is tried.
+
     Args:
         config: loss, reduction and penalty.
         model: configuration of the decoder.
@@ -150,18 +160,28 @@ def make_policy_loss(
     if reduce is losses.constant_length:
         reduce = partial(reduce, length=max_new_tokens)
 
-    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, StepMetrics]:
-        where = batch.experience.completion_mask
-        logp, entropy = policy_logprobs(
-            params, batch.experience, model=model, temperature=temperature
-        )
-        logp_old, weighted_reduce, metrics = _denominator(batch, reduce, cap=config.importance_cap)
+    decoder: Any = {"model": model, "temperature": temperature}
+
+    def loss(
+        params: Params, batch: PolicyBatch, *, step: ProspectiveStep | None = None
+    ) -> tuple[Array, StepMetrics]:
+        where, kept, further = batch.experience.completion_mask, reduce, {}
+        if step is None:
+            logp, entropy = policy_logprobs(params, batch.experience, **decoder)
+        else:
+            logp, entropy, shifts = logprobs_and_shifts(
+                params, batch.experience, batch.advantages, step, config=config.capo, **decoder
+            )
+            thresholds = config.capo.thresholds
+            kept = capo.of_kept(reduce, capo.keeps(shifts, thresholds))
+            further = shift_metrics(shifts, where, thresholds)
+        logp_old, weighted_reduce, metrics = _denominator(batch, kept, cap=config.importance_cap)
         inputs = {"entropy": entropy} if needs_entropy else {}
         surrogate, info = surrogate_loss(
             logp, logp_old, batch.advantages, where=where, reduce=weighted_reduce, **inputs
         )
         total = surrogate.total
-        metrics |= {
+        metrics |= further | {
             "entropy": masked_mean(entropy, where),
             "clip_fraction": info.clip_fraction,
             "ratio": info.ratio,
@@ -173,7 +193,7 @@ def make_policy_loss(
                 batch.reference_logprobs,
                 where=where,
                 estimator=losses.KL_ESTIMATORS[config.kl_estimator],
-                reduce=reduce,
+                reduce=kept,
             )
             total = total + config.kl_weight * penalty.total
             metrics["kl"] = jax.lax.stop_gradient(penalty)

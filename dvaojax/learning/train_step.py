@@ -6,6 +6,7 @@ mini-batches and micro-batches; so advantages do not depend on how it is split.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -15,6 +16,7 @@ import optax
 from jax import Array, lax
 
 from dvaojax.aggregators import Aggregator
+from dvaojax.learning.curvature import ProspectiveStep
 from dvaojax.learning.gradient_cosines import GradientCosines, cosine_metrics
 from dvaojax.learning.gradients import (
     UNPREPARED,
@@ -108,6 +110,7 @@ def make_train_step(
     constrain: Callable[[Any], Any] = lambda piece: piece,
     prepare: Preparation = UNPREPARED,
     observe: Callable[[Params], StepMetrics] | None = None,
+    prospective: Callable[[Learner], ProspectiveStep] | None = None,
 ) -> TrainStep:
     """The train step of a run, to be jitted with its state donated.
 
@@ -126,6 +129,8 @@ def make_train_step(
         constrain: applied to every micro-batch, for sharding constraints on its groups.
         prepare: applied to parameters once for all passes that read them.
         observe: further metrics from the gradient of each micro-batch, see `accumulate`.
+        prospective: the step that the loss tries before each update, from the learner before it;
+            None if the loss takes none.
 
     Returns:
         `step(state, experience, reference)`, which returns the next state, metrics as sums and
@@ -136,8 +141,7 @@ def make_train_step(
         ValueError: an aggregator needs gradient norms, and there is no function for them.
     """
 
-    gradient = cut_to_longest_row(gradient_of(loss))
-    alone = gradient if cosines is None else cut_to_longest_row(gradient_of(cosines.loss))
+    alone = cut_to_longest_row(gradient_of(loss if cosines is None else cosines.loss))
     needs_norms = bool(aggregator.needs or (shadows is not None and shadows.needs))
     if needs_norms and gradient_norms is None:
         raise ValueError("an aggregator needs gradient_norms")
@@ -178,8 +182,9 @@ def make_train_step(
             batch = batch._replace(recomputed_logprobs=logprobs)
 
         def one_update(learner: Learner, rows: Array) -> tuple[Learner, StepMetrics]:
+            tried = loss if prospective is None else partial(loss, step=prospective(learner))
             total, metrics = accumulate(
-                gradient,
+                cut_to_longest_row(gradient_of(tried)),
                 learner.params,
                 batch,
                 rows,

@@ -16,6 +16,9 @@ from dvaojax.models.decoder import logical_axes as logical_axes
 from dvaojax.models.decoder import shapes as shapes
 from dvaojax.models.decoder import unrolls_layers as unrolls_layers
 from dvaojax.models.logit_gradients import logit_gradient_norms as logit_gradient_norms
+from dvaojax.models.logprobs import most_likely as most_likely
+from dvaojax.models.logprobs import other_power_sums as other_power_sums
+from dvaojax.models.logprobs import summarized_logprobs as summarized_logprobs
 from dvaojax.models.logprobs import token_logprobs as token_logprobs
 from dvaojax.models.unrolled import UnrolledDecoder as UnrolledDecoder
 from dvaojax.models.unrolled import unrolled as unrolled

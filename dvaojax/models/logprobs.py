@@ -6,7 +6,9 @@ difference of the chosen token's indicator and the softmax once for both of its 
 the output matrix's gradient over chunks in float32 at least.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -17,6 +19,10 @@ from dvaojax import sharding
 from dvaojax.models import token_chunks
 from dvaojax.models.config import CHUNK_SIZE, LOGITS_BACKWARD, accumulation_dtype
 from dvaojax.models.kept_softmax import kept_logprobs
+
+# From unnormalised probabilities `[N, V]`, at most 1, their sums `[N]` and the chosen tokens `[N]`
+# to arrays `[N, ...]`.
+Summary = Callable[[Array, Array, Array], Any]
 
 
 def to_logits(hidden: Array, matrix: Array) -> Array:
@@ -71,8 +77,84 @@ def token_logprobs(
         )
         return chosen.reshape(tokens.shape), entropy.reshape(tokens.shape)
     chunks = (token_chunks.split(states, pieces), token_chunks.split(flat, pieces))
-    chosen, entropy = _chunked(*chunks, matrix, temperature)
+    chosen, entropy, _ = _chunked(*chunks, matrix, temperature, _nothing)
     return token_chunks.join(chosen, tokens), token_chunks.join(entropy, tokens)
+
+
+def summarized_logprobs(
+    hidden: Array,
+    matrix: Array,
+    tokens: Array,
+    summary: Summary,
+    *,
+    temperature: float = 1.0,
+    chunk_size: int = CHUNK_SIZE,
+) -> tuple[Array, Array, Any]:
+    """`token_logprobs`, and a summary of each token's distribution from the same pass.
+
+    Args:
+        hidden: `[B, ..., D]`, the hidden states that predict the tokens.
+        matrix: `[D, V]`, the output matrix.
+        tokens: `[B, ...]` int, the tokens that were sampled.
+        summary: such as `other_power_sums`, or `most_likely` with its number of tokens bound.
+        temperature: divisor of the logits, as in the sampler; positive.
+        chunk_size: as in `token_logprobs`.
+
+    Returns:
+        `[B, ...]` log-probabilities, `[B, ...]` entropies, and the arrays of the summary, each
+        `[B, ...]` and further axes; no gradient flows through these.
+
+    Raises:
+        ValueError: the temperature is not positive.
+        AssertionError: the shapes do not fit.
+    """
+    chex.assert_equal_shape_prefix([hidden, tokens], tokens.ndim)
+    chex.assert_axis_dimension(matrix, 0, hidden.shape[-1])
+    _check(temperature, "recompute")
+    states, flat = token_chunks.by_group(hidden, tokens)
+    pieces = token_chunks.num_chunks(flat, chunk_size)
+    chunks = (token_chunks.split(states, pieces), token_chunks.split(flat, pieces))
+    measured = _chunked(*chunks, matrix, temperature, summary)
+    chosen, entropy, further = jax.tree.map(partial(token_chunks.join, like=tokens), measured)
+    return chosen, entropy, lax.stop_gradient(further)
+
+
+def other_power_sums(exponentials: Array, total: Array, chosen: Array) -> tuple[Array, Array]:
+    r"""`[N]` each: $\sum_{v \ne a} \pi_v^2$ and $\sum_{v \ne a} \pi_v^3$, a the chosen token.
+
+    Without it nothing is lost in a difference of numbers near 1 where it is nearly certain.
+
+    Args:
+        exponentials: `[N, V]`, unnormalised probabilities.
+        total: `[N]`, their sums.
+        chosen: `[N]` int, the chosen tokens.
+    """
+    columns = lax.broadcasted_iota(chosen.dtype, exponentials.shape, 1)
+    others = jnp.where(columns == chosen[:, None], 0, exponentials)
+    squares = jnp.square(others)
+    of_squares, of_cubes = jnp.sum(squares, axis=-1), jnp.sum(squares * others, axis=-1)
+    return of_squares / jnp.square(total), of_cubes / (jnp.square(total) * total)
+
+
+def most_likely(
+    exponentials: Array, total: Array, chosen: Array, *, count: int
+) -> tuple[Array, Array]:
+    """`[N, count]` probabilities of the most likely tokens, which sum to 1, and these tokens.
+
+    Args:
+        exponentials: `[N, V]`, unnormalised probabilities.
+        total: not read.
+        chosen: not read.
+        count: number of tokens, at most V.
+    """
+    del total, chosen
+    values, tokens = lax.top_k(exponentials, count)
+    return values / jnp.sum(values, axis=-1, keepdims=True), tokens
+
+
+def _nothing(exponentials: Array, total: Array, chosen: Array) -> tuple[()]:
+    del exponentials, total, chosen
+    return ()
 
 
 class _Statistics(NamedTuple):
@@ -87,22 +169,25 @@ class _Statistics(NamedTuple):
     log_total: Array
 
 
-def _primal(hidden: Array, tokens: Array, matrix: Array, temperature: float) -> tuple[Array, Array]:
-    """Log-probabilities and entropies, `[pieces, B, width]`, one piece after another.
+def _primal(
+    hidden: Array, tokens: Array, matrix: Array, temperature: float, summary: Summary
+) -> tuple[Array, Array, Any]:
+    """Log-probabilities and entropies, `[pieces, B, width]`, one piece after another; summaries.
 
     Args:
         hidden: `[pieces, B, width, D]`.
         tokens: `[pieces, B, width]`.
         matrix: `[D, V]`.
         temperature: divisor of the logits.
+        summary: of each token's distribution.
     """
-    return _forward(hidden, tokens, matrix, temperature)[0]
+    return _forward(hidden, tokens, matrix, temperature, summary)[0]
 
 
-def _forward(hidden: Array, tokens: Array, matrix: Array, temperature: float):
+def _forward(hidden: Array, tokens: Array, matrix: Array, temperature: float, summary: Summary):
     """The results, and the residuals of the backward pass."""
 
-    def chunk(piece: tuple[Array, Array]) -> tuple[tuple[Array, Array], _Statistics]:
+    def chunk(piece: tuple[Array, Array]) -> tuple[tuple[Array, Array, Any], _Statistics]:
         logits = to_logits(_rows(piece[0]), matrix)
         chosen = jnp.take_along_axis(logits, piece[1].reshape(-1, 1), axis=-1)[:, 0]
         maximum = jnp.max(logits, axis=-1)
@@ -111,17 +196,20 @@ def _forward(hidden: Array, tokens: Array, matrix: Array, temperature: float):
         total = jnp.sum(exponentials, axis=-1)
         log_total = jnp.log(total)
         entropy = log_total - jnp.sum(exponentials * shifted, axis=-1) / total
-        results = ((chosen - maximum) / temperature - log_total, entropy)
+        further = summary(exponentials, total, piece[1].reshape(-1))
+        results = ((chosen - maximum) / temperature - log_total, entropy, further)
         return jax.tree.map(
-            lambda x: x.reshape(piece[1].shape), (results, _Statistics(maximum, log_total))
+            lambda x: x.reshape(*piece[1].shape, *x.shape[1:]),
+            (results, _Statistics(maximum, log_total)),
         )
 
     results, statistics = lax.map(chunk, (hidden, tokens))
     return results, (hidden, tokens, matrix, statistics)
 
 
-def _backward(temperature: float, residuals, cotangents: tuple[Array, Array]):
-    """The gradients of hidden states and matrix; the entropies have none."""
+def _backward(temperature: float, summary: Summary, residuals, cotangents):
+    """The gradients of hidden states and matrix; entropies and summaries have none."""
+    del summary
     hidden, tokens, matrix, statistics = residuals
     wide = accumulation_dtype(matrix.dtype)
 
@@ -147,7 +235,7 @@ def _backward(temperature: float, residuals, cotangents: tuple[Array, Array]):
     return hidden_gradient, None, matrix_gradient.astype(matrix.dtype)
 
 
-_chunked = jax.custom_vjp(_primal, nondiff_argnums=(3,))
+_chunked = jax.custom_vjp(_primal, nondiff_argnums=(3, 4))
 _chunked.defvjp(_forward, _backward)
 
 

@@ -37,6 +37,7 @@ def split(x: Array, pieces: int) -> Array:
 
 
 def join(pieces: Array, like: Array) -> Array:
-    """`[pieces, B, width]` to the shape of `like`, `[B, ...]`, without the padding."""
-    rows = like.shape[0]
-    return jnp.moveaxis(pieces, 0, 1).reshape(rows, -1)[:, : like.size // rows].reshape(like.shape)
+    """`[pieces, B, width, ...]` to the shape of `like` and further axes, without the padding."""
+    rows, further = like.shape[0], pieces.shape[3:]
+    flat = jnp.moveaxis(pieces, 0, 1).reshape(rows, pieces.shape[0] * pieces.shape[2], *further)
+    return flat[:, : like.size // rows].reshape(*like.shape, *further)

@@ -15,6 +15,7 @@ from dvaojax import aggregators, models, sharding
 from dvaojax.aggregators import Aggregator
 from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
+from dvaojax.learning.curvature import CapoConfig, prospective_step, with_quantiles
 from dvaojax.learning.gradient_cosines import GradientCosines
 from dvaojax.learning.gradient_noise import squared_norm
 from dvaojax.learning.gradients import (
@@ -160,6 +161,12 @@ def _step(
     def logprobs(params: Params, experience: Experience) -> Array:
         return policy_logprobs(params, experience, model=config.model, temperature=temperature)[0]
 
+    prospective = prospective_step(
+        config.loss.capo,
+        config.optimizer,
+        num_updates=config.num_updates,
+        is_head_tied=config.model.tied_head,
+    )
     train_step = make_train_step(
         config.learning,
         loss=loss,
@@ -173,6 +180,7 @@ def _step(
         constrain=constrain,
         prepare=joined_once(config.model),
         observe=squared_norm if config.optimizer.follows_noise else None,
+        prospective=prospective if config.loss.capo.is_used else None,
     )
 
     certain = _self_certainty(config, constrain)
@@ -184,7 +192,8 @@ def _step(
         state, metrics, advantages = train_step(state, experience, reference_params)
         # A copy: the state's own counter is donated to the next step before the host reads it.
         skipped = Mean(state.learner.skipped_in_a_row.astype(jnp.float32), jnp.ones(()))
-        return state, {**reward_metrics, **metrics, "skipped_in_a_row": skipped}, advantages
+        metrics = {**reward_metrics, **with_quantiles(metrics), "skipped_in_a_row": skipped}
+        return state, metrics, advantages
 
     return step
 
@@ -201,9 +210,9 @@ def _self_certainty(config: Config, constrain: Constrain) -> Callable[..., Exper
 
 
 def _loss_without_penalty(config: Config, **changes: Any) -> LossFunction:
-    """The policy loss of the run without its KL penalty, with some settings changed."""
+    """The policy loss of the run without penalty and CAPO, with some settings changed."""
     return make_policy_loss(
-        dataclasses.replace(config.loss, kl_weight=0.0, **changes),
+        dataclasses.replace(config.loss, kl_weight=0.0, capo=CapoConfig(), **changes),
         model=config.model,
         temperature=config.sampling.temperature,
         max_new_tokens=config.max_new_tokens,
