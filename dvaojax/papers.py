@@ -106,6 +106,12 @@ OBLR_PO = Paper(
     "OBLR-PO: A Theoretical Framework for Stable Reinforcement Learning",
     "Zixun Huang and Jiayi Sheng and Zeyu Zheng",
 )
+CAPO = Paper(
+    "melo2025capo",
+    "2510.00819",
+    "Stabilizing Policy Gradients for Sample-Efficient Reinforcement Learning in LLM Reasoning",
+    "Luckeciano C. Melo and Alessandro Abate and Yarin Gal",
+)
 OPTIMAL_TOKEN_BASELINE = Paper(
     "otb", "", "Optimal token baseline", code="verl-project/verl@1dda039b9"
 )

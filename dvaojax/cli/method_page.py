@@ -10,14 +10,14 @@ from dvaojax import aggregators, allocation, losses, plugins
 from dvaojax.aggregators import AggregatorRow, OtherFunctionRow
 from dvaojax.allocation import AllocationRow
 from dvaojax.cli import docstrings
-from dvaojax.losses import LossRow
+from dvaojax.losses import LossMaskRow, LossRow
 from dvaojax.papers import bibtex
 
-Row = AggregatorRow | OtherFunctionRow | LossRow | AllocationRow
+Row = AggregatorRow | OtherFunctionRow | LossRow | LossMaskRow | AllocationRow
 
 WIDTH = 100
 _PER_OBJECTIVE = " One value for all objectives, or KNOB.OBJECTIVE=VALUE for each."
-_NO_PROPERTIES = ("method", "paper", "equation", "takes", "credit", "also")
+_NO_PROPERTIES = ("method", "paper", "equation", "takes", "use", "credit", "also")
 
 
 class MethodEntry(NamedTuple):
@@ -53,6 +53,7 @@ def find(name: str) -> tuple[MethodEntry, ...]:
         (aggregators.ROWS, _aggregator),
         (aggregators.OTHER_FUNCTIONS, _other_function),
         (losses.ROWS, _loss),
+        (losses.MASKS, _loss_mask),
         (allocation.ROWS, _allocation_rule),
     )
     return tuple(make(name) for rows, make in kinds if name in rows)
@@ -78,6 +79,11 @@ def _loss(name: str) -> MethodEntry:
     knobs = losses.knobs_of(loss)
     use = _settings("loss.name", name, "loss.options", knobs)
     return MethodEntry(loss, losses.ROWS.get(name), losses.SYMBOLS, knobs, use)
+
+
+def _loss_mask(name: str) -> MethodEntry:
+    row = losses.MASKS[name]
+    return MethodEntry(row.method, row, {}, {}, f"dvaojax train --set {row.use}")
 
 
 def _allocation_rule(name: str) -> MethodEntry:

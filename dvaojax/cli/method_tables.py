@@ -40,6 +40,7 @@ def print_tables() -> None:
     console.print(_other_functions())
     console.print(_losses())
     _explain(console, docstrings.parse(LossRow).entries, _LOSS_HEADINGS)
+    console.print(_loss_masks())
     console.print(_allocation_rules())
     _explain(console, docstrings.parse(AllocationRow).entries, _ALLOCATION_HEADINGS)
     console.print("dvaojax methods NAME: equation, similar methods, knobs, BibTeX entry")
@@ -51,7 +52,10 @@ def known_name(name: str) -> str:
     Raises:
         UserError: there is none; the line names the nearest.
     """
-    names = (*aggregators.ROWS, *aggregators.OTHER_FUNCTIONS, *losses.ROWS, *allocation.ROWS)
+    names = (
+        *(*aggregators.ROWS, *aggregators.OTHER_FUNCTIONS),
+        *(*losses.ROWS, *losses.MASKS, *allocation.ROWS),
+    )
     written = name.lower().replace("+", "_plus").replace("-", "_").replace(".", "_")
     written = {**aggregators.ALIASES, **losses.ALIASES}.get(written, written)
     if written in names:
@@ -138,6 +142,14 @@ def _losses() -> Table:
     for name, row in losses.ROWS.items():
         cells = (row.unit, row.bound, row.beyond, row.scales, row.leaves, _mean_over(row))
         table.add_row(f"  {name}", *map(method_page.text_of, cells), method_page.source(row))
+    return table
+
+
+def _loss_masks() -> Table:
+    """Methods that leave out tokens of any loss."""
+    table = _table("tokens left out of a loss", ("takes", "setting", "paper"))
+    for name, row in losses.MASKS.items():
+        table.add_row(f"  {name}", row.takes, row.use, method_page.source(row))
     return table
 
 

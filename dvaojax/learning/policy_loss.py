@@ -173,7 +173,7 @@ def make_policy_loss(
                 params, batch.experience, batch.advantages, step, config=config.capo, **decoder
             )
             thresholds = config.capo.thresholds
-            kept = capo.of_kept(reduce, capo.keeps(shifts, thresholds))
+            kept = capo.over_kept(reduce, capo.keeps(shifts, thresholds))
             further = shift_metrics(shifts, where, thresholds)
         logp_old, weighted_reduce, metrics = _denominator(batch, kept, cap=config.importance_cap)
         inputs = {"entropy": entropy} if needs_entropy else {}

@@ -39,6 +39,7 @@ from dvaojax.losses.knobs import needs_entropy as needs_entropy
 from dvaojax.losses.knobs import read_knobs as read_knobs
 from dvaojax.losses.knobs import reduction_of as reduction_of
 from dvaojax.losses.methods import *  # noqa: F403  (the functions of the table)
+from dvaojax.losses.methods import MASKS as MASKS
 from dvaojax.losses.methods import ROWS as ROWS
 from dvaojax.losses.policy_gradient import policy_gradient as policy_gradient
 from dvaojax.losses.ratios import SurrogateInfo as SurrogateInfo

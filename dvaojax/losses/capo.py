@@ -33,11 +33,11 @@ from dvaojax.numerics import Mean, require_shape
 
 
 class Shifts(NamedTuple):
-    """What one step along each token's gradient would change, without gradient.
+    """The changes that one step along each token's gradient would make, without gradient.
 
     Attributes:
-        policy: m_F, not negative.
-        objective: m_H, of the unit of the advantages.
+        policy: `[...]` m_F, not negative.
+        objective: `[...]` m_H, in the unit of the advantages.
     """
 
     policy: Array
@@ -45,12 +45,12 @@ class Shifts(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """Statistics of the distribution that each token was sampled from, `[...]` each.
+    """Statistics of the distribution that each token was sampled from.
 
     Attributes:
-        logp: log-probability of the token, in nats.
-        squares: sum of the squared probabilities of all other tokens.
-        cubes: sum of their cubes.
+        logp: `[...]` log-probability of the token, in nats.
+        squares: `[...]` sum of the squared probabilities of all other tokens.
+        cubes: `[...]` sum of their cubes.
     """
 
     logp: Array
@@ -193,9 +193,16 @@ class Thresholds:
 
 
 def keeps(shifts: Shifts, thresholds: Thresholds) -> Array:
-    """Which tokens are kept.
+    r"""Which tokens are kept: those whose gradient would move policy and objective little.
 
-    A shift that is not a number does not reject its token, so that it is not hidden.
+    $$ m_F < \tau_F \quad\text{and}\quad -\tau_H < m_H < \tau_H $$
+
+    A shift that is not a number does not reject its token, so that it is not hidden. The presets
+    `capo`, `dr_capo` and `rein_capo` have the paper's thresholds for Qwen2.5-Math-7B at a learning
+    rate of 1.5e-5 with Adam's step; they are not free of scale, see the module.
+
+    Not to be confused with: a clip of the ratio, which acts after the policy has moved. These
+    bounds act before, on single tokens, and where the ratio is 1.
 
     Args:
         shifts: of arrays `[...]`.
@@ -217,7 +224,7 @@ def keeps(shifts: Shifts, thresholds: Thresholds) -> Array:
     return ~rejected
 
 
-def of_kept(reduce: Reduction, keep: Array) -> Reduction:
+def over_kept(reduce: Reduction, keep: Array) -> Reduction:
     """A reduction over the kept tokens, counted as in the official code.
 
     A mean over tokens, and within a sequence, is divided by the number of kept tokens; sequences

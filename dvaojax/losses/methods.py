@@ -11,6 +11,7 @@ A new loss takes its file, one line among the imports and one row.
 from collections.abc import Mapping
 
 from dvaojax import papers
+from dvaojax.losses import capo
 from dvaojax.losses.cispo import cispo as cispo
 from dvaojax.losses.clipped_surrogate import clipped_surrogate as clipped_surrogate
 from dvaojax.losses.covariance import clip_cov as clip_cov
@@ -27,6 +28,7 @@ from dvaojax.losses.lco import lco_kld as lco_kld
 from dvaojax.losses.lco import lco_lch as lco_lch
 from dvaojax.losses.lco import lco_mse as lco_mse
 from dvaojax.losses.minpro import minpro as minpro
+from dvaojax.losses.rows import LossMaskRow as LossMaskRow
 from dvaojax.losses.rows import LossRow as LossRow
 from dvaojax.losses.sapo import sapo as sapo
 
@@ -144,5 +146,23 @@ _TABLE: tuple[LossRow, ...] = (
 ROWS: Mapping[str, LossRow] = {row.method.__name__: row for row in _TABLE}
 """The rows by the names of their losses."""
 
-ALIASES: Mapping[str, str] = {"ppo": "clipped_surrogate"}
+MASKS: Mapping[str, LossMaskRow] = {
+    "capo": LossMaskRow(
+        capo.keeps,
+        papers.CAPO,
+        "kept where `m_F < policy_shift` and `abs(m_H) < objective_shift`, the second-order change "
+        "of the policy and of the objective by a step along the token's own gradient",
+        "probabilities and hidden state of each token, the learning rate",
+        "loss.capo.preset=capo",
+        "{}, luckeciano/stable-pg-llm@933fe01",
+    ),
+}
+"""Methods that leave out tokens of any loss, by name."""
+
+ALIASES: Mapping[str, str] = {
+    "ppo": "clipped_surrogate",
+    "dr_capo": "capo",
+    "rein_capo": "capo",
+    "reincapo": "capo",
+}
 """Names that papers use for losses of the table."""

@@ -36,3 +36,23 @@ class LossRow(NamedTuple):
     scales: bool = True
     leaves: bool = True
     credit: str = "{}"
+
+
+class LossMaskRow(NamedTuple):
+    """A method that leaves out tokens of any loss.
+
+    Attributes:
+        method: the function that decides.
+        paper: source.
+        equation: the condition of a token that is kept, in Markdown.
+        takes: statistics of each token.
+        use: settings of a run that select it.
+        credit: description of the source; `{}` is replaced by the paper.
+    """
+
+    method: Callable[..., Any]
+    paper: Paper
+    equation: str
+    takes: str
+    use: str
+    credit: str = "{}"

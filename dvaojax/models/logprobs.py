@@ -132,8 +132,8 @@ def other_power_sums(exponentials: Array, total: Array, chosen: Array) -> tuple[
     columns = lax.broadcasted_iota(chosen.dtype, exponentials.shape, 1)
     others = jnp.where(columns == chosen[:, None], 0, exponentials)
     squares = jnp.square(others)
-    of_squares, of_cubes = jnp.sum(squares, axis=-1), jnp.sum(squares * others, axis=-1)
-    return of_squares / jnp.square(total), of_cubes / (jnp.square(total) * total)
+    second, third = jnp.sum(squares, axis=-1), jnp.sum(squares * others, axis=-1)
+    return second / jnp.square(total), third / (jnp.square(total) * total)
 
 
 def most_likely(
@@ -143,8 +143,8 @@ def most_likely(
 
     Args:
         exponentials: `[N, V]`, unnormalised probabilities.
-        total: not read.
-        chosen: not read.
+        total: `[N]`, not read.
+        chosen: `[N]`, not read.
         count: number of tokens, at most V.
     """
     del total, chosen

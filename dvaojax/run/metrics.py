@@ -34,6 +34,10 @@ One row per step, a flat mapping from name to number:
 | `approximate_kl`               | k3 estimate with respect to that policy, nats per token     |
 | `kl`                           | to the reference policy, nats per token                     |
 | `clip_fraction`                | share of tokens on which the bound of the loss is active    |
+| `capo/rejected`                | share of tokens that `loss.capo` leaves out; by one bound:  |
+|                                | `capo/rejected_by_policy_shift`, `..._by_objective_shift`   |
+| `capo/policy_shift/p50`, `p90`, `p99` | quantiles over the step's tokens, to 6 %; and of the |
+|                                | absolute value of `capo/objective_shift`                    |
 | `importance_weight`            | mean weight between sampler and trainer, see `losses`       |
 | `importance_truncated`         | share of tokens with a truncated weight                     |
 | `grad_norm`                    | global norm before clipping                                 |

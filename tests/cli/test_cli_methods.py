@@ -8,7 +8,8 @@ import pytest
 from dvaojax import aggregators, allocation, cli, losses, papers
 from dvaojax.cli import docstrings, method_page
 
-NAMES = [*aggregators.ROWS, *aggregators.OTHER_FUNCTIONS, *losses.ROWS, *allocation.ROWS]
+LOSSES = [*losses.ROWS, *losses.MASKS]
+NAMES = [*aggregators.ROWS, *aggregators.OTHER_FUNCTIONS, *LOSSES, *allocation.ROWS]
 
 
 @pytest.fixture

@@ -65,17 +65,17 @@ def test_the_rate_is_that_of_the_next_update(floor):
     config = dataclasses.replace(OPTIMIZER, warmup_updates=3, snr_floor=floor, snr_decay=0.0)
     optimizer = optax.with_extra_args_support(make_optimizer(config, UPDATES))
     params = {"embedding": jnp.ones((2, 2))}
-    state, taken, announced = optimizer.init(params), [], []
+    state, rates, announced = optimizer.init(params), [], []
     for _ in range(6):
         announced.append(float(next_learning_rate(config, UPDATES, state)))
         with jax.numpy_dtype_promotion("standard"):
             # Equal gradients: Adam's step is the learning rate.
             update, state = optimizer.update(params, state, params, signal=1.0, noise=1.0)
-        taken.append(-float(update["embedding"][0, 0]))
+        rates.append(-float(update["embedding"][0, 0]))
     if floor < 1.0:  # the running means are those before the update
-        assert announced[1] == pytest.approx(taken[1])
-        announced[0] = taken[0]
-    np.testing.assert_allclose(announced, taken, rtol=1e-4, atol=1e-9)
+        assert announced[1] == pytest.approx(rates[1])
+        announced[0] = rates[0]
+    np.testing.assert_allclose(announced, rates, rtol=1e-4, atol=1e-9)
 
 
 def trained(model, *, optimizer=OPTIMIZER):

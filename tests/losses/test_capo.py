@@ -177,7 +177,7 @@ def test_a_nearly_certain_token_has_precise_shifts_in_float32():
     assert got.policy[0] < 1e-20
 
 
-# What is kept, and how it is counted.
+# Kept tokens, and how they are counted.
 
 
 def test_thresholds_are_exclusive_symmetric_and_off_at_infinity():
@@ -203,7 +203,7 @@ def test_kept_tokens_are_counted_as_in_the_official_code(name):
     where = np.arange(5) < np.array([5, 3, 4, 0])[:, None]
     keep = RNG.random((4, 5)) > 0.4
     keep[1] = False  # a sequence whose tokens are all left out
-    mean = capo.of_kept(REDUCTIONS[name], jnp.asarray(keep))(
+    mean = capo.over_kept(REDUCTIONS[name], jnp.asarray(keep))(
         jnp.asarray(np.where(where, values, np.nan)), jnp.asarray(where)
     )
     both = where & keep
@@ -215,7 +215,7 @@ def test_kept_tokens_are_counted_as_in_the_official_code(name):
         "constant_length": (sums / 5).sum() / 3,
     }[name]
     np.testing.assert_allclose(mean.value, expected, rtol=1e-12)
-    everything = capo.of_kept(REDUCTIONS[name], jnp.ones((4, 5), bool))
+    everything = capo.over_kept(REDUCTIONS[name], jnp.ones((4, 5), bool))
     for with_mask, without in zip(
         everything(jnp.asarray(values), jnp.asarray(where)),
         REDUCTIONS[name](jnp.asarray(values), jnp.asarray(where)),
