@@ -166,6 +166,8 @@ def make_policy_loss(
         params: Params, batch: PolicyBatch, *, step: ProspectiveStep | None = None
     ) -> tuple[Array, StepMetrics]:
         where, kept, further = batch.experience.completion_mask, reduce, {}
+        if config.capo.is_used and step is None:
+            raise ValueError("loss.capo needs the next step: make_train_step(prospective=...)")
         if step is None:
             logp, entropy = policy_logprobs(params, batch.experience, **decoder)
         else:
