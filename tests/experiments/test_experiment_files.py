@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from comparing_judge import verdict
 from judge_server import JudgeServer, grade
 from shared_data import shared
 from slowness import nightly_but
+from tiny_preferences import RUBRIC, preferences
 
 from dvaojax import cli
 from dvaojax.config import Config, overrides
@@ -22,6 +24,7 @@ SCRIPTS = {
     "gradient_variance.py",
     "minimal_loop.py",
     "plan_table.py",
+    "rubric_arm.py",
 }  # no configurations; tested elsewhere
 FILES = sorted({path.name for path in EXPERIMENTS.glob("*.py")} - SCRIPTS)
 EMBEDDED = {"arithmetic.py", "shootout.py", "vpo_arithmetic.py"}  # on the built-in task
@@ -35,6 +38,8 @@ ROWS = {
     ],
     "gdpo_gsm8k.py": [],
     "qwen3_gsm8k.py": [],
+    "rubric_arm_judge.py": ["task.train=preferences/train", "task.test=preferences/train"],
+    "rubric_arm_writer.py": ["task.train=preferences/train", "task.test=preferences/train"],
     "rvpo_healthbench.py": ["task.judge.cache="],
     "rvpo_tools.py": ["task.train=toolrl/sft"],
 }
@@ -97,6 +102,7 @@ def data_dir(tmp_path_factory):
             cli.main(["data", "prepare", name, "--source", source, "--data-dir", str(directory)])
             == 0
         )
+    preferences(directory, rubric=RUBRIC)
     return directory
 
 
@@ -131,9 +137,14 @@ def policies(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judge():
-    """A judge that reports every criterion as met."""
+    """A judge that reports every criterion as met and prefers every first response."""
     pytest.importorskip("httpx")
-    with JudgeServer(lambda number, request: grade(met=True)) as server:
+
+    def act(number, request):
+        is_comparison = "Verdict:" in request["messages"][-1]["content"]
+        return verdict("A") if is_comparison else grade(met=True)
+
+    with JudgeServer(act) as server:
         yield server.url
 
 
@@ -152,7 +163,7 @@ def test_runs_in_miniature_from_a_checkpoint_on_real_rows(
         f"task.data_dir={data_dir}",
         "model.vocab_size=6400",
         *ROWS[name],
-        *([f"task.judge.url={judge}"] if isinstance(experiment.task, Rubrics) else []),
+        *([f"task.judge.url={judge}"] if hasattr(experiment.task, "judge") else []),
     ]
     assert cli.main(["train", str(EXPERIMENTS / name), "--smoke", "--set", *settings]) == 0
     (run,) = (tmp_path / "runs").iterdir()

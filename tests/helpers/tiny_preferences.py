@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def prepare(directory: Path, name: str, rows: list[dict]) -> dict[str, Any]:
     command = ["data", "prepare", name, "--source", str(source), "--data-dir", str(directory)]
     assert cli.main([*command, "--columns", "prompt=prompt"]) == 0
     return {"data_dir": str(directory), "train": f"{name}/train", "test": (f"{name}/train",)}
+
+
+def free_port() -> int:
+    """A port of the loopback interface on which no server listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def tokenizer(directory: Path) -> PretrainedTokenizer:
