@@ -112,6 +112,13 @@ CAPO = Paper(
     "Stabilizing Policy Gradients for Sample-Efficient Reinforcement Learning in LLM Reasoning",
     "Luckeciano C. Melo and Alessandro Abate and Yarin Gal",
 )
+DPO = Paper(
+    "rafailov2023dpo",
+    "2305.18290",
+    "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
+    "Rafael Rafailov and Archit Sharma and Eric Mitchell and Stefano Ermon and "
+    "Christopher D. Manning and Chelsea Finn",
+)
 OPTIMAL_TOKEN_BASELINE = Paper(
     "otb", "", "Optimal token baseline", code="verl-project/verl@1dda039b9"
 )

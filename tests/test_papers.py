@@ -13,7 +13,7 @@ CITED = {
     **{aggregators.METHODS[name]: row.paper for name, row in aggregators.ROWS.items()},
     **{getattr(aggregators, name): row.paper for name, row in aggregators.OTHER_FUNCTIONS.items()},
     **{losses.BY_NAME[name]: row.paper for name, row in losses.ROWS.items()},
-    **{row.method: row.paper for row in losses.MASKS.values()},
+    **{row.method: row.paper for row in losses.OTHERS.values()},
     **{getattr(allocation, name): row.paper for name, row in allocation.ROWS.items()},
 }
 

@@ -10,10 +10,10 @@ from dvaojax import aggregators, allocation, losses, plugins
 from dvaojax.aggregators import AggregatorRow, OtherFunctionRow
 from dvaojax.allocation import AllocationRow
 from dvaojax.cli import docstrings
-from dvaojax.losses import LossMaskRow, LossRow
+from dvaojax.losses import LossRow, OtherLossRow
 from dvaojax.papers import bibtex
 
-Row = AggregatorRow | OtherFunctionRow | LossRow | LossMaskRow | AllocationRow
+Row = AggregatorRow | OtherFunctionRow | LossRow | OtherLossRow | AllocationRow
 
 WIDTH = 100
 _PER_OBJECTIVE = " One value for all objectives, or KNOB.OBJECTIVE=VALUE for each."
@@ -53,7 +53,7 @@ def find(name: str) -> tuple[MethodEntry, ...]:
         (aggregators.ROWS, _aggregator),
         (aggregators.OTHER_FUNCTIONS, _other_function),
         (losses.ROWS, _loss),
-        (losses.MASKS, _loss_mask),
+        (losses.OTHERS, _other_loss),
         (allocation.ROWS, _allocation_rule),
     )
     return tuple(make(name) for rows, make in kinds if name in rows)
@@ -81,9 +81,10 @@ def _loss(name: str) -> MethodEntry:
     return MethodEntry(loss, losses.ROWS.get(name), losses.SYMBOLS, knobs, use)
 
 
-def _loss_mask(name: str) -> MethodEntry:
-    row = losses.MASKS[name]
-    return MethodEntry(row.method, row, {}, {}, f"dvaojax train --set {row.use}")
+def _other_loss(name: str) -> MethodEntry:
+    row = losses.OTHERS[name]
+    knobs = losses.knobs_of(row.method) if name in losses.PAIR_LOSSES else {}
+    return MethodEntry(row.method, row, {}, knobs, f"dvaojax train --set {row.use}")
 
 
 def _allocation_rule(name: str) -> MethodEntry:

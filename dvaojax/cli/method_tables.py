@@ -40,7 +40,7 @@ def print_tables() -> None:
     console.print(_other_functions())
     console.print(_losses())
     _explain(console, docstrings.parse(LossRow).entries, _LOSS_HEADINGS)
-    console.print(_loss_masks())
+    console.print(_other_losses())
     console.print(_allocation_rules())
     _explain(console, docstrings.parse(AllocationRow).entries, _ALLOCATION_HEADINGS)
     console.print("dvaojax methods NAME: equation, similar methods, knobs, BibTeX entry")
@@ -54,7 +54,7 @@ def known_name(name: str) -> str:
     """
     names = (
         *(*aggregators.ROWS, *aggregators.OTHER_FUNCTIONS),
-        *(*losses.ROWS, *losses.MASKS, *allocation.ROWS),
+        *(*losses.ROWS, *losses.OTHERS, *allocation.ROWS),
     )
     written = name.lower().replace("+", "_plus").replace("-", "_").replace(".", "_")
     written = {**aggregators.ALIASES, **losses.ALIASES}.get(written, written)
@@ -145,10 +145,10 @@ def _losses() -> Table:
     return table
 
 
-def _loss_masks() -> Table:
-    """Methods that leave out tokens of any loss."""
-    table = _table("tokens left out of a loss", ("takes", "setting", "paper"))
-    for name, row in losses.MASKS.items():
+def _other_losses() -> Table:
+    """Losses of pairs, and methods that leave out tokens of any loss."""
+    table = _table("pairs and masks", ("takes", "setting", "paper"))
+    for name, row in losses.OTHERS.items():
         table.add_row(f"  {name}", row.takes, row.use, method_page.source(row))
     return table
 

@@ -19,7 +19,8 @@ _WIDTH = 100
 _CHOICES: Mapping[str, Sequence[str]] = {
     "aggregator.name": tuple(aggregators.METHODS),
     "allocation.name": tuple(allocation.BY_NAME),
-    "loss.name": tuple(losses.BY_NAME),
+    "loss.capo.preset": tuple(losses.capo.PRESETS),
+    "loss.name": (*losses.BY_NAME, *losses.PAIR_LOSSES),
     "mesh.sampler": tuple(sharding.SAMPLER_RULES),
     "optimizer.schedule": SCHEDULES,
 }

@@ -25,7 +25,7 @@ def validate(config: Config) -> None:
     """
     check_types(config)
     checks = (_check_name, _check_numbers, _check_task, _check_rewards, _check_model, _check_batch)
-    for check in checks:
+    for check in (*checks, _check_learning):
         check(config)
     make_aggregator(config)
     make_shadows(config)
@@ -336,6 +336,10 @@ def _check_batch(config: Config) -> None:
             f"learning.mini_batches={config.learning.mini_batches} x "
             f"learning.micro_batches={config.learning.micro_batches}"
         )
+
+
+def _check_learning(config: Config) -> None:
+    """Settings of loss, optimiser and allocation that need something of each other."""
     if config.optimizer.follows_noise and config.learning.micro_batches < 2:
         raise UserError(
             f"optimizer.snr_floor={config.optimizer.snr_floor} needs at least two micro-batches, "
@@ -345,4 +349,9 @@ def _check_batch(config: Config) -> None:
         raise UserError(
             "loss.capo reads probabilities that model.logits_backward="
             f"{config.model.logits_backward!r} does not compute: set 'recompute'"
+        )
+    if config.allocation.selects and config.loss.is_pairwise:
+        raise UserError(
+            "allocation.name=gradalign takes the gradients of groups at ratio 1, which "
+            f"loss.name={config.loss.name} has not: set another loss or rule"
         )

@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import losses, plugins
@@ -29,7 +31,8 @@ class LossConfig:
     """The loss of the policy.
 
     Attributes:
-        name: a key of `losses.BY_NAME`, or a plug-in, "my_file.py:my_loss" or "module:my_loss".
+        name: a key of `losses.BY_NAME`, "dpo", a loss of pairs of completions, or a plug-in,
+            "my_file.py:my_loss" or "module:my_loss".
         options: knobs of that loss, "knob=value" each.
         reduction: "token_mean", "sequence_mean" or "constant_length"; empty for the default of the
             loss, that of its paper.
@@ -75,6 +78,33 @@ class LossConfig:
             raise ValueError(f"loss.kl_estimator: unknown {guess}")
         if not 0.0 <= self.kl_weight < math.inf:
             raise ValueError(f"loss.kl_weight={self.kl_weight} must be finite and not negative")
+        if self.is_pairwise:
+            self._check_pairwise()
+
+    def _check_pairwise(self) -> None:
+        """Settings about single tokens have no meaning for a loss of whole completions."""
+        per_token = {
+            "reduction": self.reduction,
+            "importance_cap": self.importance_cap,
+            "kl_weight": self.kl_weight,
+            "capo": self.capo.is_used,
+        }
+        for name, value in per_token.items():
+            if value:
+                raise ValueError(
+                    f"loss.{name} is about single tokens, and loss.name={self.name} compares "
+                    "completions with the reference: leave it out"
+                )
+
+    @property
+    def is_pairwise(self) -> bool:
+        """Whether the loss compares two completions of a group."""
+        return self.name in losses.PAIR_LOSSES
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the log-probabilities of the reference policy are computed."""
+        return self.kl_weight > 0.0 or self.is_pairwise
 
     @property
     def function(self) -> losses.Loss:
@@ -99,6 +129,9 @@ class LossConfig:
             UserError: the loss does not accept a knob's value, or a plug-in does not return a loss.
         """
         loss = self.function
+        if self.is_pairwise:
+            self._check_pair_options(loss)
+            return
         needs_entropy = losses.needs_entropy(loss)
         tokens, flags = (jax.ShapeDtypeStruct((1, 1), dtype) for dtype in ("float32", "bool"))
 
@@ -122,6 +155,14 @@ class LossConfig:
                 raise UserError(
                     f"{self.name} returned {result!r}, not a pair (Mean, SurrogateInfo) of scalars"
                 )
+
+    def _check_pair_options(self, loss: Callable[..., Any]) -> None:
+        tokens, flags = (jax.ShapeDtypeStruct((2, 1), dtype) for dtype in ("float32", "bool"))
+        scores = jax.ShapeDtypeStruct((2,), "float32")
+        try:
+            jax.eval_shape(lambda x, a, where: loss(x, x, a, where=where), tokens, scores, flags)
+        except ValueError as error:
+            raise UserError(f"loss.options, of {self.name}: {error}") from error
 
 
 class PolicyBatch(NamedTuple):
@@ -154,6 +195,8 @@ def make_policy_loss(
         temperature: the sampler's temperature.
         max_new_tokens: the sampler's limit, the divisor of the "constant_length" reduction.
     """
+    if config.is_pairwise:
+        return _make_pair_loss(config, model=model, temperature=temperature)
     surrogate_loss = config.function
     reduce = losses.REDUCTIONS.get(config.reduction, losses.reduction_of(surrogate_loss))
     needs_entropy = losses.needs_entropy(surrogate_loss)
@@ -201,6 +244,35 @@ def make_policy_loss(
             metrics["kl"] = jax.lax.stop_gradient(penalty)
         metrics["loss"] = Mean(jax.lax.stop_gradient(total), surrogate.count)
         return total, metrics
+
+    return loss
+
+
+def _make_pair_loss(config: LossConfig, *, model: ModelConfig, temperature: float) -> LossFunction:
+    """The loss of pairs of completions, as a function of parameters and a `PolicyBatch`."""
+    function = config.function
+
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, StepMetrics]:
+        where = batch.experience.completion_mask
+        logp, entropy = policy_logprobs(
+            params, batch.experience, model=model, temperature=temperature
+        )
+        mean, info = function(logp, batch.reference_logprobs, batch.advantages, where=where)
+        moved = losses.surrogate_info(
+            losses.log_ratios(logp, batch.experience.logprobs, where),
+            jnp.zeros_like(where),
+            jnp.zeros(where.shape, logp.dtype),
+            where,
+        )
+        return mean.total, {
+            "entropy": masked_mean(entropy, where),
+            "ratio": moved.ratio,
+            "approximate_kl": moved.approximate_kl,
+            "pairs/margin": info.margin,
+            "pairs/accuracy": info.accuracy,
+            "pairs/share": info.pairs,
+            "loss": jax.lax.stop_gradient(mean),
+        }
 
     return loss
 

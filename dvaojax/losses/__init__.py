@@ -26,6 +26,7 @@ explains it, and the common tests include it. They ask for an oracle in `tests/h
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from dvaojax import plugins
 from dvaojax.losses.dynamo_modulation import dynamo_modulation as dynamo_modulation
@@ -39,10 +40,13 @@ from dvaojax.losses.knobs import needs_entropy as needs_entropy
 from dvaojax.losses.knobs import read_knobs as read_knobs
 from dvaojax.losses.knobs import reduction_of as reduction_of
 from dvaojax.losses.methods import *  # noqa: F403  (the functions of the table)
-from dvaojax.losses.methods import MASKS as MASKS
+from dvaojax.losses.methods import OTHERS as OTHERS
+from dvaojax.losses.methods import PAIR_LOSSES as PAIR_LOSSES
 from dvaojax.losses.methods import ROWS as ROWS
 from dvaojax.losses.policy_gradient import policy_gradient as policy_gradient
 from dvaojax.losses.ratios import SurrogateInfo as SurrogateInfo
+from dvaojax.losses.ratios import log_ratios as log_ratios
+from dvaojax.losses.ratios import surrogate_info as surrogate_info
 from dvaojax.losses.reductions import REDUCTIONS as REDUCTIONS
 from dvaojax.losses.reductions import Reduction as Reduction
 from dvaojax.losses.reductions import constant_length as constant_length
@@ -54,8 +58,8 @@ from dvaojax.losses.truncated_importance import (
 from dvaojax.losses.truncated_importance import weighted as weighted
 from dvaojax.numerics import Mean
 
-Loss = Callable[..., tuple[Mean, SurrogateInfo]]
-"""`loss(logp, logp_old, advantages, *, where, reduce, knobs)`."""
+Loss = Callable[..., tuple[Mean, Any]]
+"""`loss(logp, logp_old, advantages, *, where, reduce, knobs)` to a `Mean` and `SurrogateInfo`."""
 
 BY_NAME: dict[str, Loss] = {name: row.method for name, row in ROWS.items()}
 """The losses, by name."""
@@ -65,13 +69,15 @@ def find(name: str) -> Loss:
     """The loss of a name.
 
     Args:
-        name: a key of `BY_NAME`, or a plug-in, `my_file.py:my_loss` or `module:my_loss`, which is
-            loaded.
+        name: a key of `BY_NAME` or `PAIR_LOSSES`, or a plug-in, `my_file.py:my_loss` or
+            `module:my_loss`, which is loaded.
 
     Raises:
         UserError: there is no such loss, or the plug-in cannot be used.
     """
-    loss = plugins.find(name, BY_NAME, kind="loss")
+    if name in PAIR_LOSSES:
+        return PAIR_LOSSES[name]
+    loss = plugins.find(name, BY_NAME | PAIR_LOSSES, kind="loss")
     per_token = ["logp", "logp_old", "advantages"]
     plugins.require_arguments(name, loss, per_token, ["where", "reduce"])
     return loss

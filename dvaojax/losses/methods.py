@@ -17,6 +17,7 @@ from dvaojax.losses.clipped_surrogate import clipped_surrogate as clipped_surrog
 from dvaojax.losses.covariance import clip_cov as clip_cov
 from dvaojax.losses.covariance import kl_cov as kl_cov
 from dvaojax.losses.dapo import dapo as dapo
+from dvaojax.losses.dpo import dpo as dpo
 from dvaojax.losses.dppo import dppo_kl as dppo_kl
 from dvaojax.losses.dppo import dppo_tv as dppo_tv
 from dvaojax.losses.dynamo import dynamo as dynamo
@@ -28,8 +29,8 @@ from dvaojax.losses.lco import lco_kld as lco_kld
 from dvaojax.losses.lco import lco_lch as lco_lch
 from dvaojax.losses.lco import lco_mse as lco_mse
 from dvaojax.losses.minpro import minpro as minpro
-from dvaojax.losses.rows import LossMaskRow as LossMaskRow
 from dvaojax.losses.rows import LossRow as LossRow
+from dvaojax.losses.rows import OtherLossRow as OtherLossRow
 from dvaojax.losses.sapo import sapo as sapo
 
 SYMBOLS: Mapping[str, str] = {
@@ -146,8 +147,16 @@ _TABLE: tuple[LossRow, ...] = (
 ROWS: Mapping[str, LossRow] = {row.method.__name__: row for row in _TABLE}
 """The rows by the names of their losses."""
 
-MASKS: Mapping[str, LossMaskRow] = {
-    "capo": LossMaskRow(
+OTHERS: Mapping[str, OtherLossRow] = {
+    "dpo": OtherLossRow(
+        dpo,
+        papers.DPO,
+        "`log sigmoid(beta (log π⁺/π_ref⁺ − log π⁻/π_ref⁻))` of the best and the worst completion "
+        "of each group",
+        "log-probabilities under the policy and the reference, advantages of whole groups",
+        "loss.name=dpo aggregator=dr_grpo",
+    ),
+    "capo": OtherLossRow(
         capo.keeps,
         papers.CAPO,
         "kept where `m_F < policy_shift` and `abs(m_H) < objective_shift`, the second-order change "
@@ -157,7 +166,10 @@ MASKS: Mapping[str, LossMaskRow] = {
         "{}, luckeciano/stable-pg-llm@933fe01",
     ),
 }
-"""Methods that leave out tokens of any loss, by name."""
+"""Losses of pairs, and methods that leave out tokens of any loss, by name."""
+
+PAIR_LOSSES = {"dpo": dpo}
+"""Losses of pairs of completions, `loss(logp, logp_reference, advantages, *, where, knobs)`."""
 
 ALIASES: Mapping[str, str] = {
     "ppo": "clipped_surrogate",

@@ -38,14 +38,14 @@ class LossRow(NamedTuple):
     credit: str = "{}"
 
 
-class LossMaskRow(NamedTuple):
-    """A method that leaves out tokens of any loss.
+class OtherLossRow(NamedTuple):
+    """A loss of whole groups, or a method that leaves out tokens of any loss.
 
     Attributes:
-        method: the function that decides.
+        method: the function.
         paper: source.
-        equation: the condition of a token that is kept, in Markdown.
-        takes: statistics of each token.
+        equation: the objective, or the condition of a token that is kept, in Markdown.
+        takes: its inputs.
         use: settings of a run that select it.
         credit: description of the source; `{}` is replaced by the paper.
     """

@@ -71,7 +71,7 @@ def compile_training(
     job: Job, program: Program, *, effort: float
 ) -> CompiledFunction | MemoryExceeded:
     """Compiles the train step."""
-    reference = program.state_shapes.learner.params if job.config.loss.kl_weight > 0.0 else None
+    reference = program.state_shapes.learner.params if job.config.loss.needs_reference else None
     experience = _experience(job, program)
     return _compile(job, effort, program.step, program.state_shapes, experience, reference)
 

@@ -40,6 +40,8 @@ One row per step, a flat mapping from name to number:
 |                                | absolute value of `capo/objective_shift`                    |
 | `importance_weight`            | mean weight between sampler and trainer, see `losses`       |
 | `importance_truncated`         | share of tokens with a truncated weight                     |
+| `pairs/margin`, `pairs/accuracy` | of `loss.name=dpo`: mean margin; share that is positive   |
+| `pairs/share`                  | share of groups with a pair                                 |
 | `grad_norm`                    | global norm before clipping                                 |
 | `gradient_signal`, `gradient_noise` | of the squared norm of the gradient before clipping    |
 | `signal_share`                 | running share of signal: the factor of the learning rate    |

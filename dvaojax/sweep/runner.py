@@ -109,7 +109,7 @@ class CellRunner:
         weights = aggregators.named_weights(config.weights, config.objectives)
         selected = switch_state(self._methods, _method(config), weights)
         state = state._replace(aggregator_state=selected)
-        reference = params if config.loss.kl_weight > 0.0 else None
+        reference = params if config.loss.needs_reference else None
         data, means = initial_data_state(config), []
         for _ in range(config.num_steps):
             current = state.learner.params

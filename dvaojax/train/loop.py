@@ -220,7 +220,7 @@ def _begin(
     config, program = session.config, session.program
     params = run_warm_start(config, program, session.initial_params(), session.display)
     before = _evaluation_summary(config, session.evaluate(params))
-    reference = jax.tree.map(jax.numpy.copy, params) if config.loss.kl_weight > 0.0 else None
+    reference = jax.tree.map(jax.numpy.copy, params) if config.loss.needs_reference else None
     state = program.begin(params, run_key(config, KeyPurpose.STEPS))
     data, in_flight = initial_data_state(config), []
     for _ in range(config.pipeline_depth):

@@ -18,7 +18,7 @@ def step_flops(config: Config, lengths: Lengths) -> int:
     model = config.model
     sampling = flops.prefill_flops(model, lengths) + flops.decode_flops(model, lengths)
     learning = config.learning.epochs * flops.train_flops(model, lengths)
-    extra_passes = sum((config.loss.kl_weight > 0.0, config.loss.importance_cap > 0.0))
+    extra_passes = sum((config.loss.needs_reference, config.loss.importance_cap > 0.0))
     return sampling + learning + extra_passes * flops.forward_flops(model, lengths)
 
 

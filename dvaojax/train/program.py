@@ -173,7 +173,7 @@ def _step(
         optimizer=optimizer,
         aggregator=aggregator,
         shadows=shadows,
-        reference_logprobs=logprobs if config.loss.kl_weight > 0.0 else None,
+        reference_logprobs=logprobs if config.loss.needs_reference else None,
         recomputed_logprobs=logprobs if config.loss.importance_cap > 0.0 else None,
         gradient_norms=partial(policy_gradient_norms, model=config.model, temperature=temperature),
         cosines=_cosines(config),

@@ -136,7 +136,7 @@ def restore_params(checkpoints: SavedCheckpoints, shapes: Params, *, step: int) 
 def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
     """The arrays of the run's checkpoints, as shapes with shardings."""
     shapes = program.state_shapes
-    reference = shapes.learner.params if config.loss.kl_weight > 0.0 else None
+    reference = shapes.learner.params if config.loss.needs_reference else None
     in_flight = (_rollout_shapes(config, program),) * config.pipeline_depth
     replicated = sharding.named(program.mesh)
     _, *tables = initial_data_state(config)

@@ -8,7 +8,7 @@ import pytest
 from dvaojax import aggregators, allocation, cli, losses, papers
 from dvaojax.cli import docstrings, method_page
 
-LOSSES = [*losses.ROWS, *losses.MASKS]
+LOSSES = [*losses.ROWS, *losses.OTHERS]
 NAMES = [*aggregators.ROWS, *aggregators.OTHER_FUNCTIONS, *LOSSES, *allocation.ROWS]
 
 
