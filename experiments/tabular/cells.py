@@ -107,9 +107,10 @@ def compute(name: str, variant: Variant, step: str, settings: Settings) -> Cell:
     """
     rate = own_rate(name, variant, settings) if step == "own" else settings.rate
     rates = np.full(len(settings.weights), rate)
+    equalised = np.full(len(rates), step == "equal")
+    weights, size = settings.weights, settings.size
     return Cell(
-        *_runs(name, variant, settings.seeds, settings.weights, rates, step == "equal", settings),
-        rate=np.array(rate),
+        *runs(name, variant, settings.seeds, weights, rates, equalised, size), rate=np.array(rate)
     )
 
 
@@ -118,21 +119,32 @@ def own_rate(name: str, variant: Variant, settings: Settings) -> float:
     middle = settings.weights[len(settings.weights) // 2]
     weights, seeds = np.tile(middle, (len(settings.rates), 1)), settings.tuning_seeds
     rates = np.array(settings.rates)
-    values = _runs(name, variant, seeds, weights, rates, False, settings)[0]
+    equalised = np.zeros(len(rates), bool)
+    values = runs(name, variant, seeds, weights, rates, equalised, settings.size)[0]
     gained = measures.progress(values, weights, measures.ends(variant, seeds, weights))
     return settings.rates[int(np.argmax(gained.mean(axis=0)))]
 
 
-def _runs(
+def runs(
     name: str,
     variant: Variant,
     seeds: np.ndarray,
     weights: np.ndarray,
     rates: np.ndarray,
-    is_equalised: bool,
-    settings: Settings,
+    is_equalised: np.ndarray,
+    size: learning.Size,
 ) -> list[np.ndarray]:
-    """The fields of a `learning.Run` with the leading axes `[S, W]`, in float64."""
+    """The fields of a `learning.Run` with the leading axes `[S, W]`, in float64.
+
+    Args:
+        name: a key of `aggregators.METHODS`.
+        variant: of the tables.
+        seeds: `[S]`, consecutive; fewer than 125, or a multiple of it.
+        weights: `[W, K]`, of each setting.
+        rates: `[W]`, of each setting.
+        is_equalised: `[W]`, whether each step's advantages have the mean square 1.
+        size: of a run.
+    """
     mesh = _mesh_for(len(seeds))
     parts = []
     for begin in range(0, len(seeds), SEEDS_AT_ONCE * mesh.size):
@@ -140,11 +152,11 @@ def _runs(
         run = learning.run_seeds(
             name,
             learning.problems_of(jnp.asarray(chunk), variant),
-            _draws(int(chunk[0]), len(chunk), settings.size, mesh),
+            _draws(int(chunk[0]), len(chunk), size, mesh),
             jnp.asarray(weights, jnp.float32),
             jnp.asarray(rates, jnp.float32),
             jnp.asarray(is_equalised),
-            size=settings.size,
+            size=size,
             mesh=mesh,
         )
         parts.append(jax.tree.map(lambda a: np.asarray(a, np.float64), run))
@@ -166,9 +178,12 @@ def _mesh_for(num_seeds: int) -> Mesh:
     return Mesh(np.array(devices[:count]), ("seeds",))
 
 
-def digest(name: str, settings: Settings) -> str:
-    """Digest of the settings and the code of model, update and method, without docstrings."""
-    modules = (problem, learning, sys.modules[METHODS[name].__module__])
+def digest(name: str, settings: Any, *more: ModuleType) -> str:
+    """Digest of the settings and the code of model, update, method and further modules.
+
+    Docstrings do not count.
+    """
+    modules = (problem, learning, sys.modules[METHODS[name].__module__], *more)
     text = "".join(map(_code, modules)) + repr(settings)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -188,18 +203,18 @@ def path_of(directory: Path, name: str, variant: str, step: str) -> Path:
     return directory / name / f"{variant}.{step}.npz"
 
 
-def load(path: Path, expected: str) -> Cell | None:
-    """Loads a cell; None if there is none with that digest."""
+def load(path: Path, expected: str, kind: Any = Cell) -> Any:
+    """Loads a cell of a kind; None if there is none with that digest."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             if str(kept["digest"]) != expected:
                 return None
-            return Cell(*(kept[field].astype(np.float64) for field in Cell._fields))
+            return kind(*(kept[field].astype(np.float64) for field in kind._fields))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None  # missing or damaged: it is computed again
 
 
-def save(path: Path, cell: Cell, digest: str) -> None:
+def save(path: Path, cell: Any, digest: str) -> None:
     """Writes a cell atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = files.partial_path(path)

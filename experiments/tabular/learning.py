@@ -32,11 +32,13 @@ class Size(NamedTuple):
         num_steps: of a run.
         prompts_per_step: B, drawn with replacement.
         group_size: G, completions per prompt.
+        num_objectives: K.
     """
 
     num_steps: int = 30
     prompts_per_step: int = 8
     group_size: int = 8
+    num_objectives: int = len(OBJECTIVES)
 
     @property
     def batch(self) -> tuple[int, int]:
@@ -92,7 +94,7 @@ def draw(key: Array, size: Size) -> Draws:
     """A step's random numbers."""
     draw_key, method_key = jax.random.split(key)
     completions = (size.prompts_per_step, size.group_size)
-    rewards = (*completions, len(OBJECTIVES))
+    rewards = (*completions, size.num_objectives)
     shapes = (completions[:1], completions, rewards, rewards)
     counts = [math.prod(shape) for shape in shapes]
     numbers = jnp.split(jax.random.uniform(draw_key, (sum(counts),)), np.cumsum(counts)[:-1])
@@ -213,7 +215,7 @@ def learn(
         alignment = _cosine(gradient, exact_gradient(value, logits))
         return (logits + rate * gradient, memory), (mean_square, alignment)
 
-    start = jnp.zeros(NUM_COMPLETIONS), aggregator.init(len(OBJECTIVES))
+    start = jnp.zeros(NUM_COMPLETIONS), aggregator.init(size.num_objectives)
     (logits, _), (mean_squares, alignments) = jax.lax.scan(step, start, draws)
     return Run(expected(problem, logits), jnp.mean(mean_squares), alignments[0])
 
@@ -243,7 +245,7 @@ def run_seeds(
         draws: `draws_of` the seeds.
         weights: `[W, K]`, of each setting.
         rates: `[W]`, of each setting, see `learn`.
-        is_equalised: `[]`, see `learn`.
+        is_equalised: `[W]`, of each setting, see `learn`.
         size: number of steps and completions.
         mesh: the devices, along the axis "seeds".
 
@@ -254,12 +256,12 @@ def run_seeds(
     def run_seed(
         problem: BanditProblem, draws: Draws, weights: Array, rates: Array, is_equalised: Array
     ) -> Run:
-        def run_setting(weights: Array, rate: Array) -> Run:
+        def run_setting(weights: Array, rate: Array, is_equalised: Array) -> Run:
             return learn(
                 name, problem, draws, weights, rate=rate, is_equalised=is_equalised, size=size
             )
 
-        return jax.vmap(run_setting)(weights, rates)
+        return jax.vmap(run_setting)(weights, rates, is_equalised)
 
     run_all = jax.shard_map(
         jax.vmap(run_seed, in_axes=(0, 0, None, None, None)),

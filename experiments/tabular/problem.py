@@ -25,14 +25,14 @@ class Variant(NamedTuple):
     """Parameters of a family of tables.
 
     Attributes:
-        conflict: `[]` minus the correlation of accuracy with brevity, in skill and in fit.
+        correlation: `[K]` of each objective with the first, in skill and in fit; 1 for the first.
         difficulty: `[K]` the mean over the prompts.
         variety: `[K]` the standard deviation of skill over the completions.
         scale: `[K]` reward of an earned objective; in the measures its value is always 1.
         noise: `[K]` standard deviation of the noise on each reward.
     """
 
-    conflict: Array
+    correlation: Array
     difficulty: Array
     variety: Array
     scale: Array
@@ -44,7 +44,7 @@ def variants() -> Mapping[str, Variant]:
     return {
         "plain": _variant(),
         "noisy": _variant(noise=(0.0, 0.0, 1.0)),
-        "conflict": _variant(conflict=0.9),
+        "conflict": _variant(correlation=(1.0, -0.9, 0.0)),
         "scaled": _variant(scale=(1.0, 10.0, 1.0)),
         "rare": _variant(difficulty=(0.0, 0.0, 5.5), variety=(1.0, 1.0, 3.0)),
         "saturated": _variant(difficulty=(0.0, 0.0, -5.5), variety=(1.0, 1.0, 3.0)),
@@ -53,13 +53,13 @@ def variants() -> Mapping[str, Variant]:
 
 def _variant(
     *,
-    conflict: float = 0.0,
+    correlation: tuple[float, ...] = (1.0, 0.0, 0.0),
     difficulty: tuple[float, ...] = (0.0, 0.0, 0.0),
     variety: tuple[float, ...] = (1.0, 1.0, 1.0),
     scale: tuple[float, ...] = (1.0, 1.0, 1.0),
     noise: tuple[float, ...] = (0.0, 0.0, 0.0),
 ) -> Variant:
-    fields = (conflict, difficulty, variety, scale, noise)
+    fields = (correlation, difficulty, variety, scale, noise)
     return Variant(*(jnp.asarray(field, jnp.float32) for field in fields))
 
 
@@ -82,22 +82,20 @@ class BanditProblem(NamedTuple):
 def draw_problem(key: Array, variant: Variant) -> BanditProblem:
     """A random table of the variant; with the same key, only the variant's parameters differ."""
     skill_key, fit_key, difficulty_key = jax.random.split(key, 3)
-    num_objectives = len(OBJECTIVES)
+    num_objectives = variant.correlation.shape[-1]
     skill = jax.random.normal(skill_key, (NUM_COMPLETIONS, num_objectives))
     fit = jax.random.normal(fit_key, (NUM_PROMPTS, NUM_COMPLETIONS, num_objectives))
     difficulty = jax.random.normal(difficulty_key, (NUM_PROMPTS, num_objectives))
-    skill, fit = (_in_conflict(values, variant.conflict) for values in (skill, fit))
+    skill, fit = (_correlated(values, variant.correlation) for values in (skill, fit))
     skill, difficulty = skill * variant.variety[None], difficulty + variant.difficulty[None]
     success = jax.nn.sigmoid(STEEPNESS * (skill[None] + fit - difficulty[:, None]))
     lengths = jnp.round(USUAL_LENGTH * jnp.exp(-skill[:, BREVITY] / 2))
     return BanditProblem(success, lengths, variant.scale, variant.noise)
 
 
-def _in_conflict(values: Array, conflict: Array) -> Array:
-    """Correlates accuracy and brevity of independent standard normal values `[..., K]`."""
-    against = -conflict * values[..., ACCURACY]
-    brevity = against + jnp.sqrt(1 - conflict**2) * values[..., BREVITY]
-    return values.at[..., BREVITY].set(brevity)
+def _correlated(values: Array, correlation: Array) -> Array:
+    """Correlates independent standard normal values `[..., K]` with the first of them."""
+    return correlation * values[..., :1] + jnp.sqrt(1 - correlation**2) * values
 
 
 def worth(problem: BanditProblem) -> Array:

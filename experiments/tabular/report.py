@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabular import measures
 from tabular.cells import STEPS, Cell, Settings
+from tabular.learning import Size
 from tabular.problem import OBJECTIVES, variants
 
 from dvaojax import files
@@ -70,14 +71,10 @@ def summarise(cells: Cells, settings: Settings, *, command: str) -> Report:
         "commit": commit(),
         "objectives": list(OBJECTIVES),
         "reference_point": measures.REFERENCE.tolist(),
-        "settings": _described(settings),
+        "settings": {**vars(settings), "size": settings.size._asdict()},
         "variants": situations,
         "cells": rows,
     }
-
-
-def _described(settings: Settings) -> dict[str, Any]:
-    return {**vars(settings), "size": settings.size._asdict()}
 
 
 def _row(
@@ -132,9 +129,15 @@ def read(directory: Path, settings: Settings) -> Report:
     if not path.exists():
         raise UserError(f"{directory} has no bandit.json to add to: run without --add")
     report = json.loads(path.read_text())
-    if report["settings"] != json.loads(json.dumps(_described(settings))):
+    if settings_of(report) != settings:
         raise UserError(f"{path} has other settings: run without --add")
     return report
+
+
+def settings_of(report: Report) -> Settings:
+    """The settings of a report, with the defaults of those that were added later."""
+    kept = {k: tuple(v) if isinstance(v, list) else v for k, v in report["settings"].items()}
+    return Settings(**dict(kept, size=Size(**kept["size"])))
 
 
 def merged(before: Report, added: Report) -> Report:
