@@ -34,7 +34,8 @@ def summary(sweep: Sweep, results: Findings) -> str:
 
 def situation_table(sweep: Sweep, results: Findings, situation: str) -> str:
     """One row per method: hypervolume, gain and means with their intervals, in hundredths."""
-    head = ["method", "seeds", "hypervolume", f"over `{sweep.against}`", *sweep.objectives]
+    against = f"over `{sweep.against}`"
+    head = ["method", "seeds", "hypervolume", against, "adjusted p", *sweep.objectives]
     rows = []
     for method in sweep.methods_in(situation):
         if (situation, method) in results:
@@ -42,15 +43,17 @@ def situation_table(sweep: Sweep, results: Findings, situation: str) -> str:
             gain = "" if finding.gain is None else _interval(finding.gain, "+.1f")
             means = map(_interval, finding.means)
             volume = _interval(finding.volume)
-            rows.append([f"`{method}`", str(finding.seeds), volume, gain, *means])
+            p = "" if finding.gain is None else f"{finding.p_value:.2g}"
+            rows.append([f"`{method}`", str(finding.seeds), volume, gain, p, *means])
     return _table(head, rows)
 
 
 def _explanation(sweep: Sweep) -> str:
     return (
         f"Hypervolumes of the fronts over {len(sweep.trade_offs)} trade-offs and means over them, "
-        "in hundredths, with 95 % bootstrap intervals over the seeds; `+` and `-` where the "
-        f"interval of the difference to `{sweep.against}`, seed by seed, excludes 0."
+        "in hundredths, with 95 % bootstrap intervals over the seeds. `+` and `-`: the difference "
+        f"to `{sweep.against}`, seed by seed, is significant at 5 % by Student's t, corrected for "
+        "all comparisons of the sweep by Holm's method."
     )
 
 

@@ -2,7 +2,7 @@
 
 A method's front in a situation consists of the mean rewards of its trade-offs, one point each. All
 values are first computed for each seed; intervals are over seeds, and estimate how much a mean
-would change with other seeds.
+would change with other seeds. Verdicts are corrected for the number of comparisons of the sweep.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dvaojax.evaluation.comparisons import holm, paired_p_value
 from dvaojax.evaluation.intervals import Interval, bootstrap_mean
 from dvaojax.evaluation.pareto import hypervolume
 from dvaojax.sweep.directory import CellRow
 from dvaojax.sweep.grid import CellKey, Sweep
+
+LEVEL = 0.05
 
 
 class Front(NamedTuple):
@@ -42,20 +45,23 @@ class Finding(NamedTuple):
         volume: hypervolume of the front.
         gain: hypervolume minus that of the baseline `Sweep.against` for the same seeds; None for
             the baseline itself, and where they have no seed in common.
+        p_value: of Student's t-test that the gain is 0, adjusted for all comparisons of the sweep
+            by Holm's method; 1 without a gain.
         means: `K` mean rewards over the trade-offs.
     """
 
     seeds: int
     volume: Interval
     gain: Interval | None
+    p_value: float
     means: Sequence[Interval]
 
     @property
     def verdict(self) -> str:
-        """`+` or `-` where the interval of the gain excludes 0, else empty."""
-        if self.gain is None or self.gain.low <= 0.0 <= self.gain.high:
+        """`+` or `-` where the adjusted p-value of the gain is below 0.05, else empty."""
+        if self.gain is None or self.p_value >= LEVEL:
             return ""
-        return "+" if self.gain.low > 0.0 else "-"
+        return "+" if self.gain.mean > 0.0 else "-"
 
 
 Findings = Mapping[tuple[str, str], Finding]
@@ -81,27 +87,31 @@ def fronts(sweep: Sweep, rows: Mapping[CellKey, CellRow]) -> dict[tuple[str, str
 def findings(sweep: Sweep, rows: Mapping[CellKey, CellRow]) -> dict[tuple[str, str], Finding]:
     """(situation, method) -> its results."""
     measured = fronts(sweep, rows)
+    gains = {
+        key: _gains(front, measured.get((key[0], sweep.against)))
+        for key, front in measured.items()
+        if key[1] != sweep.against
+    }
+    gains = {key: values for key, values in gains.items() if values.size}
+    p_values = holm([paired_p_value(values) for values in gains.values()])
+    adjusted = dict(zip(gains, map(float, p_values), strict=True))
     return {
-        (situation, method): Finding(
+        key: Finding(
             seeds=len(front.seeds),
             volume=bootstrap_mean(front.volumes),
-            gain=None
-            if method == sweep.against
-            else _gain(front, measured.get((situation, sweep.against))),
+            gain=bootstrap_mean(gains[key]) if key in gains else None,
+            p_value=adjusted.get(key, 1.0),
             means=[bootstrap_mean(values) for values in front.points.mean(axis=1).T],
         )
-        for (situation, method), front in measured.items()
+        for key, front in measured.items()
     }
 
 
-def _gain(front: Front, other: Front | None) -> Interval | None:
-    """Difference of hypervolumes, paired by seed, so that common effects of a seed cancel."""
-    if other is None:
-        return None
-    other_volumes = dict(zip(other.seeds, other.volumes, strict=True))
+def _gains(front: Front, other: Front | None) -> np.ndarray:
+    """Differences of hypervolumes, paired by seed, so that common effects of a seed cancel."""
+    others = {} if other is None else dict(zip(other.seeds, other.volumes, strict=True))
     pairs = zip(front.seeds, front.volumes, strict=True)
-    gains = [volume - other_volumes[seed] for seed, volume in pairs if seed in other_volumes]
-    return bootstrap_mean(np.array(gains)) if gains else None
+    return np.array([volume - others[seed] for seed, volume in pairs if seed in others])
 
 
 def _means(sweep: Sweep, row: CellRow) -> list[float]:

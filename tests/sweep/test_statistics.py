@@ -1,5 +1,6 @@
 """Hypervolumes, gains and means of artificial results; tables and plots of them."""
 
+import dataclasses
 import io
 import itertools
 
@@ -63,8 +64,37 @@ def test_gains_are_paired_by_seed():
     assert gdpo.gain.high - gdpo.gain.low < 0.2 * (gdpo.volume.high - gdpo.volume.low)
     assert (dvao.gain, dvao.verdict, gdpo.verdict) == (None, "", "+")
     assert results["long", "annealed"].verdict == ""
+    assert (results["long", "annealed"].p_value, dvao.p_value) == (1.0, 1.0)
     # The mean over both trade-offs; the mean seed is 2.5.
     assert dvao.means[0].mean == pytest.approx((0.3 + 0.525) / 2)
+
+
+def test_verdicts_are_corrected_for_the_number_of_comparisons():
+    """Significant as the only comparison, not as one of three."""
+    wanted = {0: 0.2, 1: 0.1, 2: 0.15}
+
+    def gained(key):
+        first, *others = rewards(key._replace(method="dvao"))
+        gain = wanted[key.seed] if (key.method, key.situation) == ("gdpo", "short") else 0.0
+        return (first + gain, *others)
+
+    def verdict(sweep):
+        rows = {key: row(key, gained(key)) for key in cell_keys(sweep)}
+        return findings(sweep, rows)["short", "gdpo"]
+
+    few = changed(seeds=range(3))
+    alone = verdict(
+        dataclasses.replace(
+            few,
+            situations={"short": few.situations["short"]},
+            methods={n: few.methods[n] for n in ("dvao", "gdpo")},
+        )
+    )
+    among = verdict(few)
+    assert alone.verdict == "+"
+    assert among.verdict == ""
+    assert among.gain == alone.gain
+    assert among.p_value == pytest.approx(3 * alone.p_value)
 
 
 def test_seeds_with_a_missing_trade_off_are_left_out():
