@@ -24,10 +24,11 @@ SCRIPTS = {
     "gradient_variance.py",
     "minimal_loop.py",
     "plan_table.py",
+    "regimes.py",
     "rubric_arm.py",
 }  # no configurations; tested elsewhere
 FILES = sorted({path.name for path in EXPERIMENTS.glob("*.py")} - SCRIPTS)
-EMBEDDED = {"arithmetic.py", "shootout.py", "vpo_arithmetic.py"}  # on the built-in task
+EMBEDDED = {"arithmetic.py", "shootout.py", "tension.py", "vpo_arithmetic.py"}  # built-in task
 # Settings that select the datasets of an experiment that the tests have.
 ROWS = {
     "dvao_mathematics_4b.py": ["task.test=math500,aime25,olympiadbench,amc23"],

@@ -1,7 +1,8 @@
-"""The saved results of the shoot-out match the current sweep, and the README has their table."""
+"""The saved results of the sweeps match their files, and the README has their conclusions."""
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,42 +18,54 @@ from dvaojax.sweep.report import report, summary
 from dvaojax.sweep.statistics import findings
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "experiments" / "results" / "shootout"
 
 
-@pytest.fixture(scope="module")
-def sweep():
-    return overrides.load_experiment(ROOT / "experiments/shootout.py", function="get_sweep")
+@pytest.fixture(scope="module", params=["shootout", "tension"])
+def saved(request):
+    """The sweep of a file, the directory of its results, and its findings."""
+    file = ROOT / "experiments" / f"{request.param}.py"
+    directory = ROOT / "experiments" / "results" / request.param
+    sweep = overrides.load_experiment(file, function="get_sweep")
+    results = findings(sweep, SweepDirectory(directory).rows())
+    return SimpleNamespace(sweep=sweep, directory=directory, results=results)
 
 
-@pytest.fixture(scope="module")
-def results(sweep):
-    return findings(sweep, SweepDirectory(RESULTS).rows())
+def test_every_method_has_at_least_five_seeds_in_each_situation(saved):
+    tried = [(s, method) for s in saved.sweep.situations for method in saved.sweep.methods_in(s)]
+    assert set(saved.results) == set(tried)
+    assert min(finding.seeds for finding in saved.results.values()) >= 5
 
 
-def test_every_method_has_at_least_five_seeds_in_each_situation(sweep, results):
-    tried = [(s, method) for s in sweep.situations for method in sweep.methods_in(s)]
-    assert set(results) == set(tried)
-    assert min(finding.seeds for finding in results.values()) >= 5
-
-
-def test_results_match_this_sweep_and_name_their_commit(sweep):
-    kept = json.loads((RESULTS / DESCRIPTION).read_text())
-    now = json.loads(json.dumps(describe(sweep)))
+def test_results_match_this_sweep_and_name_their_commit(saved):
+    kept = json.loads((saved.directory / DESCRIPTION).read_text())
+    now = json.loads(json.dumps(describe(saved.sweep)))
     before = migrate_description(kept["sweep"])
     # The base may lack fields that were added later.
     for part in before.keys() - {"base"}:
         assert before[part] == now[part]
     for start in kept["starts"]:
         assert len(start["commit"]) == 12  # of a clean checkout
-        assert start["command"].startswith("dvaojax sweep experiments/shootout.py")
+        assert start["command"].startswith(f"dvaojax sweep experiments/{saved.sweep.name}.py")
 
 
-def test_tables_and_plots_match_the_cells(sweep, results):
-    assert (RESULTS / REPORT).read_text() == report(sweep, results)
-    assert {path.stem for path in RESULTS.glob("*.png")} == set(sweep.situations)
+def test_tables_and_plots_match_the_cells(saved):
+    assert (saved.directory / REPORT).read_text() == report(saved.sweep, saved.results)
+    assert {path.stem for path in saved.directory.glob("*.png")} == set(saved.sweep.situations)
 
 
-def test_readme_has_the_table(sweep, results):
+def test_readme_has_the_table(saved):
     readme = (ROOT / "experiments" / "README.md").read_text()
-    assert summary(sweep, results) in readme
+    assert summary(saved.sweep, saved.results) in readme
+
+
+def test_objectives_are_in_tension():
+    file = ROOT / "experiments" / "tension.py"
+    sweep = overrides.load_experiment(file, function="get_sweep")
+    sums = [int(p.reference) for split in ("train", "test") for p in sweep.base.task.prompts(split)]
+    share = sum(total >= sweep.base.task.written_out_from for total in sums) / len(sums)
+    assert share == pytest.approx(0.8, abs=0.02)
+    rows = SweepDirectory(ROOT / "experiments" / "results" / "tension").rows()
+    # Never both, although each is reached alone.
+    assert max(row["after"]["accuracy"] + row["after"]["brevity"] for row in rows.values()) < 1.4
+    for name, reached in (("accuracy", 0.7), ("brevity", 0.9)):
+        assert max(row["after"][name] for row in rows.values()) > reached
