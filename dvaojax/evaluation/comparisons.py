@@ -1,8 +1,7 @@
 """Significance of paired differences, corrected for the number of comparisons."""
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from dvaojax import numerics
@@ -35,7 +34,7 @@ def paired_p_value(differences: np.ndarray) -> float:
     return float(2 * stats.t.sf(abs(values.mean()) / error, values.size - 1))
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: ArrayLike) -> np.ndarray:
     r"""P-values adjusted for their number by Holm's step-down method (Holm, 1979).
 
     $$ \tilde p_{(i)} = \max_{j \le i} \min\bigl(1, (m - j + 1)\, p_{(j)}\bigr) $$
@@ -45,7 +44,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     the dependence between the tests.
 
     Args:
-        p_values: `m` numbers.
+        p_values: `[m]`.
 
     Returns:
         `[m]`, in the order of the arguments.

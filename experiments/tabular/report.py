@@ -136,8 +136,11 @@ def read(directory: Path, settings: Settings) -> Report:
 
 def settings_of(report: Report) -> Settings:
     """The settings of a report, with the defaults of those that were added later."""
-    kept = {k: tuple(v) if isinstance(v, list) else v for k, v in report["settings"].items()}
-    return Settings(**dict(kept, size=Size(**kept["size"])))
+    kept: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in report["settings"].items()
+    }
+    return Settings(**{**kept, "size": Size(**kept["size"])})
 
 
 def merged(before: Report, added: Report) -> Report:
