@@ -25,12 +25,16 @@ Result: `experiments/results/tension/`.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+
+import jax
 
 from dvaojax.config import Config, overrides
 from dvaojax.sweep import Sweep
 
 SHOOTOUT = Path(__file__).with_name("shootout.py")
+FULL = ("task.written_out_from=700",)  # five sums of three digits in six
 NUM_SEEDS = 20
 
 METHODS = ("reward_combination", "dr_grpo", "advantage_combination", "gdpo", "dvao", "rvpo")
@@ -59,13 +63,15 @@ def weights(accuracy: float) -> tuple[str, ...]:
 
 def get_sweep() -> Sweep:
     """The sweep: with the reduced task on a CPU, the full built-in task on an accelerator."""
-    return _with_tension(overrides.load_experiment(SHOOTOUT, function="get_sweep"))
+    is_reduced = jax.default_backend() == "cpu"
+    changes = ("task.written_out_from=40", "num_steps=60") if is_reduced else FULL
+    return _with_tension(overrides.load_experiment(SHOOTOUT, function="get_sweep"), changes)
 
 
 def get_smoke_sweep() -> Sweep:
     """A miniature for tests: two methods, trade-offs, seeds and steps."""
     small = overrides.load_experiment(SHOOTOUT, function="get_smoke_sweep")
-    sweep = _with_tension(small)
+    sweep = _with_tension(small, ("task.written_out_from=40",))
     return dataclasses.replace(
         sweep,
         name="tension-smoke",
@@ -75,16 +81,12 @@ def get_smoke_sweep() -> Sweep:
     )
 
 
-def _with_tension(sweep: Sweep) -> Sweep:
-    """A sweep of this experiment, with the sizes of a shoot-out."""
-    base = sweep.base
-    is_reduced = base.task.digits == 2
-    changes = (f"task.written_out_from={40 if is_reduced else 700}",)
-    steps = ("num_steps=60",) if is_reduced and base.num_steps > 2 else ()
+def _with_tension(sweep: Sweep, changes: Sequence[str]) -> Sweep:
+    """A sweep of this experiment: the base of a shoot-out with these settings."""
     return dataclasses.replace(
         sweep,
         name="tension",
-        base=overrides.apply(dataclasses.replace(base, name="tension"), [*changes, *steps]),
+        base=overrides.apply(dataclasses.replace(sweep.base, name="tension"), changes),
         situations={"tension": ()},
         methods={name: (f"aggregator={name}",) for name in METHODS},
         trade_offs={str(accuracy): weights(accuracy) for accuracy in (0.3, 0.5, 0.7)},
