@@ -40,8 +40,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     $$ \tilde p_{(i)} = \max_{j \le i} \min\bigl(1, (m - j + 1)\, p_{(j)}\bigr) $$
 
     for the m values in ascending order. If the hypotheses whose adjusted value is below a level are
-    rejected, the probability of rejecting at least one that is true is at most that level, whatever
-    the dependence between the tests.
+    rejected, the probability of rejecting at least one that is true is at most that level, for any
+    dependence between the tests.
 
     Args:
         p_values: `[m]`.

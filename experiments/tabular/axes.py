@@ -50,7 +50,7 @@ class Regime(NamedTuple):
 
     @property
     def size(self) -> Size:
-        """Of a run."""
+        """Numbers of steps, prompts, completions and objectives."""
         return Size(group_size=self.group_size, num_objectives=self.num_objectives)
 
     @property

@@ -95,6 +95,7 @@ def draw_problem(key: Array, variant: Variant) -> BanditProblem:
 
 def _correlated(values: Array, correlation: Array) -> Array:
     """Correlates independent standard normal values `[..., K]` with the first of them."""
+    correlation = jnp.broadcast_to(correlation, values.shape)
     return correlation * values[..., :1] + jnp.sqrt(1 - correlation**2) * values
 
 

@@ -12,6 +12,8 @@ from tabular.report import Report
 from dvaojax.evaluation import drawing
 
 _LOGARITHMIC = ("objectives", "group size")
+_TICKS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
+_LINEAR_UP_TO = 2.0  # points; the scale is logarithmic beyond
 
 
 def draw(report: Report, directory: Path) -> None:
@@ -31,10 +33,10 @@ def advantage(report: Report, step: str) -> Figure:
         for line in (OBJECTIVES_OF_LINES if axis == "correlation" else LINES)
     ]
     figure = Figure(figsize=(15, 10), layout="constrained")
-    axes = figure.subplots(3, -(-len(panels) // 3), sharey=True).flat
+    axes = list(figure.subplots(3, -(-len(panels) // 3), sharey=True).flat)
     for ax, (axis, line) in zip(axes, panels, strict=False):
         _panel(ax, report, step, axis, line)
-    for ax in list(axes)[len(panels) :]:
+    for ax in axes[len(panels) :]:
         ax.set_axis_off()
     figure.suptitle(
         f"Progress of dvao minus that of the other method, in points, {step} step; above 0, dvao "
@@ -60,6 +62,10 @@ def _panel(ax: Axes, report: Report, step: str, axis: str, line: float) -> None:
             ax.plot(value, entry[0], "o", markersize=5, color=style["color"], markerfacecolor=fill)
     if axis in _LOGARITHMIC:
         ax.set_xscale("log", base=2)
+    ax.set_yscale("symlog", linthresh=_LINEAR_UP_TO)
+    ax.set_yticks(_TICKS, labels=[f"{tick:+d}" for tick in _TICKS])
+    ax.set_xticks(AXES[axis], labels=[f"{value:.2g}" for value in AXES[axis]])
+    ax.minorticks_off()
     what = f"K = {line}" if axis == "correlation" else f"correlation {line:g}"
     ax.set(title=f"{axis}, {what}", xlabel=axis)
     drawing.quieten(ax)

@@ -63,12 +63,12 @@ def test_dvao_and_reward_combination_differ_by_less_than_a_point(ahead, differs_
     for step in ("equal", "own"):
         assert not ahead("dvao", "reward_combination", step, by=1.0)
         assert not ahead("reward_combination", "dvao", step, by=1.0)
-    assert differs_from_dvao("reward_combination", "-") == {"rare"}
-    assert differs_from_dvao("reward_combination", "+") == {"scaled"}
+    for sign in "+-":
+        assert differs_from_dvao("reward_combination", sign) == set()
 
 
 def test_gdpo_is_ahead_of_dvao_with_the_network(differs_from_dvao):
-    assert differs_from_dvao("gdpo", "+") == {"noisy", "scaled", "rare"}
+    assert differs_from_dvao("gdpo", "+") == {"noisy"}
     assert differs_from_dvao("gdpo", "-") == set()
 
 
@@ -84,8 +84,7 @@ def test_dr_grpo_is_ahead_of_dvao_if_rewards_share_a_unit(ahead, variants):
     assert ahead("dr_grpo", "dvao", "equal") == variants - {"scaled"}
 
 
-def test_the_variants_of_dvao(ahead, variants, differs_from_dvao):
-    assert "noisy" in differs_from_dvao("dvao_denoised", "+")
+def test_the_variants_of_dvao(ahead, variants):
     assert ahead("dvao_shrunk", "dvao", "equal") == variants
     assert ahead("dvao_denoised", "dvao", "equal", by=1.0) == {"noisy"}
     assert ahead("dvao", "dvao_denoised", "own", by=1.0) == {"noisy"}

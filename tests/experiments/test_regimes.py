@@ -122,3 +122,51 @@ def test_results_are_of_this_design_and_adjusted(results):
 def test_readme_has_the_summary(results):
     text = (ROOT / "experiments" / "README.md").read_text()
     assert regime_report.summary(results) in text
+
+
+def test_conclusions_of_the_readme(results):
+    rows = regime_report.rows_of(results)
+
+    def gained(step, name, regimes):
+        """DVAO's advantage in each regime where it is significant."""
+        entries = {regime: rows[regime, step]["ahead_of"][name] for regime in regimes}
+        return {regime: e[0] for regime, e in entries.items() if regime_report.verdict(e)}
+
+    every = {regime for regime, _ in rows}
+    for step in regime_report.STEPS:
+        for regime in every:
+            signs = map(regime_report.verdict, rows[regime, step]["ahead_of"].values())
+            assert min(signs) < 1, regime
+    assert len(gained("equal", "james_stein", every)) == 43
+    assert not gained("tuned", "reward_combination", every)
+    won = gained("equal", "reward_combination", every)
+    ahead = {regime for regime, points in won.items() if points > 0}
+    assert {regime for regime in every if regime.num_objectives == 8} <= ahead
+    assert {regime for regime in every if regime.weight >= 0.9} <= ahead
+    assert {regime for regime in every if regime.group_size == 64} <= ahead
+    assert not {regime for regime in ahead if regime.num_objectives == 2}
+    assert min(won.values()) > -2.3
+    assert max(won.values()) < 2.3
+    noisy = {regime for regime in every if regime.noise}
+    for name in ("gdpo", "corr_gdpo", "advantage_combination"):
+        tuned = gained("tuned", name, noisy)
+        assert {(regime.correlation, regime.noise) for regime in tuned} == {
+            (-0.6, 1.0), (-0.6, 2.0), (0.0, 2.0)
+        }  # fmt: skip
+        assert 7 < min(tuned.values()) < max(tuned.values()) < 12
+        assert min(gained("equal", name, noisy).values()) > -18
+        large = [regime for regime in every if regime.group_size == 64]
+        assert min(gained("equal", name, large).values()) > 0.5
+    for name in OTHERS[1:]:
+        skewed = {regime for regime in every if regime.weight == 0.97}
+        for step, low, high in (("equal", -7.45, -1.35), ("tuned", -5.85, -3.35)):
+            behind = gained(step, name, skewed)
+            assert set(behind) == skewed
+            assert low < min(behind.values()) <= max(behind.values()) < high
+    for name in ("dr_grpo", "dvao_shrunk"):
+        (first, last) = (
+            [rows[axes.Regime(c, group_size=size), "equal"]["ahead_of"][name][0] for c in (-0.6, 0)]
+            for size in (4, 64)
+        )
+        assert -3 < min(first) < max(first) < -1.8
+        assert min(last) > -0.45

@@ -14,13 +14,13 @@ from dvaojax.sweep.directory import (
     migrate_description,
 )
 from dvaojax.sweep.execution import REPORT
-from dvaojax.sweep.report import report, summary
+from dvaojax.sweep.report import report
 from dvaojax.sweep.statistics import findings
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", params=["shootout", "tension"])
+@pytest.fixture(scope="module", params=["shootout"])
 def saved(request):
     """The sweep of a file, the directory of its results, and its findings."""
     file = ROOT / "experiments" / f"{request.param}.py"
@@ -53,19 +53,8 @@ def test_tables_and_plots_match_the_cells(saved):
     assert {path.stem for path in saved.directory.glob("*.png")} == set(saved.sweep.situations)
 
 
-def test_readme_has_the_table(saved):
-    readme = (ROOT / "experiments" / "README.md").read_text()
-    assert summary(saved.sweep, saved.results) in readme
-
-
-def test_objectives_are_in_tension():
-    file = ROOT / "experiments" / "tension.py"
-    sweep = overrides.load_experiment(file, function="get_sweep")
-    sums = [int(p.reference) for split in ("train", "test") for p in sweep.base.task.prompts(split)]
-    share = sum(total >= sweep.base.task.written_out_from for total in sums) / len(sums)
-    assert share == pytest.approx(0.8, abs=0.02)
-    rows = SweepDirectory(ROOT / "experiments" / "results" / "tension").rows()
-    # Never both, although each is reached alone.
-    assert max(row["after"]["accuracy"] + row["after"]["brevity"] for row in rows.values()) < 1.4
-    for name, reached in (("accuracy", 0.7), ("brevity", 0.9)):
-        assert max(row["after"][name] for row in rows.values()) > reached
+def test_one_difference_of_the_shootout_is_significant(saved):
+    if saved.sweep.name == "shootout":
+        verdicts = {key: value.verdict for key, value in saved.results.items() if value.verdict}
+        assert verdicts == {("noisy", "gdpo"): "+"}
+        assert len([value for value in saved.results.values() if value.gain is not None]) == 45
