@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 VERL_EPSILON = 1e-6  # verl adds it to a group's standard deviation
@@ -119,6 +120,27 @@ def _saying(message: str) -> Iterator[None]:
         yield
     except AssertionError:
         raise AssertionError(message) from None
+
+
+def with_automatic_axes(
+    function: Callable[..., Array], first: Array, *others: Array, axes: slice = slice(None)
+) -> Array:
+    """`function(first, *others)`, where the axes of a mesh are explicit as where they are not.
+
+    For functions that JAX does not partition by explicit axes: products of sharded arrays with
+    arrays of which each device has all, and the logarithm of the gamma function.
+
+    Args:
+        function: returns one array.
+        first: its first argument, whose sharding the result has.
+        others: its other arguments.
+        axes: the axes of `first` that are those of the result.
+    """
+    sharding = jax.typeof(first).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return function(first, *others)
+    of_result = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[axes]))
+    return jax.sharding.auto_axes(function, out_sharding=of_result)(first, *others)
 
 
 def safe_divide(numerator: Array, denominator: Array) -> Array:

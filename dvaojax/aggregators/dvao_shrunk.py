@@ -188,7 +188,8 @@ def relative_uncertainty(count: Array) -> Array:
     0.36 for two numbers, 0.15 for four, 0.03 for sixteen; about `1 / (2 n - 1.5)`.
     """
     n = jnp.maximum(count, 2)
-    return 1 - 2 / (n - 1) * jnp.exp(2 * (gammaln(n / 2) - gammaln((n - 1) / 2)))
+    larger, smaller = (numerics.with_automatic_axes(gammaln, x) for x in (n / 2, (n - 1) / 2))
+    return 1 - 2 / (n - 1) * jnp.exp(2 * (larger - smaller))
 
 
 def shrunk(deviation: Array, spread: Spread) -> Array:

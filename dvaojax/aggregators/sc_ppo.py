@@ -3,6 +3,7 @@
 The source is an estimator for verl whose functions are called `scppo`; a paper was not found.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -168,10 +169,13 @@ def combine(products: Array, priorities: Array, is_usable: Array, has_headroom: 
     products = products + jnp.where(largest > 0, RIDGE * largest, 1) * identity
     # The c = alpha / p of least norm with p' c = 1 has the direction of this minimum, whose matrix
     # is better conditioned than Q / (p p').
-    shortest = least_quadratic(products, priorities, is_active)
+    minimise = functools.partial(
+        numerics.with_automatic_axes, least_quadratic, products, axes=slice(1)
+    )
+    shortest = minimise(priorities, is_active)
     shortest = numerics.safe_divide(shortest, jnp.sum(shortest))
     margins = jnp.matmul(products, shortest, precision=jax.lax.Precision.HIGHEST)
-    corrected = shortest + least_quadratic(products, -margins, priorities > 0)
+    corrected = shortest + minimise(-margins, priorities > 0)
     chosen = jnp.where(jnp.any(is_active), corrected, priorities)
     return numerics.safe_divide(chosen, jnp.sum(chosen))
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from every_aggregator import FAMILIES, apply, call, every, examined, takes_lengths
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from slowness import slow_but
 
 from dvaojax import aggregators
@@ -133,6 +133,23 @@ def test_sharding_over_groups_changes_nothing(name, rewards):
         name, jax.device_put(rewards, sharding), WEIGHTS, mask=jax.device_put(mask, sharding)
     )
     chex.assert_trees_all_close(jax.device_get(split), jax.device_get(whole), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_explicit_axes_of_a_mesh_change_nothing(rewards):
+    mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Explicit,) * 2)
+    sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    mask = jax.random.bernoulli(jax.random.key(1), 0.8, SHAPE)
+    split = [jax.device_put(array, sharding) for array in (rewards, mask)]
+    for family in FAMILIES:
+        whole = every(family, rewards, WEIGHTS, mask)
+        sharded = every(family, split[0], WEIGHTS, split[1])
+        chex.assert_trees_all_close(jax.device_get(sharded), jax.device_get(whole), atol=1e-6)
+    for name in ("dvao_shrunk", "rvpo", "sc_ppo"):  # these leave axes to the compiler
+        eager = BY_NAME[name](split[0], WEIGHTS, mask=split[1])
+        assert eager.sharding.spec[0] == ("data", "fsdp")
+        expected = apply(name, rewards, WEIGHTS, mask=mask)
+        chex.assert_trees_all_close(jax.device_get(eager), jax.device_get(expected), atol=1e-6)
 
 
 def test_compiles_once(rewards):

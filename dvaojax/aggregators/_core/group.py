@@ -4,6 +4,7 @@
 axes. `statistics` is written for one objective of one group and mapped over both.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -187,15 +188,13 @@ def weighted_sum(values: Array, weights: Array) -> Array:
         values: `[B, G, K]` or `[B, K]`, one number per objective.
         weights: `[K]`, or `[B, K]` for different weights in each group.
     """
-    # Without HIGHEST an accelerator would round both operands to bfloat16 first.
     group = "" if weights.ndim == 1 else "b"
     completion = "g" if values.ndim == 3 else ""
-    return jnp.einsum(
-        f"b{completion}k,{group}k->b{completion}",
-        values,
-        weights,
-        precision=jax.lax.Precision.HIGHEST,
+    # Without HIGHEST an accelerator would round both operands to bfloat16 first.
+    product = functools.partial(
+        jnp.einsum, f"b{completion}k,{group}k->b{completion}", precision=jax.lax.Precision.HIGHEST
     )
+    return numerics.with_automatic_axes(product, values, weights, axes=slice(-1))
 
 
 def has_signal(deviation: Array) -> Array:
