@@ -297,6 +297,14 @@ GRADALIGN = Paper(
     "GradAlign: Gradient-Aligned Data Selection for LLM Reinforcement Learning",
     "Ningyuan Yang and Weihua Du and Weiwei Sun and Sean Welleck and Yiming Yang",
 )
+SAGE = Paper(
+    "wu2026sage",
+    "2602.01207",
+    "Not All Preferences Are Created Equal: Stability-Aware and Gradient-Efficient Alignment for "
+    "Reasoning Models",
+    "Hui Wu and Hengyi Cai and Jinman Zhao and Xinran Chen and Ziheng Li and Zhejun Zhao and "
+    "Shuaiqiang Wang and Yuchen Li and Dawei Yin",
+)
 VIP = Paper(
     "nguyen2026vip",
     "2602.01601",

@@ -14,6 +14,7 @@ from dvaojax.allocation.dynamo import neyman as neyman
 from dvaojax.allocation.gradalign import gradalign as gradalign
 from dvaojax.allocation.gvm import gvm as gvm
 from dvaojax.allocation.rows import AllocationRow as AllocationRow
+from dvaojax.allocation.sage import sage as sage
 from dvaojax.allocation.uniform import uniform as uniform
 from dvaojax.allocation.vip import vip as vip
 
@@ -42,6 +43,14 @@ _TABLE: tuple[AllocationRow, ...] = (
         "success",
         "half",
         credit="{}, without its Gaussian process",
+    ),
+    AllocationRow(
+        sage,
+        papers.SAGE,
+        "from `p_i ≈ 1 − mean p` outwards, `n_i − floor ∝ (1 − p_i) / √(p_i (1 − p_i) + ε)`",
+        "success",
+        "half",
+        credit="{}, a reconstruction",
     ),
     AllocationRow(
         gradalign,

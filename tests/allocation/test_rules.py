@@ -19,6 +19,7 @@ from dvaojax.allocation import (
     neyman,
     observe,
     observe_gradients,
+    sage,
     success,
     uniform,
     vip,
@@ -180,7 +181,7 @@ def test_unknown_problems_get_the_largest_score():
     assert neyman_sizes[3] == neyman_sizes[0] == neyman_sizes.max()
     dynamo_sizes = dynamo(mixed, ONE, budget=40, **BOUNDS)
     assert dynamo_sizes[3] == dynamo_sizes[0] == dynamo_sizes.max()
-    for rule in (neyman, dynamo, gvm, vip):
+    for rule in (neyman, dynamo, gvm, vip, sage):
         equal = rule(initial_statistics(5, 1), ONE, budget=20, **BOUNDS)
         assert equal.tolist() == [4] * 5
 
@@ -405,3 +406,67 @@ def test_vip_expects_the_prior_of_unknown_problems_and_tilts_to_rare_successes()
     tilted = vip(successes([2, 14], 16), ONE, budget=40, floor=2, cap=40, tilt=7e-4)
     assert plain.tolist() == [20, 20]
     assert tilted[0] > 25
+
+
+# SAGE's curriculum.
+
+
+def sage_by_loop(rates, budget, floor, cap, width=0.1, damping=0.1):
+    """Completions given band by band; within a band in proportion to the scores, not rounded."""
+    target = 1 - sum(rates) / len(rates)
+    distances = [abs(p - target) for p in rates]
+    sizes, rest = [float(floor)] * len(rates), float(budget - floor * len(rates))
+    for band in range(int(1 / width) + 1):
+        rows = [
+            i
+            for i, d in enumerate(distances)
+            if (band == 0 or d > band * width + 1e-7) and d <= (band + 1) * width + 1e-7
+        ]
+        scores = {i: (1 - rates[i]) / (rates[i] * (1 - rates[i]) + damping) ** 0.5 for i in rows}
+        share = min(rest, len(rows) * (cap - floor))
+        rest, open_ = rest - share, set(rows)
+        while share > 1e-9:  # shares beyond the cap go to the others of the band
+            whole = sum(scores[i] for i in open_)
+            full = {i for i in open_ if share * scores[i] / whole >= cap - floor}
+            for i in full or open_:
+                sizes[i] += cap - floor if full else share * scores[i] / whole
+            share = share - len(full) * (cap - floor) if full else 0
+            open_ -= full
+    return sizes
+
+
+@pytest.mark.parametrize("budget", [30, 48, 70, 80])
+def test_sage_gives_the_bands_one_after_another_in_proportion_to_the_score(budget):
+    right = np.array([1, 3, 4, 6, 7, 8, 9, 12, 14, 15])
+    sizes = sage(successes(right, 16), ONE, budget=budget, floor=2, cap=8)
+    expected = sage_by_loop(list(right / 16), budget, 2, 8)
+    assert sizes.sum() == budget
+    assert np.abs(sizes - expected).max() < 1 + 1e-6
+
+
+def test_sage_moves_to_harder_problems_as_the_model_gets_better():
+    weak, strong = (
+        sage(successes(right, 16), ONE, budget=40, floor=2, cap=30)
+        for right in ([1, 2, 3, 12], [4, 13, 14, 15])
+    )
+    # Mean rates of 0.28 and 0.72: those near 0.72 are next, and those near 0.28.
+    assert weak[3] == weak.max() == 30
+    assert strong[0] == strong.max() == 30
+
+
+def test_sage_prefers_confident_errors_within_a_band_and_ignores_solved_problems():
+    wide = {"width": 1.0, "budget": 300, "floor": 0, "cap": 300}
+    never, half, always = sage(successes([0, 8, 16], 16), ONE, **wide)
+    score = 0.5 / np.sqrt(0.25 + 0.1)
+    np.testing.assert_allclose(half / never, score * np.sqrt(0.1), rtol=0.02)
+    assert always == 0
+    sharper = sage(successes([0, 8, 16], 16), ONE, damping=0.01, **wide)
+    assert sharper[1] / sharper[0] < half / never
+
+
+def test_sage_names_knobs_out_of_range():
+    for knobs in ({"width": 0.0}, {"width": 1.1}, {"damping": 0.0}, {"damping": np.inf}):
+        with pytest.raises(ValueError, match=f"{next(iter(knobs))}="):
+            sage(successes([1, 2], 4), ONE, budget=8, floor=1, cap=7, **knobs)
+    with pytest.raises(ValueError, match="a budget of 20 cannot be divided"):
+        sage(successes([1, 2], 4), ONE, budget=20, floor=1, cap=7)
