@@ -3,7 +3,7 @@
 The abstract describes a coarse curriculum, pools of difficulty that follow the model's competence,
 and a fine score "inspired by the Newton decrement" that prefers stable, confident errors to trivial
 pairs and to pairs near the decision boundary. Its formulas and code were not available. The paper
-scores preference pairs of a fixed data set for DPO; here a problem stands for the pairs of its
+scores preference pairs of a fixed data set for DPO; here a problem represents the pairs of its
 right and wrong completions, and its rate of success for the policy's preference between them.
 """
 
