@@ -93,16 +93,17 @@ def trained(model, *, optimizer=OPTIMIZER):
     return state._replace(learner=state.learner._replace(optimizer_state=after))
 
 
-def step_of(config, model, *, micro_batches=1):
+def step_of(config, model, *, micro_batches=1, has_capo=True):
+    prospective = prospective_step(
+        config.capo, OPTIMIZER, num_updates=UPDATES, is_head_tied=model.tied_head
+    )
     loss = make_policy_loss(config, model=model, temperature=0.7, max_new_tokens=9)
     return make_train_step(
         LearningConfig(micro_batches=micro_batches),
         loss=loss,
         optimizer=make_optimizer(OPTIMIZER, UPDATES),
         aggregator=aggregators.make("rloo", jnp.asarray([1.0, 0.5, 2.0])),
-        prospective=prospective_step(
-            config.capo, OPTIMIZER, num_updates=UPDATES, is_head_tied=model.tied_head
-        ),
+        prospective=prospective if has_capo else None,
         prepare=joined_once(model),
     )
 
@@ -149,6 +150,24 @@ def shifts_by_loops(state, experience, advantages, model, *, step, count):
         second_order = 0.5 * rate**2 * advantage * (along - spread)
         both[:, b, g, t] = 0.5 * rate**2 * along, rate * (gradient * direction).sum() + second_order
     return both
+
+
+@pytest.mark.slow
+def test_the_closed_form_takes_no_product_over_the_vocabulary():
+    """Loss and gradient have the products of the same loss without CAPO, in one pass."""
+    state = jax.eval_shape(lambda: trained(MODEL))
+    experience = ragged_experience(prompts=4, group=2, length=4)
+
+    def products(config):
+        step = step_of(config, MODEL, has_capo=config.capo.is_used)
+        return str(jax.make_jaxpr(step)(state, experience, None)).count("dot_general")
+
+    plain, closed, adam = (
+        products(LossConfig(capo=capo))
+        for capo in (CapoConfig(), CapoConfig(policy_shift=0.1), CapoConfig(preset="capo"))
+    )
+    assert closed == plain
+    assert adam > plain
 
 
 CASES = {"adam, tied": ("adam", True), "adam": ("adam", False), "sgd": ("sgd", False)}
