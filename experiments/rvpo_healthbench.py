@@ -27,6 +27,8 @@ Needs: eight chips of v5p, and a judge with OpenAI's chat-completions protocol. 
 Result: not run yet; no accelerator was available.
 """
 
+import dataclasses
+
 from dvaojax.config import AggregatorConfig, Config, EvaluationConfig
 from dvaojax.config.smoke import miniature
 from dvaojax.data.tokenizers import PretrainedTokenizer
@@ -47,7 +49,7 @@ def get_config() -> Config:
     return Config(
         name="rvpo-healthbench",
         pretrained=POLICY,
-        model=PRESETS["qwen2.5-7b"],
+        model=dataclasses.replace(PRESETS["qwen2.5-7b"], remat="attention"),
         task=Rubrics(
             tokenizer=PretrainedTokenizer(POLICY),
             reading="items",
@@ -63,7 +65,7 @@ def get_config() -> Config:
         max_new_tokens=1024,
         pipeline_depth=1,
         optimizer=OptimizerConfig(learning_rate=1e-6),
-        learning=LearningConfig(micro_batches=2),
+        learning=LearningConfig(micro_batches=4),
         warm_start=WarmStartConfig(num_steps=0),
         evaluation=EvaluationConfig(num_prompts=128),
         mesh=MeshConfig(data=1, fsdp=-1),

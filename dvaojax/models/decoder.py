@@ -337,6 +337,8 @@ class Decoder(nnx.Module):
                 matrices = cast(layer.joined(is_gate_with_up=_is_gate_with_up()), self.config)
             else:
                 layer, matrices = nnx.merge(graph, weights, others), given
+            if platform() == "tpu":
+                matrices = _gathered(matrices)
             x = row_major(constrain(x, "group"))
             if has_kernel:
                 heads = layer.project_rows(x, angles, matrices, shape=(batch, length))
@@ -443,6 +445,41 @@ def _split_over_devices(matrices: Matrices) -> Matrices:
         gate_up=gate_up,
         down=constrain(matrices.down, "layer", "ff", "embed"),
     )
+
+
+@jax.custom_vjp
+def _gathered(matrices: Matrices) -> Matrices:
+    """A layer's matrices, not split along the width of the model; their gradients are split.
+
+    Otherwise XLA may compute a product in as many parts as there are devices, sending the matrix
+    from one to the next, and add up the parts, which takes half as long again. Products of the many
+    tokens of an update take far longer than it takes to send their matrices.
+    """
+    return _constrained(matrices, None)
+
+
+def _split_gradients(_: None, gradients: Matrices) -> tuple[Matrices]:
+    # First as whole arrays, so that their products are not computed in parts either.
+    return (_constrained(_constrained(gradients, None), "embed"),)
+
+
+def _constrained(matrices: Matrices, width: str | None) -> Matrices:
+    """Matrices of a layer, split over devices along the width of the model by `width`."""
+    gate_up = matrices.gate_up
+    if isinstance(gate_up, tuple):
+        gate, up = (constrain(x, width, "ff") for x in gate_up)
+        gate_up = (gate, up)
+    else:
+        gate_up = constrain(gate_up, width, None, "ff")
+    return Matrices(
+        qkv=constrain(matrices.qkv, width, "kv_heads"),
+        output=constrain(matrices.output, "heads", width),
+        gate_up=gate_up,
+        down=constrain(matrices.down, "ff", width),
+    )
+
+
+_gathered.defvjp(lambda matrices: (_gathered(matrices), None), _split_gradients)
 
 
 def cast_joined(config: ModelConfig, params: JoinedParams) -> JoinedParams:

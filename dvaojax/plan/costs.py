@@ -66,7 +66,8 @@ class TpuCost(NamedTuple):
             operands = [name for name in instruction.operands if name in here]
             read = sum(filled(name) * size_of(here[name].shape) for name in operands)
             moved = read + size_of(instruction.shape)
-            queries = max((dimensions(here[n].shape) for n in operands), key=len, default=())
+            shapes = (dimensions(here[name].shape) for name in operands)
+            queries = max(shapes, key=lambda shape: (len(shape), math.prod(shape)), default=())
             arithmetic = self._splash_products(instruction, queries) / (_SPLASH_SHARE * self.flops)
             seconds = max(moved / self.memory_bandwidth, arithmetic)
         return Cost(seconds, int(seconds > 0))

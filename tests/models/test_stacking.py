@@ -11,8 +11,9 @@ import pytest
 from decoder_oracle import FAMILIES, QWEN3, random_groups, random_params
 from jax.extend.core import jaxprs_in_params
 
-from dvaojax import models
+from dvaojax import models, sharding
 from dvaojax.models.config import REMAT
+from dvaojax.models.decoder import _gathered
 
 GROUPS = random_groups(QWEN3, lengths=[4, 1], width=4, group_size=2, completion_length=3)
 
@@ -149,6 +150,24 @@ def test_gradients_of_joined_parameters_are_those_of_the_parameters(family, is_u
         return value, transpose(gradient)[0]
 
     chex.assert_trees_all_close(jax.jit(through_joined)(params), plain, rtol=1e-5, atol=1e-5)
+
+
+def test_matrices_are_gathered_for_a_layer_and_their_gradients_are_split():
+    config = dataclasses.replace(QWEN3, num_layers=1)
+    mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=2), jax.devices()[:2])
+    joined = models.join(config, random_params(config), is_unrolled=False).matrices
+    matrices = jax.tree.map(lambda a: a[0], joined)
+
+    def gathered(matrices):
+        given, transpose = jax.vjp(_gathered, matrices)
+        return given, transpose(given)[0]
+
+    whole = jax.device_put(matrices, sharding.named(mesh))
+    given, gradient = jax.jit(sharding.on_mesh(mesh, gathered))(whole)
+    chex.assert_trees_all_equal(jax.device_get((given, gradient)), (matrices, matrices))
+    assert all(a.sharding.is_fully_replicated for a in jax.tree.leaves(given))
+    sizes = [a.size // a.addressable_shards[0].data.size for a in jax.tree.leaves(gradient)]
+    assert set(sizes) == {2}
 
 
 def test_joining_is_linear_and_keeps_every_number():

@@ -287,6 +287,20 @@ ENTRY %main (q: bf16[3,4,16,8]) -> bf16[3,4,16,8] {
     assert profile(text, TPU._replace(flops=1e9)).seconds == 2 * 2 * 3 * 4 * 16 * 8  # bytes
 
 
+def test_splash_attention_of_one_row_is_not_counted_by_its_table_of_blocks():
+    """A single row has no axis of its own, so its queries have as many axes as the table."""
+    text = """
+ENTRY %main (table: s8[1,2,2], q: bf16[4,16,8]) -> bf16[4,16,8] {
+  %table = s8[1,2,2] parameter(0)
+  %q = bf16[4,16,8] parameter(1)
+  ROOT %o = bf16[4,16,8] custom-call(%table, %q), custom_call_target="tpu_custom_call", NAME
+}
+"""
+    text = text.replace("NAME", 'metadata={op_name="splash_mha_fwd"}')
+    seconds = profile(text, TPU._replace(memory_bandwidth=1e9)).seconds
+    assert seconds == 2 * 2 * 10 * 8 * 4 / 0.5
+
+
 GPU_PROGRAM = """HloModule jit_f
 
 %gemm (a: bf16[64,32], b: bf16[32,16]) -> f32[64,16] {
