@@ -29,7 +29,7 @@ from dvaojax.models.attention import (
 )
 from dvaojax.models.attention.backend import platform
 from dvaojax.models.cache import BlockedPromptCache, PromptCache
-from dvaojax.models.config import ModelConfig, checkpointed
+from dvaojax.models.config import REMAT, ModelConfig, checkpointed
 from dvaojax.models.layers import Layer, Matrices, RMSNorm, Weight, cast, rotation, row_major
 from dvaojax.models.logprobs import to_logits
 from dvaojax.sharding import constrain
@@ -328,6 +328,8 @@ class Decoder(nnx.Module):
         graph, weights, others = nnx.split(self.layers, Weight, ...)
         angles = rotation(positions.reshape(-1), self.config)
         batch, length = tokens.shape
+        # Without recomputation, the gathered matrices of all layers would be kept.
+        gathers = platform() == "tpu" and REMAT[self.config.remat] is not None
         given = weights if self.joined is None else self.joined.matrices
 
         def body(x, params):
@@ -337,7 +339,7 @@ class Decoder(nnx.Module):
                 matrices = cast(layer.joined(is_gate_with_up=_is_gate_with_up()), self.config)
             else:
                 layer, matrices = nnx.merge(graph, weights, others), given
-            if platform() == "tpu":
+            if gathers:
                 matrices = _gathered(matrices)
             x = row_major(constrain(x, "group"))
             if has_kernel:
