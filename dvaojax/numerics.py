@@ -139,8 +139,8 @@ def with_automatic_axes(
     sharding = jax.typeof(first).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return function(first, *others)
-    of_result = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[axes]))
-    return jax.sharding.auto_axes(function, out_sharding=of_result)(first, *others)
+    output_sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[axes]))
+    return jax.sharding.auto_axes(function, out_sharding=output_sharding)(first, *others)
 
 
 def safe_divide(numerator: Array, denominator: Array) -> Array:
