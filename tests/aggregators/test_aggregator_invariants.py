@@ -154,51 +154,6 @@ def test_every_proposition_without_a_function_has_a_test():
         assert entry.functions or named or in_assertions or between, number
 
 
-def _inverse_variance(rewards, weights):
-    """DVAO as described, wrongly, in one summary of the paper."""
-    z = aggregators.advantage_combination(rewards, weights[None] / jnp.var(rewards, axis=1))
-    return z / jnp.sum(weights[None] / jnp.var(rewards, axis=1), axis=-1)[:, None]
-
-
-BROKEN = {
-    "inverse variance": ("dvao", _inverse_variance),
-    "population instead of sample": ("dvao", functools.partial(aggregators.dvao, ddof=1)),
-    "only the first completion": ("grpo", lambda r, w: aggregators.grpo(r, w).at[:, 1:].set(0)),
-    "weights ignored": (
-        "advantage_combination",
-        lambda r, w: exact("advantage_combination")(r, w * 0 + 1),
-    ),
-    "no whitening": ("gdpo", aggregators.advantage_combination),
-    "a deviation per group": ("lite_ppo", aggregators.grpo),
-    "a baseline that includes the completion": ("rloo", aggregators.dr_grpo),
-    "rolled groups": ("dr_grpo", lambda r, w: jnp.roll(aggregators.dr_grpo(r, w), 1, axis=0)),
-    "mean instead of minimum": ("rvpo", aggregators.gdpo),
-    "NaN": ("reward_combination", lambda r, w: aggregators.grpo(r, w) * jnp.nan),
-}
-
-
-@pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_aggregator_is_caught(fault):
-    name, broken = BROKEN[fault]
-    rewards = jnp.asarray(np.random.default_rng(0).normal(size=(B, G, K)), jnp.float32)
-    weights = jnp.asarray([0.5, 0.3, 0.2], jnp.float32)
-    mask = np.ones((B, G, K), bool)
-    aggregate, check = _aggregate_and_check(name)
-    check(rewards, weights, aggregate(rewards, weights, mask), mask)
-    with pytest.raises(ValueError, match=r"invariant \d+ .* violated in (group \d+|the batch) by"):
-        check(rewards, weights, broken(rewards, weights), mask)
-
-
-@pytest.mark.parametrize("group", [0, 1])
-def test_message_names_invariant_and_group_without_jit(group):
-    rewards, weights = arrays(np.random.default_rng(1).normal(size=(B, G, K)), [0.5, 0.3, 0.2])
-    advantages = aggregators.dvao(rewards, weights).at[group].add(0.02)
-    with pytest.raises(
-        ValueError, match=rf"invariant 10 \(each group sums to 0\).*group {group} by 0.0\d+"
-    ):
-        invariants.check("dvao", rewards, weights, advantages)
-
-
 # Propositions about two batches.
 
 
