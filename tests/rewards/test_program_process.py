@@ -1,4 +1,4 @@
-"""What the processes of a program and of a test do, without processes."""
+"""The processes of a program and of a test, their functions called in this process."""
 
 import sys
 
