@@ -159,6 +159,23 @@ class TaskWithGates(Task, Protocol):
 
 
 @runtime_checkable
+class TaskWithHints(Task, Protocol):
+    """A task that can ask a training problem with a hint, for problems that the policy fails."""
+
+    @property
+    def hint_levels(self) -> int:
+        """Number of hints of a problem, at most 7; each says more than the one before."""
+        ...
+
+    def hinted(self, prompt: Prompt, level: int, /) -> Prompt:
+        """Returns the problem with its hint of a level from 1 to `hint_levels`.
+
+        Only the text differs, and it has at most `max_prompt_length` tokens.
+        """
+        ...
+
+
+@runtime_checkable
 class TaskWithAnswers(Task, Protocol):
     """A task whose completions give answers that can be compared, for majority voting."""
 

@@ -7,6 +7,7 @@ from dvaojax.config.schema import AggregatorConfig as AggregatorConfig
 from dvaojax.config.schema import CheckpointConfig as CheckpointConfig
 from dvaojax.config.schema import Config as Config
 from dvaojax.config.schema import EvaluationConfig as EvaluationConfig
+from dvaojax.config.schema import HintConfig as HintConfig
 from dvaojax.config.schema import RewardConfig as RewardConfig
 from dvaojax.config.trusted import check_disjoint as check_disjoint
 from dvaojax.config.trusted import evaluated_problems as evaluated_problems

@@ -37,7 +37,7 @@ def migrate(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     migrated = _migrate_programs(_migrate_aggregator(_migrate_loss(value)))
-    migrated = _migrate_selection(migrated)
+    migrated = _migrate_hints(_migrate_selection(migrated))
     # Only a whole configuration lacks keys; a part of one is left as it is.
     return _with_added(migrated, _ADDED) if "task" in migrated else migrated
 
@@ -83,6 +83,16 @@ def _migrate_selection(config: Mapping[str, Any]) -> Mapping[str, Any]:
         return config
     default = dataclasses.asdict(SelectionConfig())
     return {**config, "allocation": {"selection": default, **allocation}}
+
+
+def _migrate_hints(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Adds the section `hints`, and the levels of hints to the built-in task; they give none."""
+    task = config.get("task")
+    if not isinstance(task, Mapping):
+        return config
+    if str(task.get("class")).startswith("dvaojax.tasks.arithmetic"):
+        task = {"hint_levels": 0, **task}
+    return {"hints": {"objective": "", "success": 1.0, "rounds": 1}, **config, "task": task}
 
 
 def _migrate_loss(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -42,6 +42,28 @@ class AggregatorConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HintConfig:
+    """Hints for training problems of which all completions fail, see `train.hints`.
+
+    Attributes:
+        objective: by which completions succeed or fail; empty gives no hints.
+        success: the least reward of a completion that succeeds.
+        rounds: how many times a step asks a failed problem again, each time with the next hint.
+
+    Raises:
+        ValueError: the number of rounds is below 1.
+    """
+
+    objective: str = ""
+    success: float = 1.0
+    rounds: int = 1
+
+    def __post_init__(self):
+        if self.rounds < 1:
+            raise ValueError(f"hints.rounds={self.rounds} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class RewardConfig:
     """Where reward functions run, and what happens if one fails.
 
@@ -161,6 +183,7 @@ class Config:
         prompts_per_step: `B`, prompts of a step.
         group_size: completions per prompt, on average if the numbers differ between prompts.
         allocation: how the completions of a step are distributed over its prompts.
+        hints: whether problems of which all completions fail are asked again with a hint.
         max_new_tokens: `T`, the stop token included; by default 256, or as the task recommends.
         rollout_stages: stages of a rollout; between stages caches grow and finished completions are
             dropped. Each stage is compiled separately: 1 compiles fastest and 4 samples fastest.
@@ -205,6 +228,7 @@ class Config:
     prompts_per_step: int = 32
     group_size: int = 8
     allocation: AllocationConfig = AllocationConfig()
+    hints: HintConfig = HintConfig()
     max_new_tokens: int = BY_TASK
     rollout_stages: int = MAX_STAGES
     rollout_loop: Literal["graph", "host"] = "graph"

@@ -14,7 +14,10 @@ from dvaojax.config.schema import Config
 from dvaojax.config.trusted import check_selection
 from dvaojax.errors import UserError, suggest
 from dvaojax.rewards.asynchronous import split_functions
-from dvaojax.types import Prompt, TaskWithDemonstrations, TaskWithGates
+from dvaojax.types import Prompt, TaskWithDemonstrations, TaskWithGates, TaskWithHints
+
+MOST_HINT_LEVELS = 7
+"""Levels of hints of a task, for each of which a problem has random keys of its own."""
 
 
 def validate(config: Config) -> None:
@@ -32,6 +35,7 @@ def validate(config: Config) -> None:
     _check_group_size(config)
     _check_cosines(config)
     _check_references(config)
+    _check_hints(config)
     config.loss.check_options()
     config.allocation.check(config.group_size, config.weights)
     check_selection(config)
@@ -46,6 +50,21 @@ def validate(config: Config) -> None:
         raise UserError(
             f"warm_start.num_steps={config.warm_start.num_steps}, but task {config.task.name} "
             "has no demonstrations: set warm_start.num_steps=0"
+        )
+
+
+def _check_hints(config: Config) -> None:
+    """Raises a UserError if problems cannot be asked with hints as the configuration says."""
+    objective, task = config.hints.objective, config.task
+    if not objective:
+        return
+    if objective not in config.objectives:
+        raise UserError(f"hints.objective: unknown {suggest(objective, config.objectives)}")
+    levels = task.hint_levels if isinstance(task, TaskWithHints) else 0
+    if not 1 <= levels <= MOST_HINT_LEVELS:
+        raise UserError(
+            f"hints.objective={objective}: task {task.name} has {levels} levels of hints, and 1 to "
+            f"{MOST_HINT_LEVELS} are needed (`hint_levels` of the task)"
         )
 
 

@@ -59,6 +59,8 @@ class Arithmetic:
         num_train: number of training problems.
         num_test: number of held-out problems, disjoint from the training problems.
         problem_seed: seed of the selection of problems.
+        hint_levels: number of hints of a training problem, for runs with `hints.objective`; hint n
+            is the first n columns of the written sum, after the `=`.
 
     Raises:
         ValueError: a number is out of its range, or there are more problems than half of all sums.
@@ -73,6 +75,7 @@ class Arithmetic:
     num_train: int = 16384
     num_test: int = 512
     problem_seed: int = 0
+    hint_levels: int = 0
 
     name = "arithmetic"
     answer_objective = "accuracy"
@@ -88,6 +91,11 @@ class Arithmetic:
         for name in ("budget", "num_train", "num_test"):
             if getattr(self, name) < 1:
                 raise ValueError(f"task.{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.hint_levels <= self.digits:
+            raise ValueError(
+                f"task.hint_levels={self.hint_levels} must lie between 0 and task.digits, the "
+                f"columns of a sum, {self.digits}"
+            )
         sums = (9 * 10 ** (self.digits - 1)) ** 2
         if 2 * (self.num_train + self.num_test) > sums:
             raise ValueError(
@@ -97,8 +105,8 @@ class Arithmetic:
 
     @property
     def max_prompt_length(self) -> int:
-        """Length of two numbers, `+` and `=`."""
-        return 2 * self.digits + 2
+        """Length of two numbers, `+` and `=`, and of the longest hint."""
+        return 2 * self.digits + 2 + len("9+9+1=19;") * self.hint_levels
 
     @property
     def objectives(self) -> Mapping[str, RewardFunction]:
@@ -130,6 +138,12 @@ class Arithmetic:
 
     def _operand(self, generator: random.Random) -> int:
         return generator.randrange(10 ** (self.digits - 1), 10**self.digits)
+
+    def hinted(self, prompt: Prompt, level: int) -> Prompt:
+        """The problem followed by the first columns of the written sum, as many as the level."""
+        work, _ = self._work(prompt.text, 0.0, random.Random(0))
+        columns = work.split(";")[:level]
+        return dataclasses.replace(prompt, text=prompt.text + "".join(f"{c};" for c in columns))
 
     def answer(self, completion: Completion) -> str | None:
         """The sum in the last answer block, without leading zeros; None if there is no block."""

@@ -23,11 +23,14 @@ class DataState(NamedTuple):
         statistics: one row per problem; no rows where the run's allocation does not use any.
         chosen: `[R, N]` int32 where problems are chosen in rounds: the positions in the stream of
             those of each round, -1 for later rounds; else None.
+        failed_levels: `[N]` int32, for each problem the number of levels of hints that have not
+            helped since it was last solved without one; None in runs without hints.
     """
 
     position: int
     statistics: ProblemStatistics
     chosen: np.ndarray | None = None
+    failed_levels: np.ndarray | None = None
 
 
 class Allocation(Protocol):
@@ -147,7 +150,7 @@ def allocation_weights(config: Config) -> np.ndarray:
 
 def statistics_rows(config: Config) -> dict[int, int] | None:
     """Index of a training problem -> its row in the statistics; None where none are kept."""
-    if config.allocation.name == "uniform":
+    if config.allocation.name == "uniform" and not config.hints.objective:
         return None
     prompts = config.task.prompts("train")
     return {prompt.index: row for row, prompt in enumerate(prompts)}
@@ -157,12 +160,14 @@ def initial_data_state(config: Config) -> DataState:
     """The data state before the first step."""
     rows = 0 if config.allocation.name == "uniform" else len(config.task.prompts("train"))
     statistics = allocation.initial_statistics(rows, len(config.objectives))
+    hinted = len(config.task.prompts("train")) if config.hints.objective else 0
+    data = DataState(0, statistics, failed_levels=np.zeros(hinted, np.int32) if hinted else None)
     if not config.allocation.selects:
-        return DataState(0, statistics)
+        return data
     settings = config.allocation.selection
     rounds = -(-max(config.num_steps, config.pipeline_depth) // settings.every)
     chosen = np.full((rounds, settings.chosen), -1, np.int32)
-    return DataState(0, allocation.with_alignment(statistics), chosen)
+    return data._replace(statistics=allocation.with_alignment(statistics), chosen=chosen)
 
 
 def make_rounds(config: Config) -> allocation.Rounds | None:

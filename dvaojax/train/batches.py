@@ -10,9 +10,10 @@ from jax import Array
 
 from dvaojax.data.text import encode_prompts
 from dvaojax.train import hosts
-from dvaojax.types import Prompt, PromptStream, Task, TaskWithStream
+from dvaojax.types import Prompt, PromptStream, Task, TaskWithHints, TaskWithStream
 
 _CHECKED_PROMPTS = 4096
+_LEVEL = 2**28  # more than the positions of any run, so that no two serials are equal
 
 
 def check_prompts(task: Task) -> None:
@@ -36,8 +37,8 @@ class PromptBatch(NamedTuple):
         prompts: group index -> problem, for the groups on this process's devices.
         tokens: `[B, P]` int32, padding on the right.
         lengths: `[B]` int32.
-        serials: `[B]` int32, each problem's position in the stream; random keys are derived from
-            it.
+        serials: `[B]` int32, each problem's position in the stream, and at a level of hints so many
+            times 2^28 more; random keys are derived from it.
         rows: `[B]` int, each problem's row in the statistics; all 0 where none are kept.
     """
 
@@ -84,25 +85,44 @@ class PromptBatches:
         """The `B` problems from a position on."""
         return self.at(range(first, first + self.prompts_per_step))
 
-    def at(self, positions: Sequence[int], *, sources: Sequence[int] | None = None) -> PromptBatch:
+    def at(
+        self,
+        positions: Sequence[int],
+        *,
+        sources: Sequence[int] | None = None,
+        levels: Sequence[int] | None = None,
+    ) -> PromptBatch:
         """The problems at `B` positions.
 
         Args:
             positions: of the run, which random keys are derived from.
             sources: the positions of the problems in the stream, if they are others.
+            levels: of the hint of each problem, 0 for none; None gives no hints.
         """
         positions = tuple(positions)
-        return self._at(positions, positions if sources is None else tuple(sources))
+        own = positions if sources is None else tuple(sources)
+        return self._at(positions, own, tuple(levels or [0] * len(positions)))
 
-    def _encode(self, positions: tuple[int, ...], sources: tuple[int, ...]) -> PromptBatch:
+    def _encode(
+        self, positions: tuple[int, ...], sources: tuple[int, ...], levels: tuple[int, ...]
+    ) -> PromptBatch:
         count, width, held = len(positions), self._task.max_prompt_length, self.share.held
-        prompts = self._stream.take(sources[i] for i in held)
+        unhinted = self._stream.take(sources[i] for i in held)
+        prompts = [
+            self._hinted(prompt, levels[i]) for i, prompt in zip(held, unhinted, strict=True)
+        ]
         tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
         tokens[held], lengths[held] = encode_prompts(self._task.tokenizer, prompts, width=width)
-        serials = np.array(positions, np.int32)
+        serials = np.array(positions, np.int32) + np.array(levels, np.int32) * _LEVEL
         arrays = hosts.place((tokens, lengths, serials), self._sharding)
         by_group = dict(zip(held.tolist(), prompts, strict=True))
         return PromptBatch(by_group, *arrays, rows=self._rows(by_group, count))
+
+    def _hinted(self, prompt: Prompt, level: int) -> Prompt:
+        if not level:
+            return prompt
+        assert isinstance(self._task, TaskWithHints)
+        return self._task.hinted(prompt, level)
 
     def _rows(self, prompts: Mapping[int, Prompt], count: int) -> np.ndarray:
         """Rows `[B]` of all problems of the batch, equal in every process."""

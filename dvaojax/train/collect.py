@@ -18,6 +18,7 @@ from dvaojax.models.flops import Lengths
 from dvaojax.train import hosts
 from dvaojax.train.allocation_state import Allocation, DataState
 from dvaojax.train.batches import PromptBatch, PromptBatches
+from dvaojax.train.hints import Hints
 from dvaojax.train.references import encode_references, reasoning_lengths
 from dvaojax.train.sampler import Sampler
 from dvaojax.train.scoring import score_groups
@@ -57,8 +58,8 @@ class Collected(NamedTuple):
         scores: the rewards of all groups, and the failures.
         lengths: of all prompts and completions; 0 where none was sampled.
         measures: `truncated`, `reward_seconds`, `sampled_tokens`, `refills`, `refilled_groups`,
-            `unscored/<objective>`, the scorer's own, and means over all completions where the
-            experience does not have all.
+            `unscored/<objective>`, the scorer's own, those of hints (`Collector._hinted`),
+            and means over all completions where the experience does not have all.
     """
 
     experience: Experience
@@ -76,6 +77,7 @@ class _ScoredGroups(NamedTuple):
 
     Attributes:
         positions: of their problems in the stream.
+        levels: `[B]` int, of the hint of each problem; 0 for none.
         batch: the problems.
         rollout: on the devices.
         scores: of all groups.
@@ -87,6 +89,7 @@ class _ScoredGroups(NamedTuple):
     """
 
     positions: Sequence[int]
+    levels: np.ndarray
     batch: PromptBatch
     rollout: Rollout
     scores: Scores
@@ -117,6 +120,8 @@ class Collector:
         allocation: how many completions each problem gets.
         refills: how many times a step may replace its zero-variance groups by groups of other
             problems.
+        hints: for problems of which all completions fail; None for none. Their statistics are those
+            without hints.
         mask_truncated: whether completions without a stop token are left out of the experience and
             of the statistics of problems, see `LossConfig`.
         reference_width: tokens of the longest reference answer, if the experience has them; else 0.
@@ -135,6 +140,7 @@ class Collector:
     mask_truncated: bool = False
     reference_width: int = 0
     rounds: Rounds | None = None
+    hints: Hints | None = None
 
     def start_rollout(self, params: Params, data: DataState) -> tuple[StepRollout, DataState]:
         """Dispatches the sampling of the next problems' groups with these parameters."""
@@ -156,10 +162,12 @@ class Collector:
         """
         count = self.batches.prompts_per_step
         positions = range(sampled.first, sampled.first + count)
-        groups = self._scored(positions, sampled.rollout, data)
+        groups = self._scored(positions, sampled.rollout, data, np.zeros(count, np.int32))
         data = self._observed(data, groups)
-        refills = refilled = 0
         tokens = groups.lengths.completions.sum()
+        groups, data, hints = self._hinted(params, groups, data)
+        tokens += hints.pop("tokens")
+        refills = refilled = 0
         while refills < self.refills:
             # A single completion has zero variance for every problem.
             replaced = is_zero_variance(groups.scores.rewards, self._learned(groups)) & (
@@ -175,6 +183,7 @@ class Collector:
             "sampled_tokens": float(tokens),
             "refills": float(refills),
             "refilled_groups": float(refilled),
+            **hints,
         }
         return self._collected(groups, measures), data
 
@@ -187,15 +196,72 @@ class Collector:
                 return
         self._batch(range(first, first + self.batches.prompts_per_step), data)
 
-    def _batch(self, positions: Sequence[int], data: DataState) -> PromptBatch:
-        """The problems at positions of the run."""
-        if self.rounds is None or data.chosen is None:
-            return self.batches.at(positions)
-        return self.batches.at(positions, sources=self.rounds.sources(data.chosen, positions))
+    def _batch(
+        self, positions: Sequence[int], data: DataState, levels: np.ndarray | None = None
+    ) -> PromptBatch:
+        """The problems at positions of the run, with hints of these levels."""
+        sources = None
+        if self.rounds is not None and data.chosen is not None:
+            sources = self.rounds.sources(data.chosen, positions)
+        hints = None if levels is None else levels.tolist()
+        return self.batches.at(positions, sources=sources, levels=hints)
 
     def _sample(self, params: Params, batch: PromptBatch, sizes: np.ndarray) -> Rollout:
         placed: Array = hosts.place(sizes.astype(np.int32), batch.serials.sharding)
         return self.sampler(params, batch.tokens, batch.lengths, self.key, batch.serials, placed)
+
+    def _hinted(
+        self, params: Params, groups: _ScoredGroups, data: DataState
+    ) -> tuple[_ScoredGroups, DataState, dict[str, float]]:
+        """The groups, with those that failed replaced by groups of the hinted problems.
+
+        Returns:
+            The groups, the data state with the levels that have failed, and measures: `tokens` that
+            were sampled, the share of problems solved without a hint, the number of problems that
+            were asked with one, of those that it helped, and of the last hints of each level.
+        """
+        if self.hints is None or data.failed_levels is None:
+            return groups, data, {"tokens": 0.0}
+        rows, tokens = groups.batch.rows, 0.0
+        failed_levels = data.failed_levels.copy()
+        solved, failed = self.hints.outcomes(groups.scores)
+        failed_levels[rows[solved]] = 0
+        asked, solved_alone = failed, solved.sum() / max(solved.sum() + failed.sum(), 1)
+        for _ in range(self.hints.rounds):
+            if not failed.any():
+                break
+            levels = self.hints.next_levels(failed_levels[rows])
+            others = self._ask_again(params, groups, data, failed, levels)
+            tokens += float(others.lengths.completions[failed].sum())
+            groups = _with_others(groups, others, failed, self.batches.share.scored)
+            failed = failed & self.hints.outcomes(groups.scores)[1]
+            skipped = np.minimum(levels, self.hints.levels - 1)
+            np.maximum.at(failed_levels, rows[failed], skipped[failed])
+            failed = failed & (levels < self.hints.levels)
+        helped = asked & self.hints.outcomes(groups.scores)[0]
+        counts = np.bincount(groups.levels, minlength=self.hints.levels + 1)
+        measures = {
+            "tokens": tokens,
+            "hints/solved_without": float(solved_alone),
+            "hints/problems": float(asked.sum()),
+            "hints/helped": float(helped.sum()),
+            **{f"hints/level_{n}": float(counts[n]) for n in range(1, self.hints.levels + 1)},
+        }
+        return groups, data._replace(failed_levels=failed_levels), measures
+
+    def _ask_again(
+        self,
+        params: Params,
+        groups: _ScoredGroups,
+        data: DataState,
+        failed: np.ndarray,
+        levels: np.ndarray,
+    ) -> _ScoredGroups:
+        """Groups of the same sizes of the failed problems, with hints; the others are empty."""
+        levels = np.where(failed, levels, groups.levels)
+        batch = self._batch(groups.positions, data, levels)
+        rollout = self._sample(params, batch, np.where(failed, groups.sizes, 0))
+        return self._scored(groups.positions, rollout, data, levels)
 
     def _refill(
         self, params: Params, groups: _ScoredGroups, replaced: np.ndarray, data: DataState
@@ -206,9 +272,10 @@ class Collector:
         """
         position = data.position + int(replaced.sum())
         following = np.where(replaced, data.position + np.cumsum(replaced) - 1, groups.positions)
-        batch = self._batch(following.tolist(), data)
+        levels = np.where(replaced, 0, groups.levels)
+        batch = self._batch(following.tolist(), data, levels)
         rollout = self._sample(params, batch, np.where(replaced, groups.sizes, 0))
-        others = self._scored(following.tolist(), rollout, data)
+        others = self._scored(following.tolist(), rollout, data, levels)
         return others, self._observed(data._replace(position=position), others)
 
     def _observed(self, data: DataState, groups: _ScoredGroups) -> DataState:
@@ -221,9 +288,11 @@ class Collector:
         mask = groups.scores.mask
         return mask & groups.stopped[..., None] if self.mask_truncated else mask
 
-    def _scored(self, positions: Sequence[int], rollout: Rollout, data: DataState) -> _ScoredGroups:
+    def _scored(
+        self, positions: Sequence[int], rollout: Rollout, data: DataState, levels: np.ndarray
+    ) -> _ScoredGroups:
         """The groups of a rollout with their rewards; an empty group has none."""
-        batch, scored = self._batch(positions, data), self.batches.share.scored
+        batch, scored = self._batch(positions, data, levels), self.batches.share.scored
         on_host: Rollout = hosts.rows(rollout, scored)
         arrived = time.perf_counter()
         prompts = [batch.prompts[i] for i in scored]
@@ -238,6 +307,7 @@ class Collector:
         *lengths, stopped = hosts.assemble((*local, on_host.stopped), scored, shape[0])
         return _ScoredGroups(
             positions=positions,
+            levels=levels,
             batch=batch,
             rollout=rollout,
             scores=scores,

@@ -56,6 +56,7 @@ from dvaojax.train.closing import closing, in_one_line
 from dvaojax.train.collect import Collector, StepRollout
 from dvaojax.train.compiling import announced
 from dvaojax.train.device_timer import DeviceTimer, Span
+from dvaojax.train.hints import make_hints
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.opening import notes, opening
@@ -195,8 +196,8 @@ def make_collector(config: Config, program: Program, scorer: Scorer) -> Collecto
         training_stream(config.task, seed=config.seed),
         program.by_group,
         prompts_per_step=config.prompts_per_step,
-        # The steps from the one being scored to the one encoded ahead, and the refills.
-        kept=config.pipeline_depth + 2 + config.allocation.refills,
+        # The steps from the one being scored to the one encoded ahead, the refills, and the hints.
+        kept=config.pipeline_depth + 2 + config.allocation.refills + config.hints.rounds,
         row_of=statistics_rows(config),
     )
     return Collector(
@@ -206,6 +207,7 @@ def make_collector(config: Config, program: Program, scorer: Scorer) -> Collecto
         sampler=program.sample,
         allocation=make_allocation(config),
         refills=config.allocation.refills,
+        hints=make_hints(config),
         mask_truncated=config.loss.mask_truncated,
         reference_width=reference_width(config.task) if config.has_self_certainty else 0,
         rounds=make_rounds(config),

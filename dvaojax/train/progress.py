@@ -53,8 +53,16 @@ class TrainingProgress:
             "reference": self.reference,
             "statistics": hosts.place(self.data.statistics, sharding.named(mesh)),
             "chosen": hosts.place(self.data.chosen, sharding.named(mesh)),
+            **self._hints(mesh),
             "in_flight": tuple(sampled.rollout for sampled in self.in_flight),
         }
+
+    def _hints(self, mesh: Mesh) -> dict[str, Any]:
+        """The state of hints, in runs that give some."""
+        levels = self.data.failed_levels
+        if levels is None:
+            return {}
+        return {"failed_levels": hosts.place(levels, sharding.named(mesh))}
 
     def to_record(self) -> dict[str, Any]:
         """Everything else to save, as JSON."""
@@ -83,6 +91,7 @@ class TrainingProgress:
                 record["position"],
                 hosts.whole(arrays["statistics"]),
                 hosts.whole(arrays["chosen"]),
+                hosts.whole(arrays.get("failed_levels")),
             ),
             in_flight=tuple(map(StepRollout, record["in_flight"], arrays["in_flight"])),
             step=record["step"],
@@ -140,7 +149,7 @@ def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
     in_flight = (_rollout_shapes(config, program),) * config.pipeline_depth
     replicated = sharding.named(program.mesh)
     _, *tables = initial_data_state(config)
-    statistics, chosen = jax.tree.map(
+    statistics, chosen, failed_levels = jax.tree.map(
         lambda table: jax.ShapeDtypeStruct(table.shape, table.dtype, sharding=replicated), tables
     )
     return {
@@ -148,6 +157,7 @@ def checkpoint_shapes(config: Config, program: Program) -> dict[str, Any]:
         "reference": reference,
         "statistics": statistics,
         "chosen": chosen,
+        **({} if failed_levels is None else {"failed_levels": failed_levels}),
         "in_flight": in_flight,
     }
 

@@ -31,6 +31,7 @@ from dvaojax.train.compilation_cache import caching_programs
 from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.failed_start import removing_failed_start
 from dvaojax.train.failures import TrainingError
+from dvaojax.train.hints import check_hinted_prompts
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.progress import TrainingProgress
@@ -165,6 +166,7 @@ def open_session(
     if config.wandb_project:
         import_extra("wandb", extra="wandb")
     check_prompts(config.task)
+    check_hinted_prompts(config)
     check_demonstrations(config)
     loaded: list[Params] = []
     if config.pretrained and start != "resume":  # before anything is written, as it may fail
