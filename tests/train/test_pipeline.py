@@ -21,6 +21,7 @@ from dvaojax.train.device_timer import DeviceTimer
 from dvaojax.train.interrupts import Interrupts
 from dvaojax.train.mfu import peak_flops, step_flops
 from dvaojax.train.progress import TrainingProgress
+from dvaojax.train.selection import keep_all
 from dvaojax.train.step_log import StepLog
 from dvaojax.types import Rollout
 
@@ -108,7 +109,7 @@ class FakeSession:
         progress = TrainingProgress(state, None, data, tuple(in_flight), 0, {}, None, 0.0)
         with DeviceTimer() as timer, StepLog(self) as log:
             add, log.add = log.add, lambda step: (self.steps.append(step), add(step))
-            run_step = loop._step_function(self, collector, timer, log, Interrupts())
+            run_step = loop._step_function(self, collector, keep_all, timer, log, Interrupts())
             while progress.step < self.config.num_steps:
                 progress = run_step(progress)
             log.flush()
