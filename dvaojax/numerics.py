@@ -132,8 +132,8 @@ def with_automatic_axes(
 
     Args:
         function: returns one array.
-        first: its first argument, whose sharding the result has.
-        others: its other arguments.
+        first: `[...]` its first argument, whose sharding the result has.
+        others: `[...]` its other arguments.
         axes: the axes of `first` that are those of the result.
     """
     sharding = jax.typeof(first).sharding
