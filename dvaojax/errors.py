@@ -12,6 +12,10 @@ from pathlib import Path
 from types import ModuleType
 
 
+RESTART = 75
+"""Exit code, EX_TEMPFAIL of sysexits.h: the same command, given again, continues the work."""
+
+
 class UserError(ValueError):
     """Invalid input: a misspelt key, a missing file, shapes that do not match.
 

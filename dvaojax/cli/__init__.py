@@ -1,8 +1,8 @@
 """The command `dvaojax`: one module per subcommand, each with `add_arguments` and `run`.
 
 Exit codes: 0 success; 1 the run failed; 2 bad input, and nothing was written; 75 the command was
-stopped by SIGTERM after it had saved, and continues when it is given again; 128 plus the signal's
-number if another signal or a closed pipe stopped it. All but success and a closed pipe come with
+stopped by SIGTERM after it had saved, or another process of its run was lost, and continues when it
+is given again; 128 plus the signal's number if another signal or a closed pipe stopped it. All but success and a closed pipe come with
 one line on standard error; `last_resort` writes it for exceptions that no subcommand handles.
 
 Importing this package does not import JAX, so help and misspelt options are answered at once:
@@ -82,6 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(argv)
     except UserError as error:
         return fail(str(error), BAD_INPUT)
+    code = _run(arguments)
+    if arguments.command == "train":
+        train.leave(code)
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Runs the subcommand; returns the exit code."""
     try:
         environment.quiet_libraries()
         code = SUBCOMMANDS[arguments.command].run(arguments)

@@ -3,12 +3,11 @@
 import signal
 import sys
 
-from dvaojax.errors import printable
+from dvaojax.errors import RESTART, printable
 
 FAILED = 1
 BAD_INPUT = 2
 BY_SIGNAL = 128  # plus the signal's number, the convention of shells
-RESTART = 75  # EX_TEMPFAIL of sysexits.h: the same command, given again, continues
 
 
 def interrupted(signal_number: int) -> int:

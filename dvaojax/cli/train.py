@@ -1,7 +1,9 @@
 """`dvaojax train`: runs an experiment, from its start or from its last checkpoint."""
 
 import argparse
+import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from dvaojax import config, rewards, train
     from dvaojax.cli import settings_page
     from dvaojax.config import overrides, smoke
+    from dvaojax.train import host_watch
 else:
     jax = LazyModule("jax")
     config = LazyModule("dvaojax.config")
@@ -24,6 +27,7 @@ else:
     settings_page = LazyModule("dvaojax.cli.settings_page")
     smoke = LazyModule("dvaojax.config.smoke")
     train = LazyModule("dvaojax.train")
+    host_watch = LazyModule("dvaojax.train.host_watch")
 
 _ABOUT = """\
 Run an experiment from start to end. runs/NAME then has metrics, completions, checkpoints,
@@ -43,6 +47,9 @@ Examples:
   dvaojax train --resume=auto        starts the run, or continues it if there is one
   dvaojax train experiments/arithmetic.py --smoke
   dvaojax train --settings           every key of --set: value, meaning, choices"""
+
+
+_HEARTBEAT_SECONDS = 660  # more than the largest `lost_host_seconds`
 
 
 def add_arguments(subcommands: Subcommands) -> None:
@@ -149,6 +156,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def leave(code: int) -> None:
+    """Ends the process at once if it failed as one of several, which JAX would wait for.
+
+    Args:
+        code: the exit code.
+    """
+    if code and "jax" in sys.modules and not host_watch.ended_well():
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
 def _join_processes() -> None:
     """Makes this process one of several; must run before JAX looks for devices.
 
@@ -160,6 +180,8 @@ def _join_processes() -> None:
         jax.distributed.initialize(
             num_processes=None if count is None else int(count),
             process_id=None if index is None else int(index),
+            # A run finds out sooner: see `train.host_watch`.
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(f"--distributed: {first_line(error)}") from error

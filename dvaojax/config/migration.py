@@ -19,6 +19,7 @@ _ADDED: Mapping[str, Any] = {
     "early_stop": 0,
     "compilation_cache": "",
     "learning": {"gradient_cosines": 0},
+    "lost_host_seconds": 60.0,
     "loss": {"mask_truncated": False},
     "rewards": {"concurrency": 64},
 }

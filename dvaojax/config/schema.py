@@ -217,6 +217,8 @@ class Config:
         compilation_cache: directory of JAX's cache of compiled programs, which a restart reads
             instead of compiling; "none" for no cache. By default the directory that
             JAX_COMPILATION_CACHE_DIR names, or `.compilation-cache` next to the run's directory.
+        lost_host_seconds: with several processes, the time without a sign of life after which a
+            process counts as lost and the others end; between 1 and 600.
     """
 
     name: str = BY_TASK
@@ -249,6 +251,7 @@ class Config:
     samples_per_step: int = 4
     wandb_project: str = ""
     compilation_cache: str = ""
+    lost_host_seconds: float = 60.0
 
     further_keys: ClassVar[Mapping[str, type]] = {f"weights.{SELF_CERTAINTY}": float}
     """Keys of `--set` that add an entry, with their types."""

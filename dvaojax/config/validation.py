@@ -251,6 +251,10 @@ def _check_numbers(config: Config) -> None:
             f"early_stop={config.early_stop} counts evaluations during training, and there are "
             "none: set evaluation.every to the steps between two of them"
         )
+    if not 1.0 <= config.lost_host_seconds <= 600.0:
+        raise UserError(
+            f"lost_host_seconds={config.lost_host_seconds} must be between 1 and 600 seconds"
+        )
     if not any(config.weights.values()):
         raise UserError(f"weights={dict(config.weights)}: at least one must be above 0")
     if config.seed >= 2**32:

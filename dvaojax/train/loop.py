@@ -57,6 +57,7 @@ from dvaojax.train.collect import Collector, StepRollout
 from dvaojax.train.compiling import announced
 from dvaojax.train.device_timer import DeviceTimer, Span
 from dvaojax.train.hints import make_hints
+from dvaojax.train.host_watch import telling_others, watching_hosts
 from dvaojax.train.interrupts import Interrupted, Interrupts
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.opening import notes, opening
@@ -98,6 +99,14 @@ def train(
         Interrupted: a signal stopped the run, which was saved.
         RewardError: a reward function failed, and `rewards.on_error` is "raise".
     """
+    with watching_hosts(config.lost_host_seconds, runs / config.name):
+        return _train(config, runs, start=start, from_step=from_step)
+
+
+def _train(
+    config: Config, runs: Path, *, start: Start | Literal["auto"], from_step: int | None
+) -> dict[str, Any]:
+    """Like `train`, without watching the other processes."""
     started = time.perf_counter()
     path, is_automatic = runs / config.name, start == "auto"
     if start == "auto":
@@ -125,7 +134,7 @@ def train(
         if hosts.is_first() and not _is_over(config, progress):
             session.directory.summary.unlink(missing_ok=True)  # of a run that had ended early
         evaluation = None
-        with StepLog(session) as log:
+        with StepLog(session) as log, telling_others():
             run_step = _step_function(session, collector, select, timer, log, interrupts)
             while not _is_over(config, progress) and interrupts.received is None:
                 progress, evaluation = run_step(progress), None

@@ -32,6 +32,7 @@ from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.failed_start import removing_failed_start
 from dvaojax.train.failures import TrainingError
 from dvaojax.train.hints import check_hinted_prompts
+from dvaojax.train.host_watch import native_output_in, telling_others
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.progress import TrainingProgress
@@ -50,6 +51,7 @@ MAY_DIFFER = (
     "checkpoints.keep_latest",
     "compilation_cache",
     "early_stop",
+    "lost_host_seconds",
     "max_skipped_in_a_row",
     "rewards.concurrency",
     "rewards.programs.isolation",
@@ -178,6 +180,8 @@ def open_session(
         lock = hosts.together(f"opening {path}", lambda: _open_directory(path, config, start))
         if lock is not None:
             stack.callback(lock.release)
+        release = lock.release if lock is not None else lambda: None
+        stack.enter_context(native_output_in(path / files.ERRORS, release))
         stack.enter_context(caching_programs(config.compilation_cache, runs))
         directory, restored = RunDirectory(path), None
         stack.enter_context(quiet_saving_threads())
@@ -192,6 +196,7 @@ def open_session(
             keep_latest=config.checkpoints.keep_latest,
             best_metric=BEST_METRIC,
         )
+        stack.enter_context(telling_others())
         yield Session(
             config=config,
             program=program,

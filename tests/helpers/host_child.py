@@ -2,9 +2,11 @@
 
 python host_child.py PORT PROCESSES INDEX exchange
 python host_child.py PORT PROCESSES INDEX run RUNS START [--signal-at STEP]
+python host_child.py PORT PROCESSES INDEX watch RUNS
 """
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -14,13 +16,14 @@ from pathlib import Path
 from unittest import mock
 
 import digits_run
+import faulty_host
 import jax
 import numpy as np
 from run_child import INTERRUPTED
 
-from dvaojax import sharding
+from dvaojax import files, sharding
 from dvaojax.rewards import RewardError, RewardSuite
-from dvaojax.train import Interrupted, TrainingError, hosts, loop, train
+from dvaojax.train import Interrupted, TrainingError, host_watch, hosts, loop, train
 from dvaojax.train.interrupts import Interrupts
 from dvaojax.train.scoring import SharedScorer, score_groups
 from dvaojax.train.step_log import StepLog
@@ -32,7 +35,7 @@ def main() -> int:
     parser.add_argument("port", type=int)
     parser.add_argument("processes", type=int)
     parser.add_argument("index", type=int)
-    parser.add_argument("what", choices=["exchange", "run"])
+    parser.add_argument("what", choices=["exchange", "run", "watch"])
     parser.add_argument("runs", type=Path, nargs="?")
     parser.add_argument("start", choices=["create", "resume"], nargs="?")
     parser.add_argument("--signal-at", type=int)
@@ -41,11 +44,12 @@ def main() -> int:
     if arguments.processes > 1:
         address = f"127.0.0.1:{arguments.port}"
         jax.distributed.initialize(address, arguments.processes, arguments.index)
-    return exchange() if arguments.what == "exchange" else run(arguments)
+    return {"exchange": exchange, "run": run, "watch": watch}[arguments.what](arguments)
 
 
-def exchange() -> int:
+def exchange(arguments: argparse.Namespace) -> int:
     """Prints the results of all exchanges with the other process, as JSON."""
+    del arguments
     mesh = sharding.make_mesh(sharding.MeshConfig(data=4, tensor=2))
     spread = sharding.make_mesh(sharding.MeshConfig(data=1, tensor=8))
     by_group = sharding.named(mesh, "group")
@@ -105,6 +109,22 @@ def score(share: hosts.Share, *, failing: int | None) -> list:
     np.testing.assert_array_equal(again.rewards, scores.rewards)
     np.testing.assert_array_equal(again.mask, scores.mask)
     return np.where(scores.mask, scores.rewards, -1.0).ravel().tolist()
+
+
+def watch(arguments: argparse.Namespace) -> int:
+    """Exchanges numbers for ever, until one of the processes meets a fault."""
+    path = arguments.runs / "mini"
+    with (
+        host_watch.watching_hosts(3.0, path),
+        host_watch.native_output_in(path / files.ERRORS, lambda: None),
+        host_watch.telling_others(),
+    ):
+        for step in itertools.count():
+            hosts.gather(np.int32(step))
+            if step == 3 and jax.process_index() == faulty_host.PROCESS:
+                faulty_host.meet()
+            time.sleep(0.05)
+    return 0
 
 
 def run(arguments: argparse.Namespace) -> int:
