@@ -2,8 +2,9 @@
 
 Exit codes: 0 success; 1 the run failed; 2 bad input, and nothing was written; 75 the command was
 stopped by SIGTERM after it had saved, or another process of its run was lost, and continues when it
-is given again; 128 plus the signal's number if another signal or a closed pipe stopped it. All but success and a closed pipe come with
-one line on standard error; `last_resort` writes it for exceptions that no subcommand handles.
+is given again; 128 plus the signal's number if another signal or a closed pipe stopped it. All but
+success and a closed pipe come with one line on standard error; `last_resort` writes it for
+exceptions that no subcommand handles.
 
 Importing this package does not import JAX, so help and misspelt options are answered at once:
 subcommands load what they need when they run (`dvaojax.cli.lazy`).

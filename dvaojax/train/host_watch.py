@@ -83,6 +83,7 @@ class HostWatch:
         self._signs: dict[int, str] = {}
         self._ended: set[int] = set()
         self._closed, self._known, self._ending = (threading.Event() for _ in range(3))
+        self._printing = threading.Lock()
         self.release: Callable[[], None] = lambda: None
         self.screen = 2
         self.has_failed = False
@@ -102,8 +103,7 @@ class HostWatch:
         self._closed.set()
         for thread in self._threads:  # JAX ends the store's client when the process ends
             thread.join(_GRACE_SECONDS)
-        with contextlib.suppress(Exception):
-            self._set(self._own_key(), f"{_ENDED} {platform.node()}")
+        self._say_ended()
         if self.has_failed:
             self._wait_for_others()
 
@@ -173,17 +173,17 @@ class HostWatch:
         self.end_at_once(self.line(verdict), RESTART if verdict.is_lost else _FAILED)
 
     def end_at_once(self, line: str, code: int) -> None:
-        """Prints a line, and ends the process without waiting for any other."""
+        """Prints a line, and ends the process without leaving its contexts; the first call does."""
+        if not self._printing.acquire(blocking=False):
+            time.sleep(4 * _GRACE_SECONDS)  # an abort would continue if this returned
+            return
         text = f"dvaojax: {line}\n".encode(errors="backslashreplace")
         for descriptor in {self.screen, 2}:  # the screen, and `error.log`
             with contextlib.suppress(OSError):
                 os.write(descriptor, text)
-        with contextlib.suppress(Exception):
-            self._set(self._own_key(), f"{_ENDED} {platform.node()}")
-        cleaning = threading.Thread(target=self.release, daemon=True)
-        cleaning.start()
+        self._say_ended()
+        _attempt(self.release)
         self._wait_for_others()
-        cleaning.join(_GRACE_SECONDS)
         os._exit(code)
 
     def end_after_abort(self) -> None:
@@ -194,12 +194,7 @@ class HostWatch:
             text = log.read_bytes()[-8192:].decode(errors="replace")
         if _FATAL not in text:
             self.end_at_once(f"a library ended process {self._me}: see {log}", _FAILED)
-        is_service = self._me != 0 and "Failed to send RPC to coordination service" in text
-        lost = (
-            0
-            if is_service
-            else max(self._seconds_since, key=lambda process: self._seconds_since[process])
-        )
+        lost = max(self._seconds_since, key=lambda process: self._seconds_since[process])
         verdict = dataclasses.replace(self._lost(lost), message="its connection was closed")
         self.end_at_once(self.line(verdict), RESTART)
 
@@ -233,9 +228,11 @@ class HostWatch:
 
     def _publish(self, verdict: Verdict) -> None:
         """Writes the verdict, unless there is one."""
-        with contextlib.suppress(Exception):
-            text = json.dumps(dataclasses.asdict(verdict))
-            self._client.key_value_set(f"{self._prefix}common/verdict", text)
+        text = json.dumps(dataclasses.asdict(verdict))
+        _attempt(lambda: self._client.key_value_set(f"{self._prefix}common/verdict", text))
+
+    def _say_ended(self) -> None:
+        _attempt(lambda: self._set(self._own_key(), f"{_ENDED} {platform.node()}"))
 
     def _own_key(self) -> str:
         return "common/0" if self._me == 0 else f"signs/{self._me}"
@@ -309,6 +306,18 @@ def ended_well() -> bool:
     return distributed.global_state.client is None or (
         _current is not None and not _current.has_failed
     )
+
+
+def _attempt(work: Callable[[], None]) -> None:
+    """Tries something for a few seconds; calls to a store that has gone do not return."""
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            work()
+
+    thread = threading.Thread(target=quietly, daemon=True)
+    thread.start()
+    thread.join(_GRACE_SECONDS)
 
 
 def _is_broken_connection(error: BaseException) -> bool:
