@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-
 RESTART = 75
 """Exit code, EX_TEMPFAIL of sysexits.h: the same command, given again, continues the work."""
 

@@ -11,7 +11,7 @@ from dvaojax.config import Config, migrate
 from dvaojax.run import directory as run_directory
 from dvaojax.train import hosts
 from dvaojax.train.best import BestEvaluation, stops_early
-from dvaojax.train.session import MAY_DIFFER
+from dvaojax.train.session import MAY_DIFFER, MAY_ROUND_OTHERWISE
 
 
 def choose_start(path: Path) -> Literal["create", "resume"]:
@@ -49,7 +49,9 @@ def _first(path: Path, question: Callable[[], bool]) -> bool:
 def _is_finished(config: Config, path: Path) -> bool:
     if not (path / files.SUMMARY).is_file():
         return False
-    run_directory.check_resumable(path, config, may_differ=MAY_DIFFER, migrate=migrate)
+    run_directory.check_resumable(
+        path, config, may_differ=MAY_DIFFER + MAY_ROUND_OTHERWISE, migrate=migrate
+    )
     if not (path / files.SUMMARY).is_file():  # that of a run that was being overwritten
         return False
     summary = files.read_json(path / files.SUMMARY)

@@ -1,13 +1,15 @@
 """Where a resumed run continues: the newest checkpoint that is whole, or a chosen one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dvaojax import files
 from dvaojax.config import Config
 from dvaojax.errors import UserError
+from dvaojax.run.description import config_to_json, describe_start
 from dvaojax.run.directory import RunDirectory
 from dvaojax.run.saved_checkpoints import DamagedCheckpoint, SavedCheckpoints
 from dvaojax.train import hosts
@@ -154,3 +156,29 @@ def _missing_rows(metrics: Path, step: int) -> int:
     """The number of steps up to a step that have no row, though rows precede their checkpoint."""
     rows = files.read_json_lines(metrics) if metrics.exists() else []
     return len(set(range(1, step + 1)) - {row.get("step") for row in rows})
+
+
+def other_devices(path: Path, config: Config) -> str | None:
+    """A line about numbers that may differ from here on; None on the devices and mesh of before.
+
+    Args:
+        path: of the run's directory, before this start is recorded in it.
+        config: of this start.
+    """
+    recorded = files.read_json(path / files.CONFIG)
+    before = _devices(recorded["starts"][-1]["devices"], recorded["config"]["mesh"])
+    now = _devices(describe_start()["devices"], config_to_json(config)["mesh"])
+    if before == now:
+        return None
+    return (
+        f"the run continues on {now}, before on {before}: sums are taken in another order, so that "
+        "numbers may differ in the last bits from here on"
+    )
+
+
+def _devices(devices: Mapping[str, Any], mesh: Mapping[str, Any]) -> str:
+    axes = " x ".join(f"{name}={size}" for name, size in mesh.items() if size != 1)
+    return (
+        f"{devices['count']} x {devices['kind']} of {devices['processes']} process(es) with the "
+        f"mesh {axes}"
+    )

@@ -24,6 +24,7 @@ from dvaojax.run.lock import DirectoryLock, take
 from dvaojax.run.metrics import MetricsWriter, TensorBoard
 from dvaojax.run.orbax_output import quiet_saving_threads
 from dvaojax.run.wandb import WandB
+from dvaojax.sharding import MeshConfig
 from dvaojax.train import hosts
 from dvaojax.train.batches import check_prompts
 from dvaojax.train.best import EVALUATED
@@ -36,7 +37,7 @@ from dvaojax.train.host_watch import native_output_in, telling_others
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.progress import TrainingProgress
-from dvaojax.train.resume import restore_progress
+from dvaojax.train.resume import other_devices, restore_progress
 from dvaojax.train.scoring import make_scorer
 from dvaojax.train.warm_start import check_demonstrations
 from dvaojax.types import Scorer
@@ -71,6 +72,9 @@ MAY_DIFFER = (
     "task.judge.url",
     "wandb_project",
 )
+
+# Settings that may change too, and with which sums are taken in another order.
+MAY_ROUND_OTHERWISE = tuple(f"mesh.{field.name}" for field in dataclasses.fields(MeshConfig))
 
 # The metric whose largest value marks the best checkpoint, without evaluations during training.
 BEST_METRIC = "weighted_reward"
@@ -189,8 +193,11 @@ def open_session(
             stack.enter_context(removing_failed_start(directory))
         else:
             say = functools.partial(console.print, markup=False, soft_wrap=True)
+            note = hosts.together("reading the last start", lambda: other_devices(path, config))
             restored = restore_progress(config, program, directory, from_step=from_step, say=say)
             hosts.together("recording the start", lambda: _record_resume(path, config))
+            if note is not None:
+                say(note)
         checkpoints = Checkpoints(
             directory.checkpoints,
             keep_latest=config.checkpoints.keep_latest,
@@ -232,7 +239,8 @@ def _open_directory(path: Path, config: Config, start: Start) -> DirectoryLock |
 def _prepare_directory(path: Path, config: Config, start: Start) -> None:
     """Makes the directory, whose lock is held, that of a new run, or checks that of an old one."""
     if start == "resume":  # recorded once the state is restored
-        run_directory.check_resumable(path, config, may_differ=MAY_DIFFER, migrate=migrate)
+        may_differ = MAY_DIFFER + MAY_ROUND_OTHERWISE
+        run_directory.check_resumable(path, config, may_differ=may_differ, migrate=migrate)
     elif start == "overwrite":
         run_directory.overwrite(path, config)
     else:
@@ -241,7 +249,8 @@ def _prepare_directory(path: Path, config: Config, start: Start) -> None:
 
 def _record_resume(path: Path, config: Config) -> None:
     if hosts.is_first():
-        run_directory.resume(path, config, may_differ=MAY_DIFFER, migrate=migrate)
+        may_differ = MAY_DIFFER + MAY_ROUND_OTHERWISE
+        run_directory.resume(path, config, may_differ=may_differ, migrate=migrate)
 
 
 def _samples_writer(directory: RunDirectory) -> MetricsWriter:

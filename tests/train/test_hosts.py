@@ -164,3 +164,22 @@ def test_two_processes_of_four_devices_train_as_one_of_eight(environment, tmp_pa
         final(alone),
         final(spread),
     )
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_a_run_of_four_processes_continues_with_two(environment, tmp_path):
+    """The data continues at its position; the numbers are those of one process up to rounding."""
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    with mock.patch.object(loop, "plot_run", return_value=[]):
+        train(digits_run.SPREAD, alone)
+    ends = on_hosts(environment, 4, "run", spread, "create", "--signal-at", 1, timeout=600)
+    assert [code for code, _, _ in ends] == [INTERRUPTED] * 4, [e[-2000:] for _, _, e in ends]
+    ends = on_hosts(environment, 2, "run", spread, "resume", timeout=600)
+    assert [code for code, _, _ in ends] == [0, 0], [errors[-2000:] for _, _, errors in ends]
+    assert "of 2 process(es) with the mesh" in ends[0][1]
+    assert "numbers may differ in the last bits" in ends[0][1]
+    assert [row["step"] for row in rows(spread)] == [1, 2, 3, 4]
+    for one, other in zip(rows(alone), rows(spread), strict=True):
+        for name, value in one.items():
+            np.testing.assert_allclose(other[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
