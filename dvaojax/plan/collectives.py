@@ -123,7 +123,12 @@ def members(instruction: Instruction) -> Sequence[int]:
     if axes:
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes.group(1))}
         used = re.findall(r"'([^']+)'", axes.group(2))
-        devices = np.arange(math.prod(sizes.values())).reshape(list(sizes.values()))
+        devices = np.arange(math.prod(sizes.values()))
+        if listed := re.search(r"device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\)", instruction.rest):
+            shape = _numbers(listed.group(1))
+            order = _numbers(listed.group(2)) if listed.group(2) else range(len(shape))
+            devices = devices.reshape(shape).transpose(order)
+        devices = devices.reshape(list(sizes.values()))
         first = tuple(slice(None) if name in used else 0 for name in sizes)
         return devices[first].ravel().tolist()
     pair = instruction.attribute(r"source_target_pairs=\{\{(\d+,\d+)\}")

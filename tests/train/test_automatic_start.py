@@ -91,6 +91,7 @@ def test_a_start_that_was_killed_at_once_is_started(tmp_path, capsys):
     assert steps(tmp_path) == [1, 2]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_run_that_ended_early_continues_with_a_larger_limit(tmp_path, capsys):
     """The best evaluation is that of step 0 where all are equal."""
