@@ -166,7 +166,10 @@ def other_devices(path: Path, config: Config) -> str | None:
         config: of this start.
     """
     recorded = files.read_json(path / files.CONFIG)
-    before = _devices(recorded["starts"][-1]["devices"], recorded["config"]["mesh"])
+    last = recorded["starts"][-1:]
+    if not last or not isinstance(last[0], dict) or "devices" not in last[0]:
+        return None
+    before = _devices(last[0]["devices"], recorded["config"].get("mesh", {}))
     now = _devices(describe_start()["devices"], config_to_json(config)["mesh"])
     if before == now:
         return None
@@ -179,6 +182,6 @@ def other_devices(path: Path, config: Config) -> str | None:
 def _devices(devices: Mapping[str, Any], mesh: Mapping[str, Any]) -> str:
     axes = " x ".join(f"{name}={size}" for name, size in mesh.items() if size != 1)
     return (
-        f"{devices['count']} x {devices['kind']} of {devices['processes']} process(es) with the "
-        f"mesh {axes}"
+        f"{devices.get('count')} x {devices.get('kind')} of {devices.get('processes')} process(es) "
+        f"with the mesh {axes}"
     )
