@@ -194,13 +194,14 @@ def _method(config: Config) -> UnweightedMethod:
 def _program_key(config: Config) -> str:
     """The settings that a cell's program depends on.
 
-    It does not depend on seed, weights, method and rewards.
+    It does not depend on seed, weights, method, rewards and the knobs of the allocation rule.
     """
     described = _json(config)
     for name in ("name", "seed", "weights", "task"):
         del described[name]
     for name in ("name", "options"):
         del described["aggregator"][name]
+    del described["allocation"]["options"]  # rules run on the host
     tokenizer = config.task.tokenizer
     shapes = [config.task.max_prompt_length, list(config.objectives)]
     described["task"] = [repr(tokenizer), list(tokenizer.stop_tokens), tokenizer.pad_token, *shapes]
