@@ -5,17 +5,18 @@ a few trusted problems are more often rightly labelled than others, so that trai
 better than training on all. The rates of success and the norms of the gradients, which need no
 trusted problems, should not tell right labels from wrong ones here.
 
-    dvaojax sweep experiments/wrong_labels.py       # a quarter of an hour on one core
+    dvaojax sweep experiments/wrong_labels.py       # minutes on one core
     dvaojax sweep experiments/wrong_labels.py --report
     dvaojax train experiments/wrong_labels.py       # one run; `reward/right_label` in its rows
 
-Task: sums of two numbers of two digits, from 1 to 4 and from 5 to 9, so that there always is a
-carry, as in the built-in task. The policy is warmed up on demonstrations that forget the carry half of the time. A
-third of the training problems, drawn at random, have the sum without the carry as their label,
-which the policy therefore gives as often as the right one: no wrong label is out of reach, and none
-is noticed by its rate of success. Held-out and trusted problems have the right ones. `right_label`
-is an objective of weight 0: it is 1 where the label of a training problem is right, so that its
-mean over the training completions is the share of right labels among the problems trained on.
+Task: sums of two numbers with tens from 1 to 4 and ones from 5 to 9, so that there always is a
+carry, written out as in the built-in task. The policy is warmed up on demonstrations that forget
+the carry half of the time. A third of the training problems, drawn at random, have the sum without
+the carry as their label, which the policy gives as often as the right one: no wrong label is out of
+reach, and at first none differs by its rate of success. Held-out and trusted problems have right
+labels. `right_label` is an objective of weight 0: it is 1 where the label of a training problem is
+right, so that its mean over the training completions is the share of right labels among the
+problems trained on.
 
 Sweep: every method from the same warm starts, with the same order of problems. `all` trains on the
 problems as they come; the others are modes of `allocation.name=gradalign` that choose 16 of 64

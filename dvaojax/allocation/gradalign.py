@@ -66,7 +66,7 @@ def gradalign(
         budget: total number of completions.
         floor: smallest number of completions of a problem.
         cap: largest number of completions of a problem.
-        mode: a key of `MODES`.
+        mode: sim, dot, simacc, negsim, align, norm, accgreedy, acc or rand.
         low: lowest rate of success of the mode `acc`.
         high: highest rate of success of the mode `acc`.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from dvaojax.config import evaluated_problems
 from dvaojax.data.text import decode_completions, encode_prompts
 from dvaojax.types import Completion, Prompt, Rollout, Scorer, Task
 
@@ -72,7 +73,7 @@ def held_out_problems(task: Task, *, num_prompts: int) -> Problems:
     Raises:
         UserError: a prompt is longer than the task allows.
     """
-    prompts = list(task.prompts("test"))[: num_prompts or None]
+    prompts = evaluated_problems(task, num_prompts=num_prompts)
     return Problems(prompts, *encode_prompts(task.tokenizer, prompts, width=task.max_prompt_length))
 
 

@@ -28,7 +28,13 @@ SCRIPTS = {
     "rubric_arm.py",
 }  # no configurations; tested elsewhere
 FILES = sorted({path.name for path in EXPERIMENTS.glob("*.py")} - SCRIPTS)
-EMBEDDED = {"arithmetic.py", "shootout.py", "tension.py", "vpo_arithmetic.py"}  # built-in task
+EMBEDDED = {  # on the built-in task
+    "arithmetic.py",
+    "shootout.py",
+    "tension.py",
+    "vpo_arithmetic.py",
+    "wrong_labels.py",
+}
 # Settings that select the datasets of an experiment that the tests have.
 ROWS = {
     "dvao_mathematics_4b.py": ["task.test=math500,aime25,olympiadbench,amc23"],
