@@ -5,7 +5,7 @@ a few trusted problems are more often rightly labelled than others, so that trai
 better than training on all. The rates of success and the norms of the gradients, which need no
 trusted problems, should not tell right labels from wrong ones here.
 
-    dvaojax sweep experiments/wrong_labels.py       # minutes on one core
+    dvaojax sweep experiments/wrong_labels.py       # four minutes of one core
     dvaojax sweep experiments/wrong_labels.py --report
     dvaojax train experiments/wrong_labels.py       # one run; `reward/right_label` in its rows
 
@@ -22,7 +22,7 @@ Sweep: every method from the same warm starts, with the same order of problems. 
 problems as they come; the others are modes of `allocation.name=gradalign` that choose 16 of 64
 problems every 10 steps, with 16 trusted problems.
 
-Needs: a CPU core.
+Needs: a CPU core for four minutes.
 Result: `experiments/results/wrong_labels/`, with a table in `experiments/README.md`.
 """
 
@@ -161,13 +161,13 @@ def get_sweep() -> Sweep:
     return Sweep(
         name="wrong-labels",
         base=get_config(),
-        situations={"a third wrong": ()},
+        situations={"third_wrong": ()},
         methods=METHODS,
         trade_offs={"accuracy": ()},
         seeds=range(6),
         against="all",
         expected={
-            "a third wrong": "the modes of gradients (`sim`, `simacc`, `dot`, and `align`, as most "
+            "third_wrong": "the modes of gradients (`sim`, `simacc`, `dot`, and `align`, as most "
             "labels are right) train on fewer wrong labels than a third and end more accurate; "
             "`norm`, `accgreedy` and `rand` train on a third, as `all` does."
         },
