@@ -20,7 +20,7 @@ methods of a seed share the warm start, the order of the problems, the random ke
 rate. The measure is the hypervolume of the front of the three runs on held-out problems. All
 methods are compared with DVAO, seed by seed, and corrected for their number by Holm's method.
 
-Needs: a CPU core, about a minute of it per seed.
+Needs: a CPU core, about a minute of it per seed, and three to compile.
 Result: `experiments/results/tension/`.
 """
 

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dvaojax.config import overrides
+from dvaojax.evaluation.comparisons import holm, paired_p_value
 from dvaojax.sweep.directory import (
     DESCRIPTION,
     SweepDirectory,
@@ -14,13 +16,13 @@ from dvaojax.sweep.directory import (
     migrate_description,
 )
 from dvaojax.sweep.execution import REPORT
-from dvaojax.sweep.report import report
+from dvaojax.sweep.report import report, summary
 from dvaojax.sweep.statistics import findings
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", params=["shootout"])
+@pytest.fixture(scope="module", params=["shootout", "tension"])
 def saved(request):
     """The sweep of a file, the directory of its results, and its findings."""
     file = ROOT / "experiments" / f"{request.param}.py"
@@ -58,3 +60,57 @@ def test_one_difference_of_the_shootout_is_significant(saved):
         verdicts = {key: value.verdict for key, value in saved.results.items() if value.verdict}
         assert verdicts == {("noisy", "gdpo"): "+"}
         assert len([value for value in saved.results.values() if value.gain is not None]) == 45
+
+
+def test_objectives_are_in_tension():
+    file = ROOT / "experiments" / "tension.py"
+    sweep = overrides.load_experiment(file, function="get_sweep")
+    sums = [int(p.reference) for split in ("train", "test") for p in sweep.base.task.prompts(split)]
+    share = sum(total >= sweep.base.task.written_out_from for total in sums) / len(sums)
+    assert share == pytest.approx(0.8, abs=0.02)
+    rows = SweepDirectory(ROOT / "experiments" / "results" / "tension").rows()
+    ends = [row["after"] for row in rows.values()]
+    # Each is reached alone, never both.
+    assert max(end["accuracy"] for end in ends) > 0.8
+    assert max(end["brevity"] for end in ends) > 0.9
+    assert max(min(end["accuracy"], end["brevity"]) for end in ends) < 0.6
+
+
+def test_readme_has_the_table_of_the_tension(saved):
+    if saved.sweep.name == "tension":
+        readme = (ROOT / "experiments" / "README.md").read_text()
+        assert summary(saved.sweep, saved.results) in readme
+        assert not {finding.verdict for finding in saved.results.values()} - {""}
+        assert {finding.seeds for finding in saved.results.values()} == {7}
+        behind = saved.results["tension", "reward_combination"]
+        assert behind.gain.mean == pytest.approx(-0.062, abs=5e-4)
+        assert behind.p_value == pytest.approx(0.06, abs=5e-3)
+
+
+def test_rewards_of_the_tension_are_those_of_the_readme():
+    rows = SweepDirectory(ROOT / "experiments" / "results" / "tension").rows()
+
+    def rewards(method, accuracy):
+        """The weighted rewards of the seeds."""
+        ends = [
+            row["after"]
+            for key, row in sorted(rows.items())
+            if (key.method, key.trade_off) == (method, str(accuracy))
+        ]
+        other = (1 - accuracy) / 2
+        return np.array(
+            [accuracy * e["accuracy"] + other * (e["brevity"] + e["format"]) for e in ends]
+        )
+
+    for method, weight, behind in (
+        ("reward_combination", 0.5, 0.014),
+        ("gdpo", 0.5, 0.011),
+        ("gdpo", 0.7, 0.015),
+    ):
+        gained = rewards(method, weight) - rewards("dvao", weight)
+        assert gained.mean() == pytest.approx(behind, abs=6e-4)
+    methods = {key.method for key in rows} - {"dvao"}
+    cells = [(method, weight) for method in sorted(methods) for weight in (0.3, 0.5, 0.7)]
+    p_values = [paired_p_value(rewards(*cell) - rewards("dvao", cell[1])) for cell in cells]
+    significant = {cell for cell, p in zip(cells, holm(p_values), strict=True) if p < 0.05}
+    assert significant == {("gdpo", 0.7)}
