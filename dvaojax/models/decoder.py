@@ -30,7 +30,7 @@ from dvaojax.models.attention import (
 from dvaojax.models.attention.backend import platform
 from dvaojax.models.cache import BlockedPromptCache, PromptCache
 from dvaojax.models.config import REMAT, ModelConfig, checkpointed
-from dvaojax.models.layers import Layer, Matrices, RMSNorm, Weight, cast, rotation, row_major
+from dvaojax.models.layers import Layer, Matrices, RMSNorm, Weight, cast, rotation
 from dvaojax.models.logprobs import to_logits
 from dvaojax.sharding import constrain
 
@@ -341,17 +341,17 @@ class Decoder(nnx.Module):
                 layer, matrices = nnx.merge(graph, weights, others), given
             if gathers:
                 matrices = _gathered(matrices)
-            x = row_major(constrain(x, "group"))
+            x = constrain(x, "group")
             if has_kernel:
                 heads = layer.project_rows(x, angles, matrices, shape=(batch, length))
             else:
                 projected = layer.project(x, angles, matrices)
                 heads = (a.reshape(batch, length, *a.shape[1:]) for a in projected)
             attended, extra = attend(*heads)
-            return row_major(layer.finish(x, attended.reshape(x.shape[0], -1), matrices)), extra
+            return layer.finish(x, attended.reshape(x.shape[0], -1), matrices), extra
 
         body = checkpointed(body, self.config, is_scanned=not is_unrolled)
-        x, extras = row_major(self.embed(tokens.reshape(-1))), None
+        x, extras = self.embed(tokens.reshape(-1)), None
         if type(given) is tuple:
             for params in zip(given, _unstack(others, self.config.num_layers), strict=True):
                 x, _ = body(x, params)

@@ -11,7 +11,6 @@ import numpy as np
 from flax import nnx
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
-from jax.experimental.layout import Layout, with_layout_constraint
 
 from dvaojax.models.attention.backend import platform
 from dvaojax.models.attention.head_kernel import heads_of_rows
@@ -305,20 +304,6 @@ def _gate_and_up(x: Array, matrices: Array | tuple[Array, Array]) -> tuple[Array
         return product(x, matrices[0]), product(x, matrices[1])
     both = product(x, matrices)
     return both[:, 0], both[:, 1]
-
-
-def row_major(x: Array) -> Array:
-    """An array `[...]`, on TPUs with its last axis contiguous in memory, and so its cotangent.
-
-    Without it XLA may keep the residual stream as the gather of the embeddings leaves it, tokens
-    contiguous, and copy it in every layer.
-
-    Returns:
-        `[...]`, the same numbers.
-    """
-    if platform() != "tpu":
-        return x
-    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def product(x: Array, matrix: Array) -> Array:
