@@ -8,7 +8,7 @@ gradient. Functions whose docstring gives no shapes are elementwise.
 import contextlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import chex
 import jax
@@ -140,7 +140,10 @@ def with_automatic_axes(
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return function(first, *others)
     output_sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[axes]))
-    return jax.sharding.auto_axes(function, out_sharding=output_sharding)(first, *others)
+    # Given a function it returns a function; the types also know its form without one.
+    return cast(Callable, jax.sharding.auto_axes(function, out_sharding=output_sharding))(
+        first, *others
+    )
 
 
 def safe_divide(numerator: Array, denominator: Array) -> Array:
