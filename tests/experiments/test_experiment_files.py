@@ -14,8 +14,6 @@ from tiny_preferences import RUBRIC, preferences
 
 from dvaojax import cli
 from dvaojax.config import Config, overrides
-from dvaojax.models import ModelConfig
-from dvaojax.models.logprobs import CHUNK_SIZE
 from dvaojax.models.presets import PRESETS
 from dvaojax.tasks.rubrics import Rubrics
 
@@ -88,9 +86,12 @@ def test_weights_match_objectives_and_batches_divide(name):
 @pytest.mark.parametrize("name", sorted(set(FILES) - EMBEDDED))
 def test_policy_matches_its_preset_and_tokenizer(name):
     config = overrides.load_experiment(EXPERIMENTS / name)
-    memory = {"logits_chunk": CHUNK_SIZE, "remat": ModelConfig.remat}
-    model = dataclasses.replace(config.model, **memory)
-    (preset,) = (key for key, known in PRESETS.items() if known == model)
+    memory = {name: getattr(config.model, name) for name in ("logits_chunk", "remat")}
+    (preset,) = (
+        key
+        for key, known in PRESETS.items()
+        if dataclasses.replace(known, **memory) == config.model
+    )
     assert preset in config.pretrained.lower()
     assert config.task.tokenizer.path == config.pretrained
 
