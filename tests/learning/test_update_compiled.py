@@ -38,7 +38,7 @@ def test_heads_of_a_layer_are_prepared_by_two_kernels():
 
 @pytest.mark.nightly
 def test_cycles_of_a_token_in_a_layer():
-    """At most 3,950 without splash attention, which is counted by its products."""
+    """At most 4,050 without splash attention, which is counted by its products."""
     layers, tokens = 3, 2 * (1024 + 16 * 1023)
     update = compiled("v5p:2x2x1", prompts=8, fsdp=4, num_layers=layers, effort=THOROUGH)
     # Operations that run once a layer; the logits have eight chunks.
@@ -48,4 +48,4 @@ def test_cycles_of_a_token_in_a_layer():
         if each.calls % layers == 0 and "splash" not in each.name
     )
     clock = parse_slice("v5p:2x2x1").chip.clock
-    assert seconds * clock / layers / tokens < 3950
+    assert seconds * clock / layers / tokens < 4050
