@@ -16,6 +16,7 @@ from rich.console import Console
 from tiny_run import child_environment
 
 from dvaojax import cli, sharding
+from dvaojax.cli.exit_codes import RESTART
 from dvaojax.run import lock
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
@@ -173,11 +174,11 @@ def test_two_processes_share_the_grid_and_a_killed_sweep_continues(finished, tmp
     killed.communicate(timeout=60)  # its child processes hold the pipes until they have noticed
     some = SweepDirectory(out).rows()
     assert 2 <= len(some) < 12
-    stopped = begin(file, out, "--processes", "2")
+    stopped = begin(file, out)
     wait_for_cells(out, len(some) + 1)
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=60)
-    assert stopped.returncode == 128 + signal.SIGTERM
+    assert stopped.returncode == RESTART
     assert errors == "dvaojax: stopped after a cell by SIGTERM: the same command continues\n"
     capsys.readouterr()
     assert cli.main(["sweep", str(file), "--out", str(out)]) == 0

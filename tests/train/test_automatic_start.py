@@ -147,7 +147,7 @@ def test_programs_are_kept_where_the_setting_says(tmp_path, monkeypatch):
     assert directory_in_use() == before
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_uses_the_cache_and_a_refused_one_leaves_none(tmp_path):
     with caching_programs("none", tmp_path):
         with pytest.raises(UserError, match="there is no run"):
