@@ -1,11 +1,10 @@
 """`dvaojax data`: prepares datasets and lists those that are available."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_subcommand
+from dvaojax.cli.parser import Subcommands, add_subcommand, local_path
 from dvaojax.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     prepare.add_argument("name", metavar="NAME", help="of the set; `dvaojax data list` lists them")
     prepare.add_argument(
         "--source",
-        type=Path,
+        type=local_path,
         metavar="PATH",
         help="its file, or the directory of its files (default: the place of publication)",
     )

@@ -1,12 +1,11 @@
 """`dvaojax evaluate`: measures a policy on held-out problems, continuing where it was stopped."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvaojax.cli.exit_codes import FAILED, fail
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_checkpoint, add_settings, add_subcommand
+from dvaojax.cli.parser import Subcommands, add_checkpoint, add_settings, add_subcommand, local_path
 
 if TYPE_CHECKING:
     from dvaojax import rewards
@@ -40,7 +39,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     )
     parser.add_argument(
         "policy",
-        type=Path,
+        type=local_path,
         metavar="RUN_OR_CHECKPOINT",
         help="a run's directory, runs/NAME; or a published model, a directory or OWNER/NAME",
     )
@@ -74,7 +73,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="directory of this evaluation (default: one below RUN/evaluations or evaluations)",
     )

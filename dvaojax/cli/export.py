@@ -1,11 +1,10 @@
 """`dvaojax export`: writes a checkpoint of a run in the format of published models."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_checkpoint, add_subcommand
+from dvaojax.cli.parser import Subcommands, add_checkpoint, add_subcommand, local_path
 
 if TYPE_CHECKING:
     from dvaojax.cli import policy_source
@@ -35,8 +34,8 @@ def add_arguments(subcommands: Subcommands) -> None:
         about=_ABOUT,
         examples=_EXAMPLES,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's directory, runs/NAME")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
+    parser.add_argument("run", type=local_path, metavar="RUN", help="a run's directory, runs/NAME")
+    parser.add_argument("directory", type=local_path, metavar="DIR", help="a new directory")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),

@@ -1,6 +1,7 @@
 """The parser of the command line, and options that several subcommands share."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -61,6 +62,20 @@ def add_subcommand(
     )
 
 
+def local_path(text: str) -> Path:
+    """The type of arguments that are paths.
+
+    Raises:
+        ArgumentTypeError: the text is an address such as `gs://bucket/runs`, of which `Path` would
+            make a directory `gs:`.
+    """
+    if re.match(r"[A-Za-z][\w+.-]*://", text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is an address, not a path: mount the bucket (gcsfuse), or use a shared disk"
+        )
+    return Path(text)
+
+
 def add_settings(parser: argparse.ArgumentParser, help_text: str) -> None:
     """Adds `--set KEY=VALUE ...`, which may be repeated."""
     parser.add_argument(
@@ -83,7 +98,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--experiment",
-        type=Path,
+        type=local_path,
         metavar="EXPERIMENT.py",
         help="the file that defines the run's task, if the task is not part of dvaojax",
     )

@@ -1,11 +1,10 @@
 """`dvaojax plan`: memory and time of a run on TPUs or GPUs, estimated without them."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, positive
+from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, local_path, positive
 
 if TYPE_CHECKING:
     from dvaojax.plan import command
@@ -50,7 +49,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     parser.add_argument("--model", help="a published decoder, such as qwen3-8b")
     parser.add_argument(
         "--experiment",
-        type=Path,
+        type=local_path,
         metavar="EXPERIMENT.py",
         help="a file with a function get_config(), the defaults of the other options",
     )
@@ -79,11 +78,13 @@ def add_arguments(subcommands: Subcommands) -> None:
     )
     parser.add_argument(
         "--hlo",
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="also write the compiled programs to DIR: update.hlo and rollout.hlo",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to FILE")
+    parser.add_argument(
+        "--json", type=local_path, metavar="FILE", help="also write the numbers to FILE"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

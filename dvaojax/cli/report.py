@@ -1,11 +1,10 @@
 """`dvaojax report`: one HTML file about one or several runs."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_subcommand
+from dvaojax.cli.parser import Subcommands, add_subcommand, local_path
 
 if TYPE_CHECKING:
     from dvaojax import report
@@ -36,16 +35,16 @@ def add_arguments(subcommands: Subcommands) -> None:
         about=_ABOUT,
         examples=_EXAMPLES,
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's directory")
+    parser.add_argument("runs", type=local_path, nargs="+", metavar="RUN", help="a run's directory")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help="the file (default: RUN/report.html for one run, report.html for several)",
     )
     # The option's name in earlier versions.
     parser.add_argument(
-        "--output", type=Path, dest="out", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        "--output", type=local_path, dest="out", default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
     parser.add_argument(
         "--overwrite",

@@ -1,12 +1,11 @@
 """`dvaojax sweep`: many short runs over a grid, and a comparison of the methods."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvaojax.cli.exit_codes import FAILED, fail, interrupted
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, positive
+from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, local_path, positive
 
 if TYPE_CHECKING:
     from dvaojax import rewards, train
@@ -37,7 +36,10 @@ def add_arguments(subcommands: Subcommands) -> None:
         subcommands, "sweep", "compare methods over a grid", about=_ABOUT, examples=_EXAMPLES
     )
     parser.add_argument(
-        "sweep", type=Path, metavar="SWEEP.py", help="a Python file with a function get_sweep()"
+        "sweep",
+        type=local_path,
+        metavar="SWEEP.py",
+        help="a Python file with a function get_sweep()",
     )
     parser.add_argument(
         "--smoke",
@@ -50,7 +52,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     add_settings(parser, "replace settings that all cells share")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="directory of the sweep (default: sweeps/NAME)",
     )

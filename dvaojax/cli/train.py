@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvaojax.cli.exit_codes import FAILED, fail, interrupted
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand
+from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, local_path
 from dvaojax.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     parser.add_argument(
         "experiment",
         nargs="?",
-        type=Path,
+        type=local_path,
         metavar="EXPERIMENT.py",
         help="a Python file with a function get_config() (default: the built-in task)",
     )
@@ -77,7 +77,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     parser.add_argument("--name", help="of the run, the same as --set name=NAME")
     parser.add_argument(
         "--runs",
-        type=Path,
+        type=local_path,
         default=Path("runs"),
         metavar="DIR",
         help="parent of the run's directory (default: runs)",

@@ -27,6 +27,7 @@ DOCUMENTS = [
     ROOT / "colab" / "README.md",
     ROOT / "experiments" / "README.md",
     ROOT / "experiments" / "benchmarks" / "README.md",
+    ROOT / "experiments" / "pods" / "README.md",
     *sorted(PACKAGE.rglob("*.md")),
 ]
 
