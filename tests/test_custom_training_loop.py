@@ -202,7 +202,7 @@ def every_method(rewards, mask, lengths):
     return results
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_method_gives_the_same_result_in_shard_map_after_a_gather():
     batch = draw_batch()
     mask = np.random.default_rng(2).random((B, G, K)) < 0.9

@@ -194,7 +194,7 @@ def local(tmp_path):
     return problems.parent
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # test_experiment_files.py runs such a checkpoint as a slow test
 def test_notebook_03_qwen_tpu_with_a_local_model(run, local, tmp_path):
     environment = {"DVAOJAX_LOCAL": str(local), "TFDS_DATA_DIR": str(tmp_path / "data")}
     notebook = run("03_qwen_tpu", repeat="train", **environment)

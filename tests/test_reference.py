@@ -83,7 +83,7 @@ def links(text):
     return re.findall(r'href="([^"#:$]+)#?([^":]*)"', text)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_command_builds_the_whole_site(tmp_path):
     site, output = build(tmp_path)
     assert output == "asked: 0 took devices: False\n"

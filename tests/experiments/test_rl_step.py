@@ -35,7 +35,7 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_times_a_small_step_and_names_missing_peers(tmp_path):
     """One complete run; the peers' interpreter has neither peer installed."""
     file = tmp_path / "times.json"

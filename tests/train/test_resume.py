@@ -109,12 +109,12 @@ def assert_same_run(config, aggregator, left, right):
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.slow
+# Kills, states and depth 1 are each tested by themselves, below and in test_unequal_groups.py.
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        # Kills at depth 0 and states at depth 0 are tested below, each by itself.
-        pytest.param("EPOCHS", digits_run.EPOCHS, id="depth 0", marks=pytest.mark.nightly),
+        pytest.param("EPOCHS", digits_run.EPOCHS, id="depth 0"),
         pytest.param("AHEAD", digits_run.AHEAD, id="depth 1"),
     ],
 )
