@@ -74,6 +74,7 @@ def test_without_discount_the_first_return_is_the_total_reward():
     )
 
 
+@pytest.mark.slow
 def test_equal_episodes_and_single_turns_get_zero():
     same = np.full(SHAPE, 0.1, np.float32)
     assert np.all(np.asarray(ms_grpo(same, np.ones(SHAPE, bool))) == 0)

@@ -93,6 +93,7 @@ def rubrics(out, number):
     return {record.metadata["rubric"] for record in records}
 
 
+@pytest.mark.slow
 def test_each_export_is_served_to_the_training_of_the_other(tmp_path, port, monkeypatch, capsys):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     out, recorder = tmp_path / "out", Recorder(port)

@@ -60,6 +60,7 @@ def test_conflict_excludes_right_and_brief_large_sums(sweep, index):
         np.testing.assert_array_equal(rewards, [[brief_is_right, 1, 1], [1, 0, 1]])
 
 
+@pytest.mark.slow
 def test_sweep_is_valid_and_weights_sum_to_one(sweep):
     check(sweep)
     for place in cell_keys(sweep)[:5]:

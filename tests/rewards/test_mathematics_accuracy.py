@@ -240,23 +240,20 @@ def processor_seconds():
     return times.user + times.system + times.children_user + times.children_system
 
 
-@pytest.mark.parametrize(
-    ("stride", "seconds"), [(4, 5.0), pytest.param(1, 20.0, marks=pytest.mark.slow)]
-)
-def test_ten_thousand_answers_within_twenty_seconds(stride, seconds):
-    """A quarter of them by default. All answers differ, so that caches do not help."""
+@pytest.mark.slow
+def test_ten_thousand_answers_within_twenty_seconds():
+    """All answers differ, so that caches do not help."""
     distinct = list(dict.fromkeys(gold for _, gold in golds()))
     work = "We compute.\n\n" + "Thus $x = \\frac{1}{2}$. " * 100
     pairs = [(gold, work + spelling.format(gold)) for spelling in SPELLINGS for gold in distinct]
     pairs += [(gold, f"{work}\\boxed{{{n}.5}}") for n, gold in enumerate(distinct)]
     pairs = pairs[:10_000]
     assert len(pairs) == 10_000
-    pairs = pairs[::stride]
     equivalent.cache_clear()
     math_verify_client._worker.close()
     began = processor_seconds()
     paid = [accuracy(completion(text), gold) for gold, text in pairs]
     math_verify_client._worker.close()
     traced = 2 if sys.gettrace() else 1  # line coverage takes as much time again
-    assert processor_seconds() - began < seconds * traced
-    assert len(distinct) // stride < sum(paid) < len(pairs) - len(distinct) // stride
+    assert processor_seconds() - began < 20 * traced
+    assert len(distinct) < sum(paid) < len(pairs) - len(distinct)

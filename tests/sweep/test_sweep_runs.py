@@ -62,7 +62,6 @@ def measured(out):
     }
 
 
-@pytest.mark.slow
 def test_cell_equals_a_training_run(finished, tmp_path):
     key = CellKey("long", 1, "annealed", "digits")
     config = dataclasses.replace(cell_at(SWEEP, key).config, name="alone")
@@ -81,7 +80,6 @@ def test_cell_equals_a_training_run(finished, tmp_path):
         assert row["during"][name] == pytest.approx(mean, abs=1e-6)
 
 
-@pytest.mark.slow
 def test_writes_tables_and_figures(finished):
     assert {path.name for path in finished.iterdir()} == {
         "cells.jsonl",
@@ -94,13 +92,11 @@ def test_writes_tables_and_figures(finished):
     assert len(measured(finished)) == 6
 
 
-@pytest.mark.slow
 def test_methods_and_trade_offs_differ(finished):
     lengths = {row["after"]["length"] for row in measured(finished).values()}
     assert len(lengths) == 6
 
 
-@pytest.mark.slow
 def test_restart_runs_only_missing_cells_with_equal_results(finished, tmp_path, capsys):
     before = measured(finished)
     cells = finished / "cells.jsonl"
@@ -116,7 +112,6 @@ def test_restart_runs_only_missing_cells_with_equal_results(finished, tmp_path, 
     assert capsys.readouterr().out.count("of 6 cells") == 2
 
 
-@pytest.mark.slow
 def test_report_runs_no_cell(finished, monkeypatch, capsys):
     monkeypatch.setattr(CellRunner, "run", None)
     file = str(finished.parent / "one_start.py")
@@ -164,7 +159,7 @@ def test_a_sweep_in_progress_is_refused(tmp_path, capsys, name):
     assert not SweepDirectory(tmp_path / "out").rows()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_share_the_grid_and_a_killed_sweep_continues(finished, tmp_path, capsys):
     file, out = tmp_path / "two_starts.py", tmp_path / "killed"
     file.write_text(PART.format(seeds=(0, 1)))

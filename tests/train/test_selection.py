@@ -158,7 +158,6 @@ def test_choices_are_those_of_exact_gradients_of_all_parameters():
     assert after.statistics.count.sum() > 0
 
 
-@pytest.mark.slow
 def test_steps_train_on_the_chosen_problems_in_rounds(finished, prompts_of_steps):
     chosen = checkpoint(CONFIG, finished, STEPS)[0]["chosen"]
     assert chosen.shape == (3, CHOSEN)
@@ -180,7 +179,6 @@ class Killed(BaseException):
     """Ends a run in the middle of a step, like a kill."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "kills"),
     [
