@@ -165,7 +165,7 @@ def test_notebook_02_train_tiny(run):
     assert printed(notebook, "samples").count("advantage") == 4
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # what it plugs in is tested by config/test_plugins.py
 def test_notebook_04_your_own_improves_the_rewards(run):
     notebook = run("04_your_own")
     assert "a      0.0 0.0 None" in printed(notebook, "reward-check")
