@@ -92,10 +92,13 @@ def upward_imports(trees: Mapping[str, ast.Module], layers: Mapping[str, int]) -
 
 def cycles(trees: Mapping[str, ast.Module]) -> list[str]:
     """Modules that import themselves through others."""
-    reached = {name: set(imports(name, trees)) for name in trees}
-    for _ in trees:
-        for name, known in reached.items():
-            reached[name] = known.union(*(reached.get(other, set()) for other in known))
+    reached, before = {name: set(imports(name, trees)) for name in trees}, None
+    while reached != before:
+        before = reached
+        reached = {
+            name: known.union(*(before.get(other, set()) for other in known))
+            for name, known in before.items()
+        }
     return [name for name, known in reached.items() if name in known]
 
 

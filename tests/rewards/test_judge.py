@@ -160,6 +160,7 @@ ODD_RESPONSES = {
 }
 
 
+@pytest.mark.slow
 def test_odd_responses_are_repeated_and_take_little_memory():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, act in ODD_RESPONSES.items():

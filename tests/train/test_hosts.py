@@ -59,6 +59,7 @@ def results(environment):
     return [json.loads(output.strip().splitlines()[-1]) for _, output, _ in ends]
 
 
+@pytest.mark.slow
 def test_groups_are_split_by_process_index(results):
     """Trap 48: the owner of a group follows from its devices; each group is scored once."""
     split, spread = zip(*(process["shares"] for process in results), strict=True)
@@ -67,6 +68,7 @@ def test_groups_are_split_by_process_index(results):
     assert spread == ([everything, everything], [everything, []]), "held twice, scored once"
 
 
+@pytest.mark.slow
 def test_a_process_provides_its_own_rows_and_gets_the_others(results):
     for index, process in enumerate(results):
         assert process["rows"] == [[row] * 3 for row in range(4 * index, 4 * index + 4)]
@@ -75,6 +77,7 @@ def test_a_process_provides_its_own_rows_and_gets_the_others(results):
         assert process["rewards"] == [-1.0 if i % 3 == 0 else 9.0 * i for i in range(8)]
 
 
+@pytest.mark.slow
 def test_a_failure_in_one_process_stops_all(results):
     """Trap 49: no process waits in a collective that another one never enters."""
     first, second = (process["failures"] for process in results)
@@ -85,6 +88,7 @@ def test_a_failure_in_one_process_stops_all(results):
     assert second[1].startswith("RewardError: objective 'length' failed: ValueError: seven")
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_after_the_same_step(results):
     """SIGINT to the second one, in its second step."""
     (step, number), other = (process["signal"] for process in results)
