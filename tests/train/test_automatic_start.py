@@ -50,6 +50,7 @@ def interrupted_after_one_step(runs):
         train(QUICK, runs, start="auto")
 
 
+@pytest.mark.slow
 def test_one_command_starts_continues_and_finds_nothing_left_to_do(tmp_path, capsys):
     runs = tmp_path / "runs"
     interrupted_after_one_step(runs)

@@ -122,6 +122,7 @@ def test_killed_run_resumes_with_the_same_evaluations(finished, tmp_path, step):
     assert {name: value for name, value in summary.items() if name != "wall_seconds"} == whole
 
 
+@pytest.mark.slow
 def test_run_stops_early_and_a_resume_says_so_or_continues(tmp_path, capsys):
     summary = train(UNCHANGED, tmp_path)
     line = "stopped early after step 4 of 9: 2 evaluations since the best one, after step 0"
