@@ -1,5 +1,8 @@
 """Modules import only from lower layers, without cycles and at the top of the file."""
 
+import ast
+from collections import Counter
+
 import pytest
 from import_layers import (
     LAYERS,
@@ -27,6 +30,16 @@ def test_every_layer_entry_exists(trees):
 
 def test_there_are_no_cycles(trees):
     assert cycles(trees) == []
+
+
+def test_no_two_classes_have_the_same_name(trees):
+    classes = [
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name, count in Counter(classes).items() if count > 1] == []
 
 
 def test_no_import_is_inside_a_function(trees):

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from dvaojax.allocation.sizes import require_budget
 from dvaojax.allocation.statistics import ProblemStatistics, success
 from dvaojax.errors import suggest
 
@@ -82,10 +83,7 @@ def gradalign(
     if not 0 <= low <= high <= 1:
         raise ValueError(f"{low=} and {high=} must be ascending in [0, 1]")
     count = len(statistics.count)
-    if not count * floor <= budget <= count * cap:
-        raise ValueError(
-            f"a budget of {budget} cannot be divided into {count} groups of {floor} to {cap}"
-        )
+    require_budget(budget, count=count, floor=floor, cap=cap)
     scores = _scores(statistics, weights, mode, low=low, high=high)
     by_rank = np.argsort(-scores, kind="stable")
     sizes = np.empty(count, np.int64)

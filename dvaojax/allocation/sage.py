@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from dvaojax.allocation.sizes import allocate
+from dvaojax.allocation.sizes import allocate, require_budget
 from dvaojax.allocation.statistics import ProblemStatistics, success
 
 
@@ -62,6 +62,7 @@ def sage(
     """
     if not 0 < width <= 1 or not 0 < damping < math.inf:
         raise ValueError(f"{width=} must lie in (0, 1] and {damping=} must be positive and finite")
+    require_budget(budget, count=len(statistics.count), floor=floor, cap=cap)
     is_known = (statistics.count > 0).any(axis=1)
     rate = success(statistics.mean, weights).astype(np.float64)
     target = 1 - (rate[is_known].mean() if is_known.any() else 0.5)
@@ -71,10 +72,6 @@ def sage(
     bands = np.floor(np.abs(rate - target) / width - 1e-6).clip(0)
     sizes = np.full(len(rate), floor, np.int64)
     rest = budget - int(sizes.sum())
-    if not 0 <= rest <= len(rate) * (cap - floor):
-        raise ValueError(
-            f"a budget of {budget} cannot be divided into {len(rate)} groups of {floor} to {cap}"
-        )
     for band in np.unique(bands):
         rows = np.flatnonzero(bands == band)
         share = min(rest, len(rows) * (cap - floor))

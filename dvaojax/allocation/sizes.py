@@ -5,6 +5,14 @@ import itertools
 import numpy as np
 
 
+def require_budget(budget: int, *, count: int, floor: int, cap: int) -> None:
+    """Raises ValueError if a budget cannot be divided into `count` sizes from `floor` to `cap`."""
+    if not 0 <= floor <= cap or not count * floor <= budget <= count * cap:
+        raise ValueError(
+            f"a budget of {budget} cannot be divided into {count} groups of {floor} to {cap}"
+        )
+
+
 def allocate(scores: np.ndarray, budget: int, *, floor: int, cap: int) -> np.ndarray:
     r"""The budget divided in proportion to the scores, subject to floor and cap.
 
@@ -37,10 +45,7 @@ def allocate(scores: np.ndarray, budget: int, *, floor: int, cap: int) -> np.nda
     count = len(scores)
     if not (np.isfinite(scores).all() and (scores >= 0).all()):
         raise ValueError(f"scores must be finite and not negative: {scores}")
-    if not 0 <= floor <= cap or not count * floor <= budget <= count * cap:
-        raise ValueError(
-            f"a budget of {budget} cannot be divided into {count} groups of {floor} to {cap}"
-        )
+    require_budget(budget, count=count, floor=floor, cap=cap)
     has_score = scores > 0
     num_scores = int(has_score.sum())
     for_scores = min(budget - floor * (count - num_scores), cap * num_scores)

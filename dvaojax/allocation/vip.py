@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from dvaojax.allocation.sizes import require_budget
 from dvaojax.allocation.statistics import ProblemStatistics, success
 from dvaojax.errors import suggest
 
@@ -83,10 +84,7 @@ def vip(
     if floor < least:
         raise ValueError(f"allocation.floor={floor} must be at least {least} for {estimator}")
     count = len(statistics.count)
-    if not count * floor <= budget <= count * cap:
-        raise ValueError(
-            f"a budget of {budget} cannot be divided into {count} groups of {floor} to {cap}"
-        )
+    require_budget(budget, count=count, floor=floor, cap=cap)
     is_known = (statistics.count > 0).any(axis=1)
     chance = np.where(is_known, success(statistics.mean, weights), prior)
     chance = np.clip(chance.astype(np.float64), _LEAST_CHANCE, 1 - _LEAST_CHANCE)

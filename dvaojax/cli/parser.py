@@ -17,6 +17,10 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: always.
         """
+        if refused := re.fullmatch(r"argument (\S+): ignored explicit argument (.*)", message):
+            option, value = refused.groups()
+            accepted = [x for x in self._option_string_actions if x.startswith(f"{option}=")]
+            message = f"{option} does not accept {value}, only {' or '.join([option, *accepted])}"
         raise UserError(f"{message}; see {self.prog} --help")
 
 

@@ -242,7 +242,7 @@ def over_kept(reduce: Reduction, keep: Array) -> Reduction:
     return reduction
 
 
-class Preset(NamedTuple):
+class CapoPreset(NamedTuple):
     """Thresholds of the paper, and what they were chosen for.
 
     Attributes:
@@ -258,10 +258,10 @@ class Preset(NamedTuple):
     reduction: str
 
 
-PRESETS: Mapping[str, Preset] = {
-    "capo": Preset(Thresholds(1e-4, 1e-2), "adam", "grpo", "sequence_mean"),
-    "dr_capo": Preset(Thresholds(1e-3, 5e-4), "adam", "dr_grpo", "constant_length"),
-    "rein_capo": Preset(Thresholds(1e-5, 1e-1), "adam", "no baseline", "sequence_mean"),
+PRESETS: Mapping[str, CapoPreset] = {
+    "capo": CapoPreset(Thresholds(1e-4, 1e-2), "adam", "grpo", "sequence_mean"),
+    "dr_capo": CapoPreset(Thresholds(1e-3, 5e-4), "adam", "dr_grpo", "constant_length"),
+    "rein_capo": CapoPreset(Thresholds(1e-5, 1e-1), "adam", "no baseline", "sequence_mean"),
 }
 """CAPO, Dr.CAPO and ReinCAPO: for Qwen2.5-Math-7B on MATH at a learning rate of 1.5e-5.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dvaojax.plan.hlo import Instruction, arrays, size_of
+from dvaojax.plan.hlo import HloInstruction, arrays, size_of
 
 COLLECTIVES = (
     "all-gather",
@@ -69,13 +69,13 @@ class Links:
         return sent / min(self.bandwidth, here * self.hosts_bandwidth)
 
 
-def kind_of(instruction: Instruction) -> str | None:
+def kind_of(instruction: HloInstruction) -> str | None:
     """The kind of a collective; None for other instructions, also for the end of a collective."""
     kind = instruction.opcode.removesuffix("-start")
     return kind if kind in COLLECTIVES else None
 
 
-def collective(instruction: Instruction, links: Links) -> Mapping[str, Collective]:
+def collective(instruction: HloInstruction, links: Links) -> Mapping[str, Collective]:
     """The cost of a collective by its kind; nothing for other instructions."""
     kind = kind_of(instruction)
     if kind is None:
@@ -107,7 +107,7 @@ def scattered(inner: Mapping[str, Collective]) -> Mapping[str, Collective]:
     return {"reduce-scatter": Collective(whole.calls, whole.sent // 2, whole.seconds / 2)}
 
 
-def members(instruction: Instruction) -> Sequence[int]:
+def members(instruction: HloInstruction) -> Sequence[int]:
     """Devices in the first group of a collective; two of a permutation, which lists pairs."""
     if listed := instruction.attribute(r"replica_groups=\{\{([\d,]*)\}"):
         return [int(device) for device in listed.split(",")]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dvaojax.plan import kernels
 from dvaojax.plan.collectives import Links
-from dvaojax.plan.hlo import Computation, HloModule, Instruction, dimensions, size_of
+from dvaojax.plan.hlo import Computation, HloInstruction, HloModule, dimensions, size_of
 
 Filled = Callable[[str], float]  # name of an operand -> share of it that is read
 
@@ -51,7 +51,7 @@ class TpuCost(NamedTuple):
     pairs: float
 
     def cost(
-        self, module: HloModule, here: Computation, instruction: Instruction, filled: Filled
+        self, module: HloModule, here: Computation, instruction: HloInstruction, filled: Filled
     ) -> Cost:
         """The cost of an instruction other than control flow.
 
@@ -72,7 +72,7 @@ class TpuCost(NamedTuple):
             seconds = max(moved / self.memory_bandwidth, arithmetic)
         return Cost(seconds, int(seconds > 0))
 
-    def _splash_products(self, instruction: Instruction, queries: Sequence[int]) -> float:
+    def _splash_products(self, instruction: HloInstruction, queries: Sequence[int]) -> float:
         kernel = re.search(r"splash_m[hq]a_(fwd|dq|dkv)", instruction.rest)
         if kernel is None or len(queries) < 3:
             return 0.0
@@ -97,7 +97,7 @@ class GpuCost(NamedTuple):
     flops: float
 
     def cost(
-        self, module: HloModule, here: Computation, instruction: Instruction, filled: Filled
+        self, module: HloModule, here: Computation, instruction: HloInstruction, filled: Filled
     ) -> Cost:
         """The same as `TpuCost.cost`."""
         if not kernels.is_kernel(instruction):
@@ -113,7 +113,7 @@ class GpuCost(NamedTuple):
 CostModel = TpuCost | GpuCost
 
 
-def _cycles(module: HloModule, instruction: Instruction) -> int:
+def _cycles(module: HloModule, instruction: HloInstruction) -> int:
     """The TPU compiler's estimate for one execution of an instruction; 0 if there is none.
 
     What starts in the background has none itself, but those inside of its computation have.

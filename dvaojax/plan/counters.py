@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from dvaojax.plan.hlo import Computation, HloModule, Instruction, root
+from dvaojax.plan.hlo import Computation, HloInstruction, HloModule, root
 
 Path = tuple[int, ...]  # indices into nested tuples
 
@@ -50,7 +50,7 @@ class Turns(NamedTuple):
 
 
 @dataclasses.dataclass
-class Frame:
+class CallFrame:
     """One execution of a computation, with what is known about its arguments.
 
     Attributes:
@@ -85,7 +85,7 @@ class Frame:
                 self._values[name, path] = self._evaluate(instruction, path)
         return self._values[name, path]
 
-    def turns(self, instruction: Instruction) -> Turns:
+    def turns(self, instruction: HloInstruction) -> Turns:
         """Iterations of a loop of this computation."""
         trip_count = instruction.attribute(r'known_trip_count":\{"n":"(\d+)"')
         loop = self._loop(instruction)
@@ -93,40 +93,40 @@ class Frame:
             return Turns(int(trip_count), loop.start, depends_on_data=False)
         return Turns(loop.count, loop.start, depends_on_data=loop.depends_on_data)
 
-    def body(self, instruction: Instruction) -> "Frame":
+    def body(self, instruction: HloInstruction) -> "CallFrame":
         """The first iteration of a loop of this computation."""
         return self._loop(instruction).first
 
-    def changes(self, instruction: Instruction, name: str) -> bool:
+    def changes(self, instruction: HloInstruction, name: str) -> bool:
         """Whether a result in the body of a loop is more than a part of the state that stays."""
         return self._loop(instruction).changes(name)
 
-    def branches(self, instruction: Instruction) -> list["Frame"]:
+    def branches(self, instruction: HloInstruction) -> list["CallFrame"]:
         """The branches of a conditional of this computation."""
         called = self.module.called(instruction)
         return [
-            Frame(self.module, name, (self._operand(instruction, 1 + index),))
+            CallFrame(self.module, name, (self._operand(instruction, 1 + index),))
             for index, name in enumerate(called)
         ]
 
-    def call(self, instruction: Instruction, name: str) -> "Frame":
+    def call(self, instruction: HloInstruction, name: str) -> "CallFrame":
         """A computation that is called with the operands of an instruction."""
         arguments = (self._operand(instruction, i) for i in range(len(instruction.operands)))
-        return Frame(self.module, name, tuple(arguments))
+        return CallFrame(self.module, name, tuple(arguments))
 
-    def _operand(self, instruction: Instruction, index: int) -> Argument:
+    def _operand(self, instruction: HloInstruction, index: int) -> Argument:
         if index >= len(instruction.operands):
             return unknown
         return lambda path: self.value(instruction.operands[index], path)
 
-    def _loop(self, instruction: Instruction) -> "_Loop":
+    def _loop(self, instruction: HloInstruction) -> "_Loop":
         if instruction.name not in self._loops:
             self._loops[instruction.name] = _Loop(
                 self.module, instruction, self._operand(instruction, 0)
             )
         return self._loops[instruction.name]
 
-    def _evaluate(self, instruction: Instruction, path: Path) -> Value:
+    def _evaluate(self, instruction: HloInstruction, path: Path) -> Value:
         opcode, operands = instruction.opcode, instruction.operands
         if opcode == "parameter":
             index = int(instruction.rest.partition(")")[0])
@@ -158,10 +158,10 @@ class Frame:
 class _Loop:
     """A loop with what is known about the state that it begins with."""
 
-    def __init__(self, module: HloModule, instruction: Instruction, initial: Argument):
+    def __init__(self, module: HloModule, instruction: HloInstruction, initial: Argument):
         self._module, self._initial = module, initial
         self._body = instruction.attribute(r"body=%?([\w.\-]+)") or ""
-        self._any = Frame(module, self._body, (Element,))
+        self._any = CallFrame(module, self._body, (Element,))
         self._is_counted = False
         self._limit = self._find_limit(instruction)
 
@@ -189,14 +189,14 @@ class _Loop:
         return self._limit is None or not self._is_counted
 
     @property
-    def first(self) -> Frame:
+    def first(self) -> CallFrame:
         """The first iteration."""
 
         def argument(path: Path) -> Value:
             is_first = self.count == 1 or self._is_constant(path)
             return self._initial(path) if is_first else None
 
-        return Frame(self._module, self._body, (argument,))
+        return CallFrame(self._module, self._body, (argument,))
 
     def after(self, path: Path) -> Value:
         """The state after the loop, at a path into it."""
@@ -215,7 +215,7 @@ class _Loop:
     def _is_constant(self, path: Path) -> bool:
         return self._any.result(path) == Element(path)
 
-    def _find_limit(self, instruction: Instruction) -> tuple[Path, int] | None:
+    def _find_limit(self, instruction: HloInstruction) -> tuple[Path, int] | None:
         """Where the counter is in the state, and the number it stays below."""
         name = instruction.attribute(r"condition=%?([\w.\-]+)") or ""
         if name not in self._module.computations or self._body not in self._module.computations:
@@ -225,7 +225,7 @@ class _Loop:
             number = self._initial(path) if self._is_constant(path) else None
             return number if isinstance(number, int) else Element(path)
 
-        condition = Frame(self._module, name, (argument,))
+        condition = CallFrame(self._module, name, (argument,))
         last = root(condition.computation)
         self._is_counted = last.opcode != "and" and not any(
             each.opcode == "and"
@@ -241,7 +241,7 @@ class _Loop:
         return None
 
 
-def _limits(frame: Frame, instruction: Instruction) -> Iterator[tuple[Path, int]]:
+def _limits(frame: CallFrame, instruction: HloInstruction) -> Iterator[tuple[Path, int]]:
     """Elements of the state that a condition requires to be below a number."""
     operands = [frame.computation[n] for n in instruction.operands if n in frame.computation]
     if instruction.opcode in ("and", *_SAME):
@@ -270,6 +270,6 @@ def _sum(left: Value, right: Value, *, sign: int) -> Value:
     return None
 
 
-def _constant(instruction: Instruction) -> int | None:
+def _constant(instruction: HloInstruction) -> int | None:
     match = re.match(r"(-?\d+)\)", instruction.rest)
     return int(match.group(1)) if match else None

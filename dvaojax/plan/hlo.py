@@ -17,7 +17,7 @@ _BYTES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Instruction:
+class HloInstruction:
     """One instruction.
 
     Attributes:
@@ -50,7 +50,7 @@ class Instruction:
         return tuple(names)
 
 
-Computation = Mapping[str, Instruction]
+Computation = Mapping[str, HloInstruction]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class HloModule:
     entry: str
     header: str
 
-    def called(self, instruction: Instruction) -> list[str]:
+    def called(self, instruction: HloInstruction) -> list[str]:
         """Computations that run with the instruction and are part of the text."""
         return [name for name in instruction.called if name in self.computations]
 
@@ -83,7 +83,7 @@ _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
 
 def parse(text: str) -> HloModule:
     """The instructions of a program, from `compiled.as_text()`."""
-    computations: dict[str, dict[str, Instruction]] = {}
+    computations: dict[str, dict[str, HloInstruction]] = {}
     entry, current = "", {}
     header: list[str] = []
     for line in _joined(text):
@@ -111,14 +111,16 @@ def _joined(text: str) -> Iterator[str]:
     yield "".join(parts)
 
 
-def _instruction(name: str, text: str, is_root: bool) -> Instruction | None:
+def _instruction(name: str, text: str, is_root: bool) -> HloInstruction | None:
     end = _closing(text, 0) if text.startswith("(") else text.find(" ")
     opcode = _OPCODE.match(text, end)
     if opcode is None:
         return None
     last = _closing(text, opcode.end() - 1)
     operands = tuple(re.findall(r"%([\w.\-]+)", text[opcode.end() : last]))
-    return Instruction(name, text[:end], opcode.group(1), operands, text[opcode.end() :], is_root)
+    return HloInstruction(
+        name, text[:end], opcode.group(1), operands, text[opcode.end() :], is_root
+    )
 
 
 def _closing(text: str, start: int) -> int:
@@ -131,12 +133,12 @@ def _closing(text: str, start: int) -> int:
     return len(text)
 
 
-def root(computation: Computation) -> Instruction:
+def root(computation: Computation) -> HloInstruction:
     """The instruction whose result is that of the computation."""
     return next((each for each in computation.values() if each.is_root), _last(computation))
 
 
-def _last(computation: Computation) -> Instruction:
+def _last(computation: Computation) -> HloInstruction:
     return list(computation.values())[-1]
 
 

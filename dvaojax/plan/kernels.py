@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from dvaojax.plan.hlo import (
     Computation,
+    HloInstruction,
     HloModule,
-    Instruction,
     arrays,
     dimensions,
     root,
@@ -43,14 +43,14 @@ _MATRICES = ("__cublas$gemm", "__cublas$lt$matmul")
 _FMHA = "__cudnn$fmha"
 
 
-def is_kernel(instruction: Instruction) -> bool:
+def is_kernel(instruction: HloInstruction) -> bool:
     """Whether the instruction runs on the device, unlike control flow and views of arrays."""
     opcode = instruction.opcode
     control_flow = ("while", "conditional", "call")
     return opcode not in _NO_KERNEL and opcode not in control_flow and not opcode.endswith("-done")
 
 
-def work(module: HloModule, here: Computation, instruction: Instruction) -> Work:
+def work(module: HloModule, here: Computation, instruction: HloInstruction) -> Work:
     """Bytes and products of an instruction that `is_kernel`; of a collective, those it computes."""
     called = module.called(instruction)
     operands = [here[name].shape for name in instruction.operands if name in here]
@@ -71,7 +71,7 @@ def work(module: HloModule, here: Computation, instruction: Instruction) -> Work
     return Work(size_of(instruction.shape) + sum(map(size_of, operands)), 0)
 
 
-def _custom_call(instruction: Instruction, operands: list[str]) -> Work:
+def _custom_call(instruction: HloInstruction, operands: list[str]) -> Work:
     results = arrays(instruction.shape)
     if any(name in instruction.rest for name in _MATRICES) and operands:
         # The second result is a workspace.
@@ -90,7 +90,7 @@ def _without_workspace(results: list[str]) -> int:
     return sum(size_of(shape) for shape in results if not shape.startswith("u8["))
 
 
-def _contracted(instruction: Instruction, result: str, left: str) -> float:
+def _contracted(instruction: HloInstruction, result: str, left: str) -> float:
     """Products of a matrix product by cuBLAS."""
     axes = instruction.attribute(r'"lhs_contracting_dimensions":\[([^\]]*)\]') or ""
     sizes = dimensions(left)
@@ -98,7 +98,7 @@ def _contracted(instruction: Instruction, result: str, left: str) -> float:
     return 2.0 * math.prod(dimensions(result)) * inner
 
 
-def _attention(instruction: Instruction, operands: list[str]) -> float:
+def _attention(instruction: HloInstruction, operands: list[str]) -> float:
     """Products of attention by cuDNN: two forward, five backward; a causal one skips half."""
     (batch, queries, heads, width), (_, keys, *_) = map(dimensions, operands[:2])
     products = 5 if f"{_FMHA}SoftmaxBackward" in instruction.rest else 2
@@ -122,7 +122,7 @@ def _products(module: HloModule, name: str) -> float:
 
 
 def _fusion_bytes(body: Computation) -> int:
-    users: dict[str, list[Instruction]] = defaultdict(list)
+    users: dict[str, list[HloInstruction]] = defaultdict(list)
     for each in body.values():
         for operand in each.operands:
             users[operand].append(each)
@@ -133,7 +133,7 @@ def _fusion_bytes(body: Computation) -> int:
     return read + sum(_written(body, result) for result in results)
 
 
-def _read(array: Instruction, users: Mapping[str, list[Instruction]]) -> int:
+def _read(array: HloInstruction, users: Mapping[str, list[HloInstruction]]) -> int:
     """Bytes of an array that a fusion reads."""
     whole, total = size_of(array.shape), 0
     for user in users[array.name]:
@@ -146,7 +146,7 @@ def _read(array: Instruction, users: Mapping[str, list[Instruction]]) -> int:
     return min(total, whole)
 
 
-def _written(body: Computation, result: Instruction) -> int:
+def _written(body: Computation, result: HloInstruction) -> int:
     """Bytes that a fusion writes of one of its results."""
     while result.opcode == "bitcast" and result.operands[0] in body:
         result = body[result.operands[0]]

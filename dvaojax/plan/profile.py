@@ -8,8 +8,8 @@ from typing import NamedTuple
 from dvaojax.plan import hlo
 from dvaojax.plan.collectives import COLLECTIVES, Collective, collective, scattered
 from dvaojax.plan.costs import CostModel, Filled
-from dvaojax.plan.counters import Frame, Turns
-from dvaojax.plan.hlo import HloModule, Instruction
+from dvaojax.plan.counters import CallFrame, Turns
+from dvaojax.plan.hlo import HloInstruction, HloModule
 from dvaojax.plan.sources import Sources, operation
 
 
@@ -111,22 +111,22 @@ def profile(text: str, model: CostModel) -> Profile:
 class _Executed(NamedTuple):
     """An instruction that runs a number of times, and the cost of one execution."""
 
-    instruction: Instruction
+    instruction: HloInstruction
     times: int
     seconds: float
     kernels: int
     collectives: Mapping[str, Collective]
-    loop: "_Loop | None"
+    loop: "_EnclosingLoop | None"
 
 
-class _Loop(NamedTuple):
+class _EnclosingLoop(NamedTuple):
     """The innermost loop around an instruction whose end depends on data."""
 
-    frame: Frame  # of the computation with the loop
-    instruction: Instruction
+    frame: CallFrame  # of the computation with the loop
+    instruction: HloInstruction
     turns: Turns
     times: int  # all of its iterations
-    outer: "_Loop | None"
+    outer: "_EnclosingLoop | None"
 
     def filled(self, name: str) -> float:
         """Mean share of a cache in the loop's state that is filled, up to the loop's counter."""
@@ -144,19 +144,21 @@ class _Traversal:
         self._sending: dict[str, bool] = {}
 
     def run(self) -> Iterator[_Executed]:
-        return self._computation(Frame(self._module, self._module.entry), 1, None)
+        return self._computation(CallFrame(self._module, self._module.entry), 1, None)
 
-    def _computation(self, frame: Frame, times: int, loop: _Loop | None) -> Iterator[_Executed]:
+    def _computation(
+        self, frame: CallFrame, times: int, loop: _EnclosingLoop | None
+    ) -> Iterator[_Executed]:
         for instruction in frame.computation.values():
             yield from self._instruction(frame, instruction, times, loop)
 
     def _instruction(
-        self, frame: Frame, instruction: Instruction, times: int, loop: _Loop | None
+        self, frame: CallFrame, instruction: HloInstruction, times: int, loop: _EnclosingLoop | None
     ) -> Iterator[_Executed]:
         if instruction.opcode == "while":
             turns = frame.turns(instruction)
             if turns.most:
-                inner = _Loop(frame, instruction, turns, times * turns.most, loop)
+                inner = _EnclosingLoop(frame, instruction, turns, times * turns.most, loop)
                 yield from self._computation(
                     frame.body(instruction),
                     times * turns.most,
@@ -175,7 +177,7 @@ class _Traversal:
             yield from self._single(frame, instruction, times, loop)
 
     def _single(
-        self, frame: Frame, instruction: Instruction, times: int, loop: _Loop | None
+        self, frame: CallFrame, instruction: HloInstruction, times: int, loop: _EnclosingLoop | None
     ) -> Iterator[_Executed]:
         is_directly_in_loop = (
             loop is not None and frame.name == loop.frame.body(loop.instruction).name
@@ -248,7 +250,7 @@ def _operations(module: HloModule, executed: list[_Executed]) -> tuple[Operation
     return tuple(Operation(seconds[key], calls[key], *key) for key in ordered)
 
 
-def _describe(instruction: Instruction, sources: Sources) -> tuple[str, str, str, str]:
+def _describe(instruction: HloInstruction, sources: Sources) -> tuple[str, str, str, str]:
     opcode = instruction.attribute(r'custom_call_target="([^"]*)"') or instruction.opcode
     arrays = hlo.arrays(instruction.shape)
     shape = (

@@ -3,7 +3,7 @@
 import re
 from pathlib import PurePath
 
-from dvaojax.plan.hlo import HloModule, Instruction, root
+from dvaojax.plan.hlo import HloInstruction, HloModule, root
 
 _FRAME = re.compile(r"stack_frame_id=(\d+)")
 
@@ -23,7 +23,7 @@ class Sources:
         self._frames = dict(_table(module, "StackFrames"))
         self._lines: dict[int, str] = {}
 
-    def line(self, instruction: Instruction) -> str:
+    def line(self, instruction: HloInstruction) -> str:
         """The line as `file.py:12`; empty if unknown."""
         for each in self._with_parts(instruction):
             frame = _FRAME.search(each.rest)
@@ -34,7 +34,7 @@ class Sources:
                 return self._name(direct.group(1), direct.group(2))
         return ""
 
-    def _with_parts(self, instruction: Instruction) -> list[Instruction]:
+    def _with_parts(self, instruction: HloInstruction) -> list[HloInstruction]:
         """The instruction, then the last ones of the computations that it calls."""
         called = [self._module.computations[name] for name in self._module.called(instruction)]
         return [instruction, *map(root, called)]
@@ -69,7 +69,7 @@ class Sources:
 _AROUND = re.compile(r".*\(.*|while|body|cond|branch_\d+_fun|closed_call|checkpoint|jit|remat\d*")
 
 
-def operation(instruction: Instruction) -> str:
+def operation(instruction: HloInstruction) -> str:
     """The name of the JAX operation, without the functions and loops around it; may be empty."""
     name = instruction.attribute(r'op_name="([^"]*)"') or ""
     return "/".join(part for part in name.split("/") if not _AROUND.fullmatch(part))

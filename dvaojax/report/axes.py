@@ -14,7 +14,7 @@ TICK_OFFSET = 16  # of the labels below the lower edge
 TITLE_HEIGHT = 15  # of the title of the x axis
 
 
-class Frame(NamedTuple):
+class PlotFrame(NamedTuple):
     """The plotting area of a figure.
 
     Attributes:
@@ -87,15 +87,15 @@ def shared(limits: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return list(limits)
 
 
-def over_steps(first: int, last: int, values: tuple[float, float]) -> Frame:
+def over_steps(first: int, last: int, values: tuple[float, float]) -> PlotFrame:
     """A frame for curves over the steps `first` to `last`, with the given limits of the values."""
     if first == last:
         first, last = first - 1, last + 1
     x_ticks = [t for t in ticks(first, last) if first <= t <= last and t == round(t)]
-    return Frame(x_ticks, ticks(*values), (first, last))
+    return PlotFrame(x_ticks, ticks(*values), (first, last))
 
 
-def x_axis(frame: Frame, title: str | None = None) -> Markup:
+def x_axis(frame: PlotFrame, title: str | None = None) -> Markup:
     """Labels of the x axis, and its title."""
     step, y = _distance(frame.x_ticks), frame.bottom + TICK_OFFSET
     labels = [
@@ -110,7 +110,7 @@ def x_axis(frame: Frame, title: str | None = None) -> Markup:
     return join([*labels, title_text])
 
 
-def y_axis(frame: Frame) -> Markup:
+def y_axis(frame: PlotFrame) -> Markup:
     """Labels of the y axis, and horizontal grid lines."""
     step = _distance(frame.y_ticks)
     parts = []
@@ -121,7 +121,7 @@ def y_axis(frame: Frame) -> Markup:
     return join(parts)
 
 
-def x_grid(frame: Frame) -> Markup:
+def x_grid(frame: PlotFrame) -> Markup:
     """Vertical grid lines."""
     return join(
         [
@@ -131,7 +131,7 @@ def x_grid(frame: Frame) -> Markup:
     )
 
 
-def picture(frame: Frame, *parts: Markup | None, title: str, about: str) -> Markup:
+def picture(frame: PlotFrame, *parts: Markup | None, title: str, about: str) -> Markup:
     """The SVG element of a figure.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dvaojax.evaluation.history import smooth
 from dvaojax.report import axes
-from dvaojax.report.axes import Frame
+from dvaojax.report.axes import PlotFrame
 from dvaojax.report.markup import Markup, element, join
 from dvaojax.report.numbers import number, spaced
 
@@ -97,7 +97,7 @@ def draw(chart: Chart, index: int, steps: tuple[int, int]) -> DrawnChart:
     return DrawnChart(figure, _data(frame, chart))
 
 
-def _line(frame: Frame, curve: Curve) -> Markup:
+def _line(frame: PlotFrame, curve: Curve) -> Markup:
     x = np.array([frame.x(step) for step in curve.steps])
     y = np.array([frame.y(value) for value in curve.values])
     average = np.array([frame.y(value) for value in smooth(curve.values)])
@@ -176,7 +176,7 @@ def _table(chart: Chart) -> Markup:
     )
 
 
-def _data(frame: Frame, chart: Chart) -> dict[str, Any]:
+def _data(frame: PlotFrame, chart: Chart) -> dict[str, Any]:
     """Coordinates and values for the script, thinned like the curves."""
     return {
         "plot": [axes.LEFT, axes.TOP, axes.WIDTH - axes.RIGHT, frame.bottom],

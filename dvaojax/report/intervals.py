@@ -7,7 +7,7 @@ import numpy as np
 
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.report import axes
-from dvaojax.report.axes import Frame
+from dvaojax.report.axes import PlotFrame
 from dvaojax.report.markup import Markup, element, join
 from dvaojax.report.numbers import ticks
 
@@ -42,7 +42,7 @@ def draw(title: str, unit: str, rows: Sequence[IntervalRow], limits: tuple[float
     """
     marks = ticks(*limits)
     height = axes.TOP + _ROW_HEIGHT * len(rows) + axes.BOTTOM
-    frame = Frame(marks, (0.0, 1.0), (marks[0], marks[-1]), height)
+    frame = PlotFrame(marks, (0.0, 1.0), (marks[0], marks[-1]), height)
     svg = axes.picture(
         frame,
         axes.x_grid(frame),
@@ -72,7 +72,7 @@ def in_words(interval: Interval | None) -> str:
     return f"{_short(interval.mean)} [{_short(interval.low)}, {_short(interval.high)}]"
 
 
-def _mark(frame: Frame, interval: Interval, y: float, kind: str, name: str) -> Markup:
+def _mark(frame: PlotFrame, interval: Interval, y: float, kind: str, name: str) -> Markup:
     """A point on a horizontal interval.
 
     Args:
@@ -92,7 +92,7 @@ def _mark(frame: Frame, interval: Interval, y: float, kind: str, name: str) -> M
     )
 
 
-def _row(frame: Frame, row: IntervalRow, y: float) -> Markup:
+def _row(frame: PlotFrame, row: IntervalRow, y: float) -> Markup:
     parts = []
     if row.before is not None and row.after is not None:
         x1, x2 = f"{frame.x(row.before.mean):.1f}", f"{frame.x(row.after.mean):.1f}"

@@ -9,7 +9,7 @@ from dvaojax.evaluation.history import smooth
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.pareto import non_dominated
 from dvaojax.report import axes
-from dvaojax.report.axes import Frame
+from dvaojax.report.axes import PlotFrame
 from dvaojax.report.curves import POINTS, path
 from dvaojax.report.intervals import in_words
 from dvaojax.report.markup import Markup, element, join
@@ -47,7 +47,7 @@ def draw(x: str, y: str, journeys: Sequence[Journey]) -> Markup:
     shown = [_thin(journey) for journey in journeys]
     both_limits = axes.shared([axes.limits(_values(shown, axis)) for axis in (0, 1)])
     x_ticks, y_ticks = (ticks(*limits) for limits in both_limits)
-    frame = Frame(
+    frame = PlotFrame(
         x_ticks, y_ticks, (x_ticks[0], x_ticks[-1]), _HEIGHT, axes.BOTTOM + axes.TITLE_HEIGHT
     )
     svg = axes.picture(
@@ -74,7 +74,7 @@ def _values(journeys: Sequence[Journey], axis: int) -> list[np.ndarray]:
     return [*(j.trail[axis] for j in journeys), *(np.array(end) for end in ends)]
 
 
-def _journey(frame: Frame, journey: Journey) -> Markup:
+def _journey(frame: PlotFrame, journey: Journey) -> Markup:
     x = np.array([frame.x(value) for value in journey.trail[0]])
     y = np.array([frame.y(value) for value in journey.trail[1]])
     parts = [element("path", d=path(x, np.where(np.isfinite(x), y, np.nan)), class_="trail")]
@@ -84,7 +84,7 @@ def _journey(frame: Frame, journey: Journey) -> Markup:
     return element("g", join(parts), class_=axes.run_style(journey.run))
 
 
-def _cross(frame: Frame, ends: tuple[Interval, Interval], title: str, kind: str) -> Markup:
+def _cross(frame: PlotFrame, ends: tuple[Interval, Interval], title: str, kind: str) -> Markup:
     (left, x, right), (low, y, high) = (
         [scale(v) for v in (i.low, i.mean, i.high)]
         for scale, i in zip((frame.x, frame.y), ends, strict=True)
@@ -101,7 +101,7 @@ def _cross(frame: Frame, ends: tuple[Interval, Interval], title: str, kind: str)
     )
 
 
-def _front(frame: Frame, journeys: Sequence[Journey]) -> Markup | None:
+def _front(frame: PlotFrame, journeys: Sequence[Journey]) -> Markup | None:
     """The Pareto front of the evaluations after training; None for fewer than two."""
     points = np.array([[i.mean for i in j.after] for j in journeys if j.after is not None])
     if len(points) < 2:
@@ -113,7 +113,7 @@ def _front(frame: Frame, journeys: Sequence[Journey]) -> Markup | None:
     return element("path", element("title", "Pareto front"), d=d, class_="front")
 
 
-def _corners(front: np.ndarray, frame: Frame) -> list[tuple[float, float]]:
+def _corners(front: np.ndarray, frame: PlotFrame) -> list[tuple[float, float]]:
     """Corners of the front: each point, and the height of the next one."""
     below = [*front[1:, 1].tolist(), frame.y_ends[0]]
     return list(zip(front[:, 0].tolist(), below, strict=True))

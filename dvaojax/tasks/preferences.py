@@ -6,7 +6,7 @@ from typing import Any
 
 from dvaojax.data.records import ProblemRecord
 from dvaojax.errors import UserError
-from dvaojax.rewards.preferences import Comparison, Preference
+from dvaojax.rewards.preferences import Preference, ResponsePair
 from dvaojax.tasks.prepared import shown_conversation, where_in_source
 
 
@@ -34,8 +34,8 @@ def read_preference(record: ProblemRecord) -> Preference:
     conversation = shown_conversation(record)
     content = json.dumps([conversation, chosen, rejected]).encode()
     if hashlib.sha256(content).digest()[0] % 2:
-        return Preference(Comparison(conversation, chosen, rejected, rubric), "A")
-    return Preference(Comparison(conversation, rejected, chosen, rubric), "B")
+        return Preference(ResponsePair(conversation, chosen, rejected, rubric), "A")
+    return Preference(ResponsePair(conversation, rejected, chosen, rubric), "B")
 
 
 def _response(where: str, value: Any) -> str:

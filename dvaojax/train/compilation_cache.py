@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from dvaojax.errors import writing
+
 NAME = ".compilation-cache"
 """Name of the directory, next to those of the runs, that is used by default."""
 
@@ -24,7 +26,13 @@ def caching_programs(setting: str, runs: Path) -> Iterator[None]:
         setting: `config.compilation_cache`: a directory; "none" for no cache; empty for the
             default.
         runs: parent of the run's directory.
+
+    Raises:
+        UserError: the directory that the setting names cannot be written.
     """
+    if setting not in ("", "none") and "://" not in setting:  # JAX also writes to buckets
+        with writing(Path(setting)):
+            Path(setting).mkdir(parents=True, exist_ok=True)
     before = directory_in_use()
     default = before or str(runs.absolute() / NAME)
     chosen = {"": default, "none": None}.get(setting, setting)

@@ -5,7 +5,7 @@ where they would wait for minutes or for ever. So every process has two threads.
 life through the key-value store of JAX's coordination service, which runs in process 0, and reads
 those of others: process 0 reads all, the others only that of process 0. The other thread counts the
 seconds since the last sign of each, and ends its process where they are too many. The first process
-that finds another one lost, or that fails itself, writes the verdict, which all of them read.
+that finds another one lost, or that fails itself, writes the failure, which all of them read.
 
 A process whose threads continue while its work has stopped, such as in a reward function that never
 returns, is not lost; `rewards.timeout_seconds` ends that.
@@ -47,7 +47,7 @@ _numbers = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class HostFailure:
     """Why the processes of a run end.
 
     Attributes:
@@ -112,11 +112,11 @@ class HostWatch:
         if self.has_failed:
             return
         if _is_broken_connection(error):
-            # The verdict ends this process; without one, the error is its own.
+            # The failure ends this process; without one, the error is its own.
             self._known.wait(self._seconds + 3 * self._interval)
         self.has_failed = True
         message = f"{type(error).__name__}: {first_line(root_cause(error))}"
-        self._publish(Verdict(self._me, platform.node(), is_lost=False, message=message))
+        self._publish(HostFailure(self._me, platform.node(), is_lost=False, message=message))
 
     def _exchange_signs(self) -> None:
         """Gives signs of life and reads those of others, until the process ends."""
@@ -130,8 +130,8 @@ class HostWatch:
 
     def _read(self) -> None:
         common = self._all("common")
-        if "verdict" in common:
-            self._end(Verdict(**json.loads(common["verdict"])))
+        if "failure" in common:
+            self._end(HostFailure(**json.loads(common["failure"])))
         signs = self._all("signs") if self._me == 0 else {"0": common.get("0", "")}
         for process in self._seconds_since:
             sign = signs.get(str(process), "")
@@ -150,27 +150,27 @@ class HostWatch:
             for process in self._seconds_since:
                 self._seconds_since[process] += self._interval
                 if self._seconds_since[process] > self._seconds and process not in self._ended:
-                    verdict = self._lost(process)
+                    failure = self._lost(process)
                     if self._me == 0:
-                        self._publish(verdict)
-                    self._end(verdict)
+                        self._publish(failure)
+                    self._end(failure)
 
-    def _lost(self, process: int) -> Verdict:
+    def _lost(self, process: int) -> HostFailure:
         host = self._signs.get(process, " ").partition(" ")[2]
-        return Verdict(
+        return HostFailure(
             process, host, is_lost=True, message=f"no sign of life for {self._seconds:g} s"
         )
 
-    def _end(self, verdict: Verdict) -> None:
+    def _end(self, failure: HostFailure) -> None:
         """Ends this process, unless a failure is on its way to end it."""
         if self._ending.is_set():
             return
         self._ending.set()
         self._known.set()
-        grace = self._seconds if verdict.process == self._me else _GRACE_SECONDS
-        if not verdict.is_lost and self._closed.wait(grace):
+        grace = self._seconds if failure.process == self._me else _GRACE_SECONDS
+        if not failure.is_lost and self._closed.wait(grace):
             return
-        self.end_at_once(self.line(verdict), RESTART if verdict.is_lost else _FAILED)
+        self.end_at_once(self.line(failure), RESTART if failure.is_lost else _FAILED)
 
     def end_at_once(self, line: str, code: int) -> None:
         """Prints a line, and ends the process without leaving its contexts; the first call does."""
@@ -195,20 +195,20 @@ class HostWatch:
         if _FATAL not in text:
             self.end_at_once(f"a library ended process {self._me}: see {log}", _FAILED)
         lost = max(self._seconds_since, key=lambda process: self._seconds_since[process])
-        verdict = dataclasses.replace(self._lost(lost), message="its connection was closed")
-        self.end_at_once(self.line(verdict), RESTART)
+        failure = dataclasses.replace(self._lost(lost), message="its connection was closed")
+        self.end_at_once(self.line(failure), RESTART)
 
-    def line(self, verdict: Verdict) -> str:
+    def line(self, failure: HostFailure) -> str:
         """One line: the cause, the newest complete checkpoint, and how the run continues."""
-        who = f"process {verdict.process} of {self._count}"
-        if verdict.host:
-            who += f" on {verdict.host}"
+        who = f"process {failure.process} of {self._count}"
+        if failure.host:
+            who += f" on {failure.host}"
         step = _newest_step(self._directory)
         saved = "no checkpoint is complete" if step is None else f"checkpoint {step} is complete"
-        if verdict.is_lost:
-            what, how = f"was lost: {verdict.message}", "--resume=auto on all hosts"
+        if failure.is_lost:
+            what, how = f"was lost: {failure.message}", "--resume=auto on all hosts"
         else:
-            what, how = f"failed: {verdict.message}", "--resume=auto, once the cause is removed"
+            what, how = f"failed: {failure.message}", "--resume=auto, once the cause is removed"
         return (
             f"{who} {what}; {saved} in {self._directory}: continue with the same command and {how}"
         )
@@ -226,10 +226,10 @@ class HostWatch:
                     return
             time.sleep(0.1)
 
-    def _publish(self, verdict: Verdict) -> None:
-        """Writes the verdict, unless there is one."""
-        text = json.dumps(dataclasses.asdict(verdict))
-        _attempt(lambda: self._client.key_value_set(f"{self._prefix}common/verdict", text))
+    def _publish(self, failure: HostFailure) -> None:
+        """Writes the failure, unless there is one."""
+        text = json.dumps(dataclasses.asdict(failure))
+        _attempt(lambda: self._client.key_value_set(f"{self._prefix}common/failure", text))
 
     def _say_ended(self) -> None:
         _attempt(lambda: self._set(self._own_key(), f"{_ENDED} {platform.node()}"))

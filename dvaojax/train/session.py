@@ -186,12 +186,12 @@ def open_session(
             stack.callback(lock.release)
         release = lock.release if lock is not None else lambda: None
         stack.enter_context(native_output_in(path / files.ERRORS, release))
-        stack.enter_context(caching_programs(config.compilation_cache, runs))
         directory, restored = RunDirectory(path), None
         stack.enter_context(quiet_saving_threads())
         if start != "resume":
             stack.enter_context(removing_failed_start(directory))
-        else:
+        stack.enter_context(caching_programs(config.compilation_cache, runs))
+        if start == "resume":
             say = functools.partial(console.print, markup=False, soft_wrap=True)
             note = hosts.together("reading the last start", lambda: other_devices(path, config))
             restored = restore_progress(config, program, directory, from_step=from_step, say=say)

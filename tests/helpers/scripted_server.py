@@ -4,10 +4,11 @@ A rubric names the directory, and there is none for one of the topics. The verdi
 response that thanks.
 """
 
-import json
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from chat_handler import ChatHandler
 
 
 def answer(question: str, model: str) -> str:
@@ -21,26 +22,11 @@ def answer(question: str, model: str) -> str:
     return f"Criterion 1: so.\nCriterion 2: so.\nJustification: so.\nVerdict: {'BA'[thanks]}"
 
 
-class Handler(BaseHTTPRequestHandler):
-    """The two addresses of the protocol that are used."""
+class Handler(ChatHandler):
+    """Answers the last message."""
 
-    model = name = ""
-
-    def do_GET(self) -> None:
-        self._send({"data": [{"id": self.name, "root": self.model}]})
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert request["model"] == self.name
-        text = answer(request["messages"][-1]["content"], self.model)
-        self._send({"choices": [{"message": {"role": "assistant", "content": text}}]})
-
-    def _send(self, body: Any) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+    def answer(self, request: dict[str, Any]) -> str:
+        return answer(request["messages"][-1]["content"], self.model)
 
 
 if __name__ == "__main__":

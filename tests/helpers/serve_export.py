@@ -1,13 +1,13 @@
 """A server of an exported model with `transformers`, as a program: MODEL NAME PORT."""
 
-import json
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import torch
 import transformers
+from chat_handler import ChatHandler
 
 
 class Model:
@@ -39,30 +39,17 @@ class Model:
         return self._tokenizer.decode(answer, skip_special_tokens=True)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """The two addresses of the protocol that are used."""
+class Handler(ChatHandler):
+    """Answers with the exported model."""
 
-    model: Model
-    name = ""
+    exported: Model
 
-    def do_GET(self) -> None:
-        self._send({"data": [{"id": self.name}]})
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert request["model"] == self.name
-        text = self.model.answer(request)
-        self._send({"choices": [{"message": {"role": "assistant", "content": text}}]})
-
-    def _send(self, body: Any) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+    def answer(self, request: dict[str, Any]) -> str:
+        return self.exported.answer(request)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    Handler.model, Handler.name = Model(sys.argv[1]), sys.argv[2]
+    Handler.model, Handler.name = sys.argv[1:3]
+    Handler.exported = Model(Handler.model)
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[3])), Handler).serve_forever()

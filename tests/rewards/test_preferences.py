@@ -9,8 +9,8 @@ from judge_server import Act, JudgeServer
 from dvaojax.rewards import RewardError
 from dvaojax.rewards.judge import Judge, JudgeConfig
 from dvaojax.rewards.preferences import (
-    Comparison,
     Preference,
+    ResponsePair,
     RubricAccuracyScorer,
     addresses_every_criterion,
     criteria,
@@ -23,8 +23,8 @@ from dvaojax.types import Prompt
 TALK = (("user", "Greet."),)
 RUBRIC = "1. It is polite.\n2. It is short."
 PREFERENCES = (
-    Preference(Comparison(TALK, "hello", "damn", RUBRIC), "A"),
-    Preference(Comparison(TALK, "go away", "good day", RUBRIC), "B"),
+    Preference(ResponsePair(TALK, "hello", "damn", RUBRIC), "A"),
+    Preference(ResponsePair(TALK, "go away", "good day", RUBRIC), "B"),
 )
 PROMPTS = [Prompt(f"prompt {i}", preference, i) for i, preference in enumerate(PREFERENCES)]
 
@@ -170,6 +170,6 @@ def test_layout_addresses_each_criterion_once_and_in_order():
 
 
 def test_layout_without_a_rubric_is_justification_and_verdict():
-    bare = Preference(Comparison(TALK, "a", "b"), "A")
+    bare = Preference(ResponsePair(TALK, "a", "b"), "A")
     assert addresses_every_criterion(completion("Justification: so.\nVerdict: A"), bare) == 1.0
     assert addresses_every_criterion(completion(WHOLE), bare) == 0.0

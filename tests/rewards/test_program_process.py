@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from dvaojax.rewards.programs import assertion_process
-from dvaojax.rewards.programs.program_process import Program
+from dvaojax.rewards.programs.program_process import RunningProgram
 from dvaojax.rewards.programs.serialisation import RemoteValue, decode, encode
 
 SOURCES = (
@@ -23,7 +23,7 @@ def modules(monkeypatch):
 @pytest.fixture
 def program():
     """A started program."""
-    started = Program()
+    started = RunningProgram()
     assert started.start(SOURCES) == {"value": encode(None, _refuse)}
     return started
 
@@ -53,7 +53,7 @@ def test_a_value_that_cannot_be_sent_is_kept_and_can_be_passed_back(program):
 
 
 def test_a_program_that_does_not_start_says_why():
-    assert Program().start(("def f(x:",))["raised"][0] == "SyntaxError"
+    assert RunningProgram().start(("def f(x:",))["raised"][0] == "SyntaxError"
 
 
 def test_calls_of_a_test_are_predicted_but_for_those_that_depend_on_a_result():

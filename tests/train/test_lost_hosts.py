@@ -18,7 +18,7 @@ from dvaojax import files
 from dvaojax.rewards import RewardError
 from dvaojax.run.rows import read_rows
 from dvaojax.train import host_watch
-from dvaojax.train.host_watch import HostWatch, Verdict
+from dvaojax.train.host_watch import HostFailure, HostWatch
 from dvaojax.train.interrupts import Interrupted
 
 
@@ -94,7 +94,7 @@ def test_all_processes_name_the_one_that_gives_no_sign(watches, tmp_path):
     assert line.startswith("process 2 of 3 on ")
     assert "was lost: no sign of life for 1.2 s; checkpoint 7 is complete in" in line
     assert line.endswith("with the same command and --resume=auto on all hosts")
-    assert json.loads(store.entries["dvaojax/watch/0/common/verdict"])["process"] == 2
+    assert json.loads(store.entries["dvaojax/watch/0/common/failure"])["process"] == 2
 
 
 def test_a_process_that_has_ended_is_not_lost(watches):
@@ -175,9 +175,9 @@ def test_a_broken_connection_waits_for_the_name_of_the_lost_process(watches):
     assert ends[1][0].startswith("process 2 of 3 was lost")
 
 
-def test_verdicts_survive_the_store():
-    verdict = Verdict(2, "host", is_lost=True, message="é\n")
-    assert Verdict(**json.loads(json.dumps(dataclasses.asdict(verdict)))) == verdict
+def test_failures_survive_the_store():
+    failure = HostFailure(2, "host", is_lost=True, message="é\n")
+    assert HostFailure(**json.loads(json.dumps(dataclasses.asdict(failure)))) == failure
 
 
 def test_output_and_aborts_of_libraries(tmp_path):

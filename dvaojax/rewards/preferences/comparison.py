@@ -8,7 +8,7 @@ from typing import Literal
 from dvaojax.rewards.judge.protocol import valid_text
 from dvaojax.rewards.thinking import after_thinking
 
-Verdict = Literal["A", "B"]
+Preferred = Literal["A", "B"]
 """The better response: the first one or the second."""
 
 # The cache identifies replies by this text, so its wording must not change.
@@ -37,7 +37,7 @@ _VERDICT = re.compile(r"[*_#\s]*Verdict[*_\s]*:[*_\s]*(?:Response\s+)?([AB])[*_\
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class ResponsePair:
     """Two responses to a conversation.
 
     Attributes:
@@ -53,7 +53,7 @@ class Comparison:
     rubric: str = ""
 
 
-def comparison_question(comparison: Comparison) -> list[dict[str, str]]:
+def comparison_question(comparison: ResponsePair) -> list[dict[str, str]]:
     """The messages to a judge; its answer is requested in the layout of `read_verdict`.
 
     The judge of Rubric-ARM (arXiv:2602.01511) addresses each criterion of the rubric, justifies its
@@ -77,7 +77,7 @@ def comparison_question(comparison: Comparison) -> list[dict[str, str]]:
     return [{"role": "user", "content": content}]
 
 
-def read_verdict(text: str) -> Verdict | None:
+def read_verdict(text: str) -> Preferred | None:
     """The verdict in the last line of a judge's answer; None if that line is not a verdict.
 
     The line is `Verdict: A` or `Verdict: B`, possibly as `Response A`, in bold or as a heading.

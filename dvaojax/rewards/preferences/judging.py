@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from dvaojax.rewards.preferences.comparison import Comparison, Verdict, read_verdict
+from dvaojax.rewards.preferences.comparison import Preferred, ResponsePair, read_verdict
 from dvaojax.rewards.preferences.rubric_text import criteria
 from dvaojax.rewards.thinking import after_thinking
 from dvaojax.types import Completion
@@ -22,8 +22,8 @@ class Preference:
         preferred: the better response.
     """
 
-    comparison: Comparison
-    preferred: Verdict
+    comparison: ResponsePair
+    preferred: Preferred
 
 
 def right_verdict(completion: Completion, preference: Preference, /) -> float:

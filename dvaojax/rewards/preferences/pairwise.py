@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dvaojax.rewards.judge import BatchedJudge, Judge
-from dvaojax.rewards.preferences.comparison import Comparison, comparison_question, read_verdict
+from dvaojax.rewards.preferences.comparison import ResponsePair, comparison_question, read_verdict
 from dvaojax.rewards.thinking import visible_answer
 from dvaojax.types import Completion, Prompt, Scores
 
@@ -86,10 +86,10 @@ class PairwiseScorer:
         )
 
 
-def _both_orders(baseline: Baseline, answer: str) -> tuple[Comparison, Comparison]:
+def _both_orders(baseline: Baseline, answer: str) -> tuple[ResponsePair, ResponsePair]:
     """The answer as response A, then as response B."""
     conversation, rubric = baseline.conversation, baseline.rubric
     return (
-        Comparison(conversation, answer, baseline.answer, rubric),
-        Comparison(conversation, baseline.answer, answer, rubric),
+        ResponsePair(conversation, answer, baseline.answer, rubric),
+        ResponsePair(conversation, baseline.answer, answer, rubric),
     )

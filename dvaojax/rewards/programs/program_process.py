@@ -25,7 +25,7 @@ CHANNEL = 3
 LARGEST_REQUEST = 2**30
 
 
-class Program:
+class RunningProgram:
     """A program in this process, with the values that cannot be sent to the test."""
 
     def __init__(self):
@@ -109,7 +109,7 @@ def fork_with(files: Sequence[int], work: Callable[[], None]) -> int:
 
 
 def _answer_calls() -> None:
-    request, program = read_frame(CHANNEL, LARGEST_REQUEST), Program()
+    request, program = read_frame(CHANNEL, LARGEST_REQUEST), RunningProgram()
     confinement.set_resource_limits(**request["limits"])
     reply = program.start(request["sources"])
     write_frame(CHANNEL, reply)

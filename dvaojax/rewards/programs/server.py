@@ -37,7 +37,7 @@ for name, source in given["modules"]:
     setattr(sys.modules["dvaojax.rewards.programs"], name, module)
     exec(compile(source, name, "exec"), vars(module))
 confinement = sys.modules["dvaojax.rewards.programs.confinement"]
-program = sys.modules["dvaojax.rewards.programs.program_process"].Program()
+program = sys.modules["dvaojax.rewards.programs.program_process"].RunningProgram()
 output, null_device = os.dup(1), os.open(os.devnull, os.O_WRONLY)
 os.dup2(null_device, 1)
 os.dup2(null_device, 2)
