@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from documentation import DOCUMENTS, NOT_RUN, ROOT, blocks
+from slowness import nightly_but
 from tiny_run import STRICT_PYTHON, TINY
 
 from dvaojax import aggregators, cli
@@ -40,20 +41,18 @@ PYTHON_BLOCKS = [
     if block.language == "python"
 ]
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=list(NAMES.values()))
-with_commands = pytest.mark.parametrize(
-    "path",
-    [
-        path
-        for path, text in TEXTS.items()
-        if any(
-            words[0] in ("dvaojax", "python")
-            for block in blocks(text)
-            if block.language == "bash"
-            for words in block.commands
-        )
-    ],
-    ids=NAMES.get,
-)
+WITH_COMMANDS = [
+    path
+    for path, text in TEXTS.items()
+    if any(
+        words[0] in ("dvaojax", "python")
+        for block in blocks(text)
+        if block.language == "bash"
+        for words in block.commands
+    )
+]
+# The commands for the experiments train nine runs, which takes more than a minute.
+NIGHTLY = {ROOT / "experiments" / "README.md"}
 
 # Run by .ci/run, in the same words.
 BY_CI = {"pip", "pytest", "ruff", "pyright"}
@@ -185,7 +184,9 @@ def runs_directory(tmp_path_factory):
 
 
 @pytest.mark.slow
-@with_commands
+@pytest.mark.parametrize(
+    "path", nightly_but(set(WITH_COMMANDS) - NIGHTLY, WITH_COMMANDS), ids=NAMES.get
+)
 def test_commands_run(path, runs_directory, tmp_path, monkeypatch):
     work = tmp_path / "work"
     shutil.copytree(runs_directory, work)
