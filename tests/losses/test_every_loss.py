@@ -175,6 +175,7 @@ def test_values_in_padding_are_ignored(results, single):
             chex.assert_trees_all_equal(result.slopes[0], single[name].slopes[0])
 
 
+@pytest.mark.slow
 def test_wider_padding_and_one_advantage_per_token_change_nothing(single):
     batch = small_batch()
     spread = np.broadcast_to(batch.advantages[..., None], batch.logp.shape)

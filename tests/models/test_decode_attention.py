@@ -154,6 +154,7 @@ def softmax_of_a_part(queries, keys, values, lengths):
     return jnp.einsum("xnqs,xnsc->xnqc", weights, values), total
 
 
+@pytest.mark.slow
 def test_parts_of_cudnn_are_merged_to_one_softmax(monkeypatch):
     monkeypatch.setattr(decode_cudnn, "partial_attention", softmax_of_a_part)
     case = random_case(1)

@@ -45,6 +45,7 @@ def test_ordinary_processes_do_not_stop_attacks():
     assert [verdict.passed for verdict in outcome] == [False] * 3
 
 
+@pytest.mark.slow
 def test_no_process_remains():
     before = processes()
     trial = program_attacks.trial(

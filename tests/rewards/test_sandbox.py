@@ -252,6 +252,7 @@ def test_a_process_of_tests_that_dies_is_replaced(monkeypatch):
     assert outcomes == [Untested("the process of the tests has died"), ((True, ""),)]
 
 
+@pytest.mark.slow
 @requires_bubblewrap
 def test_processes_end_with_their_caller():
     code = (

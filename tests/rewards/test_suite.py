@@ -216,6 +216,7 @@ def test_failure_affects_only_its_own_answer(workers, text, reason):
     assert reason in scores.messages[0]
 
 
+@pytest.mark.slow
 def test_process_that_ignores_sigterm_is_killed(workers):
     scores = score_texts(workers, "hang stubbornly", "fine", "fine", "fine")
     np.testing.assert_array_equal(scores.mask[0, :, 0], [False, True, True, True])

@@ -219,6 +219,7 @@ def test_one_pass_draws_the_same_tokens(monkeypatch):
     np.testing.assert_allclose(actual[1][equal], expected[1][equal], atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from([-jnp.inf, -90.0, -20.0, 0.0]), min_size=1, max_size=40),

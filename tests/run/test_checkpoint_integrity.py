@@ -100,6 +100,7 @@ def restore_or_refuse(directory, step):
     return False
 
 
+@pytest.mark.slow
 def test_damage_at_200_random_places_is_refused_or_harmless(saved, tmp_path):
     """The other checkpoint is still restored, and the run can continue to save."""
     generator, refused, touched = random.Random(0), 0, set()

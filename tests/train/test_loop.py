@@ -198,6 +198,7 @@ def test_resume_of_a_finished_run_evaluates_again_and_overwrite_starts_again(no_
     assert overwritten["seed"] == 3
 
 
+@pytest.mark.slow
 def test_settings_without_effect_on_numbers_may_change_on_resume(no_plots, tmp_path):
     train(QUICK, tmp_path)
     other = dataclasses.replace(
@@ -216,6 +217,7 @@ class Killed(BaseException):
     """Ends a run in the middle of a step, like a kill."""
 
 
+@pytest.mark.slow
 def test_resumes_a_run_of_an_earlier_version(no_plots, tmp_path):
     """In the old files the aggregator is not a section, and a metric has its old name."""
     add = StepLog.add

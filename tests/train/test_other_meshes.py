@@ -49,6 +49,7 @@ def is_key(leaf):
     return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+@pytest.mark.slow
 def test_a_state_is_bit_equal_on_every_mesh(tmp_path):
     """Parameters, both moments of the optimizer, the aggregator and the key, from mesh to mesh."""
     programs = [program_on(*mesh) for mesh in MESHES]
