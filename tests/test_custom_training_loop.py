@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from every_aggregator import updated
 from flax import linen
 from jax import Array
 from jax.sharding import AxisType, PartitionSpec
@@ -197,8 +198,7 @@ def every_method(rewards, mask, lengths):
         aggregator = make(name, WEIGHTS)
         state = aggregator.init(K)
         key = jax.random.key(0)
-        costly = dict.fromkeys(aggregator.needs, lengths)
-        results[name] = aggregator.update(rewards, mask, state, key, lengths=lengths, **costly)
+        results[name] = updated(aggregator, rewards, mask, state, key, lengths)
     return results
 
 

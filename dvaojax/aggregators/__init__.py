@@ -17,7 +17,8 @@ To add a method:
 
 1. Write its file in this package: a function `my_method(rewards, weights, *, mask=None, ...)`, with
    a third argument `lengths`, `key` or `gradient_weights` if it needs the lengths of the
-   completions, a random key, or the squared norms of their gradients;
+   completions, a random key, or the squared norms of their gradients, or with
+   `token_gradient_weights` and `where` if it returns an advantage for each token;
    or a factory `my_method(weights, *, ...)` of an `Aggregator` that keeps a state. The keyword-only
    parameters are its knobs.
 2. Add its import line and its row in `methods.py`.
@@ -38,19 +39,21 @@ from dvaojax.aggregators._core import batch as batch
 from dvaojax.aggregators._core import group as group
 from dvaojax.aggregators._core import least_squares as least_squares
 from dvaojax.aggregators._core import whitening as whitening
+from dvaojax.aggregators._core.aggregator import NORMS as NORMS
 from dvaojax.aggregators._core.aggregator import Aggregator as Aggregator
 from dvaojax.aggregators._core.aggregator import PerObjective as PerObjective
 from dvaojax.aggregators._core.aggregator import State as State
+from dvaojax.aggregators._core.aggregator import further_arguments as further_arguments
 from dvaojax.aggregators._core.aggregator import is_factory as is_factory
 from dvaojax.aggregators._core.aggregator import knobs_of as knobs_of
 from dvaojax.aggregators._core.aggregator import knobs_per_objective as knobs_per_objective
 from dvaojax.aggregators._core.aggregator import named_weights as named_weights
 from dvaojax.aggregators._core.aggregator import needs_key as needs_key
 from dvaojax.aggregators._core.aggregator import needs_lengths as needs_lengths
+from dvaojax.aggregators._core.aggregator import needs_of as needs_of
 from dvaojax.aggregators._core.aggregator import per_objective as per_objective
 from dvaojax.aggregators._core.aggregator import stateful as stateful
 from dvaojax.aggregators._core.aggregator import stateless as stateless
-from dvaojax.aggregators._core.aggregator import third_argument as third_argument
 from dvaojax.aggregators._core.comparison import Comparison as Comparison
 from dvaojax.aggregators._core.comparison import compare as compare
 from dvaojax.aggregators._core.comparison import effective_weights as effective_weights
@@ -68,7 +71,7 @@ STATEFUL: dict[str, Callable[..., Aggregator]] = {
 RANDOM: dict[str, Callable[..., Array]] = {
     name: row.method for name, row in ROWS.items() if needs_key(row.method)
 }
-"""Functions whose third argument is a random key, by name."""
+"""Functions that take a random key, by name."""
 
 BY_NAME: dict[str, Callable[..., Array]] = {
     name: row.method for name, row in ROWS.items() if name not in {*STATEFUL, *RANDOM}
@@ -93,7 +96,7 @@ def find(name: str) -> Callable[..., Any]:
     if is_factory(method):
         plugins.require_arguments(name, method, ["weights"])
     else:
-        positional = ["rewards", "weights", *filter(None, [third_argument(method)])]
+        positional = ["rewards", "weights", *further_arguments(method)]
         plugins.require_arguments(name, method, positional, ["mask"])
     return method
 

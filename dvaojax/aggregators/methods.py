@@ -97,6 +97,14 @@ _TABLE: tuple[AggregatorRow, ...] = (
         bound="none",
         zero_sum=False,
     ),
+    _sum(
+        optimal_token_baseline,
+        papers.OPTIMAL_TOKEN_BASELINE,
+        "`Σ_k w_k r_ik` minus, at each token, the group's mean by the squared gradient norms up to "
+        "it",
+        bound="none",
+        zero_sum=False,
+    ),
     _own(
         oblr_po,
         papers.OBLR_PO,
@@ -372,13 +380,6 @@ _OTHER_FUNCTIONS: tuple[OtherFunctionRow, ...] = (
         "the group's z-score, at each turn, of the discounted reward from there on",
         takes="the reward of each turn",
         credit=_RECONSTRUCTED,
-    ),
-    OtherFunctionRow(
-        optimal_token_baseline,
-        papers.OPTIMAL_TOKEN_BASELINE,
-        "`Σ_k w_k r_ik` minus, at each token, the group's mean by the squared gradient norms up to "
-        "it",
-        takes="the squared gradient norm of each token",
     ),
     OtherFunctionRow(
         dvao_of_repeats,

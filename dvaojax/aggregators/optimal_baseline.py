@@ -6,6 +6,8 @@ rewards count most in the baseline that minimises it. `oblr_po` has one baseline
 completion, `optimal_token_baseline` one for each token (verl-project/verl@1dda039b9).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -13,6 +15,8 @@ from jax.typing import ArrayLike
 
 from dvaojax import numerics
 from dvaojax.aggregators._core import group
+
+_NORMS = "token_gradient_weights"
 
 
 def oblr_po(
@@ -90,55 +94,63 @@ def _sum_of_others(values: Array) -> Array:
 def optimal_token_baseline(
     rewards: ArrayLike,
     weights: ArrayLike,
-    energies: ArrayLike,
+    token_gradient_weights: ArrayLike,
     where: ArrayLike,
     *,
-    epsilon: float = numerics.VERL_VARIANCE_EPSILON,
+    mask: ArrayLike | None = None,
 ) -> Array:
     r"""The weighted sum minus a baseline for each token position, as in verl.
 
-    $$ A_{it} = r_i - \frac{\sum_j m_{jt} W_{jt} r_j}{\sum_j m_{jt} W_{jt} + \epsilon}, \qquad
-       W_{jt} = \sum_{s \le t} m_{js} e_{js}, \qquad r_i = \sum_k w_k r_{ik} $$
+    $$ A_{it} = \sum_k w_k (r_{ik} - b_{kt}), \qquad
+       b_{kt} = \frac{\sum_j m_{jt} W_{jt} r_{jk}}{\sum_j m_{jt} W_{jt}}, \qquad
+       W_{jt} = \sum_{s \le t} m_{js} g_{js} $$
 
-    with the mask m and the squared norm $e = 1 - 2 \pi + \sum_v \pi_v^2$ of the gradient of a
-    token's log-probability with respect to the logits. At position t a completion counts by the
-    norms so far, and only completions that reach t count, the own one among them. It is
-    `optimal_token_baseline` of verl (verl-project/verl@1dda039b9), without importance weights and
-    with its `handle_zero_tail` off: where only one completion is left its advantage is about 0. As
-    in verl, a group with a single completion has no baseline.
+    with the mask m of sampled tokens and the squared norm g of the gradient of a token's
+    log-probability. At position t a completion counts by the norms so far, and only completions
+    that reach t count, the own one among them; where only one is left its advantage is 0. In a run,
+    $g = 1 - 2 \pi + \sum_v \pi_v^2$, the squared norm with respect to the logits.
 
-    Not to be confused with: `oblr_po`, one baseline for each completion from the others alone. The
-    advantages here differ from token to token although the reward does not.
+    It is `optimal_token_baseline` of verl (verl-project/verl@1dda039b9), for a reward of the whole
+    completion, without importance weights and with its `handle_zero_tail` off. Two departures: a
+    group of one gets 0, where verl keeps the reward, and where all norms so far are 0 the baseline
+    is the plain mean instead of 0. Several objectives are ours: each has its own baseline, over the
+    completions that were scored on it.
+
+    Not to be confused with: `oblr_po`, one baseline for each completion from the others alone, and
+    `opo`, the case of a single token with the length as its norm. The advantages here differ from
+    token to token although the reward does not.
 
     Args:
-        rewards: `[..., G, K]`, all scored and finite.
-        weights: `[K]`.
-        energies: `[..., G, T]`, e of each token; any value where `where` is false.
+        rewards: `[..., G, K]`, as the reward functions return them.
+        weights: `[K]` or `[..., K]`, not negative.
+        token_gradient_weights: `[..., G, T]`, g of each token, not negative; any value where
+            `where` is false.
         where: `[..., G, T]` bool, true on sampled tokens.
-        epsilon: added to the sum of the weights.
+        mask: `[..., G, K]` bool, false where an objective does not apply or was not scored; it adds
+            0 to the advantages of the completion.
 
     Returns:
-        `[..., G, T]`, for losses with an advantage per token; 0 where `where` is false.
+        `[..., G, T]` float32 (float64 for float64 rewards), on the scale of the rewards; 0 where
+        `where` is false, and exactly 0 in a group where every objective is constant.
 
     Raises:
         AssertionError: the shapes do not match.
-        ValueError: outside jit, a reward is not finite, or a weight is negative.
+        ValueError: outside jit, an unmasked reward is not finite, or a weight is negative.
     """
-    where, energies = jnp.asarray(where), numerics.real_array("energies", energies)
-    shape = (*jnp.shape(rewards)[:-1], energies.shape[-1])
-    numerics.require_shape("energies", energies, shape, axes="[..., G, T]", like="rewards")
-    numerics.require_shape("where", where, shape, axes="[..., G, T]", like="energies")
-    batch = group.prepare_batch(rewards, weights, None)
-    objectives = group.statistics(batch, ddof=0)
-    mean = group.weighted_sum(objectives.mean, batch.weights)[:, None, None]
-    centred = group.weighted_sum(objectives.centred, batch.weights)[..., None]
-    is_token = where.reshape(*batch.scored.shape, -1)
-    counted = jnp.where(is_token, energies.reshape(is_token.shape).astype(centred.dtype), 0)
+    where, norms = jnp.asarray(where), numerics.real_array(_NORMS, token_gradient_weights)
+    shape = (*jnp.shape(rewards)[:-1], norms.shape[-1])
+    numerics.require_shape(_NORMS, norms, shape, axes="[..., G, T]", like="rewards")
+    numerics.require_shape("where", where, shape, axes="[..., G, T]", like=_NORMS)
+    batch = group.prepare_batch(rewards, weights, mask)
+    centred = group.statistics(batch, ddof=0).centred
+    is_token = where.reshape(*batch.scored.shape, where.shape[-1])
+    counted = jnp.where(is_token, norms.reshape(is_token.shape).astype(centred.dtype), 0)
     counts = jnp.where(is_token, jnp.cumsum(counted, axis=-1), 0)
-    total = jnp.sum(counts, axis=1, keepdims=True)
-    # The sum of the raw rewards is that of the centred ones plus the mean times the weights.
-    baseline = (jnp.sum(counts * centred, axis=1, keepdims=True) + mean * total) / (total + epsilon)
-    if batch.rewards.shape[1] == 1:
-        baseline = jnp.zeros_like(baseline)
-    advantages = centred + (mean - baseline)
-    return jnp.where(is_token, advantages, 0).reshape(where.shape)
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    seen = batch.where.astype(centred.dtype)
+    # Relative to the plain mean, so that equal rewards give exactly 0.
+    sums = product("bgt,bgk->btk", counts, seen * centred)
+    offset = numerics.safe_divide(sums, product("bgt,bgk->btk", counts, seen))
+    baseline = product("bgk,btk->bgt", seen * batch.group_weights[:, None], offset)
+    advantages = group.weighted_sum(centred, batch.weights)[..., None] - baseline
+    return jnp.where(is_token & batch.scored[..., None], advantages, 0).reshape(where.shape)

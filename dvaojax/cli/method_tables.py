@@ -18,7 +18,7 @@ _WIDTH = 132  # of the widest table; a narrower terminal breaks its lines
 
 _DERIVED = {
     "needs": "inputs in addition to rewards and weights: the `lengths` of the completions, a "
-    "random `key`, the `norms` of the completions' gradients, which take a forward pass, or a "
+    "random `key`, the `norms` of the gradients, which take a forward pass, or a "
     "`state` that is carried from step to step and checkpointed.",
     "per objective": "knobs that may differ between objectives, such as a threshold.",
 }
@@ -117,7 +117,7 @@ def _cells(row: AggregatorRow) -> Iterable[str]:
     needs = {
         "lengths": aggregators.needs_lengths(row.method),
         "key": aggregators.needs_key(row.method),
-        "norms": aggregators.third_argument(row.method) == "gradient_weights",
+        "norms": not {*aggregators.further_arguments(row.method)}.isdisjoint(aggregators.NORMS),
         "state": aggregators.is_factory(row.method),
     }
     yield from (row.order, row.scale, row.shift, row.bound, method_page.text_of(row.zero_sum))

@@ -1,7 +1,7 @@
 """Checks of a configuration as a whole, and the aggregators it selects."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,7 +39,7 @@ def validate(config: Config) -> None:
     config.loss.check_options()
     config.allocation.check(config.group_size, config.weights)
     check_selection(config)
-    _check_gradients_of_candidates(config)
+    _check_needs(config)
     if config.sampling.truncates:
         raise UserError(
             "sampling: temperature 0, top_k, top_p and min_p renormalise the sampler's "
@@ -140,8 +140,7 @@ def compares_within_groups(config: Config, *, group_size: int) -> bool:
         jnp.ones(rewards.shape, bool),
         aggregator.init(num_objectives),
         jax.random.key(0),
-        lengths=jnp.ones(rewards.shape[:2]),
-        **{need: jnp.ones(rewards.shape[:2]) for need in aggregator.needs},
+        **aggregator.inputs_among(_inputs(jnp.ones, (8, group_size), 1)),
     )
     return bool(jnp.all(jnp.abs(jnp.nan_to_num(advantages)) < 1e-3))
 
@@ -193,33 +192,46 @@ def _checked_aggregator(
 ) -> Aggregator:
     """An aggregator for the run's objectives, traced with the shapes of a step."""
     weights = aggregators.named_weights(config.weights, config.objectives)
-    shape = (config.prompts_per_step, config.largest_group, len(config.objectives))
+    groups = (config.prompts_per_step, config.largest_group)
+    inputs = _inputs(jax.ShapeDtypeStruct, groups, config.max_new_tokens)
     try:  # the method's own checks of its knobs and weights
         if plugins.is_plugin(name):
             with plugins.blaming(name):
-                return _traced(name, weights, shape, knobs)
-        return _traced(name, weights, shape, knobs)
+                return _traced(name, weights, inputs, knobs)
+        return _traced(name, weights, inputs, knobs)
     except UserError:
         raise
     except ValueError as error:
         raise UserError(f"{key}: {error}") from error
 
 
+def _inputs(
+    make: Callable[[tuple[int, ...], Any], Any], groups: tuple[int, int], length: int
+) -> dict[str, Any]:
+    """What a step has for an aggregator, of the groups `[B, G]` and completions of `T` tokens."""
+    tokens = (*groups, length)
+    return {
+        "lengths": make(groups, "float32"),
+        "gradient_weights": make(groups, "float32"),
+        "token_gradient_weights": make(tokens, "float32"),
+        "where": make(tokens, "bool"),
+    }
+
+
 def _traced(
-    name: str, weights: jax.Array, shape: Sequence[int], knobs: Mapping[str, Any]
+    name: str, weights: jax.Array, inputs: Mapping[str, Any], knobs: Mapping[str, Any]
 ) -> Aggregator:
     """An aggregator that returns advantages of the right shape."""
+    shape = (*inputs["lengths"].shape, len(weights))
     rewards, mask = (jax.ShapeDtypeStruct(shape, dtype) for dtype in ("float32", "bool"))
-    lengths = jax.ShapeDtypeStruct(shape[:2], "float32")
     aggregator = aggregators.make(name, weights, **knobs)
     if not isinstance(aggregator, Aggregator):
         raise UserError(f"{name} returned a {type(aggregator).__name__}, not an Aggregator")
     state, random = jax.eval_shape(lambda: (aggregator.init(shape[2]), jax.random.key(0)))
-    costly = dict.fromkeys(aggregator.needs, lengths)
-    advantages, _ = jax.eval_shape(
-        aggregator.update, rewards, mask, state, random, lengths=lengths, **costly
-    )
-    expected = jax.ShapeDtypeStruct(shape[:2], "float32")
+    further = aggregator.inputs_among(inputs)
+    advantages, _ = jax.eval_shape(aggregator.update, rewards, mask, state, random, **further)
+    axes = inputs["where" if aggregator.is_per_token else "lengths"].shape
+    expected = jax.ShapeDtypeStruct(axes, "float32")
     if not isinstance(advantages, jax.ShapeDtypeStruct) or (
         (advantages.shape, advantages.dtype) != (expected.shape, expected.dtype)
     ):
@@ -321,8 +333,15 @@ def _check_model(config: Config) -> None:
         )
 
 
-def _check_gradients_of_candidates(config: Config) -> None:
-    if config.allocation.selects and make_aggregator(config).needs:
+def _check_needs(config: Config) -> None:
+    """Aggregators with further inputs need steps that have them, and losses that take them."""
+    aggregator = make_aggregator(config)
+    if config.loss.is_pairwise and aggregator.is_per_token:
+        raise UserError(
+            f"loss.name={config.loss.name} compares whole completions, and aggregator.name="
+            f"{config.aggregator.name} has an advantage for each token: choose another of the two"
+        )
+    if config.allocation.selects and aggregator.needs:
         raise UserError(
             f"aggregator.name={config.aggregator.name} needs gradient norms, which "
             f"allocation.name={config.allocation.name} does not compute for its candidates: choose "

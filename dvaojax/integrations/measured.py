@@ -54,8 +54,8 @@ def require_no_norms(name: str, aggregator: Aggregator) -> None:
     """Raises `UserError` if a method needs gradient norms, which other trainers do not compute."""
     if aggregator.needs:
         raise UserError(
-            f"{name} needs the squared gradient norms of the completions, which only "
-            "`dvaojax train` computes: opo takes their lengths instead"
+            f"{name} needs the squared gradient norms of completions or tokens, which only "
+            "`dvaojax train` computes: opo takes the lengths of completions instead"
         )
 
 

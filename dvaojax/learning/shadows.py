@@ -12,8 +12,36 @@ from jax import Array
 
 from dvaojax.aggregators import Aggregator, compare
 from dvaojax.learning.gradients import StepMetrics
-from dvaojax.numerics import masked_mean
+from dvaojax.numerics import Mean, masked_mean, masked_sum, safe_divide
 from dvaojax.types import Experience
+
+
+def per_completion(advantages: Array, where: Array) -> Array:
+    """`[B, G]`, the mean of advantages over the tokens of each completion; 0 without any.
+
+    Args:
+        advantages: `[B, G, T]`, one for each token.
+        where: `[B, G, T]` bool, true on sampled tokens.
+    """
+    return safe_divide(
+        masked_sum(advantages, where, axis=-1), jnp.sum(where, axis=-1, dtype=advantages.dtype)
+    )
+
+
+def mean_square(advantages: Array, where: Array, *, is_per_token: bool) -> Mean:
+    """The mean square of advantages over all completions that were sampled, or over their tokens.
+
+    Args:
+        advantages: `[B, G]`, `[B, G, S]` for turns, or `[B, G, T]`.
+        where: `[B, G, T]` bool, true on sampled tokens.
+        is_per_token: whether each token has its own advantage.
+    """
+    if is_per_token:
+        return masked_mean(jnp.square(advantages), where)
+    is_sampled = jnp.any(where, axis=-1)
+    turns = tuple(range(is_sampled.ndim, advantages.ndim))
+    counted = jnp.broadcast_to(jnp.expand_dims(is_sampled, turns), advantages.shape)
+    return masked_mean(jnp.square(advantages), counted)
 
 
 class Shadows(NamedTuple):
@@ -29,7 +57,7 @@ class Shadows(NamedTuple):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Costly inputs that a shadow needs, see `Aggregator.needs`."""
+        """Inputs that a shadow needs, see `Aggregator.needs`."""
         return frozenset(need for shadow in self.aggregators.values() for need in shadow.needs)
 
     def init(self, num_objectives: int) -> tuple[Any, ...]:
@@ -42,34 +70,33 @@ class Shadows(NamedTuple):
         advantages: Array,
         states: tuple[Any, ...],
         key: Array,
-        *,
-        lengths: Array,
-        gradient_weights: Array | None = None,
+        inputs: Mapping[str, Array],
     ) -> tuple[StepMetrics, tuple[Any, ...]]:
         """Compares the advantages of each shadow with those of the aggregator in use.
 
         Args:
             experience: the step's data.
-            advantages: `[B, G]`, of the aggregator in use.
+            advantages: `[B, G]`, of the aggregator in use; as with shadows, the mean over the
+                tokens of a completion where each token has an advantage.
             states: the states of the shadows.
             key: the random key of the aggregator in use. All methods use the same key, so that a
                 shadow of the method in use computes the same advantages.
-            lengths: `[B, G]` tokens of each completion.
-            gradient_weights: `[B, G]`, for shadows that need them, see `needs`.
+            inputs: the lengths of the completions `[B, G]`, and what the shadows need, by name.
 
         Returns:
             `shadow/NAME/cosine`, `.../sign_agreement`, `.../mean_square` and
             `.../effective_weight` (`[K]`) of each shadow, as in `compare`, and the next states.
         """
         rewards, mask = experience.rewards, experience.reward_mask
+        where = experience.completion_mask
         metrics, after = {}, []
         for (name, shadow), state in zip(self.aggregators.items(), states, strict=True):
-            costly = {"gradient_weights": gradient_weights} if shadow.needs else {}
-            other, state = shadow.update(rewards, mask, state, key, lengths=lengths, **costly)
+            other, state = shadow.update(rewards, mask, state, key, **shadow.inputs_among(inputs))
+            squares = mean_square(other, where, is_per_token=shadow.is_per_token)
+            if shadow.is_per_token:
+                other = per_completion(other, where)
             comparison = compare(advantages, other, rewards, self.weights, mask=mask)
-            # Over the completions that were sampled, as in `advantage_mean_square`.
-            mean_square = masked_mean(jnp.square(other), lengths > 0)
-            comparison = comparison._replace(mean_square=mean_square)
+            comparison = comparison._replace(mean_square=squares)
             metrics |= {
                 f"shadow/{name}/{metric}": mean for metric, mean in comparison._asdict().items()
             }

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from dvaojax.aggregators import Aggregator
+from dvaojax.aggregators import NORMS, Aggregator
 from dvaojax.learning.curvature import ProspectiveStep
 from dvaojax.learning.gradient_cosines import GradientCosines, cosine_metrics
 from dvaojax.learning.gradients import (
@@ -31,7 +31,7 @@ from dvaojax.learning.gradients import (
 )
 from dvaojax.learning.packed_width import cut_to_longest_row, sort_by_packed_length
 from dvaojax.learning.policy_loss import PolicyBatch
-from dvaojax.learning.shadows import Shadows
+from dvaojax.learning.shadows import Shadows, mean_square, per_completion
 from dvaojax.learning.turns import advantages_per_token
 from dvaojax.models import Params
 from dvaojax.numerics import masked_mean, masked_sum, require_shape
@@ -135,6 +135,7 @@ def make_train_step(
     Returns:
         `step(state, experience, reference)`, which returns the next state, metrics as sums and
         counts, and the advantages `[B, G]`, or `[B, G, S]` if completions are episodes of S turns.
+        Where each token has an advantage it is their mean over the tokens of a completion.
         `reference` is the parameters of the reference policy, or None.
 
     Raises:
@@ -142,7 +143,8 @@ def make_train_step(
     """
 
     alone = cut_to_longest_row(gradient_of(loss if cosines is None else cosines.loss))
-    needs_norms = bool(aggregator.needs or (shadows is not None and shadows.needs))
+    every_need = {*aggregator.needs, *(() if shadows is None else shadows.needs)}
+    needs_norms = not every_need.isdisjoint(NORMS)
     if needs_norms and gradient_norms is None:
         raise ValueError("an aggregator needs gradient_norms")
 
@@ -153,19 +155,19 @@ def make_train_step(
         order = update_order(order_key, config, num_prompts=lengths.shape[0])
         if experience.packed is not None:
             order = sort_by_packed_length(order, experience.packed)
-        costly: dict[str, Array] = {}
+        inputs = {"lengths": lengths, "where": experience.completion_mask}
         if needs_norms and gradient_norms is not None:
             unweighted = PolicyBatch(experience, lengths, jnp.zeros_like(experience.logprobs))
             params = prepare(state.learner.params, unweighted)
             norms = _by_micro_batch(gradient_norms, params, unweighted, order, constrain)
-            costly["gradient_weights"] = masked_sum(norms, experience.completion_mask, axis=-1)
+            inputs["token_gradient_weights"] = norms
+            inputs["gradient_weights"] = masked_sum(norms, experience.completion_mask, axis=-1)
         advantages, aggregator_state = aggregator.update(
             experience.rewards,
             experience.reward_mask,
             state.aggregator_state,
             aggregator_key,
-            lengths=lengths,
-            **(costly if aggregator.needs else {}),
+            **aggregator.inputs_among(inputs),
         )
         token_advantages = advantages
         if experience.turns is not None:
@@ -209,14 +211,16 @@ def make_train_step(
         learner, metrics = lax.scan(one_update, state.learner, order)
         metrics = jax.tree.map(lambda a: jnp.sum(a, axis=0), metrics) | before
         is_sampled = lengths > 0
-        turn_axes = tuple(range(lengths.ndim, advantages.ndim))
-        counted = jnp.broadcast_to(jnp.expand_dims(is_sampled, turn_axes), advantages.shape)
-        metrics["advantage_mean_square"] = masked_mean(jnp.square(advantages), counted)
+        metrics["advantage_mean_square"] = mean_square(
+            advantages, experience.completion_mask, is_per_token=aggregator.is_per_token
+        )
+        if aggregator.is_per_token:
+            advantages = per_completion(advantages, experience.completion_mask)
         metrics["completion_length"] = masked_mean(lengths, is_sampled)
         shadow_states = state.shadow_states
         if shadows is not None:
             shadow_metrics, shadow_states = shadows.update(
-                experience, advantages, shadow_states, aggregator_key, lengths=lengths, **costly
+                experience, advantages, shadow_states, aggregator_key, inputs
             )
             metrics |= shadow_metrics
         after = TrainState(state.step + 1, learner, aggregator_state, key, shadow_states)

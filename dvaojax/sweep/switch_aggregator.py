@@ -43,6 +43,8 @@ class SwitchState(NamedTuple):
 def switch_aggregator(methods: Sequence[UnweightedMethod]) -> Aggregator:
     """An aggregator that applies the method selected in its state.
 
+    If one of the methods has an advantage for each token, all have.
+
     `init` selects the first method with equal weights; `switch_state` makes the state of any other
     method.
 
@@ -50,23 +52,26 @@ def switch_aggregator(methods: Sequence[UnweightedMethod]) -> Aggregator:
         methods: at least one.
     """
 
+    every = (aggregators.needs_of(aggregators.find(name)) for name, _ in methods)
+    needs = tuple(dict.fromkeys(need for some in every for need in some))
+
     def update(
         rewards: Array,
         mask: Array | None,
         state: SwitchState,
         key: Array | None,
         /,
-        *,
-        lengths: Array | None = None,
-        gradient_weights: Array | None = None,
+        **inputs: Array | None,
     ) -> tuple[Array, SwitchState]:
         def with_method(number: int, states: tuple[Any, ...]) -> tuple[Array, tuple[Any, ...]]:
             name, knobs = methods[number]
             aggregator = aggregators.make(name, state.weights, **knobs)
-            costly = dict.fromkeys(aggregator.needs, gradient_weights)
             advantages, after = aggregator.update(
-                rewards, mask, states[number], key, lengths=lengths, **costly
+                rewards, mask, states[number], key, **aggregator.inputs_among(inputs)
             )
+            where = inputs.get("where")
+            if "where" in needs and where is not None and not aggregator.is_per_token:
+                advantages = jnp.where(where, advantages[..., None], 0)
             return advantages, (*states[:number], after, *states[number + 1 :])
 
         branches = [partial(with_method, number) for number in range(len(methods))]
@@ -76,11 +81,7 @@ def switch_aggregator(methods: Sequence[UnweightedMethod]) -> Aggregator:
     def init(num_objectives: int, /) -> SwitchState:
         return switch_state(methods, methods[0], jnp.ones(num_objectives, jnp.float32))
 
-    norms = any(
-        aggregators.third_argument(aggregators.find(name)) == "gradient_weights"
-        for name, _ in methods
-    )
-    return Aggregator(init, update, ("gradient_weights",) if norms else ())
+    return Aggregator(init, update, needs)
 
 
 def switch_state(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from dvaojax import aggregators
 from dvaojax.config import Config
 from dvaojax.devices import peak_of
 from dvaojax.models import flops
@@ -12,13 +13,15 @@ from dvaojax.models.flops import Lengths
 def step_flops(config: Config, lengths: Lengths) -> int:
     """Model FLOPs of a step: sampling, training, and extra forward passes over the experience.
 
-    An extra forward pass computes the log-probabilities of the reference policy or, for importance
-    weights, those of the policy before the update.
+    An extra forward pass computes the log-probabilities of the reference policy, for importance
+    weights those of the policy before the update, or the gradient norms that the aggregator needs.
     """
     model = config.model
     sampling = flops.prefill_flops(model, lengths) + flops.decode_flops(model, lengths)
     learning = config.learning.epochs * flops.train_flops(model, lengths)
-    extra_passes = sum((config.loss.needs_reference, config.loss.importance_cap > 0.0))
+    needs = aggregators.needs_of(aggregators.find(config.aggregator.name))
+    needs_norms = not set(needs).isdisjoint(aggregators.NORMS)
+    extra_passes = sum((config.loss.needs_reference, config.loss.importance_cap > 0.0, needs_norms))
     return sampling + learning + extra_passes * flops.forward_flops(model, lengths)
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import examined, takes_lengths
+from every_aggregator import examined, function_of, takes_lengths, updated
 
 from dvaojax import aggregators
 from dvaojax.aggregators import (
@@ -32,11 +32,10 @@ def test_update_returns_the_result_of_the_function(name):
     assert state == ()
     mask = jnp.ones(REWARDS.shape, bool)
     key = jax.random.key(1)
-    inputs = dict.fromkeys(("lengths", *aggregator.needs), LENGTHS)
-    advantages, state = aggregator.update(REWARDS, mask, state, key, **inputs)
+    advantages, state = updated(aggregator, REWARDS, mask, state, key, LENGTHS)
     assert state == ()
-    lengths = (LENGTHS,) if takes_lengths(BY_NAME[name]) else ()
-    expected = BY_NAME[name](REWARDS, WEIGHTS, *lengths, mask=mask)
+    lengths = (LENGTHS,) if takes_lengths(function_of(name)) else ()
+    expected = function_of(name)(REWARDS, WEIGHTS, *lengths, mask=mask)
     np.testing.assert_array_equal(advantages, expected)
 
 

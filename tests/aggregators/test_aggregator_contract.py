@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import FAMILIES, apply, call, every, examined, takes_lengths
+from every_aggregator import FAMILIES, apply, call, every, examined, function_of, takes_lengths
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from slowness import slow_but
 
@@ -39,7 +39,7 @@ def test_one_advantage_per_completion_in_float32(name, rewards, dtype):
 
 
 def test_works_without_jit(name, rewards):
-    eager = call(BY_NAME[name], rewards[:2], WEIGHTS)
+    eager = call(function_of(name), rewards[:2], WEIGHTS)
     chex.assert_trees_all_close(eager, apply(name, rewards[:2], WEIGHTS), atol=1e-6)
 
 
@@ -76,7 +76,7 @@ def test_nonfinite_rewards_are_rejected_outside_jit_and_masked_inside(name, rewa
     mask = jnp.ones(rewards.shape, bool).at[1, 3, 1].set(False)
     expected = apply(name, rewards, WEIGHTS, mask=mask)
     with pytest.raises(ValueError, match="1 of 30 rewards are NaN or infinite"):
-        call(BY_NAME[name], poisoned, WEIGHTS)
+        call(function_of(name), poisoned, WEIGHTS)
     chex.assert_trees_all_close(apply(name, poisoned, WEIGHTS), expected, atol=1e-6)
 
 
@@ -98,7 +98,7 @@ def test_rejects_negative_and_nan_weights(rewards):
 )
 def test_rejects_wrong_shapes_and_types(name, rewards, weights, mask):
     with pytest.raises(AssertionError):
-        call(BY_NAME[name], rewards, weights, mask=mask)
+        call(function_of(name), rewards, weights, mask=mask)
 
 
 def test_rejects_lengths_of_another_shape(rewards):
@@ -146,7 +146,7 @@ def test_explicit_axes_of_a_mesh_change_nothing(rewards):
         sharded = every(family, split[0], WEIGHTS, split[1])
         chex.assert_trees_all_close(jax.device_get(sharded), jax.device_get(whole), atol=1e-6)
     for name in ("dvao_shrunk", "rvpo", "sc_ppo"):  # these leave axes to the compiler
-        eager = BY_NAME[name](split[0], WEIGHTS, mask=split[1])
+        eager = function_of(name)(split[0], WEIGHTS, mask=split[1])
         assert eager.sharding.spec[0] == ("data", "fsdp")
         expected = apply(name, rewards, WEIGHTS, mask=mask)
         chex.assert_trees_all_close(jax.device_get(eager), jax.device_get(expected), atol=1e-6)

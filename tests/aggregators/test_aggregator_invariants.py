@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import examined, takes_lengths
+from every_aggregator import examined, function_of, takes_lengths
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -44,9 +44,10 @@ COMBINING = ("reward_combination", "advantage_combination", "dvao")
 Z_SCORES = ("advantage_combination", "gdpo", "gdpo_token_weighted", "rvpo", "rvpo_variance_penalty")
 Z_SCORES += ("gd2po_hard", "gd2po_snr", "dara_symmetric", "dara_asymmetric")
 ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo", "james_stein", "oblr_po")
+ON_THE_SCALE_OF_REWARDS += ("optimal_token_baseline",)
 # Methods that depend on the zero or on the largest value of a reward.
 ANCHORED = ("maxrl", "sa_mrpo", "focal_reward", "augmented_tchebycheff", "sc_ppo")
-WITH_LENGTHS = tuple(n for n in aggregators.BY_NAME if takes_lengths(aggregators.BY_NAME[n]))
+WITH_LENGTHS = tuple(n for n in aggregators.BY_NAME if takes_lengths(function_of(n)))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def float64():
 @functools.cache
 def exact(name, **knobs):
     """The jitted aggregator `(rewards, weights)`, with all epsilons 0 unless given as knobs."""
-    function = aggregators.BY_NAME[name]
+    function = function_of(name)
     known = aggregators.knobs_of(function)
     defaults = {k: 0.0 for k in known if k.endswith("epsilon") or k == "delta"}
     if name == "gd2po_snr":
@@ -79,8 +80,8 @@ def arrays(*values):
 @functools.cache
 def _aggregate_and_check(name, **knobs):
     """A jitted function that aggregates a masked batch, and the chexified check of its result."""
-    needs_lengths = takes_lengths(aggregators.BY_NAME[name])
-    function = functools.partial(aggregators.BY_NAME[name], **knobs)
+    needs_lengths = takes_lengths(function_of(name))
+    function = functools.partial(function_of(name), **knobs)
 
     @jax.jit
     def aggregate(rewards, weights, mask):

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import apply, call, examined
+from every_aggregator import apply, call, examined, function_of
 
 from dvaojax import aggregators
-from dvaojax.aggregators import BY_NAME
 
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
-NOT_DIVIDING = ("dr_grpo", "opo", "rloo", "james_stein", "oblr_po")
+NOT_DIVIDING = ("dr_grpo", "opo", "rloo", "james_stein", "oblr_po", "optimal_token_baseline")
 DROPPING = ("gd2po_hard", "gd2po_snr")  # completions in conflict get 0
 # Constant groups get the distance to the batch's mean, or a part of it.
 WITHOUT_GROUPS = ("reinforce_plus_plus", "james_stein")
@@ -24,11 +23,12 @@ SIGNALLED += ("augmented_tchebycheff", "sc_ppo")
 GROUPS_DO_NOT_SUM_TO_ZERO = ("rvpo", "rvpo_variance_penalty", "gdpo_token_weighted")
 GROUPS_DO_NOT_SUM_TO_ZERO += (*DROPPING, *WITHOUT_GROUPS, "reinforce_plus_plus_baseline")
 GROUPS_DO_NOT_SUM_TO_ZERO += ("dara_asymmetric", "opo", "corr_gdpo", "oblr_po")
+GROUPS_DO_NOT_SUM_TO_ZERO += ("optimal_token_baseline",)
 
 
 def with_knobs(name, rewards, weights, **knobs):
     assert rewards.shape == (2, 5, 3)
-    return call(BY_NAME[name], rewards, weights, **knobs)
+    return call(function_of(name), rewards, weights, **knobs)
 
 
 def normal(*shape, seed=0):
@@ -93,7 +93,7 @@ def test_trap_03_rvpo_is_zero_for_binary_rewards_that_cancel():
 def test_trap_04_largest_score_depends_on_ddof(ddof, largest):
     rewards = jnp.zeros((8, 1)).at[3].set(1.0)
     for name in ("grpo", "reward_combination", "advantage_combination", "dvao"):
-        advantages = BY_NAME[name](rewards, jnp.ones(1), ddof=ddof, epsilon=0.0)
+        advantages = function_of(name)(rewards, jnp.ones(1), ddof=ddof, epsilon=0.0)
         np.testing.assert_allclose(advantages[3], largest, rtol=1e-6)
 
 
@@ -114,7 +114,9 @@ def test_trap_04_largest_score_depends_on_ddof(ddof, largest):
 )
 def test_trap_05_golden_numbers_for_every_option(name, knobs, expected):
     rewards = jnp.array([[0.0, 2.0], [-1.0, 3.0]])[..., None]  # means 1 and 1
-    np.testing.assert_allclose(BY_NAME[name](rewards, jnp.ones(1), **knobs), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        function_of(name)(rewards, jnp.ones(1), **knobs), expected, rtol=1e-6
+    )
 
 
 def agreeing(name):
@@ -250,7 +252,7 @@ def test_trap_16_scale_dominance():
 
 
 def test_trap_17_no_knob_is_ignored(name):
-    function = BY_NAME[name]
+    function = function_of(name)
     others = {"ddof": 0, "epsilon": 0.3, "variance_epsilon": 0.3, "sharpness": 3.0, "penalty": 2.0}
     others |= {"delta": 0.3, "lower": -1.0, "upper": 3.0, "gamma": 2.0, "cap": 1.2}
     others |= {"threshold": 0.1, "ideal": 0.2, "augmentation": 0.5, "shrinkage": 0.5}
@@ -266,7 +268,7 @@ def test_trap_17_no_knob_is_ignored(name):
         "rewards",
         "weights",
         "mask",
-        *filter(None, [aggregators.third_argument(function)]),
+        *aggregators.further_arguments(function),
         *aggregators.knobs_of(function),
     }
 

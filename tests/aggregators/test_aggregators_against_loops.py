@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import scalar_oracles
 import variant_oracles
-from every_aggregator import takes_lengths
+from every_aggregator import function_of, takes_lengths
 from oracle_arithmetic import ROUNDING
 from slowness import nightly_but, slow_but
 
@@ -56,6 +56,7 @@ ORACLES = {
     for name in aggregators.BY_NAME
 }
 ON_THE_SCALE_OF_REWARDS = ("dr_grpo", "opo", "rloo", "corr_grpo", "james_stein", "oblr_po")
+ON_THE_SCALE_OF_REWARDS += ("optimal_token_baseline",)
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 
 
@@ -125,7 +126,7 @@ def _expected(shape, names):
     for r, w, mask, n in zip(rewards, weights, masks, lengths, strict=True):
         nested = tuple(tuple(map(tuple, group)) for group in np.where(mask, r, None).tolist())
         for (dtype, name), (advantages, sizes) in expected.items():
-            third = (n.tolist(),) if takes_lengths(aggregators.BY_NAME[name]) else ()
+            third = (n.tolist(),) if takes_lengths(function_of(name)) else ()
             a, s = ORACLES[name](nested, w.tolist(), *third, rounding=ROUNDING[dtype])
             advantages.append(a)
             sizes.append(s)
@@ -136,7 +137,7 @@ def _aggregate(names, rewards, weights, masks, lengths):
     """Advantages `[N, B, G]` by name; each of the N cases is a batch."""
 
     def one_case(r, w, mask, n):
-        functions = {name: aggregators.BY_NAME[name] for name in names}
+        functions = {name: function_of(name) for name in names}
         return {
             name: function(r, w, *((n,) if takes_lengths(function) else ()), mask=mask)
             for name, function in functions.items()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import lengths_for
+from every_aggregator import lengths_for, updated
 from slowness import slow_but
 
 from dvaojax import aggregators
@@ -56,10 +56,7 @@ def compiled(name, **knobs):
         aggregator = aggregators.make(name, WEIGHTS, **(KNOBS.get(name, {}) | knobs))
 
         def step(state, key):
-            costly = dict.fromkeys(aggregator.needs, lengths)
-            advantages, state = aggregator.update(
-                rewards, None, state, key, lengths=lengths, **costly
-            )
+            advantages, state = updated(aggregator, rewards, None, state, key, lengths)
             return state, advantages
 
         state, key = aggregator.init(K), jax.random.key(0)
@@ -185,11 +182,9 @@ def operations(name, groups, size, objectives, **knobs):
     """Floating-point operations of a call per reward, before compiler optimisations."""
     rewards = jnp.zeros((groups, size, objectives))
     aggregator = aggregators.make(name, jnp.ones(objectives), **knobs)
-    inputs = dict.fromkeys(("lengths", *aggregator.needs), lengths_for(rewards))
+    state, lengths = aggregator.init(objectives), lengths_for(rewards)
     lowered = jax.jit(
-        lambda rewards, key: aggregator.update(
-            rewards, None, aggregator.init(objectives), key, **inputs
-        )[0]
+        lambda rewards, key: updated(aggregator, rewards, None, state, key, lengths)[0]
     ).lower(rewards, jax.random.key(0))
     return lowered.cost_analysis()["flops"] / rewards.size
 

@@ -1,6 +1,5 @@
 """Baselines by gradient norms: limits, the least variance on a policy that can be enumerated."""
 
-import functools
 import math
 
 import jax
@@ -73,8 +72,9 @@ def test_missing_norms_are_named():
 
 
 def test_trainers_that_compute_no_norms_refuse_the_method():
-    with pytest.raises(UserError, match=r"oblr_po needs the squared gradient norms .*: opo takes"):
-        require_no_norms("oblr_po", aggregators.make("oblr_po", WEIGHTS))
+    for name in ("oblr_po", "optimal_token_baseline"):
+        with pytest.raises(UserError, match=rf"{name} needs the squared gradient norms .*: opo "):
+            require_no_norms(name, aggregators.make(name, WEIGHTS))
     require_no_norms("opo", aggregators.make("opo", WEIGHTS))
 
 
@@ -180,38 +180,88 @@ def test_norm_of_a_certain_token_is_zero_and_of_a_surprising_one_two():
 # verl's baseline for each token.
 
 
-def token_loop(rewards, weights, energies, where, epsilon=1e-8):
+def token_loop(rewards, weights, norms, where, mask):
     out = np.zeros(where.shape)
-    totals = rewards @ weights
-    for b in range(len(rewards)):
-        cumulative = np.cumsum(np.where(where[b], energies[b], 0), axis=-1)
-        for t in range(where.shape[-1]):
-            active = [i for i in range(where.shape[1]) if where[b, i, t]]
-            numerator = sum(cumulative[i, t] * totals[b, i] for i in active)
-            denominator = sum(cumulative[i, t] for i in active) + epsilon
-            for i in active:
-                baseline = numerator / denominator if where.shape[1] > 1 else 0.0
-                out[b, i, t] = totals[b, i] - baseline
+    for b, g, t in np.argwhere(where):
+        for k in np.flatnonzero(mask[b, g]):
+            seen = [j for j in range(where.shape[1]) if where[b, j, t] and mask[b, j, k]]
+            counts = [sum(norms[b, j, s] for s in range(t + 1) if where[b, j, s]) for j in seen]
+            total = sum(n * rewards[b, j, k] for n, j in zip(counts, seen, strict=True))
+            out[b, g, t] += weights[k] * (rewards[b, g, k] - total / sum(counts))
     return out
+
+
+def token_batch(size):
+    """Norms and tokens of completions of different lengths, with tool output inside; a mask."""
+    rng = np.random.default_rng(size)
+    where = np.arange(T) < rng.integers(1, T + 1, (B, size, 1))
+    where[..., 2] = False
+    norms = np.where(where, rng.random((B, size, T)) + 0.1, np.nan)
+    mask = rng.random((B, size, K)) < 0.8
+    mask[0, -1] = False
+    return norms, where, mask
 
 
 @pytest.mark.parametrize("size", [G, 1])
 def test_token_baseline_against_a_loop(size):
     rewards = REWARDS[:, :size]
-    where = np.arange(T) < RNG.integers(1, T + 1, (B, size, 1))
-    where[..., 2] = False  # tool output inside of a completion
-    energies = np.where(where, RNG.random((B, size, T)) + 0.1, np.nan)
-    advantages = jax.jit(functools.partial(optimal_token_baseline, rewards, WEIGHTS))(
-        energies, where
-    )
-    np.testing.assert_allclose(advantages, token_loop(rewards, WEIGHTS, energies, where), atol=1e-9)
+    norms, where, mask = token_batch(size)
+    for scored in (np.ones_like(mask), mask):
+        poisoned = np.where(scored, rewards, np.nan)
+        advantages = optimal_token_baseline(poisoned, WEIGHTS, norms, where, mask=scored)
+        expected = token_loop(rewards, WEIGHTS, norms, where, scored)
+        np.testing.assert_allclose(advantages, expected, atol=1e-12)
+        assert size == 1 or np.abs(expected).max() > 0.1
 
 
-def test_token_baseline_of_constant_rewards_is_zero_and_of_equal_norms_the_mean():
+def test_token_baseline_is_that_of_verl_for_one_objective():
+    """`sum_i R_i W_it / (sum_i W_it + 1e-8)` at each position, W the running sum of the norms."""
+    norms, where, _ = token_batch(G)
+    advantages = optimal_token_baseline(REWARDS[..., :1], np.ones(1), norms, where)
+    running = np.cumsum(np.where(where, norms, 0), axis=-1) * where
+    returns = REWARDS[..., :1] * where
+    baseline = (returns * running).sum(1) / (running.sum(1) + 1e-8)
+    expected = (returns - baseline[:, None]) * where
+    np.testing.assert_allclose(advantages, expected, atol=1e-6)
+
+
+def test_token_baseline_in_its_limits():
     where = np.ones((B, G, T), bool)
-    energies = RNG.random((B, G, T)) + 0.1
-    constant = optimal_token_baseline(np.full((B, G, K), 0.7), WEIGHTS, energies, where)
-    np.testing.assert_allclose(constant, 0, atol=1e-6)  # epsilon next to the sum of the norms
-    equal = optimal_token_baseline(REWARDS, WEIGHTS, np.ones((B, G, T)), where)
-    expected = aggregators.dr_grpo(REWARDS, WEIGHTS)[..., None]
-    np.testing.assert_allclose(equal, np.broadcast_to(expected, (B, G, T)), atol=1e-7)
+    norms = RNG.random((B, G, T)) + 0.1
+    constant = optimal_token_baseline(np.full((B, G, K), 0.7), WEIGHTS, norms, where)
+    np.testing.assert_array_equal(constant, 0)
+    expected = np.asarray(aggregators.dr_grpo(REWARDS, WEIGHTS))[..., None]
+    for same in (np.ones((B, G, T)), np.zeros((B, G, T))):
+        equal = optimal_token_baseline(REWARDS, WEIGHTS, same, where)
+        np.testing.assert_allclose(equal, np.broadcast_to(expected, (B, G, T)), atol=1e-12)
+    lengths = RNG.integers(1, 50, (B, G))
+    single = optimal_token_baseline(REWARDS, WEIGHTS, lengths[..., None], where[..., :1])
+    np.testing.assert_allclose(single[..., 0], opo(REWARDS, WEIGHTS, lengths), atol=1e-12)
+    scaled = optimal_token_baseline(REWARDS, WEIGHTS, 1e6 * norms, where)
+    unscaled = optimal_token_baseline(REWARDS, WEIGHTS, norms, where)
+    np.testing.assert_allclose(scaled, unscaled, atol=1e-12)
+
+
+def test_token_baseline_has_the_least_variance_of_a_token():
+    """At the last position the weighted mean is the least squares fit with the norms as weights."""
+    where = np.ones((B, G, T), bool)
+    norms = RNG.random((B, G, T)) + 0.1
+    last = np.asarray(optimal_token_baseline(REWARDS, WEIGHTS, norms, where))[..., -1]
+    weights = norms.sum(-1)
+
+    def loss(shift):
+        return (weights * np.square(last + shift)).sum(1)
+
+    assert all(np.all(loss(0) < loss(shift)) for shift in (-0.1, -0.01, 0.01, 0.1))
+
+
+def test_token_baseline_refuses_arrays_of_other_shapes():
+    norms, where, _ = token_batch(G)
+    with pytest.raises(AssertionError, match=r"token_gradient_weights has shape \[4, 5\]"):
+        optimal_token_baseline(REWARDS, WEIGHTS, norms[0], where)
+    with pytest.raises(AssertionError, match=r"where has shape \[3, 4, 4\]"):
+        optimal_token_baseline(REWARDS, WEIGHTS, norms, where[..., 1:])
+    method = aggregators.make("optimal_token_baseline", WEIGHTS)
+    assert method.is_per_token
+    with pytest.raises(ValueError, match="needs the squared gradient norms of the tokens"):
+        method.update(jnp.asarray(REWARDS), None, (), None)

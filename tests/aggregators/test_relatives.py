@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_aggregator import FAMILIES, call, lengths_for, takes_lengths
+from every_aggregator import FAMILIES, call, function_of, lengths_for, takes_lengths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from invariant_assertions import assert_split_invariant
@@ -44,7 +44,7 @@ def rewards():
 
 def exact(name, rewards, weights=WEIGHTS, **knobs):
     """Advantages with all epsilons 0."""
-    function = aggregators.BY_NAME[name]
+    function = function_of(name)
     defaults = {k: 0.0 for k in aggregators.knobs_of(function) if k.endswith("epsilon")}
     return call(function, jnp.asarray(rewards), jnp.asarray(weights), **{**defaults, **knobs})
 
@@ -69,13 +69,13 @@ def test_invariants_hold_and_report_rolled_groups_for_every_method_of_the_second
     @jax.jit
     def aggregate(rewards, mask):
         return {
-            name: call(aggregators.BY_NAME[name], rewards, WEIGHTS, mask=mask)
+            name: call(function_of(name), rewards, WEIGHTS, mask=mask)
             for name in FAMILIES["others"]
         }
 
     def check(rewards, advantages, mask):
         for name, values in advantages.items():
-            needs = takes_lengths(aggregators.BY_NAME[name])
+            needs = takes_lengths(function_of(name))
             invariants.check(
                 name, rewards, WEIGHTS, values, mask=mask, lengths=lengths if needs else None
             )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from slowness import slow_but
 
-from dvaojax.aggregators import BY_NAME, third_argument
+from dvaojax.aggregators import BY_NAME, further_arguments
 
 FIRST = (
     "dr_grpo",
@@ -46,8 +46,40 @@ def lengths_for(rewards):
 
 
 def takes_lengths(function):
-    """Whether the third argument is one positive number per completion; lengths serve as norms."""
-    return third_argument(function) in ("lengths", "gradient_weights")
+    """Whether the function takes a positive number per completion; lengths serve as norms."""
+    return bool({"key", *further_arguments(function)} - {"key"})
+
+
+def inputs_for(lengths):
+    """What `update` may need, by name: completions of one token, with their lengths as norms."""
+    norms = jnp.asarray(lengths, jnp.float32)
+    tokens = {
+        "token_gradient_weights": norms[..., None],
+        "where": jnp.ones((*norms.shape, 1), bool),
+    }
+    return {"lengths": lengths, "gradient_weights": lengths, **tokens}
+
+
+def updated(aggregator, rewards, mask, state, key, lengths):
+    """`update` with all that it needs: one advantage per completion, and the next state."""
+    inputs = aggregator.inputs_among(inputs_for(lengths))
+    advantages, state = aggregator.update(rewards, mask, state, key, **inputs)
+    return (advantages[..., 0] if aggregator.is_per_token else advantages), state
+
+
+def function_of(name):
+    """The aggregator with one advantage per completion; those per token get a single token."""
+    function = BY_NAME[name]
+    if "where" not in further_arguments(function):
+        return function
+
+    @functools.wraps(function)
+    def of_one_token(rewards, weights, lengths, **kwargs):
+        norms = jnp.asarray(lengths)[..., None]
+        where = jnp.ones(norms.shape, bool)
+        return function(rewards, weights, norms, where, **kwargs)[..., 0]
+
+    return of_one_token
 
 
 def call(function, rewards, weights, **kwargs):
@@ -59,7 +91,7 @@ def call(function, rewards, weights, **kwargs):
 @functools.partial(jax.jit, static_argnums=0)
 def every(family, rewards, weights, mask):
     """Advantages of all aggregators of a family, by name."""
-    return {name: call(BY_NAME[name], rewards, weights, mask=mask) for name in FAMILIES[family]}
+    return {name: call(function_of(name), rewards, weights, mask=mask) for name in FAMILIES[family]}
 
 
 def apply(name, rewards, weights, *, mask=None):

@@ -225,3 +225,24 @@ def oblr_po(rewards, weights, gradient_weights, *, rounding):
             advantages[-1].append(total)
         sizes.append([math.sqrt(len(group)) * 2 * terms] * len(group))
     return advantages, sizes
+
+
+def optimal_token_baseline(rewards, weights, norms, *, rounding):
+    """Of completions of one token: each objective minus its mean by the squared gradient norms."""
+    del rounding  # there is no division by a difference
+    advantages, sizes = [], []
+    for group, counts in zip(rewards, norms, strict=True):
+        terms = spread_of_terms(weights, columns_of(group, 0))
+        advantages.append([])
+        for own in group:
+            total = 0.0
+            for k, w in enumerate(weights):
+                scored = [
+                    (g, row[k]) for g, row in zip(counts, group, strict=True) if row[k] is not None
+                ]
+                if own[k] is not None:
+                    norm = math.fsum(g for g, _ in scored)
+                    total += w * math.fsum(g * (own[k] - r) for g, r in scored) / norm
+            advantages[-1].append(total)
+        sizes.append([2 * terms] * len(group))
+    return advantages, sizes

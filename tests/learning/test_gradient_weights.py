@@ -8,6 +8,7 @@ import pytest
 from learning_cases import (
     WEIGHTS,
     descent,
+    gradient_by_loop,
     new_state,
     ragged_experience,
     step_of,
@@ -60,6 +61,54 @@ def test_advantages_use_the_norms_of_the_policy_before_the_update(micro_batches)
     )
     np.testing.assert_allclose(advantages, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(advantages - aggregators.rloo(experience.rewards, WEIGHTS)).max() > 0.01
+
+
+def token_advantages(experience):
+    return np.asarray(
+        aggregators.optimal_token_baseline(
+            experience.rewards,
+            WEIGHTS,
+            table_norms(table_params(), experience),
+            experience.completion_mask,
+            mask=experience.reward_mask,
+        )
+    )
+
+
+def test_advantages_of_tokens_reach_the_loss_in_micro_batches():
+    """The gradient is that of a loop in float64 with one advantage per token."""
+    experience = ragged_experience()
+    step = step_of(
+        table_loss(),
+        aggregator=aggregators.make("optimal_token_baseline", WEIGHTS),
+        gradient_norms=table_norms,
+        learning=LearningConfig(micro_batches=4),
+    )
+    gradient, metrics, advantages = descent(step, experience)
+    where = np.asarray(experience.completion_mask)
+    expected = token_advantages(experience)
+    by_loop = gradient_by_loop(experience, expected, reduction="token_mean")
+    np.testing.assert_allclose(gradient, by_loop, rtol=1e-4, atol=1e-6)
+    means = expected.sum(-1) / np.maximum(where.sum(-1), 1)
+    np.testing.assert_allclose(advantages, means, rtol=1e-5, atol=1e-6)
+    mean_square = np.square(expected)[where].mean()
+    np.testing.assert_allclose(metrics["advantage_mean_square"].value, mean_square, rtol=1e-5)
+    other = gradient_by_loop(experience, means, reduction="token_mean")
+    assert np.abs(gradient - other).max() > 1e-3, "the tokens of a completion have one advantage"
+
+
+def test_a_shadow_of_tokens_is_compared_by_the_means_of_completions():
+    experience = ragged_experience()
+    shadows = Shadows({"tokens": aggregators.make("optimal_token_baseline", WEIGHTS)}, WEIGHTS)
+    step = step_of(table_loss(), gradient_norms=table_norms, shadows=shadows)
+    state = new_state(optax.sgd(1.0))._replace(shadow_states=shadows.init(3))
+    _, metrics, advantages = step(state, experience, None)
+    expected, where = token_advantages(experience), np.asarray(experience.completion_mask)
+    means = expected.sum(-1) / np.maximum(where.sum(-1), 1)
+    cosine = (means * advantages).sum() / np.linalg.norm(means) / np.linalg.norm(advantages)
+    np.testing.assert_allclose(metrics["shadow/tokens/cosine"].value, cosine, rtol=1e-5)
+    mean_square = np.square(expected)[where].mean()
+    np.testing.assert_allclose(metrics["shadow/tokens/mean_square"].value, mean_square, rtol=1e-5)
 
 
 def test_a_shadow_gets_the_norms_and_the_aggregator_in_use_does_not():

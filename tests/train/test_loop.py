@@ -286,7 +286,7 @@ WITH_EXTRA_INPUTS = sorted(
     | {
         name
         for name in aggregators.BY_NAME
-        if aggregators.third_argument(aggregators.BY_NAME[name])
+        if aggregators.further_arguments(aggregators.BY_NAME[name])
     }
 )
 

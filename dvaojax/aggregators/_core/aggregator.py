@@ -14,12 +14,17 @@ from dvaojax.errors import UserError, suggest
 from dvaojax.options import PerObjective as PerObjective
 from dvaojax.options import knobs_per_objective as knobs_per_objective
 
-_THIRD_ARGUMENTS = {
+_FURTHER_ARGUMENTS = {
     "lengths": "the lengths of the completions",
     "key": "a random key",
     "gradient_weights": "the squared gradient norms of the completions, which `dvaojax train` "
     "computes",
+    "token_gradient_weights": "the squared gradient norms of the tokens, which `dvaojax train` "
+    "computes",
+    "where": "which tokens were sampled",
 }
+NORMS = ("gradient_weights", "token_gradient_weights")
+"""Inputs that take a further pass over the completions."""
 
 State = Any  # a pytree of arrays, checkpointed with the run
 
@@ -48,10 +53,12 @@ class Update(Protocol):
         key: a random key, consumed; deterministic methods ignore it.
         lengths: `[..., G]` tokens of each completion, for methods that weight by length.
         gradient_weights: `[..., G]` squared norms of the gradients of the completions'
-            log-probabilities, for methods with "gradient_weights" in `Aggregator.needs`.
+            log-probabilities, for methods that need them (`Aggregator.needs`).
+        token_gradient_weights: `[..., G, T]` those of the tokens' log-probabilities, likewise.
+        where: `[..., G, T]` bool, true on sampled tokens, for methods with an advantage per token.
 
     Returns:
-        Advantages `[..., G]` and the next state.
+        Advantages `[..., G]`, or `[..., G, T]` if `Aggregator.is_per_token`, and the next state.
     """
 
     def __call__(
@@ -64,6 +71,8 @@ class Update(Protocol):
         *,
         lengths: Array | None = None,
         gradient_weights: Array | None = None,
+        token_gradient_weights: Array | None = None,
+        where: Array | None = None,
     ) -> tuple[Array, State]: ...
 
 
@@ -93,7 +102,8 @@ class Aggregator(NamedTuple):
     Attributes:
         init: the state before the first step.
         update: rewards to advantages.
-        needs: inputs of `update` that cost something: "gradient_weights".
+        needs: keyword arguments of `update` that it cannot do without, except for the lengths,
+            which every trainer has.
 
     Not to be confused with: the aggregators of `optax.experimental`, which aggregate gradients.
     """
@@ -102,24 +112,32 @@ class Aggregator(NamedTuple):
     update: Update
     needs: tuple[str, ...] = ()
 
+    @property
+    def is_per_token(self) -> bool:
+        """Whether each token has its own advantage, `[..., G, T]`."""
+        return "where" in self.needs
+
+    def inputs_among(self, available: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of `update`, from all that a trainer has."""
+        return {name: available[name] for name in ("lengths", *self.needs)}
+
 
 def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: Any) -> Aggregator:
     """A stateless aggregator from a pure function; its state is the empty tuple.
 
     Args:
-        function: one of this package, or any `function(rewards, weights, *, mask, ...)`. If it has
-            a parameter `lengths`, `key` or `gradient_weights`, this is passed as the third
-            argument.
+        function: one of this package, or any `function(rewards, weights, *, mask, ...)`. Its
+            `further_arguments` are passed after the weights.
         weights: `[K]`, in the order of the objectives (`named_weights`).
         knobs: keyword arguments of the function.
 
     Raises:
         UserError: at `init`, the numbers of objectives and weights differ.
-        ValueError: at `update`, the function needs a third argument, which is missing.
+        ValueError: at `update`, the function needs a further argument, which is missing.
         AssertionError: the weights do not have exactly one axis.
     """
     weights = numerics.real_array("weights", weights)
-    third = third_argument(function)
+    names = further_arguments(function)
 
     def update(
         rewards: Array,
@@ -127,20 +145,16 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
         state: State,
         key: Array | None,
         /,
-        *,
-        lengths: Array | None = None,
-        gradient_weights: Array | None = None,
+        **inputs: Array | None,
     ) -> tuple[Array, State]:
-        if not third:
-            return function(rewards, weights, mask=mask, **knobs), state
-        given = {"lengths": lengths, "key": key, "gradient_weights": gradient_weights}
-        argument = given[third]
-        if argument is None:
-            raise ValueError(f"{function.__name__} needs {_THIRD_ARGUMENTS[third]}")
-        return function(rewards, weights, argument, mask=mask, **knobs), state
+        given = {"key": key, **inputs}
+        for name in names:
+            if given.get(name) is None:
+                raise ValueError(f"{function.__name__} needs {_FURTHER_ARGUMENTS[name]}")
+        further = [given[name] for name in names]
+        return function(rewards, weights, *further, mask=mask, **knobs), state
 
-    needs = ("gradient_weights",) if third == "gradient_weights" else ()
-    return Aggregator(_init(weights, lambda weights: ()), update, needs)
+    return Aggregator(_init(weights, lambda weights: ()), update, needs_of(function))
 
 
 def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike) -> Aggregator:
@@ -167,11 +181,9 @@ def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike)
         state: State,
         key: Array | None,
         /,
-        *,
-        lengths: Array | None = None,
-        gradient_weights: Array | None = None,
+        **inputs: Array | None,
     ) -> tuple[Array, State]:
-        del key, lengths, gradient_weights
+        del key, inputs
         computed = _float_of(rewards)
         before = jax.tree.map(
             lambda a: a.astype(computed) if jnp.issubdtype(a.dtype, jnp.floating) else a, state
@@ -231,19 +243,29 @@ def named_weights(weights: Mapping[str, float], objectives: Sequence[str]) -> Ar
 
 
 def needs_lengths(function: Callable[..., Any]) -> bool:
-    """Whether the third argument of an aggregator is the lengths of the completions."""
+    """Whether an aggregator takes the lengths of the completions."""
     return "lengths" in inspect.signature(function).parameters
 
 
 def needs_key(function: Callable[..., Any]) -> bool:
-    """Whether the third argument of an aggregator is a random key."""
+    """Whether an aggregator takes a random key."""
     return "key" in inspect.signature(function).parameters
 
 
-def third_argument(function: Callable[..., Any]) -> str:
-    """Name of the third argument of an aggregator, of `_THIRD_ARGUMENTS`; empty if it has none."""
-    parameters = inspect.signature(function).parameters
-    return next((name for name in _THIRD_ARGUMENTS if name in parameters), "")
+def further_arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments of an aggregator after rewards and weights, by name and in their order.
+
+    They are "lengths", "key", "gradient_weights", "token_gradient_weights" and "where", as in
+    `Update`. A function with "where" returns an advantage for each token.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    positional = (p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
+    return tuple(name for name in positional if name in _FURTHER_ARGUMENTS)
+
+
+def needs_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """`Aggregator.needs` of a function: its further arguments but for lengths and a random key."""
+    return tuple(name for name in further_arguments(function) if name not in ("lengths", "key"))
 
 
 def is_factory(method: Callable[..., Any]) -> bool:

@@ -10,9 +10,9 @@ class AggregatorRow(NamedTuple):
     """An aggregator and the properties of its advantages.
 
     Attributes:
-        method: the function `method(rewards, weights, *, mask=None, ...)`, with a third argument
-            `lengths` or `key` if it needs one, or a factory `method(weights, ...)` of an
-            `Aggregator` with a state.
+        method: the function `method(rewards, weights, *, mask=None, ...)`, with the further
+            arguments that it needs, such as `lengths`, after the weights, or a factory
+            `method(weights, ...)` of an `Aggregator` with a state.
         paper: source; None for code without a paper or a public repository.
         equation: on one line, in Markdown, in the symbols of `SYMBOLS`.
         family: `sum` divides the weighted sum of the rewards, minus a baseline, by one positive
