@@ -147,10 +147,10 @@ def optimal_token_baseline(
     counted = jnp.where(is_token, norms.reshape(is_token.shape).astype(centred.dtype), 0)
     counts = jnp.where(is_token, jnp.cumsum(counted, axis=-1), 0)
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    seen = batch.where.astype(centred.dtype)
+    scored = batch.where.astype(centred.dtype)
     # Relative to the plain mean, so that equal rewards give exactly 0.
-    sums = product("bgt,bgk->btk", counts, seen * centred)
-    offset = numerics.safe_divide(sums, product("bgt,bgk->btk", counts, seen))
-    baseline = product("bgk,btk->bgt", seen * batch.group_weights[:, None], offset)
+    sums = product("bgt,bgk->btk", counts, scored * centred)
+    offset = numerics.safe_divide(sums, product("bgt,bgk->btk", counts, scored))
+    baseline = product("bgk,btk->bgt", scored * batch.group_weights[:, None], offset)
     advantages = group.weighted_sum(centred, batch.weights)[..., None] - baseline
     return jnp.where(is_token & batch.scored[..., None], advantages, 0).reshape(where.shape)

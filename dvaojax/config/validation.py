@@ -208,7 +208,7 @@ def _checked_aggregator(
 def _inputs(
     make: Callable[[tuple[int, ...], Any], Any], groups: tuple[int, int], length: int
 ) -> dict[str, Any]:
-    """What a step has for an aggregator, of the groups `[B, G]` and completions of `T` tokens."""
+    """Further inputs of an aggregator by name, of groups `[B, G]` of completions of `T` tokens."""
     tokens = (*groups, length)
     return {
         "lengths": make(groups, "float32"),

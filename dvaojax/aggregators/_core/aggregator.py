@@ -119,7 +119,7 @@ class Aggregator(NamedTuple):
 
     def inputs_among(self, available: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword arguments of `update`, from all that a trainer has."""
-        return {name: available[name] for name in ("lengths", *self.needs)}
+        return {name: available[name] for name in ("lengths", *self.needs) if name in available}
 
 
 def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: Any) -> Aggregator:
