@@ -1,11 +1,25 @@
-"""Files of a published model: in a local directory, or in a repository of the Hugging Face hub."""
+"""Files of a published model: in a directory, a bucket, or a repository of the Hugging Face hub.
 
+Of a bucket, small files are copied to a directory of this machine, for libraries that read local
+files only. Weights stay there: `tensors` reads the bytes that it needs.
+"""
+
+import contextlib
+import fnmatch
 import functools
+import hashlib
+import json
+import os
 import re
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from dvaojax.errors import UserError, first_line, import_extra
+import fsspec
+
+from dvaojax.errors import UserError, first_line, import_extra, writing
 
 # The files of a tokenizer, and those that name the model's end-of-turn tokens.
 TEXT_FILES = (
@@ -20,6 +34,10 @@ TEXT_FILES = (
 )
 WEIGHT_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
+_BUCKET = "gs://"
+_ANSWER_SECONDS = 60.0
+
 _REPOSITORY = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -28,14 +46,17 @@ def local_directory(path: str, patterns: Sequence[str]) -> Path:
     """The local directory with the files of a model.
 
     Args:
-        path: a directory, or a repository of the hub, `owner/name` or `owner/name@revision`, which
-            is downloaded unless it is in the hub's cache. Without a revision, all calls of a
-            process use the commit that is the newest at the first one.
+        path: a directory; `gs://bucket/path`, of which a copy is made; or a repository of the hub,
+            `owner/name` or `owner/name@revision`, which is downloaded unless it is in the hub's
+            cache. Without a revision, all calls of a process use the commit that is the newest at
+            the first one.
         patterns: glob patterns of the files to download; ignored for a directory.
 
     Raises:
-        UserError: `path` is neither a directory nor a repository, or the download fails.
+        UserError: `path` is none of these, or the download fails.
     """
+    if is_address(path):
+        return _copy_of_objects(path, patterns)
     directory = Path(path).expanduser()
     if directory.is_dir():
         return directory
@@ -43,13 +64,50 @@ def local_directory(path: str, patterns: Sequence[str]) -> Path:
     return _download(path, name, commit, patterns)
 
 
-def resolve(path: str) -> str:
-    """A repository with its commit, `owner/name@commit`; a directory unchanged.
+def is_address(path: str) -> bool:
+    """Whether a path is an address such as `gs://bucket/path`, of which `Path` makes `gs:/`."""
+    return _ADDRESS.match(path) is not None
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """The file system of an address, as fsspec's, and the path in it.
 
     Raises:
-        UserError: `path` is neither a directory nor a repository, or the hub cannot be reached.
+        UserError: the address is not one of Google Cloud Storage, or its extra is not installed.
     """
-    if Path(path).expanduser().is_dir():
+    if not address.startswith(_BUCKET):
+        raise UserError(f"{address}: only addresses that begin with {_BUCKET} are supported")
+    import_extra("gcsfs", extra="gcs")
+    with reading(address):
+        return fsspec.url_to_fs(address, use_listings_cache=False, requests_timeout=_ANSWER_SECONDS)
+
+
+@contextlib.contextmanager
+def reading(path: object) -> Iterator[None]:
+    """Turns an error of a bucket's server, credentials or network into one line.
+
+    gcsfs repeats failed requests by itself, with growing waits, before it raises.
+
+    Raises:
+        UserError: the body raised an exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    # gcsfs raises exceptions of aiohttp, google.auth and its own, without a common class.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{path} cannot be read ({reason})") from error
+
+
+def resolve(path: str) -> str:
+    """A repository with its commit, `owner/name@commit`; a directory or an address unchanged.
+
+    Raises:
+        UserError: `path` is none of these, or the hub cannot be reached.
+    """
+    if is_address(path) or Path(path).expanduser().is_dir():
         return path
     match = _REPOSITORY.fullmatch(path)
     if match is None:
@@ -91,3 +149,67 @@ def _download(path: str, name: str, revision: str | None, patterns: Sequence[str
             f"{path!r} is not a directory, and downloading it failed ({type(error).__name__}: "
             f"{first_line(error)})"
         ) from error
+
+
+def objects(address: str, patterns: Sequence[str]) -> tuple[Any, dict[str, Mapping[str, Any]]]:
+    """The objects of a bucket whose names below an address match.
+
+    Returns:
+        The file system, and name below the address -> entry of the listing.
+
+    Raises:
+        UserError: see `file_system`, or the bucket cannot be read.
+    """
+    system, root = file_system(address)
+    with reading(address):
+        listing = system.find(root, detail=True)
+    names = {path.removeprefix(root).lstrip("/"): entry for path, entry in listing.items()}
+    return system, {
+        name: entry
+        for name, entry in names.items()
+        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    }
+
+
+def object_version(entry: Mapping[str, Any]) -> list[Any]:
+    """Numbers and names of an object that are different after it has changed."""
+    return [entry.get(key) for key in ("size", "generation", "etag", "md5Hash")]
+
+
+def _copy_of_objects(address: str, patterns: Sequence[str]) -> Path:
+    """A local directory with the files of an address that match; downloaded when they change."""
+    system, chosen = objects(address, patterns)
+    if not chosen:
+        raise UserError(f"{address} does not exist, or has none of: {', '.join(patterns)}")
+    for name in chosen:
+        if {"", ".", ".."} & set(name.split("/")):
+            raise UserError(f"{address}: {name[:100]!r} is not the name of a file")
+    versions = [[name, object_version(entry)] for name, entry in sorted(chosen.items())]
+    identity = json.dumps([address, versions], default=str)
+    directory = _cache() / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if directory.is_dir():
+        return directory
+    with writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".copying-", dir=directory.parent))
+        try:
+            for name, entry in chosen.items():
+                _copy_object(address, system, entry, temporary / name)
+            with contextlib.suppress(FileExistsError, NotADirectoryError):
+                temporary.rename(directory)  # unless another process was faster
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def _copy_object(address: str, system: Any, entry: Mapping[str, Any], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file, reading(address):
+        content = system.cat_file(entry["name"])
+        file.write(content)
+
+
+def _cache() -> Path:
+    """The directory for copies of files in buckets."""
+    parent = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(parent).expanduser() / "dvaojax"

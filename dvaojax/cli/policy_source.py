@@ -115,8 +115,7 @@ def _published_model(arguments: argparse.Namespace) -> PolicySource:
     )
     config = _with_settings(config, tokenizer, arguments, more=("model",))
     pretrained.check(path, config.model)
-    weights = sorted(hub.local_directory(path, hub.WEIGHT_FILES).glob("*.safetensors"))
-    described = {file.name: [(s := file.stat()).st_size, s.st_mtime_ns] for file in weights}
+    described = {name: file.version for name, file in pretrained.weight_files(path).items()}
     return PolicySource(
         config=config,
         title=path,

@@ -195,10 +195,10 @@ class Config:
             every step learns from completions of the parameters before the last update.
         sampling: sampling of tokens; truncation is rejected here, see `validate`.
         model: dimensions of the decoder.
-        pretrained: a directory or a repository of the hub, `owner/name`, with published weights as
-            initial parameters, see `models.pretrained`; empty for random ones. Read when a run
-            begins, and not when it is resumed. A run records a repository with its commit,
-            `owner/name@commit`.
+        pretrained: a directory, `gs://bucket/path` or a repository of the hub, `owner/name`, with
+            published weights as initial parameters, see `models.pretrained`; empty for random ones.
+            Read when a run begins, and not when it is resumed. A run records a repository with its
+            commit, `owner/name@commit`.
         loss: the loss of the policy.
         learning: epochs, mini-batches and micro-batches of a step.
         optimizer: the optimizer and its schedule.

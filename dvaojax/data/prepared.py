@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-from dvaojax import files
+from dvaojax import files, hub
 from dvaojax.data import sources
 from dvaojax.data.records import ProblemRecord
 from dvaojax.errors import UserError, import_extra
@@ -23,11 +23,23 @@ def directory(name: str, *, data_dir: Path | str = "") -> Path:
     Args:
         name: a published dataset or the user's own.
         data_dir: parent directory of the prepared datasets; empty for the default of
-            `tensorflow-datasets`, TFDS_DATA_DIR or else `~/tensorflow_datasets`.
+            `tensorflow-datasets`, TFDS_DATA_DIR or else `~/tensorflow_datasets`. Of a dataset in a
+            bucket, `gs://...`, a local copy is made.
+
+    Raises:
+        UserError: the bucket cannot be read, or has no such dataset.
     """
-    parent = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    parent = parent_directory(data_dir)
     known = sources.BY_NAME.get(name)
-    return Path(parent).expanduser() / name / (known.version if known else FIRST_VERSION)
+    version = known.version if known else FIRST_VERSION
+    if hub.is_address(parent):
+        return hub.local_directory(f"{parent.rstrip('/')}/{name}/{version}", ("*",))
+    return Path(parent).expanduser() / name / version
+
+
+def parent_directory(data_dir: Path | str) -> str:
+    """Directory or address of all prepared datasets; `data_dir` as in `directory`."""
+    return str(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def is_prepared(name: str, *, data_dir: Path | str = "") -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dvaojax import files
+from dvaojax import files, hub
 from dvaojax.data import builders, jsonl, own_files, prepared, sources
 from dvaojax.data.prepared import PreparedSet
 from dvaojax.data.records import ProblemRecord
@@ -35,15 +35,21 @@ def prepare(
         name: a published dataset, or with a source the user's own.
         source: a file or a directory of files; None downloads the published files. For the source
             of the user's own dataset see `own_files.by_split`, for its rows `jsonl.read`.
-        data_dir: as in `prepared.directory`.
+        data_dir: as in `prepared.directory`, but not a bucket.
         columns: field -> column of the user's own rows, see `jsonl.read`.
         existing: "keep" keeps a dataset that was prepared from the same files, "replace" prepares
             it again; readers see the old dataset or the new one, never a part.
 
     Raises:
-        UserError: there is no such dataset or file, a row is malformed, or the dataset was prepared
-            from other files before. No partial output remains.
+        UserError: there is no such dataset or file, a row is malformed, the dataset was prepared
+            from other files before, or `data_dir` is a bucket. No partial output remains.
     """
+    parent = prepared.parent_directory(data_dir)
+    if hub.is_address(parent):
+        raise UserError(
+            f"{parent}: datasets are prepared in a local directory; choose one with --data-dir, "
+            "and copy it (gcloud storage cp --recursive)"
+        )
     data_set, paths = _dataset_and_files(name, source, columns)
     path = prepared.directory(name, data_dir=data_dir)
     if existing == "keep" and (summary := prepared.describe(name, data_dir=data_dir)):

@@ -57,8 +57,8 @@ class PretrainedTokenizer:
     Only the path is stored and recorded with a run; the files are read on first use.
 
     Attributes:
-        path: a directory with the tokenizer's files, or a repository of the hub, `owner/name` or
-            `owner/name@revision`. A run records the commit.
+        path: a directory with the tokenizer's files, `gs://bucket/path`, or a repository of the
+            hub, `owner/name` or `owner/name@revision`. A run records the commit.
     """
 
     path: str

@@ -51,7 +51,8 @@ class PreparedTask:
         train: the training set, with its split "train" unless the name contains another, such as
             "toolrl/sft"; empty for a task that only evaluates.
         test: the evaluation sets, with their splits "test" likewise; each is a category.
-        data_dir: output folder of `dvaojax data prepare`; empty for its default.
+        data_dir: output folder of `dvaojax data prepare`, or its copy in a bucket, `gs://...`;
+            empty for the default.
         max_prompt_length: in tokens, including those of the template.
         on_long: treatment of longer prompts: "drop" drops them and `notes` reports how many,
             "refuse" stops the run.

@@ -141,8 +141,8 @@ DAMAGED = {
     "index of a number": (with_index({"a": 5}), "5 is not the name of a file"),
     "index of a list": (with_index({"a": ["b"]}), r"\['b'\] is not the name of a file"),
     "index of null": (with_index({"a": None}), "None is not the name of a file"),
-    "index of itself": (with_index({"a": INDEX}), "header"),
-    "index of config": (with_index({"a": CONFIG}), "header"),
+    "index of itself": (with_index({"a": INDEX}), "has no regular file"),
+    "index of config": (with_index({"a": CONFIG}), "has no regular file"),
     "index of its directory": (with_index({"a": "."}), "is not the name of a file"),
     "index nested": (with_index(DEEP), "is not JSON: it is nested too deeply"),
     "index a list": (with_index("[]"), "has no weight_map"),
@@ -168,7 +168,7 @@ def test_shard_that_is_a_pipe_is_not_opened(damaged):
         with_pipe(sorted(directory.glob("*.safetensors"))[0].name)(directory)
 
     path = damaged(change, size="6KB")
-    with pytest.raises(UserError, match="safetensors is not a regular file"):
+    with pytest.raises(UserError, match="has no regular file model-"):
         pretrained.check(path, pretrained.model_config(path))
 
 

@@ -74,7 +74,8 @@ def model_config(
     """The configuration of a published decoder, for an experiment file.
 
     Args:
-        path: a directory with a `config.json`, or a repository of the hub, `owner/name`, see `hub`.
+        path: a directory with a `config.json`, `gs://bucket/path`, or a repository of the hub,
+            `owner/name`, see `hub`.
         param_dtype: see `ModelConfig`; this default and the next two are those of the presets.
         compute_dtype: see `ModelConfig`.
         remat: see `ModelConfig`.

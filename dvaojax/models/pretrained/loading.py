@@ -1,10 +1,12 @@
 """Loading of a checkpoint's tensors into parameters, directly into their shards.
 
-Tensors are read one at a time. Every process reads the blocks of its own devices, which then
-transpose and cast them. Stacked layers are filled one by one in place, so memory never contains
-more than the parameters and one tensor.
+Tensors are read one at a time. Every process reads an equal number of rows for each of its devices,
+so that all processes together read a file once. The devices then exchange, transpose and cast them.
+Stacked layers are filled one by one in place, so memory never contains more than the parameters and
+one tensor.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from functools import partial
 
@@ -13,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
-from dvaojax import hub, sharding
+from dvaojax import sharding
 from dvaojax.errors import UserError, nearest
 from dvaojax.models.config import ModelConfig
 from dvaojax.models.decoder import Params
@@ -39,7 +42,7 @@ def check(path: str, config: ModelConfig) -> None:
     """Checks the headers of a checkpoint against a configuration, without reading the weights.
 
     Args:
-        path: a directory, or a repository of the hub, which is downloaded.
+        path: a directory, `gs://bucket/path`, or a repository of the hub, which is downloaded.
         config: the decoder that the weights are for.
 
     Raises:
@@ -52,7 +55,7 @@ def load(path: str, config: ModelConfig, *, mesh: Mesh) -> Params:
     """Loads the weights of a published model as parameters.
 
     Args:
-        path: a directory, or a repository of the hub, `owner/name`.
+        path: a directory, `gs://bucket/path`, or a repository of the hub, `owner/name`.
         config: the decoder, see `configuration.model_config`; the parameters are cast to its
             `param_dtype`.
         mesh: the devices, over which parameters are split by `decoder.logical_axes`.
@@ -83,14 +86,12 @@ def _load_parameter(
     target = sharding.named(mesh, *(["layer"] * (spec.layers > 0)), *spec.axes)
     tensors = (_to_devices(stored[name], spec, mesh, faulty) for name in spec.tensors)
     if spec.layers == 0:
-        convert = jax.jit(
-            lambda x: spec.from_stored(x).astype(config.param_dtype), out_shardings=target
-        )
+        convert = jax.jit(partial(_converted, spec, mesh, config.param_dtype), out_shardings=target)
         return convert(next(tensors)).block_until_ready()
 
     @partial(jax.jit, donate_argnums=0, out_shardings=target)
     def fill(stack: Array, tensor: Array, layer: Array) -> Array:
-        converted = spec.from_stored(tensor).astype(stack.dtype)
+        converted = _converted(spec, mesh, stack.dtype, tensor)
         return lax.dynamic_update_index_in_dim(stack, converted, layer, 0)
 
     stack = jnp.zeros((spec.layers, *spec.shape), config.param_dtype, device=target)
@@ -100,23 +101,45 @@ def _load_parameter(
     return stack
 
 
-def _to_devices(tensor: StoredTensor, spec: ParameterSpec, mesh: Mesh, faulty: set[str]) -> Array:
-    """A tensor on the devices, in its stored dtype and shape.
+def _converted(spec: ParameterSpec, mesh: Mesh, dtype: DTypeLike, tensor: Array) -> Array:
+    """One layer of a parameter, from a stored tensor that is split by rows."""
+    wanted = sharding.named(mesh, *spec.stored_axes)
+    return spec.from_stored(lax.with_sharding_constraint(tensor, wanted)).astype(dtype)
 
-    Its name is added to `faulty` if a block on a device of this process is not finite.
+
+def _to_devices(tensor: StoredTensor, spec: ParameterSpec, mesh: Mesh, faulty: set[str]) -> Array:
+    """A tensor on the devices, in its stored dtype and shape, split by rows.
+
+    Its name is added to `faulty` if a row on a device of this process is not finite.
     """
-    target = sharding.named(mesh, *spec.stored_axes)
-    indices = target.addressable_devices_indices_map(tensor.shape)
-    mapped = tensor.mapped()
-    different = {str(index): index or () for index in indices.values()}
-    if not all(_is_finite(mapped[index]) for index in different.values()):
-        faulty.add(tensor.name)
-    # Copy, because the file may change after it was read.
-    blocks = [
-        jax.device_put(mapped[index or ()], device, may_alias=False)
+    by_rows = NamedSharding(mesh, PartitionSpec(_reading_axes(spec, mesh)))
+    indices = by_rows.addressable_devices_indices_map(tensor.shape)
+    rows = {
+        device: (index or (slice(None),))[0].indices(tensor.shape[0])[:2]
         for device, index in indices.items()
+    }
+    blocks = {part: tensor.rows(*part) for part in set(rows.values())}
+    if not all(_is_finite(block) for block in blocks.values()):
+        faulty.add(tensor.name)
+    # Copy, because a mapped file may change after it was read.
+    copies = [jax.device_put(blocks[rows[d]], d, may_alias=False) for d in rows]
+    return jax.make_array_from_single_device_arrays(tensor.shape, by_rows, copies)
+
+
+def _reading_axes(spec: ParameterSpec, mesh: Mesh) -> tuple[str, ...]:
+    """Mesh axes over which rows are split for reading: as many as divide their number.
+
+    The axes that split the parameter's rows are first, then those of its columns, so that devices
+    exchange no more than they need.
+    """
+    wanted = sharding.named(mesh, *spec.stored_axes).spec
+    split = [
+        axis for axes in wanted if axes for axis in ([axes] if isinstance(axes, str) else axes)
     ]
-    return jax.make_array_from_single_device_arrays(tensor.shape, target, blocks)
+    axes = [*split, *(axis for axis in mesh.axis_names if axis not in split)]
+    while spec.stored_shape[0] % math.prod(mesh.shape[axis] for axis in axes):
+        axes.pop()
+    return tuple(axes)
 
 
 def _is_finite(block: np.ndarray) -> bool:
@@ -139,14 +162,14 @@ def _check_finite(faulty: Collection[str], stored: Mapping[str, StoredTensor]) -
     for index, name in enumerate(names):
         if by_process[:, index].any():
             raise UserError(
-                f"{stored[name].path}: {name} has values that are not finite (NaN or infinite)"
+                f"{stored[name].file.path}: {name} has values that are not finite (NaN or infinite)"
             )
 
 
 def _open(path: str, config: ModelConfig) -> Mapping[str, StoredTensor]:
     """The tensors of a checkpoint, after checking their names and shapes."""
     configuration.check_agreement(config, configuration.read_description(path), path)
-    stored = read_headers(hub.local_directory(path, hub.WEIGHT_FILES))
+    stored = read_headers(path)
     specs: list[ParameterSpec] = jax.tree.leaves(parameter_specs(config))
     expected = {name: spec.stored_shape for spec in specs for name in spec.tensors}
     for name, shape in expected.items():
@@ -170,8 +193,9 @@ def _check_tie(path: str, stored: Mapping[str, StoredTensor]) -> None:
     """Raises an error if a tied head is stored and differs from the embedding."""
     head, embedding = stored[HEAD], stored[EMBEDDING]
     same = head.shape == embedding.shape and all(
-        np.array_equal(head.mapped()[i : i + _ROWS], embedding.mapped()[i : i + _ROWS])
+        np.array_equal(head.rows(i, j), embedding.rows(i, j))
         for i in range(0, head.shape[0], _ROWS)
+        for j in [min(i + _ROWS, head.shape[0])]
     )
     if not same:
         raise UserError(f"{path}: tie_word_embeddings is true, but {HEAD} differs from {EMBEDDING}")

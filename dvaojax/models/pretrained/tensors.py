@@ -1,4 +1,4 @@
-"""Reading and writing of safetensors files, one tensor at a time.
+"""Reading and writing of safetensors files, one tensor at a time, or the rows of one.
 
 A file has eight bytes with the length of the header, the header (JSON: name -> dtype, shape and
 byte range), and the bytes of all tensors in row-major order. A checkpoint of several files has an
@@ -15,8 +15,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from dvaojax import files
+from dvaojax import files, hub
 from dvaojax.errors import UserError
+from dvaojax.models.pretrained.weight_storage import WeightFile, weight_files
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -39,14 +40,14 @@ class StoredTensor:
 
     Attributes:
         name: name of the tensor.
-        path: path of its file.
+        file: the file.
         dtype: dtype of its elements.
         shape: shape of the tensor.
         offset: offset of its first byte in the file.
     """
 
     name: str
-    path: Path
+    file: WeightFile
     dtype: np.dtype
     shape: tuple[int, ...]
     offset: int
@@ -56,35 +57,43 @@ class StoredTensor:
         """Bytes of the tensor in the file."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def mapped(self) -> np.ndarray:
-        """The tensor as a memory map, which is read on access."""
-        return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape)
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """The part from `first` to before `last` of the first axis."""
+        row = self.nbytes // self.shape[0] if self.nbytes else 0
+        content = self.file.read(self.offset + first * row, self.offset + last * row)
+        return content.view(self.dtype).reshape(last - first, *self.shape[1:])
 
 
-def read_headers(directory: Path) -> dict[str, StoredTensor]:
-    """All tensors of a checkpoint, by name.
+def read_headers(path: str) -> dict[str, StoredTensor]:
+    """All tensors of a checkpoint, by name; of a bucket, the headers alone are read.
 
     In a checkpoint of several files, `weight_map` of the index decides in which file a tensor is.
     Another tensor of the same name in another file is ignored.
+
+    Args:
+        path: see `hub.local_directory`.
 
     Raises:
         UserError: there is no checkpoint, a file is invalid or truncated, a file lacks a tensor of
             the index, or has one that the index does not list; the message names file and tensor.
     """
-    if (directory / SINGLE).is_file():
-        return _read_header(directory / SINGLE)
+    stored = weight_files(path)
+    if SINGLE in stored:
+        return _read_header(stored[SINGLE])
+    directory = hub.local_directory(path, ("config.json", INDEX))
     if not (directory / INDEX).is_file():
-        raise UserError(
-            f"{directory} has neither {SINGLE} nor {INDEX}; other formats are not supported"
-        )
+        raise UserError(f"{path} has neither {SINGLE} nor {INDEX}; other formats are not supported")
     weight_map = _read_index(directory / INDEX)
-    headers = {file: _read_header(directory / file) for file in sorted(set(weight_map.values()))}
+    for file in weight_map.values():
+        if file not in stored:
+            raise UserError(f"{path} has no regular file {file}, which {INDEX} names")
+    headers = {file: _read_header(stored[file]) for file in sorted(set(weight_map.values()))}
     for name, file in weight_map.items():
         if name not in headers[file]:
-            raise UserError(f"{directory / file} lacks {name}, which {INDEX} expects there")
+            raise UserError(f"{stored[file].path} lacks {name}, which {INDEX} expects there")
     for file, header in headers.items():
         for name in header.keys() - weight_map.keys():
-            raise UserError(f"{directory / file} contains {name}, which {INDEX} does not list")
+            raise UserError(f"{stored[file].path} contains {name}, which {INDEX} does not list")
     return {name: headers[file][name] for name, file in weight_map.items()}
 
 
@@ -101,28 +110,22 @@ def _read_index(path: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_header(path: Path) -> dict[str, StoredTensor]:
+def _read_header(file: WeightFile) -> dict[str, StoredTensor]:
     """The tensors of one file, each checked against the file's size."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is not a regular file")
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(length) if length <= min(size - 8, _MAX_HEADER) else b""
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+    path, size = file.path, file.size
+    length = int.from_bytes(file.read(0, min(8, size)).tobytes(), "little")
+    start = 8 + length
+    text = file.read(8, start).tobytes() if start <= min(size, _MAX_HEADER) else b""
     if not text:
         raise UserError(f"{path} is truncated in its header, or is not a safetensors file")
     header = _parse_header(path, text)
     header.pop("__metadata__", None)
-    start = 8 + length
-    tensors = {name: _parse_entry(path, name, e, start, size) for name, e in header.items()}
+    tensors = {name: _parse_entry(file, name, e, start, size) for name, e in header.items()}
     _check_ranges(path, tensors.values(), start, size)
     return tensors
 
 
-def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
+def _parse_header(path: Path | str, text: bytes) -> dict[str, Any]:
     """The entries of a header, in which no name may be repeated."""
     try:
         header = json.loads(text, object_pairs_hook=files.unique_keys)
@@ -135,8 +138,9 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
     return header
 
 
-def _parse_entry(path: Path, name: str, entry: Any, start: int, size: int) -> StoredTensor:
+def _parse_entry(file: WeightFile, name: str, entry: Any, start: int, size: int) -> StoredTensor:
     """Parses an entry of a header; the tensors begin at byte `start` of a file of `size` bytes."""
+    path = file.path
     try:
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers = (*shape, begin, end)
@@ -158,10 +162,10 @@ def _parse_entry(path: Path, name: str, entry: Any, start: int, size: int) -> St
         raise UserError(
             f"{path} is truncated: {name} ends at byte {start + end}, but the file has {size} bytes"
         )
-    return StoredTensor(name, path, dtype, shape, start + begin)
+    return StoredTensor(name, file, dtype, shape, start + begin)
 
 
-def _check_ranges(path: Path, tensors: Iterable[StoredTensor], start: int, size: int) -> None:
+def _check_ranges(path: Path | str, tensors: Iterable[StoredTensor], start: int, size: int) -> None:
     """Raises an error unless the tensors fill the file from byte `start` without overlaps."""
     end = start
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
