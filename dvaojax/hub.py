@@ -195,8 +195,11 @@ def _copy_of_objects(address: str, patterns: Sequence[str]) -> Path:
         try:
             for name, entry in chosen.items():
                 _copy_object(address, system, entry, temporary / name)
-            with contextlib.suppress(FileExistsError, NotADirectoryError):
-                temporary.rename(directory)  # unless another process was faster
+            try:
+                temporary.rename(directory)
+            except OSError:
+                if not directory.is_dir():  # else another process was faster
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return directory

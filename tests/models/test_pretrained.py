@@ -371,7 +371,9 @@ def test_rejects_an_index_that_does_not_match_its_files(tmp_path):
         return str(error.value)
 
     assert f"{other} lacks {QUERY}, which" in error_with(**{QUERY: other})
-    assert "has no regular file gone.safetensors, which" in error_with(**{QUERY: "gone.safetensors"})
+    assert "has no regular file gone.safetensors, which" in error_with(
+        **{QUERY: "gone.safetensors"}
+    )
     assert "'../x' is not the name of a file in its directory" in error_with(**{QUERY: "../x"})
     index.write_text("{}")
     with pytest.raises(UserError, match="has no weight_map"):

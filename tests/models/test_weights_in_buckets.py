@@ -1,6 +1,8 @@
 """Weights, tokenizers and datasets that are read from a bucket, on a real storage server."""
 
 import asyncio
+import concurrent.futures
+import shutil
 from pathlib import Path
 
 import jax
@@ -120,6 +122,10 @@ def test_a_tokenizer_is_copied_again_when_it_changes(bucket, tmp_path):
     assert tokenizer.encode("abc <|im_end|>") == local.encode("abc <|im_end|>")
     first = hub.local_directory(tokenizer.path, hub.TEXT_FILES)
     assert hub.local_directory(tokenizer.path, hub.TEXT_FILES) == first
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # as processes of one host do
+        shutil.rmtree(first)
+        copies = pool.map(hub.local_directory, [tokenizer.path] * 4, [hub.TEXT_FILES] * 4)
+        assert set(copies) == {first}
     bucket.pipe_file(f"{tokenizer.path}/generation_config.json", b'{"eos_token_id": [3]}')
     second = hub.local_directory(tokenizer.path, hub.TEXT_FILES)
     assert second != first

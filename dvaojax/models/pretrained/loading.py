@@ -103,8 +103,13 @@ def _load_parameter(
 
 def _converted(spec: ParameterSpec, mesh: Mesh, dtype: DTypeLike, tensor: Array) -> Array:
     """One layer of a parameter, from a stored tensor that is split by rows."""
-    wanted = sharding.named(mesh, *spec.stored_axes)
-    return spec.from_stored(lax.with_sharding_constraint(tensor, wanted)).astype(dtype)
+    # In two steps, each of which is one exchange; XLA would else replicate the whole tensor.
+    axes = [axis for axis in _reading_axes(spec, mesh) if axis in _splitting_axes(spec, mesh)]
+    rows = NamedSharding(mesh, PartitionSpec(tuple(axes)))
+    as_stored = lax.with_sharding_constraint(
+        lax.with_sharding_constraint(tensor, rows), sharding.named(mesh, *spec.stored_axes)
+    )
+    return spec.from_stored(as_stored).astype(dtype)
 
 
 def _to_devices(tensor: StoredTensor, spec: ParameterSpec, mesh: Mesh, faulty: set[str]) -> Array:
@@ -132,14 +137,17 @@ def _reading_axes(spec: ParameterSpec, mesh: Mesh) -> tuple[str, ...]:
     The axes that split the parameter's rows are first, then those of its columns, so that devices
     exchange no more than they need.
     """
-    wanted = sharding.named(mesh, *spec.stored_axes).spec
-    split = [
-        axis for axes in wanted if axes for axis in ([axes] if isinstance(axes, str) else axes)
-    ]
+    split = _splitting_axes(spec, mesh)
     axes = [*split, *(axis for axis in mesh.axis_names if axis not in split)]
     while spec.stored_shape[0] % math.prod(mesh.shape[axis] for axis in axes):
         axes.pop()
     return tuple(axes)
+
+
+def _splitting_axes(spec: ParameterSpec, mesh: Mesh) -> list[str]:
+    """Mesh axes that split a stored tensor, those of its first axis first."""
+    split = sharding.named(mesh, *spec.stored_axes).spec
+    return [axis for axes in split if axes for axis in ([axes] if isinstance(axes, str) else axes)]
 
 
 def _is_finite(block: np.ndarray) -> bool:
