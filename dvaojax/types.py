@@ -56,11 +56,14 @@ class Completion:
         text: the decoded tokens, without the stop token and without padding.
         token_ids: the sampled tokens, including the stop token; never re-encoded from the text.
         stopped: whether a stop token was sampled; false if the token limit truncated the text.
+        scoring: number of the score, from 0, where each completion has several
+            (`rewards.repeats`). A reward that draws random numbers may derive its seed from it.
     """
 
     text: str
     token_ids: tuple[int, ...]
     stopped: bool
+    scoring: int = 0
 
     @property
     def length(self) -> int:
@@ -212,6 +215,8 @@ class Scores(NamedTuple):
         failures: objective -> number of its calls that failed; their rewards are masked.
         messages: one line about each failure, shown to the user.
         measures: further metrics of the scoring, such as its cost: name -> number.
+        repeated: `[B, G, K, M]` float32, the scores whose means are the rewards, NaN where there is
+            none; None if each completion was scored once.
     """
 
     rewards: np.ndarray
@@ -219,6 +224,7 @@ class Scores(NamedTuple):
     failures: Mapping[str, int]
     messages: Sequence[str]
     measures: Mapping[str, float] = MappingProxyType({})
+    repeated: np.ndarray | None = None
 
 
 class Scorer(Protocol):
@@ -345,6 +351,8 @@ class Experience(NamedTuple):
             `learning.turns`: the turn in which each token was sampled, -1 on all other tokens.
             There is one advantage per turn then. None if each completion is a single turn.
         references: the reference answers, if an objective needs them on the devices; else None.
+        repeated: `[B, G, K, M]` float32, the scores whose means are the rewards, see `Scores`; None
+            if each completion was scored once.
     """
 
     prompt_tokens: Array
@@ -357,3 +365,4 @@ class Experience(NamedTuple):
     packed: Array | None = None
     turns: Array | None = None
     references: References | None = None
+    repeated: Array | None = None

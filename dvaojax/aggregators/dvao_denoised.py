@@ -102,9 +102,20 @@ def dvao_of_repeats(
     ddof: int = 0,
     epsilon: float = 0.0,
 ) -> Array:
-    """`dvao_denoised` with the noise estimated from repeated scores of the same completion.
+    r"""`dvao_denoised` with the noise estimated from repeated scores of the same completion.
 
-    Its input has another shape than that of the aggregators of a run, so it is not in their table.
+    $$ r_{ik} = \frac{1}{M} \sum_m x_{ikm}, \qquad
+       v_k = \frac{1}{M} \cdot
+       \frac{\sum_{bim} (x_{bikm} - r_{bik})^2}{\sum_{bi} (M - 1)} $$
+
+    with sums over the groups b and completions i of the batch, and the means and noise variances of
+    `average_repeats` where scores are missing. A run scores each completion `rewards.repeats`
+    times. A judge is asked with another `seed` each time and needs a temperature above 0; a reward
+    function gets the number of the score, `Completion.scoring`. For a reward without noise the
+    scores are equal, v is 0 and the objective keeps its weight.
+
+    Not to be confused with: `dvao` of the means, which still weighs the noise that is left in them;
+    and `dvao_denoised`, for which the variance of the noise must be known.
 
     Args:
         scores: `[..., G, K, M]`, M scores of each completion on each objective. An objective

@@ -141,6 +141,14 @@ _TABLE: tuple[AggregatorRow, ...] = (
         bound="group",
         credit=_OURS,
     ),
+    _z_scores(
+        dvao_of_repeats,
+        papers.DVAO,
+        "`dvao_denoised` of the means of several scores, with the noise from their differences",
+        scale="no",
+        bound="group",
+        credit=_OURS,
+    ),
     _sum(
         dvao_shrunk,
         papers.DVAO,
@@ -380,13 +388,6 @@ _OTHER_FUNCTIONS: tuple[OtherFunctionRow, ...] = (
         "the group's z-score, at each turn, of the discounted reward from there on",
         takes="the reward of each turn",
         credit=_RECONSTRUCTED,
-    ),
-    OtherFunctionRow(
-        dvao_of_repeats,
-        papers.DVAO,
-        "`dvao_denoised` of their means, with the noise estimated from their differences",
-        takes="several scores of each completion",
-        credit=_OURS,
     ),
 )
 

@@ -18,8 +18,9 @@ _WIDTH = 132  # of the widest table; a narrower terminal breaks its lines
 
 _DERIVED = {
     "needs": "inputs in addition to rewards and weights: the `lengths` of the completions, a "
-    "random `key`, the `norms` of the gradients, which take a forward pass, or a "
-    "`state` that is carried from step to step and checkpointed.",
+    "random `key`, the `norms` of the gradients, which take a forward pass, several `scores` of "
+    "each completion (`rewards.repeats`), or a `state` that is carried from step to step and "
+    "checkpointed.",
     "per objective": "knobs that may differ between objectives, such as a threshold.",
 }
 _AGGREGATOR_HEADINGS = (
@@ -118,6 +119,7 @@ def _cells(row: AggregatorRow) -> Iterable[str]:
         "lengths": aggregators.needs_lengths(row.method),
         "key": aggregators.needs_key(row.method),
         "norms": not {*aggregators.further_arguments(row.method)}.isdisjoint(aggregators.NORMS),
+        "scores": "scores" in aggregators.needs_of(row.method),
         "state": aggregators.is_factory(row.method),
     }
     yield from (row.order, row.scale, row.shift, row.bound, method_page.text_of(row.zero_sum))

@@ -74,6 +74,9 @@ class RewardConfig:
         on_error: "raise" stops the run; "mask" masks the reward, counts the failure and continues.
         concurrency: number of calls of reward functions that are an `async def` which are awaited
             together; they run in the process that trains.
+        repeats: how many times each training completion is scored, for rewards that contain noise;
+            the reward is the mean, and `aggregator=dvao_of_repeats` estimates the noise. An
+            evaluation scores once.
         programs: how the programs of completions are executed, for tasks that test programs.
 
     Raises:
@@ -84,6 +87,7 @@ class RewardConfig:
     timeout_seconds: float = 0.0
     on_error: Literal["raise", "mask"] = "raise"
     concurrency: int = 64
+    repeats: int = 1
     programs: ProgramsConfig = ProgramsConfig()
 
     def __post_init__(self):
@@ -92,8 +96,9 @@ class RewardConfig:
                 f"rewards.workers={self.workers} and rewards.timeout_seconds="
                 f"{self.timeout_seconds} must not be negative"
             )
-        if self.concurrency < 1:
-            raise ValueError(f"rewards.concurrency={self.concurrency} must be at least 1")
+        for name in ("concurrency", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"rewards.{name}={getattr(self, name)} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dvaojax.config.schema import Config
 from dvaojax.config.trusted import check_selection
 from dvaojax.errors import UserError, suggest
 from dvaojax.rewards.asynchronous import split_functions
+from dvaojax.rewards.judge import JudgeConfig
 from dvaojax.types import Prompt, TaskWithDemonstrations, TaskWithGates, TaskWithHints
 
 MOST_HINT_LEVELS = 7
@@ -135,12 +136,13 @@ def compares_within_groups(config: Config, *, group_size: int) -> bool:
     aggregator, num_objectives = make_aggregator(config), len(config.objectives)
     per_group = jax.random.uniform(jax.random.key(0), (8, 1, num_objectives))
     rewards = jnp.broadcast_to(per_group, (8, group_size, num_objectives))
+    inputs = _inputs(jnp.ones, (8, group_size), 1) | {"scores": rewards[..., None]}
     advantages, _ = jax.jit(aggregator.update)(
         rewards,
         jnp.ones(rewards.shape, bool),
         aggregator.init(num_objectives),
         jax.random.key(0),
-        **aggregator.inputs_among(_inputs(jnp.ones, (8, group_size), 1)),
+        **aggregator.inputs_among(inputs),
     )
     return bool(jnp.all(jnp.abs(jnp.nan_to_num(advantages)) < 1e-3))
 
@@ -194,6 +196,9 @@ def _checked_aggregator(
     weights = aggregators.named_weights(config.weights, config.objectives)
     groups = (config.prompts_per_step, config.largest_group)
     inputs = _inputs(jax.ShapeDtypeStruct, groups, config.max_new_tokens)
+    scores = (*groups, len(weights), config.rewards.repeats)
+    if config.rewards.repeats > 1:
+        inputs["scores"] = jax.ShapeDtypeStruct(scores, "float32")
     try:  # the method's own checks of its knobs and weights
         if plugins.is_plugin(name):
             with plugins.blaming(name):
@@ -227,6 +232,11 @@ def _traced(
     aggregator = aggregators.make(name, weights, **knobs)
     if not isinstance(aggregator, Aggregator):
         raise UserError(f"{name} returned a {type(aggregator).__name__}, not an Aggregator")
+    if "scores" in aggregator.needs and "scores" not in inputs:
+        raise UserError(
+            f"{name} estimates the noise of rewards from several scores of each completion: set "
+            "rewards.repeats to at least 2"
+        )
     state, random = jax.eval_shape(lambda: (aggregator.init(shape[2]), jax.random.key(0)))
     further = aggregator.inputs_among(inputs)
     advantages, _ = jax.eval_shape(aggregator.update, rewards, mask, state, random, **further)
@@ -317,6 +327,12 @@ def _check_task(config: Config) -> None:
 
 def _check_rewards(config: Config) -> None:
     rewards, (own, _) = config.rewards, split_functions(config.task.objectives)
+    judge = getattr(config.task, "judge", None)
+    if rewards.repeats > 1 and isinstance(judge, JudgeConfig) and judge.temperature == 0.0:
+        raise UserError(
+            f"rewards.repeats={rewards.repeats}: at task.judge.temperature=0 a judge repeats its "
+            "replies; set it above 0"
+        )
     if rewards.timeout_seconds > 0.0 and rewards.workers == 0 and own:
         raise UserError(
             f"rewards.timeout_seconds={rewards.timeout_seconds} needs rewards.workers: a call of "
@@ -341,7 +357,7 @@ def _check_needs(config: Config) -> None:
             f"loss.name={config.loss.name} compares whole completions, and aggregator.name="
             f"{config.aggregator.name} has an advantage for each token: choose another of the two"
         )
-    if config.allocation.selects and aggregator.needs:
+    if config.allocation.selects and set(aggregator.needs) - {"scores"}:
         raise UserError(
             f"aggregator.name={config.aggregator.name} needs gradient norms, which "
             f"allocation.name={config.allocation.name} does not compute for its candidates: choose "

@@ -51,7 +51,12 @@ def aggregate(
 
 
 def require_no_norms(name: str, aggregator: Aggregator) -> None:
-    """Raises `UserError` if a method needs gradient norms, which other trainers do not compute."""
+    """Raises `UserError` if a method needs what other trainers do not have."""
+    if "scores" in aggregator.needs:
+        raise UserError(
+            f"{name} needs several scores of each completion, which only `dvaojax train` has "
+            "(rewards.repeats): dvao_denoised takes the variance of their noise instead"
+        )
     if aggregator.needs:
         raise UserError(
             f"{name} needs the squared gradient norms of completions or tokens, which only "

@@ -73,10 +73,15 @@ def with_self_certainty(
     rewards = rewards.reshape(experience.rewards.shape[:2])
     has_answer = jnp.any(experience.references.where, axis=-1, keepdims=True)
     is_scored = jnp.any(experience.completion_mask, axis=-1) & has_answer
+    repeated = experience.repeated
+    if repeated is not None:  # a single score, without noise
+        score = jnp.where(is_scored, rewards, jnp.nan)
+        repeated = repeated.at[..., -1, :].set(jnp.nan).at[..., -1, 0].set(score)
     return experience._replace(
         rewards=experience.rewards.at[..., -1].set(jnp.where(is_scored, rewards, 0)),
         reward_mask=experience.reward_mask.at[..., -1].set(is_scored),
         references=None,
+        repeated=repeated,
     )
 
 

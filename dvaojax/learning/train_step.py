@@ -151,11 +151,11 @@ def make_train_step(
     def step(state: TrainState, experience: Experience, reference: Params | None):
         _check_shapes(experience)
         key, aggregator_key, order_key = jax.random.split(state.key, 3)
-        lengths = jnp.sum(experience.completion_mask, axis=-1, dtype=jnp.float32)
+        inputs = step_inputs(experience)
+        lengths = inputs["lengths"]
         order = update_order(order_key, config, num_prompts=lengths.shape[0])
         if experience.packed is not None:
             order = sort_by_packed_length(order, experience.packed)
-        inputs = {"lengths": lengths, "where": experience.completion_mask}
         if needs_norms and gradient_norms is not None:
             unweighted = PolicyBatch(experience, lengths, jnp.zeros_like(experience.logprobs))
             params = prepare(state.learner.params, unweighted)
@@ -227,6 +227,13 @@ def make_train_step(
         return after, metrics, advantages
 
     return step
+
+
+def step_inputs(experience: Experience) -> dict[str, Array]:
+    """What an experience has for aggregators, by the names of `Aggregator.needs`, and lengths."""
+    mask, repeated = experience.completion_mask, experience.repeated
+    scores = {} if repeated is None else {"scores": repeated}
+    return {"lengths": jnp.sum(mask, axis=-1, dtype=jnp.float32), "where": mask, **scores}
 
 
 def update_order(key: Array, config: LearningConfig, *, num_prompts: int) -> Array:

@@ -104,6 +104,7 @@ def _experience(job: Job, program: Program) -> Experience:
     def sharded(shape: tuple[int, ...], dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=program.by_group)
 
+    repeats = config.rewards.repeats
     tokens, rewards = (prompts, group, length), (prompts, group, len(config.objectives))
     return Experience(
         prompt_tokens=sharded((prompts, job.prompt_length), jnp.int32),
@@ -113,6 +114,7 @@ def _experience(job: Job, program: Program) -> Experience:
         logprobs=sharded(tokens, jnp.float32),
         rewards=sharded(rewards, jnp.float32),
         reward_mask=sharded(rewards, bool),
+        repeated=sharded((*rewards, repeats), jnp.float32) if repeats > 1 else None,
     )
 
 

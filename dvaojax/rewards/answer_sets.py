@@ -33,7 +33,9 @@ def split_answers(completion: Completion, *, separator: int, decode: Decode) -> 
         else:
             runs[-1].append(token)
     return [
-        Completion(decode(run), tuple(run), completion.stopped or i + 1 < len(runs))
+        Completion(
+            decode(run), tuple(run), completion.stopped or i + 1 < len(runs), completion.scoring
+        )
         for i, run in enumerate(runs)
     ]
 

@@ -120,6 +120,7 @@ class Collector:
         allocation: how many completions each problem gets.
         refills: how many times a step may replace its zero-variance groups by groups of other
             problems.
+        repeats: how many times each completion is scored.
         hints: for problems of which all completions fail; None for none. Their statistics are those
             without hints.
         mask_truncated: whether completions without a stop token are left out of the experience and
@@ -141,6 +142,7 @@ class Collector:
     reference_width: int = 0
     rounds: Rounds | None = None
     hints: Hints | None = None
+    repeats: int = 1
 
     def start_rollout(self, params: Params, data: DataState) -> tuple[StepRollout, DataState]:
         """Dispatches the sampling of the next problems' groups with these parameters."""
@@ -301,7 +303,9 @@ class Collector:
             for group in decode_completions(self.tokenizer, on_host)
         ]
         shape = (len(positions), rollout.stopped.shape[1])
-        scores = score_groups(self.scorer, completions, prompts, groups=scored, shape=shape)
+        scores = score_groups(
+            self.scorer, completions, prompts, groups=scored, shape=shape, repeats=self.repeats
+        )
         seconds = time.perf_counter() - arrived
         local = (hosts.rows(batch.lengths, scored), on_host.mask.sum(axis=-1, dtype=np.int32))
         *lengths, stopped = hosts.assemble((*local, on_host.stopped), scored, shape[0])
@@ -346,8 +350,8 @@ class Collector:
             limit=rollout.tokens.shape[-1],
         )
         packed = pack(lengths.completions, layout) if layout.slots else None
-        rewards, reward_mask, packed, references = hosts.place(
-            (scores.rewards, self._learned(groups), packed, groups.references),
+        rewards, reward_mask, packed, references, repeated = hosts.place(
+            (scores.rewards, self._learned(groups), packed, groups.references, scores.repeated),
             batch.tokens.sharding,
         )
         completion_mask = _ended_mask(rollout) if self.mask_truncated else rollout.mask
@@ -361,6 +365,7 @@ class Collector:
             reward_mask=reward_mask,
             packed=packed,
             references=references,
+            repeated=repeated,
         )
         is_sampled = lengths.completions > 0
         measures = {
@@ -410,6 +415,7 @@ def _with_others(
         scores=_add_measures(groups.scores, others.scores)._replace(
             rewards=merge(others.scores.rewards, groups.scores.rewards),
             mask=merge(others.scores.mask, groups.scores.mask),
+            repeated=jax.tree.map(merge, others.scores.repeated, groups.scores.repeated),
         ),
         lengths=Lengths(
             others.lengths.prompts, merge(others.lengths.completions, groups.lengths.completions)

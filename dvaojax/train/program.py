@@ -32,7 +32,7 @@ from dvaojax.learning.preparation import joined_once
 from dvaojax.learning.projected_gradients import GroupGradients, projected_gradients
 from dvaojax.learning.reflection import with_self_certainty
 from dvaojax.learning.shadows import Shadows
-from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step
+from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step, step_inputs
 from dvaojax.learning.warm_start import (
     Demonstrations,
     make_demonstration_loss,
@@ -246,12 +246,13 @@ def _group_gradients(
         params = state.learner.params
         if experience.references is not None:
             experience = certain(params, experience)
+        inputs = step_inputs(experience)
         advantages, _ = aggregator.update(
             experience.rewards,
             experience.reward_mask,
             state.aggregator_state,
             jax.random.split(state.key, 3)[1],
-            lengths=jnp.sum(experience.completion_mask, axis=-1, dtype=jnp.float32),
+            **aggregator.inputs_among(inputs),
         )
         gradients = projected_gradients(
             gradient,

@@ -1,5 +1,6 @@
 """The scorer of a run, and scoring of a global batch: each group is scored by one process."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -61,6 +62,7 @@ def score_groups(
     *,
     groups: np.ndarray,
     shape: tuple[int, int],
+    repeats: int = 1,
 ) -> Scores:
     """Scores some groups in this process; other processes score the others.
 
@@ -71,6 +73,7 @@ def score_groups(
         groups: `[S]` int, their indices in the batch; each group of the batch is scored by one
             process.
         shape: `B` and `G`.
+        repeats: how many times each completion is scored; its rewards are the means.
 
     Returns:
         The rewards, their mask and the number of failures for the whole batch, equal in every
@@ -81,15 +84,47 @@ def score_groups(
         RewardError: a call failed here, and failures are not masked.
         TrainingError: a call failed in another process, and failures are not masked.
     """
+
+    def score() -> Scores:
+        return _score_repeatedly(scorer, completions, prompts, group_size=shape[1], repeats=repeats)
+
     if jax.process_count() == 1:
-        return _score(scorer, completions, prompts, group_size=shape[1])
-    scores = hosts.together(
-        "scoring", lambda: _score(scorer, completions, prompts, group_size=shape[1])
+        return score()
+    scores = hosts.together("scoring", score)
+    rewards, mask, repeated = hosts.assemble(
+        (scores.rewards, scores.mask, scores.repeated), groups, shape[0]
     )
-    rewards, mask = hosts.assemble((scores.rewards, scores.mask), groups, shape[0])
     counts = hosts.gather(np.array([scores.failures[name] for name in scorer.objectives], np.int32))
     failures = dict(zip(scorer.objectives, counts.sum(axis=0).tolist(), strict=True))
-    return scores._replace(rewards=rewards, mask=mask, failures=failures)
+    return scores._replace(rewards=rewards, mask=mask, failures=failures, repeated=repeated)
+
+
+def _score_repeatedly(
+    scorer: Scorer,
+    completions: Sequence[Sequence[Completion]],
+    prompts: Sequence[Prompt],
+    *,
+    group_size: int,
+    repeats: int,
+) -> Scores:
+    """Means of several scores of each completion, all in one batch of the scorer."""
+    if repeats == 1:
+        return _score(scorer, completions, prompts, group_size=group_size)
+    copies = [
+        [dataclasses.replace(completion, scoring=number) for completion in group]
+        for number in range(repeats)
+        for group in completions
+    ]
+    scores = _score(scorer, copies, [*prompts] * repeats, group_size=group_size)
+    shape = (repeats, len(prompts), *scores.mask.shape[1:])
+    rewards, mask = scores.rewards.reshape(shape), scores.mask.reshape(shape)
+    count = mask.sum(axis=0)
+    total = np.where(mask, rewards, 0).sum(axis=0, dtype=np.float64)
+    return scores._replace(
+        rewards=(total / np.maximum(count, 1)).astype(np.float32),
+        mask=count > 0,
+        repeated=np.moveaxis(np.where(mask, rewards, np.float32(np.nan)), 0, -1),
+    )
 
 
 def _score(

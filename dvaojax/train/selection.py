@@ -209,6 +209,7 @@ def make_selector(config: Config, program: Program, scorer: Scorer) -> Select:
             allocation=groups,
             refills=0,
             mask_truncated=config.loss.mask_truncated,
+            repeats=config.rewards.repeats,
             reference_width=reference_width(config.task) if config.has_self_certainty else 0,
             key=run_key(config, purpose),
         )

@@ -265,7 +265,7 @@ def test_trap_17_no_knob_is_ignored(name):
         value = others[knob] if default != others[knob] else 1
         assert not np.allclose(with_knobs(name, rewards, WEIGHTS, **{knob: value}), base, atol=1e-4)
     assert set(inspect.signature(function).parameters) == {
-        "rewards",
+        "scores" if name == "dvao_of_repeats" else "rewards",
         "weights",
         "mask",
         *aggregators.further_arguments(function),

@@ -326,7 +326,7 @@ def test_every_knob_of_every_aggregator_can_be_set(name):
     knobs = aggregators.knobs_of(aggregators.METHODS[name])
     options = ",".join(f"{knob}={value}" for knob, value in knobs.items())
     settings = [f"aggregator={name}", *([f"aggregator.options={options}"] if options else [])]
-    config = changed(*settings)
+    config = changed(*settings, "rewards.repeats=2")
     validate(config)
     assert aggregator_knobs(config) == knobs
 

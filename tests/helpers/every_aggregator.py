@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from slowness import slow_but
 
-from dvaojax.aggregators import BY_NAME, further_arguments
+from dvaojax.aggregators import BY_NAME, further_arguments, needs_of
 
 FIRST = (
     "dr_grpo",
@@ -60,16 +60,31 @@ def inputs_for(lengths):
     return {"lengths": lengths, "gradient_weights": lengths, **tokens}
 
 
-def updated(aggregator, rewards, mask, state, key, lengths):
-    """`update` with all that it needs: one advantage per completion, and the next state."""
-    inputs = aggregator.inputs_among(inputs_for(lengths))
+def updated(aggregator, rewards, mask, state, key, lengths, *, noise=0.0):
+    """`update` with all that it needs: one advantage per completion, and the next state.
+
+    Of each completion there are two scores, below and above the reward by the noise.
+    """
+    scores = jnp.stack([rewards - noise, rewards + noise], axis=-1)
+    inputs = aggregator.inputs_among({**inputs_for(lengths), "scores": scores})
     advantages, state = aggregator.update(rewards, mask, state, key, **inputs)
     return (advantages[..., 0] if aggregator.is_per_token else advantages), state
 
 
 def function_of(name):
-    """The aggregator with one advantage per completion; those per token get a single token."""
+    """The aggregator of rewards, with one advantage per completion.
+
+    One that has advantages per token gets a single token, one of several scores a single score.
+    """
     function = BY_NAME[name]
+    if "scores" in needs_of(function):
+
+        @functools.wraps(function)
+        def of_one_score(rewards, weights, *, mask=None, **kwargs):
+            scored = None if mask is None else jnp.asarray(mask)[..., None]
+            return function(jnp.asarray(rewards)[..., None], weights, mask=scored, **kwargs)
+
+        return of_one_score
     if "where" not in further_arguments(function):
         return function
 

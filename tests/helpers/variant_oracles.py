@@ -51,6 +51,11 @@ def dvao_denoised(rewards, weights, *, rounding):
     return aggregator_oracles.dvao(rewards, weights, rounding=rounding)
 
 
+def dvao_of_repeats(rewards, weights, *, rounding):
+    """Of one score: without noise. `test_beyond_the_papers` has several."""
+    return aggregator_oracles.dvao(rewards, weights, rounding=rounding)
+
+
 def dvao_interpolated(rewards, weights, *, rounding, caution=0.5):
     del rounding  # with caution above 0 the divisor is not a small difference
     advantages, sizes = [], []

@@ -308,7 +308,9 @@ def test_aggregator_trains_with_checked_invariants(no_plots, tmp_path, name):
 def test_every_aggregator_works_as_a_shadow(no_plots, tmp_path):
     """All in one program."""
     config = dataclasses.replace(
-        QUICK, aggregator=AggregatorConfig(shadows=tuple(sorted(aggregators.METHODS)))
+        QUICK,
+        aggregator=AggregatorConfig(shadows=tuple(sorted(aggregators.METHODS))),
+        rewards=dataclasses.replace(QUICK.rewards, repeats=2),
     )
     train(config, tmp_path)
     for row in rows(tmp_path):

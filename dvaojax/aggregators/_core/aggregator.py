@@ -23,6 +23,7 @@ _FURTHER_ARGUMENTS = {
     "computes",
     "where": "which tokens were sampled",
 }
+_SCORES = "several scores of each completion, which `dvaojax train` has with rewards.repeats"
 NORMS = ("gradient_weights", "token_gradient_weights")
 """Inputs that take a further pass over the completions."""
 
@@ -56,6 +57,8 @@ class Update(Protocol):
             log-probabilities, for methods that need them (`Aggregator.needs`).
         token_gradient_weights: `[..., G, T]` those of the tokens' log-probabilities, likewise.
         where: `[..., G, T]` bool, true on sampled tokens, for methods with an advantage per token.
+        scores: `[..., G, K, M]`, several scores of each completion, whose means are the rewards;
+            NaN where there is none.
 
     Returns:
         Advantages `[..., G]`, or `[..., G, T]` if `Aggregator.is_per_token`, and the next state.
@@ -73,6 +76,7 @@ class Update(Protocol):
         gradient_weights: Array | None = None,
         token_gradient_weights: Array | None = None,
         where: Array | None = None,
+        scores: Array | None = None,
     ) -> tuple[Array, State]: ...
 
 
@@ -127,7 +131,8 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
 
     Args:
         function: one of this package, or any `function(rewards, weights, *, mask, ...)`. Its
-            `further_arguments` are passed after the weights.
+            `further_arguments` are passed after the weights. If its first parameter is called
+            `scores`, it gets these, `[..., G, K, M]`, in place of the rewards.
         weights: `[K]`, in the order of the objectives (`named_weights`).
         knobs: keyword arguments of the function.
 
@@ -137,7 +142,7 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
         AssertionError: the weights do not have exactly one axis.
     """
     weights = numerics.real_array("weights", weights)
-    names = further_arguments(function)
+    names, takes_scores = further_arguments(function), "scores" in needs_of(function)
 
     def update(
         rewards: Array,
@@ -152,9 +157,20 @@ def stateless(function: Callable[..., Array], *, weights: ArrayLike, **knobs: An
             if given.get(name) is None:
                 raise ValueError(f"{function.__name__} needs {_FURTHER_ARGUMENTS[name]}")
         further = [given[name] for name in names]
+        if takes_scores:
+            rewards, mask = _scores_and_mask(function.__name__, given.get("scores"), mask)
         return function(rewards, weights, *further, mask=mask, **knobs), state
 
     return Aggregator(_init(weights, lambda weights: ()), update, needs_of(function))
+
+
+def _scores_and_mask(name: str, scores: Array | None, mask: Array | None) -> tuple[Array, Array]:
+    """Scores `[..., G, K, M]` without NaN, and where there are scores of unmasked rewards."""
+    if scores is None:
+        raise ValueError(f"{name} needs {_SCORES}")
+    where = jnp.isfinite(scores)
+    scored = where if mask is None else where & mask[..., None]
+    return jnp.where(where, scores, 0), scored
 
 
 def stateful(begin: Callable[[Array], State], step: Step, *, weights: ArrayLike) -> Aggregator:
@@ -264,14 +280,20 @@ def further_arguments(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def needs_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """`Aggregator.needs` of a function: its further arguments but for lengths and a random key."""
-    return tuple(name for name in further_arguments(function) if name not in ("lengths", "key"))
+    """`Aggregator.needs` of a function.
+
+    They are its further arguments but for lengths and a random key, and "scores" if this is its
+    first parameter.
+    """
+    first = next(iter(inspect.signature(function).parameters), "")
+    further = (name for name in further_arguments(function) if name not in ("lengths", "key"))
+    return (*further, *(("scores",) if first == "scores" else ()))
 
 
 def is_factory(method: Callable[..., Any]) -> bool:
     """Whether a method is a factory of a stateful `Aggregator`: its first parameter is `weights`.
 
-    The first parameter of any other method is `rewards`.
+    The first parameter of any other method is `rewards`, or `scores` (see `stateless`).
     """
     return next(iter(inspect.signature(method).parameters), "") == "weights"
 

@@ -256,6 +256,13 @@ def _as_gdpo(weigh: Callable[..., Array], *knobs: str) -> tuple[Invariant, ...]:
     return _viewed(partial(f.reweighted, weigh, knobs), *_GDPO)
 
 
+_DENOISED = (
+    ZERO_WITHOUT_SIGNAL,
+    Invariant("6 (the mean square is at most that of a z-score)", p.scores_mean_square),
+    _sums_to_zero(f.dvao_units),
+    _bound(f.dvao_units),
+    _dominance(f.dvao_units),
+)
 _SAW = ("lower", "delta", "ddof")
 _SC_PPO = ("target", "priority_floor", "priority_power", "saturation", "ddof", "epsilon")
 
@@ -303,13 +310,8 @@ BY_NAME: dict[str, tuple[Invariant, ...]] = {
         _bound(f.dvao_units),
         Invariant("12 (the dynamic weights sum to 1)", p.simplex),
     ),
-    "dvao_denoised": (
-        ZERO_WITHOUT_SIGNAL,
-        Invariant("6 (the mean square is at most that of a z-score)", p.scores_mean_square),
-        _sums_to_zero(f.dvao_units),
-        _bound(f.dvao_units),
-        _dominance(f.dvao_units),
-    ),
+    "dvao_denoised": _DENOISED,
+    "dvao_of_repeats": _DENOISED,
     "dvao_interpolated": (
         *_sum_family(f.interpolated_units),
         Invariant("1 (within reward combination)", p.within_rc),

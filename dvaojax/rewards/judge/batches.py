@@ -30,19 +30,23 @@ class BatchedJudge:
         self._failed_in_a_row = 0
 
     def ask(
-        self, questions: Sequence[Messages], read: Callable[[str], ReplyValue | None]
+        self,
+        questions: Sequence[Messages],
+        read: Callable[[str], ReplyValue | None],
+        seeds: Sequence[int] = (),
     ) -> JudgedBatch[ReplyValue]:
         """Asks all questions of a batch.
 
         Args:
             questions: the messages of each question.
             read: parses a reply; None if it is invalid and the question should be repeated.
+            seeds: as in `Judge.ask`.
 
         Raises:
             RewardError: too many consecutive batches without a single answer.
             UserError: the judge's cache is damaged.
         """
-        answers, usage = self._judge.ask(questions, read)
+        answers, usage = self._judge.ask(questions, read, seeds)
         self._count_failed_batches(answers)
         values = [answer.value for answer in answers]
         return JudgedBatch(values, _messages(answers), _measures(usage, answers))

@@ -133,18 +133,24 @@ class Judge:
         self._cache = ReplyCache(Path(config.cache)) if config.cache else None
 
     def ask(
-        self, questions: Sequence[Messages], read: Callable[[str], ReplyValue | None]
+        self,
+        questions: Sequence[Messages],
+        read: Callable[[str], ReplyValue | None],
+        seeds: Sequence[int] = (),
     ) -> tuple[list[JudgeAnswer[ReplyValue]], Usage]:
         """Asks all questions, equal ones once; returns an answer for each, also for failed ones.
 
         Args:
             questions: the messages of each question.
             read: parses a reply; None if it is invalid and the question should be repeated.
+            seeds: of the sampling of each reply, so that equal questions with other seeds are asked
+                again; 0, the default, sends none.
 
         Raises:
             UserError: the cache is damaged.
         """
-        requests = [self._request(messages) for messages in questions]
+        every_seed = seeds or [0] * len(questions)
+        requests = list(map(self._request, questions, every_seed))
         keys = [request_key(request) for request in requests]
         distinct = dict(zip(keys, requests, strict=True))
         # In a separate thread, since the caller's may run an event loop, as in notebooks.
@@ -160,8 +166,9 @@ class Judge:
             self._httpx, config.url, api_key=self._api_key, concurrency=config.concurrency
         )
 
-    def _request(self, messages: Messages) -> dict[str, Any]:
+    def _request(self, messages: Messages, seed: int) -> dict[str, Any]:
         return {
+            **({"seed": seed} if seed else {}),
             "model": self.config.model,
             "messages": [dict(message) for message in messages],
             "temperature": self.config.temperature,

@@ -72,7 +72,8 @@ class PairwiseScorer:
             for b, g in asked
             for comparison in _both_orders(prompts[b].reference, texts[b, g])
         ]
-        batch = self._judge.ask(questions, read_verdict)
+        seeds = [completions[b][g].scoring for b, g in asked for _ in range(2)]
+        batch = self._judge.ask(questions, read_verdict, seeds)
         pairs = list(zip(batch.values[::2], batch.values[1::2], strict=True))
         for index, (as_first, as_second) in zip(asked, pairs, strict=True):
             mask[index] = as_first is not None and as_second is not None

@@ -52,7 +52,9 @@ class RubricAccuracyScorer:
             dataclasses.replace(prompts[b].reference.comparison, rubric=rubric)
             for (b, _), rubric in rubrics.items()
         ]
-        batch = self._judge.ask([comparison_question(c) for c in comparisons], read_verdict)
+        questions = [comparison_question(c) for c in comparisons]
+        seeds = [completions[b][g].scoring for b, g in rubrics]
+        batch = self._judge.ask(questions, read_verdict, seeds)
         for (b, g), verdict in zip(rubrics, batch.values, strict=True):
             mask[b, g] = verdict is not None
             rewards[b, g] = verdict == prompts[b].reference.preferred

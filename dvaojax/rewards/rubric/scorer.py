@@ -64,7 +64,8 @@ class RubricScorer:
             for item in self._selected_items(rubrics[b])
         ]
         questions = [question(rubrics[b], texts[b][g], item) for b, g, item in positions]
-        batch = self._judge.ask(questions, read_grade)
+        seeds = [completions[b][g].scoring for b, g, _ in positions]
+        batch = self._judge.ask(questions, read_grade, seeds)
         grades = dict(zip(positions, batch.values, strict=True))
         shape = (len(texts), len(texts[0]), len(self._objectives))
         rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
