@@ -230,7 +230,7 @@ def make_train_step(
 
 
 def step_inputs(experience: Experience) -> dict[str, Array]:
-    """What an experience has for aggregators, by the names of `Aggregator.needs`, and lengths."""
+    """Inputs of aggregators in an experience, by the names of `Aggregator.needs`, and lengths."""
     mask, repeated = experience.completion_mask, experience.repeated
     scores = {} if repeated is None else {"scores": repeated}
     return {"lengths": jnp.sum(mask, axis=-1, dtype=jnp.float32), "where": mask, **scores}

@@ -69,6 +69,7 @@ def with_references(experience):
 def test_self_certainty_is_the_last_objective_for_any_micro_batches(micro_batches):
     params, experience = table_params(), with_references(ragged_experience())
     answers = experience.references
+    experience = experience._replace(repeated=jnp.ones((*experience.rewards.shape, 2)))
     with mock.patch.object(reflection, "policy_logprobs", table_logprobs):
         filled = with_self_certainty(
             params, experience, model=None, temperature=1.0, micro_batches=micro_batches
@@ -89,6 +90,10 @@ def test_self_certainty_is_the_last_objective_for_any_micro_batches(micro_batche
             expected = np.asarray(logprobs)[b, g, tokens] @ weights if is_scored else 0
             np.testing.assert_allclose(filled.rewards[b, g, -1], expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(filled.rewards[..., :-1], experience.rewards[..., :-1])
+    single = np.where(filled.reward_mask, filled.rewards, np.nan)[..., -1]
+    np.testing.assert_array_equal(filled.repeated[..., -1, 0], single)
+    assert np.isnan(filled.repeated[..., -1, 1]).all()
+    assert np.all(filled.repeated[..., :-1, :] == 1)
     assert filled.references is None
     with pytest.raises(ValueError, match="no references"):
         with_self_certainty(params, filled, model=None, temperature=1.0)

@@ -1,9 +1,11 @@
 """Exact resume: killed and interrupted runs equal uninterrupted runs bit for bit."""
 
+import dataclasses
 import json
 import signal
 import subprocess
 import time
+import zlib
 from unittest import mock
 
 import chex
@@ -22,6 +24,7 @@ from dvaojax.errors import UserError
 from dvaojax.run import lock
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
+from dvaojax.train import program as train_program
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
 from dvaojax.train.step_log import StepLog
@@ -168,6 +171,44 @@ def test_state_of_an_aggregator_is_resumed(tmp_path, name):
     before, after = make_aggregator(config).init(3), state.aggregator_state
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert np.any(old != new)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoisyDigits(digits_run.Digits):
+    """Rewards with noise that the number of the score determines."""
+
+    @property
+    def objectives(self):
+        return {**super().objectives, "digits": noisy_digits}
+
+
+def noisy_digits(completion, reference):
+    noise = zlib.crc32(f"{completion.text}/{completion.scoring}".encode()) % 100 / 200
+    return digits_run.digits(completion, reference) + noise
+
+
+def improbability(*arguments, **settings):
+    """In place of the gradient norms of a decoder, which take long to compile."""
+    return 1 - jax.numpy.exp(digits_run.bigram_logprobs(*arguments, **settings)[0])
+
+
+@pytest.mark.slow
+def test_repeated_scores_and_advantages_of_tokens_are_resumed(tmp_path):
+    config = digits_run.digits_config(
+        task=NoisyDigits(),
+        aggregator={"name": "optimal_token_baseline", "shadows": ("dvao_of_repeats", "dvao")},
+        rewards={"repeats": 3},
+        warm_start={"num_steps": 0},
+        checkpoints={"every": 3},
+    )
+    with mock.patch.object(train_program, "policy_gradient_norms", improbability):
+        after_kill_and_resume(config, tmp_path)
+    logged = rows(tmp_path / "killed")
+    cosines = [
+        [row[f"shadow/{name}/cosine"] for row in logged] for name in config.aggregator.shadows
+    ]
+    assert np.any(np.abs(np.subtract(*cosines)) > 1e-3), "noise was found"
+    assert all(row["grad_norm"] > 0 for row in logged)
 
 
 @pytest.mark.slow
