@@ -51,7 +51,7 @@ class Checkpoints(SavedCheckpoints):
             best_metric: name of the metric whose largest value marks an additional checkpoint to
                 keep; None keeps no such checkpoint.
             on_failure: called in a saving thread of one of several processes in which saving fails;
-                the others wait for this process meanwhile.
+                while the others wait for it.
 
         Raises:
             UserError: `keep_latest` is below 1.
