@@ -95,14 +95,14 @@ def _heads(joined: Array, table: Array, scales: Array | None, shape: HeadShape):
 
 def _forward(joined: Array, table: Array, scales: Array | None, shape: HeadShape):
     (batch, length, _), width = table.shape, joined.shape[1]
-    block = _block(joined, length)
+    block = token_block(length, width, joined.dtype)
     heads = [shape.num_kv_heads * shape.ratio, shape.num_kv_heads, shape.num_kv_heads]
     given = [joined, table] if scales is None else [joined, table, scales]
     results = pl.pallas_call(
         partial(_forward_kernel, shape=shape),
         grid=(batch, length // block),
-        in_specs=[_by_joined(width, block, length), *_constants(shape, block)[: len(given) - 1]],
-        out_specs=[_by_head(count, shape, block) for count in heads],
+        in_specs=[rows_spec(length, width, block), *_constants(shape, block)[: len(given) - 1]],
+        out_specs=[heads_spec(count, shape.head_width, block) for count in heads],
         out_shape=[
             jax.ShapeDtypeStruct((batch, count, length, shape.head_width), joined.dtype)
             for count in heads
@@ -118,11 +118,11 @@ def _forward(joined: Array, table: Array, scales: Array | None, shape: HeadShape
 def _backward(shape: HeadShape, residuals, cotangents: tuple[Array, Array, Array]):
     joined, table, scales = residuals
     (batch, length, _), width = table.shape, joined.shape[1]
-    block = _block(joined, length)
+    block = token_block(length, width, joined.dtype)
     steps = length // block
     given = [*cotangents, joined, table] + ([] if scales is None else [scales])
     heads = [x.shape[1] for x in cotangents]
-    out_specs, out_shape = [_by_joined(width, block, length)], [joined]
+    out_specs, out_shape = [rows_spec(length, width, block)], [joined]
     if scales is not None:
         spec = pl.BlockSpec((1, 1, *scales.shape), lambda row, step: (row, step, 0, 0))
         out_specs.append(spec)
@@ -131,8 +131,8 @@ def _backward(shape: HeadShape, residuals, cotangents: tuple[Array, Array, Array
         partial(_backward_kernel, shape=shape),
         grid=(batch, steps),
         in_specs=[
-            *(_by_head(count, shape, block) for count in heads),
-            _by_joined(width, block, length),
+            *(heads_spec(count, shape.head_width, block) for count in heads),
+            rows_spec(length, width, block),
             *_constants(shape, block)[: len(given) - 4],
         ],
         out_specs=out_specs,
@@ -223,24 +223,32 @@ def _rounded(x: Array, dtype: jnp.dtype) -> Array:
     return x.astype(dtype).astype(jnp.float32)
 
 
-def _block(joined: Array, length: int) -> int:
-    """Tokens of a step: the most that divide a row and whose arrays fit into fast memory twice."""
-    per_token = 6 * joined.shape[1] * joined.dtype.itemsize
+def token_block(length: int, width: int, dtype: jnp.dtype) -> int:
+    """Tokens of a step: the most that divide a row and whose arrays fit into fast memory twice.
+
+    Args:
+        length: `S`, tokens of a row, a multiple of 16.
+        width: numbers of a token in the largest array.
+        dtype: of the arrays.
+    """
+    per_token = 6 * width * jnp.dtype(dtype).itemsize
     most = min(_LARGEST_BLOCK, max(TOKENS, _FAST_MEMORY // per_token))
     sizes = range(TOKENS, most + 1, TOKENS)
     return max(size for size in sizes if length % size == 0)
 
 
-def _by_joined(width: int, block: int, length: int) -> pl.BlockSpec:
+def rows_spec(length: int, width: int, block: int) -> pl.BlockSpec:
+    """Blocks of `[B * S, width]` on a grid of rows and steps; `length` is `S`."""
     return pl.BlockSpec((block, width), lambda row, step: (row * (length // block) + step, 0))
+
+
+def heads_spec(count: int, head_width: int, block: int) -> pl.BlockSpec:
+    """Blocks of `[B, count, S, C]` on a grid of rows and steps; `head_width` is `C`."""
+    return pl.BlockSpec((1, count, block, head_width), lambda row, step: (row, 0, step, 0))
 
 
 def _by_token(width: int, block: int) -> pl.BlockSpec:
     return pl.BlockSpec((1, block, width), lambda row, step: (row, step, 0))
-
-
-def _by_head(count: int, shape: HeadShape, block: int) -> pl.BlockSpec:
-    return pl.BlockSpec((1, count, block, shape.head_width), lambda row, step: (row, 0, step, 0))
 
 
 def _constants(shape: HeadShape, block: int) -> list[pl.BlockSpec]:

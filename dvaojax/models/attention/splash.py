@@ -18,6 +18,9 @@ from jax import Array
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+from dvaojax.models.attention.head_kernel import TOKENS
+from dvaojax.models.attention.merge_kernel import rows_of_heads
+
 # Head widths and block sizes are multiples of the number of lanes of a TPU's vector unit.
 LANES = 128
 
@@ -167,6 +170,8 @@ def attend_by_splash(
     else:
         attend = jax.vmap(lambda q, k, v, s, codes: build(codes)(q, k, v, kernels.SegmentIds(s, s)))
         attended = attend(q, k, v, segments, _packed_codes(starts, layout))
+    if padding == 0 and layout.row % TOKENS == 0:
+        return rows_of_heads(attended, interpret=interpret).reshape(queries.shape)
     # The cotangent's product is then not merged with a reduction of the kernel's backward pass,
     # which would give it another layout.
     attended = jax.lax.optimization_barrier(attended)
