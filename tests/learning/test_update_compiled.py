@@ -25,8 +25,11 @@ def compiled(topology, *, prompts, effort, length=1024, prompt=1024, group=16, f
 
 
 @pytest.mark.slow
-def test_heads_of_a_layer_are_prepared_by_two_kernels():
-    """Forward, again for the recomputation, and backward, which fit into a v5e's fast memory."""
+def test_heads_of_a_layer_are_prepared_and_merged_by_kernels():
+    """Forward, again for the recomputation, and backward, which fit into a v5e's fast memory.
+
+    Nothing else transposes heads.
+    """
     small = {"vocab_size": 1024, "width": 256, "ff_width": 256, "num_layers": 2}
     small |= {"num_heads": 4, "num_kv_heads": 2}
     shape = {"prompts": 1, "prompt": 128, "group": 2, "length": 65}
@@ -34,6 +37,9 @@ def test_heads_of_a_layer_are_prepared_by_two_kernels():
     kernels = [line for line in text.splitlines() if "tpu_custom_call" in line]
     assert sum("heads_backward" in line for line in kernels) == 1
     assert sum("/heads/" in line for line in kernels) == 2
+    assert sum("/merge_heads/" in line for line in kernels) == 2
+    assert sum("/divide_heads/" in line for line in kernels) == 1
+    assert "shard_map/transpose" not in text
 
 
 @pytest.mark.nightly

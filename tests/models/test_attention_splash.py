@@ -150,9 +150,10 @@ def test_compiles_for_a_tpu_slice(tpus, kind):
     function = sharding.on_mesh(mesh, jax.grad(total, argnums=(0, 1, 2)))
     compiled = jax.jit(function).lower(queries, keys, keys, where, segments).compile()
     text = compiled.as_text()
-    assert (
-        text.count('custom_call_target="tpu_custom_call"') == 3
-    )  # forward, gradient of queries, of keys and values
+    kernels = [line for line in text.splitlines() if "tpu_custom_call" in line]
+    # Forward, gradient of queries, of keys and values; and the cotangent by head.
+    assert sum("splash_mha_" in line for line in kernels) == 3
+    assert sum("divide_heads" in line for line in kernels) == len(kernels) - 3 == 1
     assert "all-gather" not in text
     # Less than the scores of one group and one head: 1536 x 1536 in float32.
     assert compiled.memory_analysis().temp_size_in_bytes < 1536 * 1536 * 4

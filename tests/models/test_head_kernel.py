@@ -1,4 +1,4 @@
-"""The TPU kernel that normalises and rotates heads, interpreted, against the layer's own steps."""
+"""The TPU kernels before and after attention, interpreted, against the layer's own steps."""
 
 import dataclasses
 from functools import partial
@@ -13,6 +13,7 @@ from decoder_oracle import QWEN3
 from dvaojax import models, sharding
 from dvaojax.models import layers
 from dvaojax.models.attention import has_head_kernel, joint_attention
+from dvaojax.models.attention.merge_kernel import rows_of_heads
 from dvaojax.models.layers import Layer
 
 WIDE = dataclasses.replace(
@@ -98,6 +99,16 @@ def test_each_device_has_its_groups_and_heads():
     chex.assert_trees_all_close(
         jax.device_get(actual), jax.device_get(expected), rtol=1e-4, atol=1e-4
     )
+
+
+def test_heads_are_laid_side_by_side_and_their_cotangents_by_head():
+    generator = np.random.default_rng(0)
+    heads = jnp.asarray(generator.normal(size=(2, 3, 48, 128)), jnp.bfloat16)  # three steps a row
+    rows, transpose = jax.vjp(lambda x: rows_of_heads(x, interpret=True), heads)
+    plain, transpose_plainly = jax.vjp(lambda x: jnp.swapaxes(x, 1, 2).reshape(96, 384), heads)
+    chex.assert_trees_all_equal(rows, plain)
+    cotangent = jnp.asarray(generator.normal(size=rows.shape), jnp.bfloat16)
+    chex.assert_trees_all_equal(transpose(cotangent), transpose_plainly(cotangent))
 
 
 def test_the_kernel_needs_splash_and_whole_tiles():

@@ -17,10 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from dvaojax import sharding
 from dvaojax.models.attention import backend
-
-_FAST_MEMORY = 10 << 20  # bytes of a core's vector memory that a step may take
-_LARGEST_BLOCK = 256  # tokens
-TOKENS = 16  # that divide the tokens of a step and of a row; rows of a tile of bfloat16
+from dvaojax.models.attention.merge_kernel import heads_spec, rows_spec, token_block
 
 
 class HeadShape(NamedTuple):
@@ -221,30 +218,6 @@ def _normalised(x: Array, shape: HeadShape) -> tuple[Array, Array]:
 
 def _rounded(x: Array, dtype: jnp.dtype) -> Array:
     return x.astype(dtype).astype(jnp.float32)
-
-
-def token_block(length: int, width: int, dtype: jnp.dtype) -> int:
-    """Tokens of a step: the most that divide a row and whose arrays fit into fast memory twice.
-
-    Args:
-        length: `S`, tokens of a row, a multiple of 16.
-        width: numbers of a token in the largest array.
-        dtype: of the arrays.
-    """
-    per_token = 6 * width * jnp.dtype(dtype).itemsize
-    most = min(_LARGEST_BLOCK, max(TOKENS, _FAST_MEMORY // per_token))
-    sizes = range(TOKENS, most + 1, TOKENS)
-    return max(size for size in sizes if length % size == 0)
-
-
-def rows_spec(length: int, width: int, block: int) -> pl.BlockSpec:
-    """Blocks of `[B * S, width]` on a grid of rows and steps; `length` is `S`."""
-    return pl.BlockSpec((block, width), lambda row, step: (row * (length // block) + step, 0))
-
-
-def heads_spec(count: int, head_width: int, block: int) -> pl.BlockSpec:
-    """Blocks of `[B, count, S, C]` on a grid of rows and steps; `head_width` is `C`."""
-    return pl.BlockSpec((1, count, block, head_width), lambda row, step: (row, 0, step, 0))
 
 
 def _by_token(width: int, block: int) -> pl.BlockSpec:

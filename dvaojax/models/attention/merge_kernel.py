@@ -8,23 +8,50 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from dvaojax.models.attention.head_kernel import heads_spec, rows_spec, token_block
+_FAST_MEMORY = 10 << 20  # bytes of a core's vector memory that a step may take
+_LARGEST_BLOCK = 256  # tokens
+TOKENS = 16  # that divide the tokens of a step and of a row; rows of a tile of bfloat16
 
 Shape = tuple[int, int, int, int]  # B, H, S and C
 
 
 def rows_of_heads(heads: Array, *, interpret: bool) -> Array:
-    """`[B * S, H * C]` from `[B, H, S, C]`.
+    """`[B * S, H * C]`, the heads of a token side by side.
 
     Args:
-        heads: `S` is a multiple of 16 and `C` one of 128.
+        heads: `[B, H, S, C]`; `S` is a multiple of 16 and `C` one of 128.
         interpret: run in Pallas's interpreter, on a machine without TPUs.
     """
     return _merged(heads, heads.shape, interpret)
+
+
+def token_block(length: int, width: int, dtype: jnp.dtype) -> int:
+    """Tokens of a step: the most that divide a row and whose arrays fit into fast memory twice.
+
+    Args:
+        length: `S`, tokens of a row, a multiple of 16.
+        width: numbers of a token in the largest array.
+        dtype: of the arrays.
+    """
+    per_token = 6 * width * jnp.dtype(dtype).itemsize
+    most = min(_LARGEST_BLOCK, max(TOKENS, _FAST_MEMORY // per_token))
+    sizes = range(TOKENS, most + 1, TOKENS)
+    return max(size for size in sizes if length % size == 0)
+
+
+def rows_spec(length: int, width: int, block: int) -> pl.BlockSpec:
+    """Blocks of `[B * S, width]` on a grid of rows and steps; `length` is `S`."""
+    return pl.BlockSpec((block, width), lambda row, step: (row * (length // block) + step, 0))
+
+
+def heads_spec(count: int, head_width: int, block: int) -> pl.BlockSpec:
+    """Blocks of `[B, count, S, C]` on a grid of rows and steps; `head_width` is `C`."""
+    return pl.BlockSpec((1, count, block, head_width), lambda row, step: (row, 0, step, 0))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

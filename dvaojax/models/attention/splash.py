@@ -18,8 +18,7 @@ from jax import Array
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-from dvaojax.models.attention.head_kernel import TOKENS
-from dvaojax.models.attention.merge_kernel import rows_of_heads
+from dvaojax.models.attention.merge_kernel import TOKENS, rows_of_heads
 
 # Head widths and block sizes are multiples of the number of lanes of a TPU's vector unit.
 LANES = 128

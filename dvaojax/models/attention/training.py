@@ -13,7 +13,7 @@ from dvaojax import sharding
 from dvaojax.models.attention import backend
 from dvaojax.models.attention.blockwise import BlockwiseLayout, VisibleColumns, attend_in_blocks
 from dvaojax.models.attention.fused import FusedLayout, attend_fused
-from dvaojax.models.attention.head_kernel import TOKENS
+from dvaojax.models.attention.merge_kernel import TOKENS
 from dvaojax.models.attention.online_softmax import MAX_SCORES, ColumnRange
 from dvaojax.models.attention.splash import LANES, SplashLayout, attend_by_splash
 from dvaojax.models.config import ModelConfig
