@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from dvaojax.models.attention import (
     completion_padding,
@@ -32,7 +33,7 @@ from dvaojax.models.cache import BlockedPromptCache, PromptCache
 from dvaojax.models.config import REMAT, ModelConfig, checkpointed
 from dvaojax.models.layers import Layer, Matrices, RMSNorm, Weight, cast, rotation
 from dvaojax.models.logprobs import to_logits
-from dvaojax.sharding import constrain
+from dvaojax.sharding import constrain, on_every_device
 
 Params = Any  # a nested dict of arrays; those of the layers are stacked along a leading axis `L`
 
@@ -331,6 +332,7 @@ class Decoder(nnx.Module):
         # Without recomputation, the gathered matrices of all layers would be kept.
         gathers = platform() == "tpu" and REMAT[self.config.remat] is not None
         given = weights if self.joined is None else self.joined.matrices
+        keep_layout = _row_major if has_kernel else lambda x: x
 
         def body(x, params):
             given, others = params
@@ -341,17 +343,17 @@ class Decoder(nnx.Module):
                 layer, matrices = nnx.merge(graph, weights, others), given
             if gathers:
                 matrices = _gathered(matrices)
-            x = constrain(x, "group")
+            x = keep_layout(constrain(x, "group"))
             if has_kernel:
                 heads = layer.project_rows(x, angles, matrices, shape=(batch, length))
             else:
                 projected = layer.project(x, angles, matrices)
                 heads = (a.reshape(batch, length, *a.shape[1:]) for a in projected)
             attended, extra = attend(*heads)
-            return layer.finish(x, attended.reshape(x.shape[0], -1), matrices), extra
+            return keep_layout(layer.finish(x, attended.reshape(len(x), -1), matrices)), extra
 
         body = checkpointed(body, self.config, is_scanned=not is_unrolled)
-        x, extras = self.embed(tokens.reshape(-1)), None
+        x, extras = keep_layout(self.embed(tokens.reshape(-1))), None
         if type(given) is tuple:
             for params in zip(given, _unstack(others, self.config.num_layers), strict=True):
                 x, _ = body(x, params)
@@ -521,6 +523,19 @@ _unstack.defvjp(
     lambda tree, count: (unstack(tree, count), None),
     lambda count, _, slices: (jax.tree.map(lambda *x: jnp.stack(x), *slices),),
 )
+
+
+def _row_major(x: Array) -> Array:
+    """A residual stream `[M, D]`, on TPUs with the numbers of a token together; so its cotangent.
+
+    XLA would keep it as the gather of the embeddings leaves it, with tokens along the lanes, which
+    the products of every layer read and write more slowly.
+    """
+    if platform() != "tpu":
+        return x
+    # On each device for its own tokens: XLA does not split the constraint, and would gather all.
+    fix = partial(with_layout_constraint, layouts=Layout((0, 1)))
+    return on_every_device(fix, [("group", None)], ("group", None))(x)
 
 
 def length_mask(lengths: Array, width: int) -> Array:
