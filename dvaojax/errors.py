@@ -24,6 +24,14 @@ class UserError(ValueError):
     """
 
 
+class ServiceError(RuntimeError):
+    """A server that holds the files of a run does not answer, or answers with errors only.
+
+    The message is one line. The command line prints it and exits with code `RESTART`: requests were
+    repeated for a while, and the same command may succeed later.
+    """
+
+
 _CHOOSE_ANOTHER = "choose a place where files can be written"
 _REMEDIES = {
     errno.ENOSPC: "free space there, or write to another disk",

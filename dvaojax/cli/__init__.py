@@ -34,7 +34,7 @@ from dvaojax.cli import (
 )
 from dvaojax.cli.exit_codes import BAD_INPUT, BY_SIGNAL, FAILED, fail
 from dvaojax.cli.parser import make_parser
-from dvaojax.errors import UserError
+from dvaojax.errors import RESTART, ServiceError, UserError
 
 SUBCOMMANDS: Mapping[str, ModuleType] = {
     "train": train,
@@ -98,6 +98,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return code
     except UserError as error:
         return fail(str(error), BAD_INPUT)
+    except ServiceError as error:
+        return fail(f"{error}; try again, and continue a run with --resume", RESTART)
     except KeyboardInterrupt:
         return fail("interrupted, nothing more was saved", BY_SIGNAL + signal.SIGINT)
     except BrokenPipeError:

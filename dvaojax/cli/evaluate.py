@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dvaojax.cli.exit_codes import FAILED, fail
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_checkpoint, add_settings, add_subcommand, local_path
+from dvaojax.cli.parser import Subcommands, add_checkpoint, add_settings, add_subcommand, run_path
 
 if TYPE_CHECKING:
     from dvaojax import rewards
@@ -39,7 +39,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     )
     parser.add_argument(
         "policy",
-        type=local_path,
+        type=run_path,
         metavar="RUN_OR_CHECKPOINT",
         help="a run's directory, runs/NAME; or a published model, a directory or OWNER/NAME",
     )
@@ -73,7 +73,7 @@ def add_arguments(subcommands: Subcommands) -> None:
     )
     parser.add_argument(
         "--out",
-        type=local_path,
+        type=run_path,
         metavar="DIR",
         help="directory of this evaluation (default: one below RUN/evaluations or evaluations)",
     )

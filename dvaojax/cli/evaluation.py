@@ -10,7 +10,7 @@ from rich.console import Console
 import dvaojax
 from dvaojax import files
 from dvaojax.cli.evaluation_table import answer_set_table, objective_table
-from dvaojax.cli.policy_source import PolicySource, find_policy
+from dvaojax.cli.policy_source import PolicySource, found_policy
 from dvaojax.config import Config, validate_evaluation
 from dvaojax.errors import UserError, printable
 from dvaojax.evaluation.answer_sets import set_report
@@ -18,7 +18,7 @@ from dvaojax.evaluation.directory import CompletionsLayout, EvaluationDirectory,
 from dvaojax.evaluation.held_out import Evaluation, Problems, held_out_problems
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.evaluation.measures import MeasureSettings, report, report_by_category
-from dvaojax.run import lock
+from dvaojax.run import directory as run_directory
 from dvaojax.run.description import config_to_json
 from dvaojax.train.evaluator import answers, batch_size_of, make_evaluator
 from dvaojax.train.scoring import make_scorer
@@ -38,7 +38,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
         UserError: the policy cannot be found, or an argument is invalid.
         RewardError: a reward function failed.
     """
-    source = find_policy(arguments)
+    with found_policy(arguments) as source:
+        _evaluate(source, arguments)
+
+
+def _evaluate(source: PolicySource, arguments: argparse.Namespace) -> None:
+    """Evaluates a policy with the settings of the arguments."""
     config = source.config
     validate_evaluation(config)
     measures = _measure_settings(arguments, config)
@@ -51,10 +56,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
         console.print(*notes, sep="\n", markup=False, soft_wrap=True)
     settings = _settings(source, problems)
     name = f"{config.task.name}-{source.name}-{digest(settings)}"
-    path = arguments.out or source.home / name
-    with lock.hold(path):
-        record = _complete_record(source, problems, path, settings, console)
+    with run_directory.at(arguments.out or source.home / name) as directory, directory.hold():
+        record = _complete_record(source, problems, directory.path, settings, console)
         _report(source, record, measures, console)
+        where = f"completions and numbers: {directory.address}"
+        console.print(where, markup=False, soft_wrap=True)
 
 
 def _report(
@@ -81,7 +87,6 @@ def _report(
     if answer_sets:
         console.print("all answers of all completions of a problem, with 95 % intervals:")
         console.print(answer_set_table(answer_sets))
-    console.print(f"completions and numbers: {record.path}", markup=False, soft_wrap=True)
 
 
 def _complete_record(

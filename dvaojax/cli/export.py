@@ -4,13 +4,15 @@ import argparse
 from typing import TYPE_CHECKING
 
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_checkpoint, add_subcommand, local_path
+from dvaojax.cli.parser import Subcommands, add_checkpoint, add_subcommand, local_path, run_path
 
 if TYPE_CHECKING:
     from dvaojax.cli import policy_source
+    from dvaojax.run import directory as run_directory
     from dvaojax.train import export
 else:
     policy_source = LazyModule("dvaojax.cli.policy_source")
+    run_directory = LazyModule("dvaojax.run.directory")
     export = LazyModule("dvaojax.train.export")
 
 _ABOUT = """\
@@ -34,7 +36,7 @@ def add_arguments(subcommands: Subcommands) -> None:
         about=_ABOUT,
         examples=_EXAMPLES,
     )
-    parser.add_argument("run", type=local_path, metavar="RUN", help="a run's directory, runs/NAME")
+    parser.add_argument("run", type=run_path, metavar="RUN", help="a run's directory, runs/NAME")
     parser.add_argument("directory", type=local_path, metavar="DIR", help="a new directory")
     parser.add_argument(
         "--dtype",
@@ -46,9 +48,11 @@ def add_arguments(subcommands: Subcommands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the checkpoint and prints a summary line; returns the exit code."""
+    with run_directory.read([arguments.run]) as (directory,):
+        config = policy_source.recorded_config(directory.path, arguments.experiment)
     print(
         export.export_checkpoint(
-            policy_source.recorded_config(arguments.run, arguments.experiment),
+            config,
             arguments.run,
             arguments.directory,
             dtype=arguments.dtype,

@@ -119,7 +119,7 @@ def _log(directory: Path | None) -> str:
     text = f"{now} dvaojax {dvaojax.__version__}\n{traceback.format_exc()}\n"
     text = "\n".join(map(printable, text.split("\n")))
     with contextlib.suppress(OSError):
-        if directory is not None and directory.is_dir():
+        if isinstance(directory, Path) and directory.is_dir():
             path = directory / files.ERRORS
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)

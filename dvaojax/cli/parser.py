@@ -3,9 +3,17 @@
 import argparse
 import re
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
+from dvaojax.cli.lazy import LazyModule
 from dvaojax.errors import UserError
+
+if TYPE_CHECKING:
+    from etils import epath
+else:
+    epath = LazyModule("etils.epath")
+
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,14 +74,29 @@ def add_subcommand(
     )
 
 
+def run_path(text: str) -> "Path | epath.Path":
+    """The type of arguments that are directories of runs: a path, or `gs://bucket/path`.
+
+    Raises:
+        ArgumentTypeError: the text is another address, such as `s3://bucket/runs`.
+    """
+    if re.match(r"gs://[^/]", text):
+        return epath.Path(text)
+    if _ADDRESS.match(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is neither a path nor in a bucket of Google Cloud Storage (gs://BUCKET/DIR)"
+        )
+    return Path(text)
+
+
 def local_path(text: str) -> Path:
-    """The type of arguments that are paths.
+    """The type of arguments that are local paths.
 
     Raises:
         ArgumentTypeError: the text is an address such as `gs://bucket/runs`, of which `Path` would
             make a directory `gs:`.
     """
-    if re.match(r"[A-Za-z][\w+.-]*://", text):
+    if _ADDRESS.match(text):
         raise argparse.ArgumentTypeError(
             f"{text} is an address, not a path: mount the bucket (gcsfuse), or use a shared disk"
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dvaojax import files
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_subcommand, local_path
+from dvaojax.cli.parser import Subcommands, add_subcommand, run_path
 
 if TYPE_CHECKING:
     from dvaojax import evaluation
@@ -30,10 +30,10 @@ def add_arguments(subcommands: Subcommands) -> None:
     parser = add_subcommand(
         subcommands, "plot", "draw one or several runs", about=_ABOUT, examples=_EXAMPLES
     )
-    parser.add_argument("runs", type=local_path, nargs="+", metavar="RUN", help="a run's directory")
+    parser.add_argument("runs", type=run_path, nargs="+", metavar="RUN", help="a run's directory")
     parser.add_argument(
         "--out",
-        type=local_path,
+        type=run_path,
         metavar="DIR",
         help="directory of the figures (default: RUN/plots for one run, plots for several)",
     )

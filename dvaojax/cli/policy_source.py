@@ -1,13 +1,15 @@
 """The policy that `dvaojax evaluate` measures, and the recorded configuration of a run."""
 
 import argparse
+import contextlib
 import dataclasses
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 from jax.sharding import Mesh
 
 from dvaojax import config as configuration
@@ -18,6 +20,7 @@ from dvaojax.errors import UserError, suggest
 from dvaojax.evaluation.presets import PRESETS
 from dvaojax.models import Params, pretrained
 from dvaojax.run import directory as run_directory
+from dvaojax.run.bucket import Bucket
 from dvaojax.run.directory import RunDirectory
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.tasks import task_class
@@ -49,19 +52,22 @@ class PolicySource:
     title: str
     name: str
     identity: Mapping[str, Any]
-    home: Path
+    home: Path | epath.Path
     load: Callable[[Mesh], Params]
 
 
-def find_policy(arguments: argparse.Namespace) -> PolicySource:
+@contextlib.contextmanager
+def found_policy(arguments: argparse.Namespace) -> Iterator[PolicySource]:
     """The policy that the command line selects, with the command line's settings.
 
     Raises:
         UserError: there is no such policy, or a setting is invalid.
     """
     if _is_published(arguments.policy):
-        return _published_model(arguments)
-    return _run_checkpoint(arguments)
+        yield _published_model(arguments)
+        return
+    with run_directory.read([arguments.policy]) as (directory,):
+        yield _run_checkpoint(arguments, directory)
 
 
 def recorded_config(run: Path, experiment: Path | None) -> Config:
@@ -81,12 +87,14 @@ def recorded_config(run: Path, experiment: Path | None) -> Config:
     return configuration.config_from_json(run_directory.read_config(run), classes=classes)
 
 
-def _is_published(path: Path) -> bool:
+def _is_published(path: Path | epath.Path) -> bool:
     """Whether a path is a published model's directory or repository, as opposed to a run's.
 
     A run's `config.json` has other keys. A path that does not exist is a repository, unless its
     parent directory exists: then it is more likely a misspelt run.
     """
+    if not isinstance(path, Path):
+        return b'"model_type"' in (Bucket(path).read(files.CONFIG) or b"")
     file = path / files.CONFIG
     if file.is_file():
         description = files.read_json(file)
@@ -126,9 +134,8 @@ def _published_model(arguments: argparse.Namespace) -> PolicySource:
     )
 
 
-def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
+def _run_checkpoint(arguments: argparse.Namespace, directory: RunDirectory) -> PolicySource:
     """A run's policy, on its own task or on another one with the same tokenizer."""
-    directory = RunDirectory(arguments.policy)
     recorded = recorded_config(directory.path, arguments.experiment)
     config = _with_settings(recorded, recorded.task.tokenizer, arguments)
     _check_trusted(recorded, config)
@@ -142,10 +149,10 @@ def _run_checkpoint(arguments: argparse.Namespace) -> PolicySource:
 
     return PolicySource(
         config=config,
-        title=f"{directory.path}, step {step}",
+        title=f"{directory.address}, step {step}",
         name=f"step{step}",
         identity={"run": recorded.name, "started": started, "step": step},
-        home=directory.evaluations,
+        home=directory.address / files.EVALUATIONS,
         load=load,
     )
 

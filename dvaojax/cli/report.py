@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_subcommand, local_path
+from dvaojax.cli.parser import Subcommands, add_subcommand, run_path
 
 if TYPE_CHECKING:
     from dvaojax import report
@@ -35,16 +35,16 @@ def add_arguments(subcommands: Subcommands) -> None:
         about=_ABOUT,
         examples=_EXAMPLES,
     )
-    parser.add_argument("runs", type=local_path, nargs="+", metavar="RUN", help="a run's directory")
+    parser.add_argument("runs", type=run_path, nargs="+", metavar="RUN", help="a run's directory")
     parser.add_argument(
         "--out",
-        type=local_path,
+        type=run_path,
         metavar="FILE",
         help="the file (default: RUN/report.html for one run, report.html for several)",
     )
     # The option's name in earlier versions.
     parser.add_argument(
-        "--output", type=local_path, dest="out", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        "--output", type=run_path, dest="out", default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
     parser.add_argument(
         "--overwrite",

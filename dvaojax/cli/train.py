@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvaojax.cli.exit_codes import FAILED, fail, interrupted
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, local_path
+from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, local_path, run_path
 from dvaojax.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def add_arguments(subcommands: Subcommands) -> None:
     parser.add_argument("--name", help="of the run, the same as --set name=NAME")
     parser.add_argument(
         "--runs",
-        type=local_path,
+        type=run_path,
         default=Path("runs"),
         metavar="DIR",
-        help="parent of the run's directory (default: runs)",
+        help="parent of the run's directory, also gs://BUCKET/DIR (default: runs)",
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
@@ -119,7 +119,7 @@ def add_arguments(subcommands: Subcommands) -> None:
         help="run as one of several processes, started with the same command on every host; they "
         "find each other on Cloud TPU, Slurm, Open MPI and Kubernetes, and elsewhere through "
         "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; runs/NAME must be on a "
-        "shared file system",
+        "shared file system or in a bucket",
     )
     parser.add_argument(
         "--settings",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -21,6 +22,8 @@ from dvaojax.errors import UserError, nearest
 from dvaojax.evaluation import drawing
 from dvaojax.evaluation.history import History, read_history, smooth
 from dvaojax.evaluation.trade_off import trade_off
+from dvaojax.run import directory as run_directory
+from dvaojax.run.directory import RunDirectory
 
 
 class _Panel(NamedTuple):
@@ -47,19 +50,22 @@ _COMPLETIONS = (
 )
 
 
-def plot_run(run: Path) -> list[Path]:
+def plot_run(run: Path) -> list[Path | epath.Path]:
     """Writes the plots of one run into its `plots/`; see `plot_runs`."""
     return plot_runs([run], run / files.PLOTS)
 
 
 def plot_runs(
-    runs: Sequence[Path], out: Path, *, objectives: tuple[str, str] | None = None
-) -> list[Path]:
+    runs: Sequence[Path | epath.Path],
+    out: Path | epath.Path,
+    *,
+    objectives: tuple[str, str] | None = None,
+) -> list[Path | epath.Path]:
     """Writes plots in which several runs are overlaid.
 
     Args:
-        runs: run directories, finished or not.
-        out: output directory, created if it does not exist.
+        runs: run directories, finished or not; they may be in buckets.
+        out: output directory, created if it does not exist; it may be in a bucket.
         objectives: the two objectives of the trade-off plot; by default the first two.
 
     Returns:
@@ -72,7 +78,19 @@ def plot_runs(
         UserError: a directory is not a run, no run has the given objectives, or the plots cannot
             be written.
     """
-    histories = _histories(runs)
+    with run_directory.read(runs) as directories:
+        histories = _histories(directories)
+    figures = _figures(histories, objectives)
+    with run_directory.at(out) as folder:
+        with files.creating(folder.path):
+            for name, figure in figures.items():
+                drawing.save(figure, folder.path / name, dpi=150)
+        folder.store()
+    return [out / name for name in figures]
+
+
+def _figures(histories: Sequence[History], objectives: tuple[str, str] | None) -> dict[str, Figure]:
+    """The figures with recorded data, by the names of their files."""
     names = list(dict.fromkeys(name for h in histories for name in h.objectives))
     rewards = [_Panel(f"reward/{n}", n, "mean reward") for n in names]
     held_out = [_Panel(f"evaluation/{n}", n, "mean reward") for n in names]
@@ -86,19 +104,17 @@ def plot_runs(
         "completions": _over_steps("Completions", _COMPLETIONS, histories),
         "trade_off": _trade_off(pair, histories),
     }
-    written = {out / f"{name}.png": figure for name, figure in figures.items() if figure}
-    with files.creating(out):
-        for path, figure in written.items():
-            drawing.save(figure, path, dpi=150)
-    return list(written)
+    return {f"{name}.png": figure for name, figure in figures.items() if figure}
 
 
-def _histories(runs: Sequence[Path]) -> list[History]:
+def _histories(runs: Sequence[RunDirectory]) -> list[History]:
     """The runs' histories; runs with the same name are named by their paths."""
-    histories = [read_history(run) for run in runs]
+    histories = [read_history(run.path) for run in runs]
     names = [history.name for history in histories]
     return [
-        history if names.count(history.name) == 1 else dataclasses.replace(history, name=str(run))
+        history
+        if names.count(history.name) == 1
+        else dataclasses.replace(history, name=str(run.address))
         for history, run in zip(histories, runs, strict=True)
     ]
 

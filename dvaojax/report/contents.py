@@ -14,6 +14,7 @@ from dvaojax.evaluation.directory import SETTINGS
 from dvaojax.evaluation.history import History, read_history, read_summary
 from dvaojax.evaluation.intervals import Interval
 from dvaojax.run import directory as run_directory
+from dvaojax.run.directory import RunDirectory
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class RunContents:
     """A run, read for a report.
 
     Attributes:
-        path: its directory.
+        path: its directory; that of its copy, if it is in a bucket.
         name: the last part of its path.
         config: the resolved configuration, as JSON.
         starts: time, command, versions and devices of each start.
@@ -86,21 +87,22 @@ def interval_from_json(mean: Mapping[str, float] | None) -> Interval | None:
     return None if mean is None else Interval(*(mean[field] for field in Interval._fields))
 
 
-def read_runs(paths: Sequence[Path]) -> list[RunContents]:
+def read_runs(directories: Sequence[RunDirectory]) -> list[RunContents]:
     """Reads all runs of a report; runs of the same name are renamed to their paths.
 
     Raises:
         UserError: a directory is not a run, or is given twice.
     """
-    resolved = [path.resolve() for path in paths]
-    for i, path in enumerate(paths):
+    addresses = [directory.address for directory in directories]
+    resolved = [a.resolve() if isinstance(a, Path) else a for a in addresses]
+    for i, address in enumerate(addresses):
         if resolved[i] in resolved[:i]:
-            raise UserError(f"{path} is given twice")
-    runs = [read_run(path) for path in paths]
+            raise UserError(f"{address} is given twice")
+    runs = [read_run(directory.path) for directory in directories]
     names = [run.name for run in runs]
     return [
-        run if names.count(run.name) == 1 else dataclasses.replace(run, name=str(run.path))
-        for run in runs
+        run if names.count(run.name) == 1 else dataclasses.replace(run, name=str(address))
+        for run, address in zip(runs, addresses, strict=True)
     ]
 
 

@@ -4,23 +4,25 @@ This module wraps Orbax, which writes the arrays and renames a checkpoint once i
 checksums of its files are written before that, in the same thread.
 """
 
+import contextlib
 import math
-import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
-from orbax.checkpoint import multihost
 
+from dvaojax import files
 from dvaojax.errors import UserError
 from dvaojax.run.arrays import by_path, describe, unwrap
+from dvaojax.run.bucket import failure
 from dvaojax.run.checksums import write_checksums
 from dvaojax.run.saved_checkpoints import (
     ARRAYS,
+    COMMITTED,
     MERIT,
     METADATA,
     RECORD,
@@ -37,11 +39,10 @@ class Checkpoints(SavedCheckpoints):
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | epath.Path,
         *,
         keep_latest: int = 2,
         best_metric: str | None = None,
-        on_failure: Callable[[BaseException], None] = lambda error: None,
     ):
         """Opens the directory, which is created if it does not exist.
 
@@ -50,8 +51,6 @@ class Checkpoints(SavedCheckpoints):
             keep_latest: number of newest checkpoints to keep, at least 1.
             best_metric: name of the metric whose largest value marks an additional checkpoint to
                 keep; None keeps no such checkpoint.
-            on_failure: called in a saving thread of one of several processes in which saving fails;
-                while the others wait for it.
 
         Raises:
             UserError: `keep_latest` is below 1.
@@ -68,16 +67,14 @@ class Checkpoints(SavedCheckpoints):
             best_fn=None if best_metric is None else _merit,
             cleanup_tmp_directories=True,
             # Called in the saving thread after the files were written, and before the renaming.
-            async_options=ocp.AsyncOptions(
-                post_finalization_callback=self._write_checksums,
-                barrier_sync_fn=self._meet_others if jax.process_count() > 1 else None,
-            ),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
-        self._on_failure = on_failure
         self._saving: int | None = None
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(), options=options, item_names=(ARRAYS, RECORD)
-        )
+        self._directory = files.absolute(directory)
+        with self._bucket_errors():
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=options, item_names=(ARRAYS, RECORD)
+            )
         super().__init__(directory, best_metric=best_metric)
 
     @property
@@ -125,21 +122,24 @@ class Checkpoints(SavedCheckpoints):
             value = (metrics or {})[self._best_metric]
             merit = {MERIT: value if math.isfinite(value) else -math.inf}
         self._saving = step
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
-            ),
-            metrics=merit,
-        )
+        with self._bucket_errors():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+                ),
+                metrics=merit,
+            )
 
     def wait(self) -> None:
         """Waits until everything saved so far is complete; raises errors of the saving threads."""
-        self._manager.wait_until_finished()
+        with self._bucket_errors():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for unfinished saves, and ends the saving threads."""
-        self._manager.close()
+        with self._bucket_errors():
+            self._manager.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,28 +147,25 @@ class Checkpoints(SavedCheckpoints):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _meet_others(self, *, key: str, timeout_ms: int) -> None:
-        """Waits for the other processes, except where saving has failed in this one.
-
-        Orbax's thread comes here after an error too. The others are then at another barrier, and
-        all would wait until both have timed out.
-        """
-        error = sys.exception()
-        if error is not None and threading.current_thread() is not threading.main_thread():
-            self._on_failure(error)
-            raise error
-        multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
+    @contextlib.contextmanager
+    def _bucket_errors(self) -> Iterator[None]:
+        """Turns errors of requests to a bucket into one line; those of a disk stay as they are."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(self._directory, Path):
+                raise
+            raise failure(self._directory, error) from error
 
     def _write_checksums(self) -> None:
-        """Writes the checksums of the checkpoint being saved; the first process does so."""
-        if jax.process_index() == 0:
+        """Writes the checksums of the checkpoint being saved; the first process does so.
+
+        A bucket has its own checksum of every object, which is compared whenever one is read.
+        """
+        if isinstance(self._directory, Path) and jax.process_index() == 0:
             name = f"{self._saving}.orbax-checkpoint-tmp*"
             (unfinished,) = self._directory.glob(name)
-            write_checksums(unfinished, leave_out=[METADATA, _COMMITTED])
-
-
-# Written, like the metadata, after the checksums; it is only looked at on buckets.
-_COMMITTED = "commit_success.txt"
+            write_checksums(unfinished, leave_out=[METADATA, COMMITTED])
 
 
 def _merit(metrics: Mapping[str, float]) -> float:

@@ -18,20 +18,28 @@ runs/NAME/
   error.log       tracebacks of unexpected errors
 """
 
+import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Collection
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from etils import epath
+
 from dvaojax import files
-from dvaojax.errors import UserError, nearest, writing
-from dvaojax.run import lock
+from dvaojax.errors import ServiceError, UserError, nearest, writing
+from dvaojax.run import lease, lock
+from dvaojax.run.bucket import Bucket
 from dvaojax.run.description import config_to_json, describe_start, first_difference
+from dvaojax.run.working_copy import WorkingCopy
 
 _DIRECTORIES = (files.TENSORBOARD, files.CHECKPOINTS, files.PLOTS)
 _NEW_CONFIG = ".new-config.json"
+_STORING_SECONDS = 30.0
 _FILES = (
     *(files.CONFIG, files.METRICS, files.SAMPLES, files.SUMMARY, files.REPORT, files.ERRORS),
     _NEW_CONFIG,
@@ -49,10 +57,17 @@ class RunDirectory:
     """Paths of the files of one run; see `create`, `resume` and `overwrite`.
 
     Attributes:
-        path: the directory itself, `runs/NAME`.
+        path: the directory itself, `runs/NAME`, or a local copy of one in a bucket.
+        copy: of which `path` is the path; None where the directory is not in a bucket.
     """
 
     path: Path
+    copy: WorkingCopy | None = None
+
+    @property
+    def address(self) -> Path | epath.Path:
+        """The directory as the user names it: its path, or its address in a bucket."""
+        return self.path if self.copy is None else self.copy.bucket.address
 
     @property
     def config(self) -> Path:
@@ -85,14 +100,125 @@ class RunDirectory:
         return self.path / files.TENSORBOARD
 
     @property
-    def checkpoints(self) -> Path:
-        """One directory for each checkpoint."""
-        return self.path / files.CHECKPOINTS
+    def checkpoints(self) -> Path | epath.Path:
+        """One directory for each checkpoint; in the bucket, if the run is in one."""
+        return self.address / files.CHECKPOINTS
 
     @property
     def plots(self) -> Path:
         """Plots of the run."""
         return self.path / files.PLOTS
+
+    def fetch(self) -> None:
+        """Makes the local copy equal to the bucket; nothing to do where there is no copy."""
+        if self.copy is not None:
+            self.copy.fetch()
+
+    def store(self) -> None:
+        """Makes the bucket equal to the local copy; nothing to do where there is no copy."""
+        if self.copy is not None:
+            self.copy.store()
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """The lock of the directory while the body runs.
+
+        What the body writes to the copy of a bucket is stored every half minute, and at the end.
+
+        Raises:
+            UserError: another process uses the directory, or took it; or it cannot be written.
+        """
+        if self.copy is None:
+            with lock.hold(self.path):
+                yield
+            return
+        with lease.hold(self.copy.bucket) as held:
+            self.fetch()
+            with self._storing_regularly(held):
+                yield
+
+    @contextlib.contextmanager
+    def _storing_regularly(self, held: lock.DirectoryLock) -> Iterator[None]:
+        ended = threading.Event()
+
+        def store_regularly() -> None:
+            while not ended.wait(_STORING_SECONDS):
+                with contextlib.suppress(ServiceError, UserError):  # attempted again
+                    self._store_if(held)
+
+        thread = threading.Thread(target=store_regularly, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self._store_if(held)
+
+    def _store_if(self, held: lock.DirectoryLock) -> None:
+        if not held.is_held():
+            raise UserError(f"another process may have taken {self.address}: nothing was stored")
+        self.store()
+
+    def take(self) -> lock.DirectoryLock:
+        """The lock of the directory.
+
+        Raises:
+            UserError: another process uses the directory, or it cannot be written.
+        """
+        return lock.take(self.path) if self.copy is None else lease.take(self.copy.bucket)
+
+    def delete_elsewhere(self) -> None:
+        """Deletes what the run that is being overwritten has in the bucket; see `overwrite`."""
+        if self.copy is not None:
+            lease.check_unused(self.copy.bucket, files.EVALUATIONS)
+            self.copy.store()
+            self.copy.delete_in_bucket(but=[_NEW_CONFIG])
+
+    def delete(self) -> None:
+        """Deletes the directory."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self.copy is not None:
+            self.copy.delete_in_bucket()
+
+
+@contextlib.contextmanager
+def at(path: Path | epath.Path) -> Iterator[RunDirectory]:
+    """The directory of a run; if it is in a bucket, with an empty local copy, removed on leaving.
+
+    Errors of the body name the directory in the bucket instead of the copy.
+
+    Args:
+        path: of the directory, or its address, such as `gs://bucket/runs/NAME`.
+
+    Raises:
+        UserError: the bucket cannot be used.
+    """
+    if isinstance(path, Path):
+        yield RunDirectory(path)
+        return
+    bucket = Bucket(path)
+    with tempfile.TemporaryDirectory(prefix="dvaojax-", ignore_cleanup_errors=True) as folder:
+        local = Path(folder) / path.name
+        try:
+            yield RunDirectory(local, WorkingCopy(local, bucket))
+        except UserError as error:
+            error.args = tuple(str(part).replace(str(local), str(path)) for part in error.args)
+            raise
+
+
+@contextlib.contextmanager
+def read(paths: Sequence[Path | epath.Path]) -> Iterator[list[RunDirectory]]:
+    """The directories of runs that are read, each as in `at`, with the content of its bucket.
+
+    Of a directory that is not a run, such as one of weights, nothing is copied.
+    """
+    with contextlib.ExitStack() as stack:
+        directories = [stack.enter_context(at(path)) for path in paths]
+        for directory in directories:
+            if directory.copy is not None and directory.copy.bucket.read(files.CONFIG) is not None:
+                directory.fetch()
+        yield directories
 
 
 def check_start(path: Path, start: Literal["create", "resume", "overwrite"]) -> None:
@@ -162,17 +288,25 @@ def check_resumable(
     *,
     may_differ: Collection[str] = (),
     migrate: Callable[[Any], Any] = lambda recorded: recorded,
+    delete_elsewhere: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Checks what `resume` checks, and returns the content of `config.json`.
 
     If the run is being overwritten and a kill ended that, it is completed.
+
+    Args:
+        path: as for `resume`.
+        config: as for `resume`.
+        may_differ: as for `resume`.
+        migrate: as for `resume`.
+        delete_elsewhere: as for `overwrite`.
 
     Raises:
         UserError: as for `resume`.
     """
     _check_run(path)
     with writing(path):
-        _finish_overwriting(path)
+        _finish_overwriting(path, delete_elsewhere)
     recorded, current = _read_description(path), config_to_json(config)
     different = first_difference(migrate(recorded["config"]), current, ignore=may_differ)
     if different is not None:
@@ -184,11 +318,19 @@ def check_resumable(
     return recorded
 
 
-def overwrite(path: Path, config: Any) -> RunDirectory:
+def overwrite(
+    path: Path, config: Any, *, delete_elsewhere: Callable[[], None] = lambda: None
+) -> RunDirectory:
     """Makes the directory of an existing run that of a new one.
 
     A run is only deleted if a run wrote everything in its directory. After a kill at any moment,
     the directory is either that of the old run or that of the new one.
+
+    Args:
+        path: of the directory.
+        config: the resolved configuration of the new run.
+        delete_elsewhere: deletes what the directory has in a bucket. It is called before anything
+            is deleted here, and again by the next start if a kill interrupts it.
 
     Raises:
         UserError: the path is not a run, or contains files that no run wrote.
@@ -198,10 +340,10 @@ def overwrite(path: Path, config: Any) -> RunDirectory:
     _check_run(path)
     description = {"config": config_to_json(config), "starts": [describe_start()]}
     with writing(path):
-        _finish_overwriting(path)
+        _finish_overwriting(path, delete_elsewhere)
         _check_deletable(path)
         files.write_json(path / _NEW_CONFIG, description)
-        _finish_overwriting(path)
+        _finish_overwriting(path, delete_elsewhere)
     return RunDirectory(path)
 
 
@@ -216,13 +358,14 @@ def _check_deletable(path: Path) -> None:
         lock.take(locked.parent).release()
 
 
-def _finish_overwriting(path: Path) -> None:
+def _finish_overwriting(path: Path, delete_elsewhere: Callable[[], None]) -> None:
     """Deletes the run that an earlier version of `config.json` describes, if there is a new one."""
     earlier = path.with_name(f".{path.name}.deleted")  # of a version that renamed the directory
     if earlier.is_dir() and not {entry.name for entry in earlier.iterdir()} - _KNOWN:
         shutil.rmtree(earlier)
     if not (path / _NEW_CONFIG).is_file():
         return
+    delete_elsewhere()
     # Without a `config.json` the directory is not taken for the old run any more.
     for name in (files.CONFIG, *sorted(_KNOWN - {files.CONFIG, _NEW_CONFIG})):
         _delete(path / name)

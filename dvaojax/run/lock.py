@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from dvaojax import files
 from dvaojax.errors import UserError, writing
 
@@ -32,7 +34,8 @@ except ImportError:  # not on Windows, which then uses leases
 
 LOCK = ".lock"
 _LEASE = "{}.lease"
-FILES = frozenset({LOCK, _LEASE.format(LOCK), files.partial_path(Path(_LEASE.format(LOCK))).name})
+LEASE = _LEASE.format(LOCK)
+FILES = frozenset({LOCK, LEASE, files.partial_path(Path(LEASE)).name})
 """Names that a lock may leave in its directory after a kill."""
 
 LEASE_SECONDS = 120.0
@@ -143,7 +146,7 @@ def take(directory: Path, *, name: str = LOCK) -> DirectoryLock:
         lock = _SystemLock(path, descriptor)
         try:
             os.truncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_describe_process()).encode())
+            os.write(descriptor, json.dumps(describe_process()).encode())
         except OSError:
             lock.release()
             raise
@@ -175,7 +178,7 @@ def _lock_file(path: Path) -> int | None:
         except OSError as error:
             os.close(descriptor)
             if error.errno in _BUSY:
-                raise _in_use(path, _read(path)) from error
+                raise in_use(path, _read(path)) from error
             if error.errno in _NO_LOCKS:
                 path.unlink(missing_ok=True)
                 return None
@@ -190,25 +193,25 @@ def _is_file_of(descriptor: int, path: Path) -> bool:
 
 
 def _take_lease(path: Path) -> DirectoryLock:
-    own = {"scope": _scope(), "renewed": time.time(), "token": uuid.uuid4().hex}
-    record = {**_describe_process(), **own}
+    own = {"scope": scope(), "renewed": time.time(), "token": uuid.uuid4().hex}
+    record = {**describe_process(), **own}
     try:
         with path.open("x", encoding="utf-8") as file:
             json.dump(record, file)
     except FileExistsError:
         if _is_alive(path):
-            raise _in_use(path, _read(path)) from None
+            raise in_use(path, _read(path)) from None
         files.write_json(path, record)
         time.sleep(_SETTLE_SECONDS)
         if not _is_same(_read(path), record):
-            raise _in_use(path, _read(path)) from None
+            raise in_use(path, _read(path)) from None
     return _Lease(path, record)
 
 
 def _is_alive(path: Path) -> bool:
     """Whether the process that a lease names may still run."""
     record = _read(path)
-    if record.get("scope") == _scope() and not _runs(record.get("process")):
+    if record.get("scope") == scope() and not runs(record.get("process")):
         return False
     renewed = record.get("renewed")
     if not isinstance(renewed, int | float):  # it is just being written
@@ -216,8 +219,8 @@ def _is_alive(path: Path) -> bool:
     return time.time() - renewed < LEASE_SECONDS
 
 
-def _runs(process: Any) -> bool:
-    """Whether a process of this host exists."""
+def runs(process: Any) -> bool:
+    """Whether a process of this host exists, by its number."""
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, TypeError, ValueError, OverflowError):
@@ -227,20 +230,27 @@ def _runs(process: Any) -> bool:
     return True
 
 
-def _in_use(path: Path, record: Mapping[str, Any]) -> UserError:
+def in_use(path: Path | epath.Path, record: Mapping[str, Any]) -> UserError:
+    """The error of a directory that another process uses.
+
+    Args:
+        path: of the lock's file in it.
+        record: its content.
+    """
     by = "another process"
     if record:
         by = f"process {record.get('process')} on {record.get('host')} since {record.get('since')}"
-    lease = f", or remove {path} if it no longer runs" if "renewed" in record else ""
+    lease = f", or remove {path} if it no longer runs" if "token" in record else ""
     return UserError(f"{path.parent} is in use by {by}: wait until it has ended{lease}")
 
 
-def _describe_process() -> dict[str, Any]:
+def describe_process() -> dict[str, Any]:
+    """Number, host and time of this process, for the file of a lock."""
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"process": os.getpid(), "host": platform.node(), "since": since}
 
 
-def _scope() -> str:
+def scope() -> str:
     """Identifies the system, and on Linux the container, in which a process number has a meaning.
 
     Containers may have the name of their host.

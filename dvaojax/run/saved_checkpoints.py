@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
+from dvaojax import files
 from dvaojax.errors import UserError, first_line, root_cause
 from dvaojax.run.arrays import by_path, check_arrays, filled, targets_of
 from dvaojax.run.checksums import SUMS, find_damage
@@ -25,6 +27,9 @@ Tree = TypeVar("Tree")
 
 ARRAYS, RECORD, METRICS = "arrays", "record", "metrics"
 """Names of the items of a checkpoint, which are directories."""
+
+COMMITTED = "commit_success.txt"
+"""Orbax's file in a complete checkpoint in a bucket."""
 
 METADATA = "_CHECKPOINT_METADATA"
 """Orbax's file about a checkpoint, which it completes last."""
@@ -64,7 +69,7 @@ class SavedCheckpoints:
     restored without.
     """
 
-    def __init__(self, directory: Path, *, best_metric: str | None = None):
+    def __init__(self, directory: Path | epath.Path, *, best_metric: str | None = None):
         """Opens the checkpoints; nothing is written.
 
         Args:
@@ -74,16 +79,21 @@ class SavedCheckpoints:
         Raises:
             UserError: there is no such directory.
         """
-        if not directory.is_dir():
+        if isinstance(directory, Path) and not directory.is_dir():
             raise UserError(f"there is no checkpoint in {directory}")
-        self._directory, self._best_metric = directory.absolute(), best_metric
+        self._directory, self._best_metric = files.absolute(directory), best_metric
         self._whole: set[int] = set()
 
     @property
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, ascending."""
-        names = (path.name for path in self._directory.iterdir() if path.is_dir())
-        return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+        try:
+            names = [path.name for path in self._directory.iterdir() if self._is_complete(path)]
+        except FileNotFoundError:
+            if self._is_local:
+                raise
+            names = []  # a bucket has no empty directories
+        return sorted(map(int, names))
 
     @property
     def latest_step(self) -> int | None:
@@ -187,7 +197,9 @@ class SavedCheckpoints:
         """
         if step in self._whole:
             return None
-        damage = self.find_small_damage(step) or find_damage(self._path(step))
+        path, damage = self._path(step), self.find_small_damage(step)
+        if damage is None and isinstance(path, Path):
+            damage = find_damage(path)
         if damage is None:
             self._whole.add(step)
         return damage
@@ -201,7 +213,7 @@ class SavedCheckpoints:
         earlier = (self._path(other) for other in self.steps if other < step)
         if not (path / SUMS).exists() and any((other / SUMS).exists() for other in earlier):
             return f"{SUMS} is missing"
-        damage = find_damage(path, largest=_SMALL)
+        damage = find_damage(path, largest=_SMALL) if isinstance(path, Path) else None
         if damage is None:
             try:
                 self._merit(step)
@@ -209,22 +221,44 @@ class SavedCheckpoints:
                 return f"{METRICS} cannot be read"
         return damage
 
-    def set_aside(self, step: int) -> Path:
+    def set_aside(self, step: int) -> Path | epath.Path:
         """Renames a damaged checkpoint, so that it does not count as one, and returns its path."""
         aside = self._directory / _DAMAGED.format(step)
         if aside.exists():
-            shutil.rmtree(aside)
+            _delete(aside)
         return self._path(step).rename(aside)
 
     def discard_after(self, step: int) -> None:
         """Deletes later checkpoints, the newest first: after a kill there are no gaps."""
         for path in self._directory.glob(_DISCARDED.format("*")):  # left by a kill
-            shutil.rmtree(path)
+            _delete(path)
         for later in sorted(self.steps, reverse=True):
             if later > step:
-                shutil.rmtree(self._path(later).rename(self._directory / _DISCARDED.format(later)))
+                _delete(self._discarded(later))
 
-    def _path(self, step: int) -> Path:
+    def _discarded(self, step: int) -> Path | epath.Path:
+        """Makes a directory of a checkpoint no checkpoint any more, as one step, and returns it."""
+        path = self._path(step)
+        if self._is_local:
+            return path.rename(self._directory / _DISCARDED.format(step))
+        (path / COMMITTED).unlink()
+        return path
+
+    def _is_complete(self, path: Path | epath.Path) -> bool:
+        """Whether a path is that of a complete checkpoint.
+
+        In a bucket, where nothing is renamed, Orbax marks them with a file.
+        """
+        name = path.name
+        if not name.isdecimal() or name != str(int(name)):
+            return False
+        return path.is_dir() if self._is_local else (path / COMMITTED).exists()
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._directory, Path)
+
+    def _path(self, step: int) -> Path | epath.Path:
         return self._directory / str(step)
 
     def _merit(self, step: int) -> float | None:
@@ -262,7 +296,15 @@ class SavedCheckpoints:
             raise self._damaged(step, f"it cannot be read: {reason}") from error
 
 
-def _is_metadata(path: Path) -> bool:
+def _delete(directory: Path | epath.Path) -> None:
+    """Deletes a directory with everything in it."""
+    if isinstance(directory, Path):
+        shutil.rmtree(directory)
+    else:
+        directory.rmtree()
+
+
+def _is_metadata(path: Path | epath.Path) -> bool:
     """Whether Orbax can read its file about a checkpoint; it may be missing."""
     try:
         content = json.loads(path.read_bytes())

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
+from dvaojax import files
 from dvaojax.run.directory import RunDirectory
 from dvaojax.run.rows import read_rows
 from dvaojax.train import hosts
@@ -14,7 +17,9 @@ _NOTHING = "-"
 _FEW = 0.1  # share of the steps
 
 
-def closing(session: Session, summary: Mapping[str, Any], plots: Sequence[Path]) -> list[str]:
+def closing(
+    session: Session, summary: Mapping[str, Any], plots: Sequence[Path | epath.Path]
+) -> list[str]:
     """The lines after the last step.
 
     Args:
@@ -27,8 +32,8 @@ def closing(session: Session, summary: Mapping[str, Any], plots: Sequence[Path])
         *_stopped_early(session, summary),
         *_not_scored(summary),
         *_taught_nothing(directory),
-        f"{summary['wall_seconds']:.0f} s; {directory.summary} and {len(plots)} plots in "
-        f"{directory.plots}",
+        f"{summary['wall_seconds']:.0f} s; {directory.address / files.SUMMARY} and {len(plots)} "
+        f"plots in {directory.address / files.PLOTS}",
         "",
         f"{summary['problems']} held-out problems, {summary['samples']} completion(s) each, with "
         "95 % intervals:",
@@ -104,8 +109,8 @@ def next_commands(directory: RunDirectory, *, task: type) -> list[str]:
     experiment = "" if is_ours else " --experiment EXPERIMENT.py"
     return [
         "next:",
-        f"  dvaojax report {directory.path}",
-        f"  dvaojax evaluate {directory.path} --samples 8{experiment}",
+        f"  dvaojax report {directory.address}",
+        f"  dvaojax evaluate {directory.address} --samples 8{experiment}",
     ]
 
 

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
+from dvaojax import files
 from dvaojax.errors import writing
 
 NAME = ".compilation-cache"
@@ -16,7 +18,7 @@ _OPTION = "jax_compilation_cache_dir"
 
 
 @contextlib.contextmanager
-def caching_programs(setting: str, runs: Path) -> Iterator[None]:
+def caching_programs(setting: str, runs: Path | epath.Path) -> Iterator[None]:
     """Compiled programs are kept in a directory until the context ends.
 
     By default that is the directory that JAX is set to use, such as by
@@ -34,7 +36,7 @@ def caching_programs(setting: str, runs: Path) -> Iterator[None]:
         with writing(Path(setting)):
             Path(setting).mkdir(parents=True, exist_ok=True)
     before = directory_in_use()
-    default = before or str(runs.absolute() / NAME)
+    default = before or str(files.absolute(runs) / NAME)
     chosen = {"": default, "none": None}.get(setting, setting)
     if chosen == before:
         yield

@@ -4,26 +4,32 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from dvaojax import files, models
 from dvaojax.config import Config
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.errors import UserError
 from dvaojax.models import Params, pretrained
-from dvaojax.run.directory import RunDirectory
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train.progress import restore_params
 from dvaojax.train.session import BEST_METRIC
 
 
 def export_checkpoint(
-    config: Config, run: Path, out: Path, *, dtype: str | None, step: int | None, best: bool
+    config: Config,
+    run: Path | epath.Path,
+    out: Path,
+    *,
+    dtype: str | None,
+    step: int | None,
+    best: bool,
 ) -> str:
     """Writes `config.json`, safetensors and the tokenizer's files to a new directory.
 
     Args:
         config: as recorded by the run.
-        run: the run's directory.
+        run: the run's directory, also in a bucket.
         out: the new directory; it appears when it is complete.
         dtype: of the written weights; None for that of the parameters.
         step: of the checkpoint; None for the newest.
@@ -74,13 +80,14 @@ def _description(config: Config, out: Path) -> dict[str, Any]:
     }
 
 
-def _restore(config: Config, run: Path, *, step: int | None, best: bool) -> tuple[int, Params]:
+def _restore(
+    config: Config, run: Path | epath.Path, *, step: int | None, best: bool
+) -> tuple[int, Params]:
     """The checkpoint's step, and its parameters in the host's memory."""
     host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     shapes = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=host), models.shapes(config.model)
     )
-    directory = RunDirectory(run).checkpoints
-    checkpoints = SavedCheckpoints(directory, best_metric=BEST_METRIC)
+    checkpoints = SavedCheckpoints(run / files.CHECKPOINTS, best_metric=BEST_METRIC)
     step = checkpoints.existing_step(checkpoints.best_step if best else step)
     return step, restore_params(checkpoints, shapes, step=step)

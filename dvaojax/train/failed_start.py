@@ -1,12 +1,12 @@
 """Removes the directory of a run that fails before anything was trained."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 
 from dvaojax.errors import UserError, memory_failure, storage_failure
 from dvaojax.rewards import RewardError
 from dvaojax.run.directory import RunDirectory
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import hosts
 from dvaojax.train.failures import TrainingError
 
@@ -28,13 +28,14 @@ def removing_failed_start(directory: RunDirectory) -> Iterator[None]:
         is_expected = is_out_of_memory or storage_failure(error) or isinstance(error, _EXPECTED)
         worth_keeping = _has_steps if is_out_of_memory else _has_checkpoint
         if is_expected and hosts.is_first() and not worth_keeping(directory):
-            shutil.rmtree(directory.path, ignore_errors=True)
+            directory.delete()
         raise
 
 
 def _has_checkpoint(directory: RunDirectory) -> bool:
-    """Whether a checkpoint is complete; one that is being written has a longer name."""
-    return any(path.name.isdigit() for path in directory.checkpoints.glob("*"))
+    """Whether a checkpoint is complete."""
+    saved = directory.checkpoints
+    return saved.is_dir() and bool(SavedCheckpoints(saved).steps)
 
 
 def _has_steps(directory: RunDirectory) -> bool:

@@ -24,10 +24,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from etils import epath
 from jax._src import distributed  # JAX has no public access to its key-value store
 
 from dvaojax import files
-from dvaojax.errors import RESTART, UserError, first_line, root_cause, storage_failure
+from dvaojax.errors import RESTART, UserError, first_line, root_cause
 from dvaojax.rewards import RewardError
 from dvaojax.run import native_output
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
@@ -66,7 +67,7 @@ class HostFailure:
 class HostWatch:
     """Watches the other processes of a run; a context manager around all of its work."""
 
-    def __init__(self, seconds: float, directory: Path):
+    def __init__(self, seconds: float, directory: Path | epath.Path):
         """Stores its arguments.
 
         Args:
@@ -85,7 +86,7 @@ class HostWatch:
         self._closed, self._known, self._ending = (threading.Event() for _ in range(3))
         self._printing = threading.Lock()
         self.release: Callable[[], None] = lambda: None
-        self.screen = 2
+        self.screen, self.log = 2, Path(files.ERRORS)
         self.has_failed = False
         self._threads = [
             threading.Thread(target=work, daemon=True)
@@ -115,8 +116,7 @@ class HostWatch:
             # The failure ends this process; without one, the error is its own.
             self._known.wait(self._seconds + 3 * self._interval)
         self.has_failed = True
-        reason = f"{type(error).__name__}: {first_line(root_cause(error))}"
-        message = storage_failure(error) or reason
+        message = f"{type(error).__name__}: {first_line(root_cause(error))}"
         self._publish(HostFailure(self._me, platform.node(), is_lost=False, message=message))
 
     def _exchange_signs(self) -> None:
@@ -189,8 +189,7 @@ class HostWatch:
 
     def end_after_abort(self) -> None:
         """Ends the process when a library written in C++ aborts it."""
-        log = self._directory / files.ERRORS
-        text = ""
+        log, text = self.log, ""
         with contextlib.suppress(OSError):
             text = log.read_bytes()[-8192:].decode(errors="replace")
         if _FATAL not in text:
@@ -251,7 +250,7 @@ _current: HostWatch | None = None
 
 
 @contextlib.contextmanager
-def watching_hosts(seconds: float, directory: Path) -> Iterator[None]:
+def watching_hosts(seconds: float, directory: Path | epath.Path) -> Iterator[None]:
     """Watches the other processes of a run in the body; does nothing with one process.
 
     Args:
@@ -267,12 +266,6 @@ def watching_hosts(seconds: float, directory: Path) -> Iterator[None]:
         yield
 
 
-def tell_others(error: BaseException) -> None:
-    """Tells the other processes that this one fails; they may be waiting for it."""
-    if _current is not None:
-        _current.report(error)
-
-
 @contextlib.contextmanager
 def telling_others() -> Iterator[None]:
     """Tells the other processes at once if the body fails; they may be waiting for this one."""
@@ -281,7 +274,8 @@ def telling_others() -> Iterator[None]:
     except Interrupted:
         raise
     except BaseException as error:
-        tell_others(error)
+        if _current is not None:
+            _current.report(error)
         raise
 
 
@@ -296,7 +290,7 @@ def native_output_in(log: Path, release: Callable[[], None]) -> Iterator[None]:
     if _current is None:
         yield
         return
-    _current.release = release
+    _current.release, _current.log = release, log
     with (
         native_output.written_to(log) as _current.screen,
         native_output.calling_on_abort(_current.end_after_abort),
@@ -333,7 +327,8 @@ def _is_broken_connection(error: BaseException) -> bool:
     return any(_BROKEN_CONNECTION.search(str(part)) for part in (error, root_cause(error)))
 
 
-def _newest_step(directory: Path) -> int | None:
-    with contextlib.suppress(UserError, OSError):
-        return SavedCheckpoints(directory / files.CHECKPOINTS).latest_step
-    return None
+def _newest_step(directory: Path | epath.Path) -> int | None:
+    """The newest checkpoint's step; None if there is none, or a bucket does not answer."""
+    steps: list[int | None] = []
+    _attempt(lambda: steps.append(SavedCheckpoints(directory / files.CHECKPOINTS).latest_step))
+    return steps[0] if steps else None

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+from etils import epath
 
 from dvaojax import files
 from dvaojax.config import Config
@@ -33,6 +34,7 @@ from dvaojax.evaluation.answer_sets import set_report
 from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.evaluation.measures import averages
 from dvaojax.evaluation.plots import plot_run
+from dvaojax.run import directory as run_directory
 from dvaojax.run.rows import read_rows
 from dvaojax.train import hosts
 from dvaojax.train.allocation_state import (
@@ -74,7 +76,7 @@ from dvaojax.types import Scorer, TaskWithAnswerSets
 
 def train(
     config: Config,
-    runs: Path = Path("runs"),
+    runs: Path | epath.Path = Path("runs"),
     *,
     start: Start | Literal["auto"] = "create",
     from_step: int | None = None,
@@ -83,7 +85,7 @@ def train(
 
     Args:
         config: what to run.
-        runs: parent of the run's directory, `runs/NAME`.
+        runs: parent of the run's directory, `runs/NAME`; it may be in a bucket.
         start: "create" refuses an existing directory, "resume" continues it bit for bit,
             "overwrite" deletes it first; "auto" creates what does not exist, continues what does,
             and does nothing if the run is finished.
@@ -104,17 +106,25 @@ def train(
 
 
 def _train(
-    config: Config, runs: Path, *, start: Start | Literal["auto"], from_step: int | None
+    config: Config,
+    runs: Path | epath.Path,
+    *,
+    start: Start | Literal["auto"],
+    from_step: int | None,
 ) -> dict[str, Any]:
     """Like `train`, without watching the other processes."""
     started = time.perf_counter()
     path, is_automatic = runs / config.name, start == "auto"
-    if start == "auto":
-        start = choose_start(path)
-    config = with_commits(config, path, start=start)
-    if is_automatic and start == "resume" and (summary := finished_summary(config, path)):
-        hosts.say(f"{path} is finished, with {summary['steps']} steps: nothing was done")
-        return summary
+    with run_directory.at(path) as directory:
+        directory.fetch()
+        if start == "auto":
+            start = choose_start(directory.path)
+        config = with_commits(config, directory.path, start=start)
+        if is_automatic and start == "resume":
+            summary = finished_summary(config, directory.path)
+            if summary is not None:
+                hosts.say(f"{path} is finished, with {summary['steps']} steps: nothing was done")
+                return summary
     with (
         open_session(config, runs, start, from_step=from_step) as session,
         Interrupts() as interrupts,
@@ -151,7 +161,9 @@ def _train(
         return _finish(session, progress, evaluation, earlier + time.perf_counter() - started)
 
 
-def _what_auto_does(path: Path, start: Start, progress: TrainingProgress | None) -> str:
+def _what_auto_does(
+    path: Path | epath.Path, start: Start, progress: TrainingProgress | None
+) -> str:
     """Whether `start="auto"` starts the run or continues it."""
     if start == "create":
         return f"{path} did not exist: the run starts"
@@ -193,7 +205,7 @@ def _interrupted(session: Session, progress: TrainingProgress, number: int) -> I
     return Interrupted(
         number,
         f"stopped after step {progress.step} of {session.config.num_steps} by "
-        f"{signal.Signals(number).name}; saved in {session.directory.path}: "
+        f"{signal.Signals(number).name}; saved in {session.directory.address}: "
         "the same command with --resume continues it",
     )
 

@@ -28,7 +28,7 @@ def opening(session: Session, *, done: int) -> list[str]:
         f"{config.aggregator.name}",
         f"{_steps(config, done)}; {_learning_rate(config.optimizer)}; {_warm_start(config)}; "
         f"{duration} after compiling, at a rough estimate",
-        f"written to {session.directory.path}: {files.METRICS}, {files.SAMPLES}, a checkpoint "
+        f"written to {session.directory.address}: {files.METRICS}, {files.SAMPLES}, a checkpoint "
         f"every {config.checkpoints.every} steps; at the end {files.SUMMARY} and {files.PLOTS}",
         "to stop, press Ctrl-C: the step is finished and saved; the same command with --resume "
         "continues",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from dvaojax import files
 from dvaojax.config import Config
@@ -46,7 +47,7 @@ def restore_progress(
     """
     rows = hosts.together("reading rows", lambda: _count_rows(directory))
     if not directory.checkpoints.is_dir() or not SavedCheckpoints(directory.checkpoints).steps:
-        _check_nothing_lost(directory.path, rows, from_step)
+        _check_nothing_lost(directory.address, rows, from_step)
         return None
     saved = SavedCheckpoints(directory.checkpoints)
     progress, damaged = _restore_first_whole(config, program, saved, from_step)
@@ -63,7 +64,7 @@ def _count_rows(directory: RunDirectory) -> int:
     return sum(len(files.read_json_lines(path)) for path in paths)
 
 
-def _check_nothing_lost(path: Path, rows: int, from_step: int | None) -> None:
+def _check_nothing_lost(path: Path | epath.Path, rows: int, from_step: int | None) -> None:
     """A run without a checkpoint starts again; it is refused if it had come further."""
     if from_step is not None:
         raise UserError(f"{path} has no checkpoint, so it cannot be resumed from step {from_step}")
@@ -141,8 +142,8 @@ def _go_back(
     lost = _missing_rows(directory.metrics, step)
     if lost:
         say(
-            f"{directory.metrics} lacks the rows of {lost} of the {step} steps before the "
-            f"checkpoint, which are lost; the run continues after step {step}"
+            f"{directory.address / files.METRICS} lacks the rows of {lost} of the {step} steps "
+            f"before the checkpoint, which are lost; the run continues after step {step}"
         )
     saved.discard_after(step)
     directory.summary.unlink(missing_ok=True)  # the end of the run writes it again

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from etils import epath
 from rich.console import Console
 
 from dvaojax import files
 from dvaojax.config import Config, make_aggregator, migrate, validate
-from dvaojax.errors import import_extra
+from dvaojax.errors import ServiceError, UserError, import_extra
 from dvaojax.evaluation.held_out import Evaluation
 from dvaojax.models import Params, pretrained
 from dvaojax.run import directory as run_directory
@@ -20,7 +21,7 @@ from dvaojax.run.checkpoint import Checkpoints
 from dvaojax.run.description import config_to_json
 from dvaojax.run.directory import RunDirectory
 from dvaojax.run.display import Display
-from dvaojax.run.lock import DirectoryLock, take
+from dvaojax.run.lock import DirectoryLock
 from dvaojax.run.metrics import MetricsWriter, TensorBoard
 from dvaojax.run.orbax_output import quiet_saving_threads
 from dvaojax.run.wandb import WandB
@@ -33,7 +34,7 @@ from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.failed_start import removing_failed_start
 from dvaojax.train.failures import TrainingError
 from dvaojax.train.hints import check_hinted_prompts
-from dvaojax.train.host_watch import native_output_in, tell_others, telling_others
+from dvaojax.train.host_watch import native_output_in, telling_others
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.progress import TrainingProgress
@@ -139,7 +140,9 @@ class Session:
             TrainingError: this process lost the lock of the directory.
         """
         if self.lock is not None and not self.lock.is_held():
-            raise TrainingError(f"another process may have taken {self.directory.path}")
+            raise TrainingError(f"another process may have taken {self.directory.address}")
+        if hosts.is_first():
+            self.directory.store()  # the rows that the checkpoint counts
         ranked_by = EVALUATED if self.config.evaluation.every else BEST_METRIC
         self.checkpoints.save(
             progress.step,
@@ -151,7 +154,7 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    config: Config, runs: Path, start: Start, *, from_step: int | None = None
+    config: Config, runs: Path | epath.Path, start: Start, *, from_step: int | None = None
 ) -> Iterator[Session]:
     """Opens a session after checking everything, before anything is written; closes it on leaving.
 
@@ -181,28 +184,32 @@ def open_session(
     weights = [config.weights[name] for name in config.objectives]
     console = Console(highlight=False, quiet=not hosts.is_first())
     with contextlib.ExitStack() as stack:
-        lock = hosts.together(f"opening {path}", lambda: _open_directory(path, config, start))
+        directory, restored = stack.enter_context(run_directory.at(path)), None
+        lock = hosts.together(f"opening {path}", lambda: _open_directory(directory, config, start))
+        if directory.copy is not None:
+            hosts.together(f"reading {path}", lambda: lock or directory.fetch())
         if lock is not None:
             stack.callback(lock.release)
+            stack.enter_context(_storing_at_end(directory, lock))
         release = lock.release if lock is not None else lambda: None
-        stack.enter_context(native_output_in(path / files.ERRORS, release))
-        directory, restored = RunDirectory(path), None
+        stack.enter_context(native_output_in(directory.path / files.ERRORS, release))
         stack.enter_context(quiet_saving_threads())
         if start != "resume":
             stack.enter_context(removing_failed_start(directory))
         stack.enter_context(caching_programs(config.compilation_cache, runs))
         if start == "resume":
             say = functools.partial(console.print, markup=False, soft_wrap=True)
-            note = hosts.together("reading the last start", lambda: other_devices(path, config))
+            note = hosts.together(
+                "reading the last start", lambda: other_devices(directory.path, config)
+            )
             restored = restore_progress(config, program, directory, from_step=from_step, say=say)
-            hosts.together("recording the start", lambda: _record_resume(path, config))
+            hosts.together("recording the start", lambda: _record_resume(directory, config))
             if note is not None:
                 say(note)
         checkpoints = Checkpoints(
             directory.checkpoints,
             keep_latest=config.checkpoints.keep_latest,
             best_metric=BEST_METRIC,
-            on_failure=tell_others,
         )
         stack.enter_context(telling_others())
         yield Session(
@@ -222,36 +229,60 @@ def open_session(
         )
 
 
-def _open_directory(path: Path, config: Config, start: Start) -> DirectoryLock | None:
+def _open_directory(directory: RunDirectory, config: Config, start: Start) -> DirectoryLock | None:
     """Prepares the run's directory and returns its lock; the first process does so."""
     if not hosts.is_first():
         return None
-    run_directory.check_start(path, start)
-    with files.removing_empty(path):
-        lock = take(path)
+    directory.fetch()
+    run_directory.check_start(directory.path, start)
+    with files.removing_empty(directory.path):
+        lock = directory.take()
         try:
-            _prepare_directory(path, config, start)
+            directory.fetch()
+            _prepare_directory(directory, config, start)
+            directory.store()
         except BaseException:
             lock.release()
             raise
     return lock
 
 
-def _prepare_directory(path: Path, config: Config, start: Start) -> None:
+def _prepare_directory(directory: RunDirectory, config: Config, start: Start) -> None:
     """Makes the directory, whose lock is held, that of a new run, or checks that of an old one."""
+    path, delete_elsewhere = directory.path, directory.delete_elsewhere
     if start == "resume":  # recorded once the state is restored
-        may_differ = MAY_DIFFER + MAY_ROUND_OTHERWISE
-        run_directory.check_resumable(path, config, may_differ=may_differ, migrate=migrate)
+        run_directory.check_resumable(
+            path,
+            config,
+            may_differ=MAY_DIFFER + MAY_ROUND_OTHERWISE,
+            migrate=migrate,
+            delete_elsewhere=delete_elsewhere,
+        )
     elif start == "overwrite":
-        run_directory.overwrite(path, config)
+        run_directory.overwrite(path, config, delete_elsewhere=delete_elsewhere)
     else:
         run_directory.create(path, config)
 
 
-def _record_resume(path: Path, config: Config) -> None:
+@contextlib.contextmanager
+def _storing_at_end(directory: RunDirectory, lock: DirectoryLock) -> Iterator[None]:
+    """Brings the last files of a run into its bucket, also after an error."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ServiceError, UserError):
+            if lock.is_held():
+                directory.store()
+        raise
+    if lock.is_held():
+        directory.store()
+
+
+def _record_resume(directory: RunDirectory, config: Config) -> None:
     if hosts.is_first():
         may_differ = MAY_DIFFER + MAY_ROUND_OTHERWISE
-        run_directory.resume(path, config, may_differ=may_differ, migrate=migrate)
+        run_directory.resume(directory.path, config, may_differ=may_differ, migrate=migrate)
+        directory.store()
 
 
 def _samples_writer(directory: RunDirectory) -> MetricsWriter:

@@ -48,6 +48,7 @@ def bucket_environment(address: str) -> dict[str, str]:
         "STORAGE_EMULATOR_HOST": address,
         "TENSORSTORE_GCS_HTTP_URL": address,
         "GOOGLE_CLOUD_PROJECT": "tests",
+        "NO_GCE_CHECK": "true",
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks Google for the kind of bucket
     }
 

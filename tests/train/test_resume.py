@@ -3,53 +3,32 @@
 import dataclasses
 import json
 import signal
-import subprocess
 import time
 import zlib
 from unittest import mock
 
-import chex
 import digits_run
 import jax
 import numpy as np
 import optax
 import pytest
 from run_child import INTERRUPTED
+from run_children import assert_same_run, begin, finish, rows, run, saved
 from slowness import nightly_but
-from tiny_run import HELPERS, STRICT_PYTHON, child_environment
+from tiny_run import child_environment
 
 from dvaojax import aggregators, files
 from dvaojax.config import make_aggregator
 from dvaojax.errors import UserError
 from dvaojax.run import lock
-from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
 from dvaojax.train import program as train_program
-from dvaojax.train.program import make_program
-from dvaojax.train.progress import checkpoint_shapes
 from dvaojax.train.step_log import StepLog
 
 
 @pytest.fixture(scope="module")
 def environment():
     return child_environment()
-
-
-def begin(environment, runs, *arguments):
-    command = [*STRICT_PYTHON, HELPERS / "run_child.py", runs, *map(str, arguments)]
-    runs.mkdir(exist_ok=True)
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process):
-    """Exit code and standard error of a process."""
-    _, errors = process.communicate(timeout=600)
-    return process.returncode, errors
-
-
-def run(environment, runs, *arguments, code=0):
-    returned, errors = finish(begin(environment, runs, *arguments))
-    assert returned == code, errors
 
 
 def interrupt(environment, runs, number, *arguments):
@@ -67,49 +46,6 @@ def interrupt(environment, runs, number, *arguments):
     (runs / "signalled").unlink()
     assert returned == INTERRUPTED, errors
     return errors
-
-
-def rows(runs, *, durations=False):
-    """`metrics.jsonl` without wall times."""
-    return [
-        {k: v for k, v in row.items() if durations or not k.endswith(("_seconds", "per_second"))}
-        for row in files.read_json_lines(runs / "mini" / files.METRICS)
-    ]
-
-
-def saved(config, aggregator, runs):
-    """Arrays and record of the last checkpoint."""
-    with digits_run.make_mesh_of(1):
-        shapes = checkpoint_shapes(config, make_program(config, aggregator))
-    checkpoints = SavedCheckpoints(runs / "mini" / files.CHECKPOINTS)
-    arrays, extra = checkpoints.restore(shapes)
-    unwrapped = jax.tree.map(
-        lambda a: (
-            jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a
-        ),
-        arrays,
-    )
-    return unwrapped, {name: value for name, value in extra.items() if name != "seconds"}
-
-
-def assert_same_run(config, aggregator, left, right):
-    """Asserts that all results of two runs except durations are equal bit for bit."""
-    (arrays, extra), (other_arrays, other_extra) = (
-        saved(config, aggregator, runs) for runs in (left, right)
-    )
-    chex.assert_trees_all_equal(arrays, other_arrays)
-    assert extra == other_extra
-    assert extra["step"] == int(arrays["state"].step) == config.num_steps
-    assert rows(left) == rows(right)
-    assert [row["step"] for row in rows(left)] == list(range(1, config.num_steps + 1))
-    left_samples, right_samples = (
-        files.read_json_lines(runs / "mini" / files.SAMPLES) for runs in (left, right)
-    )
-    assert left_samples == right_samples
-    summaries = [files.read_json(runs / "mini" / files.SUMMARY) for runs in (left, right)]
-    for summary in summaries:
-        assert summary.pop("wall_seconds") > 0
-    assert summaries[0] == summaries[1]
 
 
 # Kills, states and depth 1 are each tested by themselves, below and in test_unequal_groups.py.

@@ -1,0 +1,140 @@
+"""Exclusive use of a directory in a bucket: one process at a time.
+
+The object `.lock.lease` in the directory names the process, which renews it as long as it runs.
+Every write of it is conditional on the version that was read, so that one of two processes wins.
+Another process takes a lease that was not renewed while it watched for `LEASE_SECONDS`; clocks of
+different hosts are not compared. On the same host a process that has ended loses its lease at once.
+"""
+
+import contextlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from dvaojax.errors import ServiceError, UserError
+from dvaojax.run.bucket import NOTHING, Bucket
+from dvaojax.run.lock import DirectoryLock, describe_process, in_use, runs, scope
+from dvaojax.run.working_copy import LEASE
+
+LEASE_SECONDS = 60.0
+_RENEWAL_SECONDS = 10.0
+_POLL_SECONDS = 1.0
+
+
+class BucketLease(DirectoryLock):
+    """An object that names this process, and is renewed until it is released."""
+
+    def __init__(self, bucket: Bucket, name: str, record: Mapping[str, Any], generation: str):
+        """Begins to renew the lease; see `take`.
+
+        Args:
+            bucket: the directory.
+            name: of the object.
+            record: its content.
+            generation: of the object, just written.
+        """
+        self._bucket, self._name, self._record = bucket, name, record
+        self._generation, self._renewed = generation, time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
+        self._thread.start()
+
+    def is_held(self) -> bool:
+        """Whether the lease was renewed so recently that no other process can have taken it."""
+        return time.monotonic() - self._renewed < LEASE_SECONDS
+
+    def release(self) -> None:
+        """Gives the directory back."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._thread.join()
+            with contextlib.suppress(ServiceError, UserError):  # otherwise it expires
+                if self._bucket.generation(self._name) == self._generation:
+                    self._bucket.delete(self._name)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(_RENEWAL_SECONDS):
+            begun = time.monotonic()
+            content = _encoded({**self._record, "renewal": uuid.uuid4().hex})
+            with contextlib.suppress(ServiceError, UserError):  # attempted again
+                written = self._bucket.write_if(self._name, content, generation=self._generation)
+                if written is None:  # another process took it
+                    self._renewed = -LEASE_SECONDS
+                    return
+                self._generation, self._renewed = written, begun
+
+
+def take(bucket: Bucket, *, name: str = LEASE) -> BucketLease:
+    """Takes a directory in a bucket.
+
+    Args:
+        bucket: the directory.
+        name: of the object; different names are different locks.
+
+    Raises:
+        UserError: another process uses it.
+        ServiceError: the bucket does not answer.
+    """
+    record = {**describe_process(), "scope": scope(), "token": uuid.uuid4().hex}
+    while True:
+        generation = bucket.generation(name)
+        holder = _decoded(bucket.read(name))
+        if holder:
+            _wait_until_free(bucket, name, generation, holder)
+        written = bucket.write_if(name, _encoded(record), generation=generation)
+        if written is not None:
+            return BucketLease(bucket, name, record, written)
+
+
+@contextlib.contextmanager
+def hold(bucket: Bucket, *, name: str = LEASE) -> Iterator[BucketLease]:
+    """Like `take`, as a context manager."""
+    lease = take(bucket, name=name)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def check_unused(bucket: Bucket, below: str) -> None:
+    """Checks that no process holds a lease in a subdirectory.
+
+    Raises:
+        UserError: one does.
+    """
+    for name in bucket.generations():
+        if name.startswith(f"{below}/") and PurePosixPath(name).name == LEASE:
+            take(bucket, name=name).release()
+
+
+def _wait_until_free(bucket: Bucket, name: str, generation: str, holder: Mapping[str, Any]) -> None:
+    """Returns once the holder of a lease has ended, has given it back, or does not renew it.
+
+    Raises:
+        UserError: it renews it.
+    """
+    if holder.get("scope") == scope() and not runs(holder.get("process")):
+        return
+    deadline = time.monotonic() + LEASE_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        now = bucket.generation(name)
+        if now == NOTHING:
+            return
+        if now != generation:
+            raise in_use(bucket.address / name, holder)
+
+
+def _encoded(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record).encode()
+
+
+def _decoded(content: bytes | None) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, TypeError):
+        record = json.loads(content or b"")
+        return record if isinstance(record, dict) else {}
+    return {}
