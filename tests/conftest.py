@@ -24,7 +24,7 @@ import jax
 import pytest
 
 _flags = ["--xla_cpu_parallel_codegen_split_count=1"]
-if jax.__version_info__ < (0, 12):  # XLA ends the process at a flag that it no longer has
+if jax.__version_info__ < (0, 11):  # XLA ends the process at a flag that it no longer has
     _flags.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(_flags))
 

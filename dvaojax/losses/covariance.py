@@ -30,7 +30,7 @@ from dvaojax.losses.ratios import (
 )
 from dvaojax.losses.reductions import Reduction, token_mean
 from dvaojax.losses.tokens import advantages_on_tokens, on_tokens
-from dvaojax.numerics import Mean, moments
+from dvaojax.numerics import Mean, moments, with_automatic_axes
 
 
 def clip_cov(
@@ -171,7 +171,9 @@ def covariances(logp: Array, advantages: Array, where: Array) -> Array:
 
     size = where.shape[-2] * where.shape[-1]
     arrays = [x.reshape(-1, size) for x in (on_tokens(logp, where, name="logp"), advantages, where)]
-    return lax.stop_gradient(jax.vmap(group_covariances)(*arrays).reshape(where.shape))
+    # Before the reductions, whose derivatives JAX does not partition by explicit axes.
+    constants = lax.stop_gradient(arrays)
+    return jax.vmap(group_covariances)(*constants).reshape(where.shape)
 
 
 def _largest(values: Array, is_candidate: Array, where: Array, share: float) -> Array:
@@ -186,9 +188,6 @@ def _largest(values: Array, is_candidate: Array, where: Array, share: float) -> 
 
 def _uniform_per_token(logp_old: Array, where: Array) -> Array:
     """A number in [0, 1) for every token, derived from its bits and its position in the group."""
-    members, positions = (
-        lax.broadcasted_iota(jnp.uint32, where.shape, where.ndim - i) for i in (2, 1)
-    )
     bits = lax.bitcast_convert_type(
         on_tokens(logp_old, where, name="logp_old").astype(jnp.float32), jnp.uint32
     )
@@ -197,8 +196,14 @@ def _uniform_per_token(logp_old: Array, where: Array) -> Array:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), member), position)
         return jax.random.uniform(jax.random.fold_in(key, word))
 
-    flat = [x.reshape(-1) for x in (bits, members, positions)]
-    return lax.stop_gradient(jax.vmap(draw)(*flat).reshape(where.shape))
+    def draws(bits: Array) -> Array:
+        members, positions = (
+            lax.broadcasted_iota(jnp.uint32, bits.shape, bits.ndim - i) for i in (2, 1)
+        )
+        flat = [x.reshape(-1) for x in (bits, members, positions)]
+        return jax.vmap(draw)(*flat).reshape(bits.shape)
+
+    return lax.stop_gradient(with_automatic_axes(draws, bits))
 
 
 def _require_share(share: float) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import sharding
-from dvaojax.models.attention.fused import cudnn, cudnn_arguments
+from dvaojax.models.attention.fused import PRIMITIVE_OPTIONS, cudnn, cudnn_arguments
 from dvaojax.models.cache import BlockedCompletionCache, BlockedPromptCache
 
 
@@ -108,5 +108,6 @@ def partial_attention(
     )
     # Not the primitive that training uses, which splits itself over devices: each has its part.
     bind = cudnn._dot_product_attention_fwd_p.bind
-    attended, totals = bind(*arguments, **options, is_training=True)  # it returns the totals too
+    # While training, it returns the totals too.
+    attended, totals = bind(*arguments, **options, **PRIMITIVE_OPTIONS, is_training=True)
     return attended, totals

@@ -29,6 +29,11 @@ except ImportError:  # pragma: no cover
     _module = None
 cudnn: Any = _module
 
+# From JAX 0.12 on, every call says that no function changes its scores.
+_CHANGES_SCORES = jax.__version_info__ >= (0, 12)
+WRAPPER_OPTIONS = {"score_mod": None} if _CHANGES_SCORES else {}
+PRIMITIVE_OPTIONS = {"score_mod_name": None, "score_mod_jaxpr": None} if _CHANGES_SCORES else {}
+
 Gradients = tuple[Array, Array, Array]
 
 
@@ -107,7 +112,7 @@ def _cudnn_forward(
 ) -> tuple[Array, Array]:
     arguments, options = cudnn_arguments(queries, keys, values, lengths)
     bind = cudnn._dot_product_attention_fwd_p_wrapper.bind
-    output, logsumexp = bind(*arguments, **options, is_training=True)
+    output, logsumexp = bind(*arguments, **options, **WRAPPER_OPTIONS, is_training=True)
     return output, logsumexp
 
 
@@ -122,7 +127,8 @@ def _cudnn_backward(
 ) -> Gradients:
     arguments, options = cudnn_arguments(queries, keys, values, lengths)
     bind = cudnn._dot_product_attention_bwd_p_wrapper.bind
-    grad_queries, grad_keys, grad_values = bind(*arguments, logsumexp, output, cotangent, **options)
+    given = (*arguments, logsumexp, output, cotangent)
+    grad_queries, grad_keys, grad_values = bind(*given, **options, **WRAPPER_OPTIONS)
     return grad_queries, grad_keys, grad_values
 
 
