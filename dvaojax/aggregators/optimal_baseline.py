@@ -147,10 +147,14 @@ def optimal_token_baseline(
     counted = jnp.where(is_token, norms.reshape(is_token.shape).astype(centred.dtype), 0)
     counts = jnp.where(is_token, jnp.cumsum(counted, axis=-1), 0)
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+    def baseline(centred: Array, scored: Array, weights: Array, counts: Array) -> Array:
+        # Relative to the plain mean, so that equal rewards give exactly 0.
+        sums = product("bgt,bgk->btk", counts, scored * centred)
+        offset = numerics.safe_divide(sums, product("bgt,bgk->btk", counts, scored))
+        return product("bgk,btk->bgt", scored * weights[:, None], offset)
+
     scored = batch.where.astype(centred.dtype)
-    # Relative to the plain mean, so that equal rewards give exactly 0.
-    sums = product("bgt,bgk->btk", counts, scored * centred)
-    offset = numerics.safe_divide(sums, product("bgt,bgk->btk", counts, scored))
-    baseline = product("bgk,btk->bgt", scored * batch.group_weights[:, None], offset)
-    advantages = group.weighted_sum(centred, batch.weights)[..., None] - baseline
+    of_tokens = numerics.with_automatic_axes(baseline, centred, scored, batch.group_weights, counts)
+    advantages = group.weighted_sum(centred, batch.weights)[..., None] - of_tokens
     return jnp.where(is_token & batch.scored[..., None], advantages, 0).reshape(where.shape)
