@@ -85,6 +85,7 @@ _own = partial(AggregatorRow, family="own")
 
 _OURS = "ours, after {}"
 _RECONSTRUCTED = "{}, a reconstruction"
+_EPISODES = "comes with episodes of several turns"
 
 _TABLE: tuple[AggregatorRow, ...] = (
     _sum(grpo, papers.GRPO, "`c_i / (std(Σ_k w_k r_ik) + ε)`, sample deviation"),
@@ -148,6 +149,7 @@ _TABLE: tuple[AggregatorRow, ...] = (
         scale="no",
         bound="group",
         credit=_OURS,
+        settings="rewards.repeats=2",
     ),
     _sum(
         dvao_shrunk,
@@ -374,6 +376,7 @@ _OTHER_FUNCTIONS: tuple[OtherFunctionRow, ...] = (
         papers.DRO,
         "`dro` with checks that are not objectives",
         takes="which completions are accepted",
+        use="aggregator=dro aggregator.options=gates.OBJECTIVE=1, with the checks as objectives",
         credit=_RECONSTRUCTED,
     ),
     OtherFunctionRow(
@@ -381,12 +384,14 @@ _OTHER_FUNCTIONS: tuple[OtherFunctionRow, ...] = (
         papers.MS_GRPO,
         "the group's z-score of an episode's whole reward, at each of its turns",
         takes="the reward of each turn",
+        use=_EPISODES,
     ),
     OtherFunctionRow(
         gtpo,
         papers.GTPO,
         "the group's z-score, at each turn, of the discounted reward from there on",
         takes="the reward of each turn",
+        use=_EPISODES,
         credit=_RECONSTRUCTED,
     ),
 )
@@ -394,4 +399,4 @@ _OTHER_FUNCTIONS: tuple[OtherFunctionRow, ...] = (
 OTHER_FUNCTIONS: Mapping[str, OtherFunctionRow] = {
     row.method.__name__: row for row in _OTHER_FUNCTIONS
 }
-"""Functions with other inputs than rewards and weights, for custom training loops, by name."""
+"""Functions with other inputs than those of the aggregators of a run, by name."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from dvaojax import plugins
 from dvaojax.allocation.gradalign import MODES
+from dvaojax.allocation.methods import ROWS
 from dvaojax.allocation.rules import check_sizes, find, make
 from dvaojax.allocation.selection import SelectionConfig
 from dvaojax.allocation.statistics import initial_statistics
@@ -78,6 +79,11 @@ class AllocationConfig:
     def selects(self) -> bool:
         """Whether problems are chosen among candidates."""
         return self.name == "gradalign"
+
+    @property
+    def measures_gradients(self) -> bool:
+        """Whether the rule depends on the gradients of single completions."""
+        return self.name in ROWS and ROWS[self.name].looks_at == "gradients"
 
     @property
     def evidence(self) -> str:

@@ -31,8 +31,10 @@ def gvm(
     GVM samples extra completions to estimate $p_i$ and $G_i$; here both are estimated from the
     problem's earlier completions. A problem without any gets the largest score of the step.
 
-    It is for training loops that measure gradients of single completions. The trainer of this
-    package does not, so a run cannot select it by name.
+    In a run, the norm is a proxy that one more forward pass over the completions of a step yields:
+    the root of the squared norms of the gradients of the tokens' log-probabilities with respect to
+    the logits, summed over the tokens, $\sqrt{\sum_t (1 - 2 \pi_t + \sum_v \pi_v^2)}$. The host
+    waits for this pass before it dispatches the step.
 
     Not to be confused with: `neyman`, which uses the spread of the rewards and no gradients: it
     favours $p = 1/2$, while GVM favours rare successes.

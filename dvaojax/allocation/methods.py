@@ -58,6 +58,7 @@ _TABLE: tuple[AllocationRow, ...] = (
         "the cap for problems of the largest `cos(g_i, g_V)`, else the floor",
         "alignment",
         "aligned",
+        settings="evaluation.num_prompts=480",
     ),
     AllocationRow(gvm, papers.GVM, "`n_i ∝ G_i / √(p_i + α / p_i^(β − 1))`", "gradients", "rarely"),
 )

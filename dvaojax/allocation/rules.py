@@ -27,10 +27,8 @@ class AllocationRule(Protocol):
     ) -> np.ndarray: ...
 
 
-BY_NAME: dict[str, Callable[..., np.ndarray]] = {
-    name: row.method for name, row in ROWS.items() if row.looks_at != "gradients"
-}
-"""The rules whose statistics the trainer measures, by name."""
+BY_NAME: dict[str, Callable[..., np.ndarray]] = {name: row.method for name, row in ROWS.items()}
+"""The rules by name."""
 
 
 def find(name: str) -> Callable[..., np.ndarray]:

@@ -17,7 +17,7 @@ Row = AggregatorRow | OtherFunctionRow | LossRow | OtherLossRow | AllocationRow
 
 WIDTH = 100
 _PER_OBJECTIVE = " One value for all objectives, or KNOB.OBJECTIVE=VALUE for each."
-_NO_PROPERTIES = ("method", "paper", "equation", "takes", "use", "credit", "also")
+_NO_PROPERTIES = ("method", "paper", "equation", "takes", "use", "credit", "also", "settings")
 
 
 class MethodEntry(NamedTuple):
@@ -63,14 +63,15 @@ def _aggregator(name: str) -> MethodEntry:
     row = aggregators.ROWS.get(name)
     method = aggregators.find(name)
     knobs = aggregators.knobs_of(method)
-    use = _settings("aggregator", name, "aggregator.options", knobs)
+    further = "" if row is None else row.settings
+    use = _settings("aggregator", name, "aggregator.options", knobs, further)
     return MethodEntry(method, row, aggregators.SYMBOLS, knobs, use)
 
 
 def _other_function(name: str) -> MethodEntry:
     row = aggregators.OTHER_FUNCTIONS[name]
     knobs = aggregators.knobs_of(row.method)
-    use = f"from dvaojax.aggregators import {name}"
+    use = f"from dvaojax.aggregators import {name}; in a run: {row.use}"
     return MethodEntry(row.method, row, aggregators.SYMBOLS, knobs, use)
 
 
@@ -91,9 +92,8 @@ def _allocation_rule(name: str) -> MethodEntry:
     row = allocation.ROWS.get(name)
     rule = allocation.find(name) if row is None else row.method
     knobs = allocation.knobs_of(rule)
-    use = f"from dvaojax.allocation import {name}"
-    if row is None or name in allocation.BY_NAME:
-        use = _settings("allocation.name", name, "allocation.options", knobs)
+    further = "" if row is None else row.settings
+    use = _settings("allocation.name", name, "allocation.options", knobs, further)
     return MethodEntry(rule, row, allocation.SYMBOLS, knobs, use)
 
 
@@ -106,9 +106,13 @@ def _plugin(name: str) -> MethodEntry:
     return _allocation_rule(name) if "budget" in parameters else _aggregator(name)
 
 
-def _settings(key: str, name: str, options: str, knobs: Mapping[str, Any]) -> str:
-    first = [f" {options}={knob}={value}" for knob, value in knobs.items()][:1]
-    return f"dvaojax train --set {key}={name}{''.join(first)}"
+def _settings(
+    key: str, name: str, options: str, knobs: Mapping[str, Any], further: str = ""
+) -> str:
+    first = [f"{options}={knob}={value}" for knob, value in knobs.items()][:1]
+    return " ".join(
+        ["dvaojax train --set", f"{key}={name}", *first, *([further] if further else [])]
+    )
 
 
 def page(name: str) -> str:

@@ -131,10 +131,10 @@ def _cells(row: AggregatorRow) -> Iterable[str]:
 
 
 def _other_functions() -> Table:
-    """Functions that a run cannot select."""
-    table = _table("for your own training loop", ("takes", "paper"))
+    """Functions with other inputs than those of the aggregators of a run."""
+    table = _table("for your own training loop", ("takes", "in a run", "paper"))
     for name, row in aggregators.OTHER_FUNCTIONS.items():
-        table.add_row(f"  {name}", row.takes, method_page.source(row))
+        table.add_row(f"  {name}", row.takes, row.use, method_page.source(row))
     return table
 
 

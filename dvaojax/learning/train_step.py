@@ -159,7 +159,7 @@ def make_train_step(
         if needs_norms and gradient_norms is not None:
             unweighted = PolicyBatch(experience, lengths, jnp.zeros_like(experience.logprobs))
             params = prepare(state.learner.params, unweighted)
-            norms = _by_micro_batch(gradient_norms, params, unweighted, order, constrain)
+            norms = by_micro_batch(gradient_norms, params, unweighted, order, constrain)
             inputs["token_gradient_weights"] = norms
             inputs["gradient_weights"] = masked_sum(norms, experience.completion_mask, axis=-1)
         advantages, aggregator_state = aggregator.update(
@@ -174,13 +174,13 @@ def make_train_step(
             token_advantages = advantages_per_token(advantages, experience.turns)
         batch = PolicyBatch(experience, token_advantages, jnp.zeros_like(experience.logprobs))
         if reference_logprobs is not None:
-            logprobs = _by_micro_batch(
+            logprobs = by_micro_batch(
                 reference_logprobs, prepare(reference, batch), batch, order, constrain
             )
             batch = batch._replace(reference_logprobs=logprobs)
         if recomputed_logprobs is not None:
             params = prepare(state.learner.params, batch)
-            logprobs = _by_micro_batch(recomputed_logprobs, params, batch, order, constrain)
+            logprobs = by_micro_batch(recomputed_logprobs, params, batch, order, constrain)
             batch = batch._replace(recomputed_logprobs=logprobs)
 
         def one_update(learner: Learner, rows: Array) -> tuple[Learner, StepMetrics]:
@@ -259,14 +259,25 @@ def update_order(key: Array, config: LearningConfig, *, num_prompts: int) -> Arr
     return order.reshape(config.updates_per_step, config.micro_batches, -1)
 
 
-def _by_micro_batch(
+def by_micro_batch(
     logprobs: LogprobFunction,
     params: Params,
     batch: PolicyBatch,
     order: Array,
     constrain: Callable[[Any], Any],
 ) -> Array:
-    """`logprobs` of the whole batch, computed in micro-batches to bound memory."""
+    """`logprobs` of the whole batch, computed in micro-batches to bound memory.
+
+    Args:
+        logprobs: of prepared parameters and some groups, `[R, G, T]`.
+        params: prepared.
+        batch: the step's data.
+        order: `[updates, micro_batches, prompts]` int, as from `update_order`.
+        constrain: applied to every micro-batch.
+
+    Returns:
+        `[B, G, T]`, without gradient.
+    """
     one_pass = _one_pass(order, batch.advantages.shape[0])
     cut_logprobs = cut_to_longest_row(lambda params, batch: logprobs(params, batch.experience))
     values = lax.map(lambda rows: cut_logprobs(params, constrain(take_rows(batch, rows))), one_pass)

@@ -108,10 +108,33 @@ class ByRule:
         self, statistics: ProblemStatistics, rows: np.ndarray, scores: Scores, /
     ) -> ProblemStatistics:
         """The statistics updated with the rewards `[B, G, K]` of these problems."""
-        rewards, mask = scores.rewards, scores.mask
+        rewards = self._counted(scores)
+        return allocation.observe(statistics, rows, rewards, scores.mask, memory=self.memory)
+
+    def observe_gradients(
+        self, statistics: ProblemStatistics, rows: np.ndarray, scores: Scores, norms: np.ndarray
+    ) -> ProblemStatistics:
+        """The statistics updated with the gradient norms `[B, G]` of the completions of these.
+
+        A completion counts that was scored on an objective with a weight; an objective that it was
+        not scored on has the mean of its problem.
+        """
+        means = statistics.mean[rows][:, None]
+        rewards = np.where(scores.mask, self._counted(scores), means)
+        return allocation.observe_gradients(
+            statistics,
+            rows,
+            allocation.success(rewards, self.weights),
+            norms,
+            np.any(scores.mask & (self.weights > 0), axis=-1),
+            memory=self.memory,
+        )
+
+    def _counted(self, scores: Scores) -> np.ndarray:
+        """`[B, G, K]`, what the statistics are of."""
         if self.counts == "above_mean":
-            rewards = allocation.above_mean(rewards, mask)
-        return allocation.observe(statistics, rows, rewards, mask, memory=self.memory)
+            return allocation.above_mean(scores.rewards, scores.mask)
+        return scores.rewards
 
 
 def make_allocation(config: Config) -> Allocation:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ from dvaojax.data.text import decode_completions
 from dvaojax.models import Params
 from dvaojax.models.flops import Lengths
 from dvaojax.train import hosts
-from dvaojax.train.allocation_state import Allocation, DataState
+from dvaojax.train.allocation_state import Allocation, ByRule, DataState
 from dvaojax.train.batches import PromptBatch, PromptBatches
 from dvaojax.train.hints import Hints
 from dvaojax.train.references import encode_references, reasoning_lengths
@@ -110,7 +110,8 @@ class Collector:
     """Samples and scores the groups of any step.
 
     `start_rollout` only dispatches the sampling. `collect` waits for the completions it is given,
-    and for nothing else unless groups are refilled. The caller may do other work between the two.
+    and for nothing else unless groups are refilled or gradient norms are needed. The caller may do
+    other work between the two.
 
     Attributes:
         batches: the problems.
@@ -121,6 +122,7 @@ class Collector:
         refills: how many times a step may replace its zero-variance groups by groups of other
             problems.
         repeats: how many times each completion is scored.
+        gradient_norms: of the program, where the allocation depends on them; else None.
         hints: for problems of which all completions fail; None for none. Their statistics are those
             without hints.
         mask_truncated: whether completions without a stop token are left out of the experience and
@@ -143,6 +145,7 @@ class Collector:
     rounds: Rounds | None = None
     hints: Hints | None = None
     repeats: int = 1
+    gradient_norms: Callable[[Params, Experience], Array] | None = None
 
     def start_rollout(self, params: Params, data: DataState) -> tuple[StepRollout, DataState]:
         """Dispatches the sampling of the next problems' groups with these parameters."""
@@ -158,7 +161,7 @@ class Collector:
         """Waits for a step's completions and scores them.
 
         Args:
-            params: used to sample refills; may be newer than the parameters of the rollout.
+            params: for refills and gradient norms; may be newer than the parameters of the rollout.
             sampled: the step's completions, from `start_rollout`.
             data: the data state; refills take the next problems of the stream.
         """
@@ -187,7 +190,21 @@ class Collector:
             "refilled_groups": float(refilled),
             **hints,
         }
-        return self._collected(groups, measures), data
+        collected = self._collected(groups, measures)
+        return collected, self._with_gradients(params, groups, collected.experience, data)
+
+    def _with_gradients(
+        self, params: Params, groups: _ScoredGroups, experience: Experience, data: DataState
+    ) -> DataState:
+        """The data state with the gradients of the completions that had no hint, where needed."""
+        if self.gradient_norms is None or not isinstance(self.allocation, ByRule):
+            return data
+        norms: np.ndarray = hosts.whole(self.gradient_norms(params, experience))
+        own = self._learned(groups) & (groups.levels == 0)[:, None, None]
+        statistics = self.allocation.observe_gradients(
+            data.statistics, groups.batch.rows, groups.scores._replace(mask=own), norms
+        )
+        return data._replace(statistics=statistics)
 
     def encode_next(self, data: DataState) -> None:
         """Encodes the next problems ahead of time, unless they are not chosen yet."""

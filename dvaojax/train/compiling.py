@@ -20,6 +20,7 @@ def announced(program: Program, display: Display) -> Program:
         evaluate=_announced(program.evaluate, "the evaluation", display),
         sample=_announced(program.sample, "the sampler", display),
         step=_announced(program.step, "the update", display),
+        gradient_norms=_announced(program.gradient_norms, "gradient norms", display),
         group_gradients=_announced(program.group_gradients, "gradients of candidates", display),
     )
 

@@ -231,6 +231,7 @@ def make_collector(config: Config, program: Program, scorer: Scorer) -> Collecto
         hints=make_hints(config),
         mask_truncated=config.loss.mask_truncated,
         repeats=config.rewards.repeats,
+        gradient_norms=program.gradient_norms if config.allocation.measures_gradients else None,
         reference_width=reference_width(config.task) if config.has_self_certainty else 0,
         rounds=make_rounds(config),
         key=run_key(config, KeyPurpose.COMPLETIONS),

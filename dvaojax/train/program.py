@@ -32,7 +32,13 @@ from dvaojax.learning.preparation import joined_once
 from dvaojax.learning.projected_gradients import GroupGradients, projected_gradients
 from dvaojax.learning.reflection import with_self_certainty
 from dvaojax.learning.shadows import Shadows
-from dvaojax.learning.train_step import TrainState, TrainStep, make_train_step, step_inputs
+from dvaojax.learning.train_step import (
+    TrainState,
+    TrainStep,
+    by_micro_batch,
+    make_train_step,
+    step_inputs,
+)
 from dvaojax.learning.warm_start import (
     Demonstrations,
     make_demonstration_loss,
@@ -61,6 +67,8 @@ class Program:
         sample: the sampler of a step.
         evaluate: the sampler of an evaluation.
         step: (state, experience, reference) -> (state, metrics, advantages); the state is donated.
+        gradient_norms: (parameters, experience) -> `[B, G]` float32, a proxy of the norms of the
+            gradients of the completions' log-probabilities.
         group_gradients: (state, experience, key) -> projected gradients of the groups of a step's
             size, and the largest size of an advantage of each, `[B]`.
         state_shapes: the state's pytree as shapes with shardings.
@@ -75,6 +83,7 @@ class Program:
     sample: Sampler
     evaluate: Sampler
     step: TrainStep
+    gradient_norms: Callable[[Params, Experience], Array]
     group_gradients: GroupGradientFunction
     state_shapes: TrainState
 
@@ -129,6 +138,9 @@ def make_program(
             donate_argnums=0,
             # Metrics and advantages are replicated, so that every process can read them.
             out_shardings=(state_shardings, replicated, replicated),
+        ),
+        gradient_norms=jax.jit(
+            sharding.on_mesh(mesh, _gradient_norms(config, constrain)), out_shardings=replicated
         ),
         group_gradients=jax.jit(
             sharding.on_mesh(mesh, _group_gradients(config, aggregator, constrain, mesh)),
@@ -225,6 +237,26 @@ def _cosines(config: Config) -> GradientCosines | None:
     if not every:
         return None
     return GradientCosines(config.objectives, every, _loss_without_penalty(config))
+
+
+def _gradient_norms(config: Config, constrain: Constrain) -> Callable[[Params, Experience], Array]:
+    """The roots of the sums of `policy_gradient_norms` over the tokens of each completion."""
+    pieces = config.learning.mini_batches * config.learning.micro_batches
+    of_tokens = partial(
+        policy_gradient_norms, model=config.model, temperature=config.sampling.temperature
+    )
+
+    def gradient_norms(params: Params, experience: Experience) -> Array:
+        experience = experience._replace(references=None)
+        mask = experience.completion_mask
+        lengths = jnp.sum(mask, axis=-1, dtype=jnp.float32)
+        batch = PolicyBatch(experience, lengths, jnp.zeros_like(experience.logprobs))
+        order = jnp.arange(len(mask)).reshape(1, pieces, -1)
+        prepared = joined_once(config.model)(params, batch)
+        norms = by_micro_batch(of_tokens, prepared, batch, order, constrain)
+        return jnp.sqrt(masked_sum(norms, mask, axis=-1))
+
+    return gradient_norms
 
 
 def _group_gradients(

@@ -306,11 +306,8 @@ def test_uniform_ignores_the_statistics():
 
 
 RULES = {
-    **{
-        name: make(name, [f"{knob}={value}" for knob, value in knobs_of(rule).items()])
-        for name, rule in allocation.BY_NAME.items()
-    },
-    "gvm": gvm,
+    name: make(name, [f"{knob}={value}" for knob, value in knobs_of(rule).items()])
+    for name, rule in allocation.BY_NAME.items()
 }
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import dvaojax
-from dvaojax import aggregators, losses
+from dvaojax import aggregators, allocation, losses
+from dvaojax.cli import method_page
 from dvaojax.config import (
     AggregatorConfig,
     Config,
@@ -29,10 +30,12 @@ from dvaojax.config import (
 )
 from dvaojax.data.tokenizers import PretrainedTokenizer
 from dvaojax.errors import UserError
+from dvaojax.learning.policy_loss import make_policy_loss
 from dvaojax.run import directory as run_directory
 from dvaojax.run.description import config_to_json, flatten
 from dvaojax.tasks.arithmetic import Arithmetic
 from dvaojax.tasks.rubrics import Rubrics
+from dvaojax.train.allocation_state import make_allocation
 from dvaojax.train.session import MAY_DIFFER
 from dvaojax.types import Prompt
 
@@ -321,14 +324,46 @@ def test_rejects_invalid_options_in_one_line(name, option, message):
     assert "\n" not in str(error.value)
 
 
+def of_its_page(name, options="", kind=0):
+    """The configuration of a method as its page selects it, with these options if any."""
+    command = method_page.find(name)[kind].use.split()
+    assert command[:3] == ["dvaojax", "train", "--set"]
+    settings = [word for word in command[3:] if not (options and ".options=" in word)]
+    return changed(*settings, *([options] if options else []))
+
+
+def options_of(knobs, key):
+    return f"{key}={','.join(f'{knob}={value}' for knob, value in knobs.items())}" if knobs else ""
+
+
 @pytest.mark.parametrize("name", sorted(aggregators.METHODS))
-def test_every_knob_of_every_aggregator_can_be_set(name):
+def test_every_aggregator_is_selected_as_its_page_says_with_every_knob(name):
     knobs = aggregators.knobs_of(aggregators.METHODS[name])
-    options = ",".join(f"{knob}={value}" for knob, value in knobs.items())
-    settings = [f"aggregator={name}", *([f"aggregator.options={options}"] if options else [])]
-    config = changed(*settings, "rewards.repeats=2")
+    config = of_its_page(name, options_of(knobs, "aggregator.options"))
     validate(config)
+    assert config.aggregator.name == name
     assert aggregator_knobs(config) == knobs
+
+
+def test_every_row_of_the_other_tables_is_selected_as_its_page_says():
+    """Losses, pairs, masks and allocation rules; the functions of turns wait for episodes."""
+    for name in losses.ROWS:
+        config = of_its_page(name)
+        config.loss.check_options()
+        make_policy_loss(config.loss, model=config.model, temperature=1.0, max_new_tokens=8)
+        assert config.loss.name == name
+    assert of_its_page("dpo").loss.is_pairwise
+    assert of_its_page("capo").loss.capo.is_used
+    for name, rule in allocation.BY_NAME.items():
+        knobs = allocation.knobs_of(rule)
+        config = of_its_page(name, options_of(knobs, "allocation.options"), kind=-1)
+        validate(config)
+        make_allocation(config)
+        assert config.allocation.name == name
+    assert {*losses.OTHERS} == {"dpo", "capo"}
+    waiting = {n for n, row in aggregators.OTHER_FUNCTIONS.items() if "episodes" in row.use}
+    assert waiting == {"ms_grpo", "gtpo"}
+    assert {*aggregators.OTHER_FUNCTIONS} - waiting == {"dro_of_checks"}  # see `test_dro`
 
 
 def test_settings_that_may_differ_on_a_resume_do_not_change_numbers():

@@ -123,11 +123,6 @@ def noisy_digits(completion, reference):
     return digits_run.digits(completion, reference) + noise
 
 
-def improbability(*arguments, **settings):
-    """In place of the gradient norms of a decoder, which take long to compile."""
-    return 1 - jax.numpy.exp(digits_run.bigram_logprobs(*arguments, **settings)[0])
-
-
 @pytest.mark.slow
 def test_repeated_scores_and_advantages_of_tokens_are_resumed(tmp_path):
     config = digits_run.digits_config(
@@ -137,7 +132,7 @@ def test_repeated_scores_and_advantages_of_tokens_are_resumed(tmp_path):
         warm_start={"num_steps": 0},
         checkpoints={"every": 3},
     )
-    with mock.patch.object(train_program, "policy_gradient_norms", improbability):
+    with mock.patch.object(train_program, "policy_gradient_norms", digits_run.improbability):
         after_kill_and_resume(config, tmp_path)
     logged = rows(tmp_path / "killed")
     cosines = [

@@ -8,13 +8,13 @@ import digits_run
 import jax
 import numpy as np
 import pytest
-from digits_run import Digits, make_mesh_of, quick_programs
+from digits_run import Digits, improbability, make_mesh_of, quick_programs
 
 from dvaojax import files
 from dvaojax.config import make_aggregator
 from dvaojax.rewards import RewardSuite
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
-from dvaojax.train import loop, train
+from dvaojax.train import loop, program, train
 from dvaojax.train.collect import Collector
 from dvaojax.train.program import make_program
 from dvaojax.train.progress import checkpoint_shapes
@@ -241,7 +241,12 @@ def test_killed_run_resumes_bit_for_bit(finished, tmp_path, depth):
     if depth:
         whole = tmp_path / "whole"
         run(config, whole)
-    add = StepLog.add
+    assert_resumes(config, whole, tmp_path)
+
+
+def assert_resumes(config, whole, tmp_path):
+    """A run that is killed and resumed has the rows, samples and checkpoint of the whole run."""
+    depth, add = config.pipeline_depth, StepLog.add
 
     def die(self, step):
         add(self, step)
@@ -261,6 +266,35 @@ def test_killed_run_resumes_bit_for_bit(finished, tmp_path, depth):
         assert extra.pop("seconds") > 0
     assert saved[1] == others[1]
     assert len(saved[1]["in_flight"]) == depth
+
+
+@pytest.mark.slow
+def test_gvm_measures_the_gradients_of_completions_and_resumes_with_them(tmp_path):
+    config, recorded = binary(name="gvm", floor=1, cap=CAP), []
+    with_gradients = Collector._with_gradients
+
+    def record(self, params, groups, experience, data):
+        recorded.append(jax.device_get((params, experience, groups.batch.rows)))
+        return with_gradients(self, params, groups, experience, data)
+
+    whole = tmp_path / "whole"
+    with mock.patch.object(program, "policy_gradient_norms", improbability):
+        with mock.patch.object(Collector, "_with_gradients", record):
+            run(config, whole)
+        assert_resumes(config, whole, tmp_path)
+    products = {row: [] for row in range(7)}
+    for params, experience, rows_of_step in recorded:
+        values = improbability(params, experience, model=None, temperature=1.0)
+        norms = np.sqrt(np.where(experience.completion_mask, values, 0).sum(-1, dtype=np.float64))
+        for b, g in np.argwhere(experience.reward_mask.any(-1)):
+            # An objective that is never scored has the mean 0.
+            rate = experience.rewards[b, g] @ [1.0, 0.5] / 1.5
+            products[int(rows_of_step[b])].append(rate * norms[b, g])
+    statistics = last_checkpoint(config, whole)[0]["statistics"]
+    for row, values in products.items():
+        assert statistics.measured[row] == len(values)
+        np.testing.assert_allclose(statistics.gradient[row], np.mean(values or [0.0]), rtol=1e-5)
+    assert (statistics.gradient > 0).any()
 
 
 @pytest.mark.slow

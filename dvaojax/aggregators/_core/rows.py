@@ -33,6 +33,7 @@ class AggregatorRow(NamedTuple):
         cost: operations per reward: `1` for a constant, or the quantity they grow with.
         credit: description of the source; `{}` is replaced by the paper.
         also: another paper with the same method.
+        settings: of a run that selects it, in addition to its name.
     """
 
     method: Callable[..., Any]
@@ -48,16 +49,18 @@ class AggregatorRow(NamedTuple):
     cost: Literal["1", "G + K", "2^K", "draws"] = "1"
     credit: str = "{}"
     also: Paper | None = None
+    settings: str = ""
 
 
 class OtherFunctionRow(NamedTuple):
-    """A function with other inputs than rewards and weights, for custom training loops.
+    """A function with other inputs than those of the aggregators of a run.
 
     Attributes:
         method: the function.
         paper: source.
         equation: in words or symbols, in Markdown.
         takes: its additional or other inputs.
+        use: settings of a run that computes the same, or what such a run waits for.
         credit: description of the source; `{}` is replaced by the paper.
     """
 
@@ -65,4 +68,5 @@ class OtherFunctionRow(NamedTuple):
     paper: Paper | None
     equation: str
     takes: str
+    use: str
     credit: str = "{}"
