@@ -25,14 +25,15 @@ TOKENS = dataclasses.replace(
 
 
 def gradient_and_metrics(config, devices, params, experience):
-    """Adam's first moment after one step, the advantages `[B, G]`, and the metrics."""
+    """Adam's first moment after one step, the advantages and norms `[B, G]`, and the metrics."""
     program = make_program(config, make_aggregator(config), devices=jax.devices()[:devices])
     state = program.begin(params, jax.random.key(1))
     placed = jax.device_put(experience, program.by_group)
+    norms = program.gradient_norms(state.learner.params, placed)
     state, metrics, advantages = program.step(state, placed, None)
     values = {name: mean.value for name, mean in metrics.items()}
     moment = optax.tree.get(state.learner.optimizer_state, "mu")
-    return jax.device_get((moment, advantages, values))
+    return jax.device_get((moment, advantages, values, norms))
 
 
 @pytest.mark.nightly
@@ -40,7 +41,7 @@ def test_four_devices_with_packed_rows_in_micro_batches_equal_one_device():
     params = jax.device_get(jax.jit(lambda: models.init(CONFIG.model, jax.random.key(0)))())
     experience = ragged()
     one = gradient_and_metrics(TOKENS, 1, params, experience)
-    moment, advantages, values = one
+    moment, advantages, values, of_completions = one
     norms = policy_gradient_norms(
         params, experience, model=CONFIG.model, temperature=CONFIG.sampling.temperature
     )
@@ -69,6 +70,9 @@ def test_four_devices_with_packed_rows_in_micro_batches_equal_one_device():
     chex.assert_trees_all_close(other[0], moment, rtol=1e-4, atol=1e-4 * largest)
     np.testing.assert_allclose(other[1], advantages, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(other[2], values, rtol=1e-4, atol=1e-5)
+    squares = np.where(where, norms, 0).sum(-1)
+    for measured in (of_completions, other[3]):
+        np.testing.assert_allclose(measured, np.sqrt(squares), rtol=1e-4, atol=1e-5)
 
 
 def test_a_loss_of_pairs_and_candidates_refuse_it_by_name():
