@@ -242,7 +242,7 @@ def _cosines(config: Config) -> GradientCosines | None:
 def _gradient_norms(config: Config, constrain: Constrain) -> Callable[[Params, Experience], Array]:
     """The roots of the sums of `policy_gradient_norms` over the tokens of each completion."""
     pieces = config.learning.mini_batches * config.learning.micro_batches
-    of_tokens = partial(
+    token_norms = partial(
         policy_gradient_norms, model=config.model, temperature=config.sampling.temperature
     )
 
@@ -253,7 +253,7 @@ def _gradient_norms(config: Config, constrain: Constrain) -> Callable[[Params, E
         batch = PolicyBatch(experience, lengths, jnp.zeros_like(experience.logprobs))
         order = jnp.arange(len(mask)).reshape(1, pieces, -1)
         prepared = joined_once(config.model)(params, batch)
-        norms = by_micro_batch(of_tokens, prepared, batch, order, constrain)
+        norms = by_micro_batch(token_norms, prepared, batch, order, constrain)
         return jnp.sqrt(masked_sum(norms, mask, axis=-1))
 
     return gradient_norms
