@@ -28,7 +28,8 @@ def from_json(
 
     Args:
         cls: a dataclass of numbers, strings, sequences, mappings and further dataclasses.
-        value: an object with exactly one entry for each of its fields.
+        value: an object with entries for its fields; a field with a default, which may have been
+            added later, needs none.
         key: name of the value in errors.
         classes: dataclasses outside this package that the file may name.
 
@@ -78,14 +79,16 @@ class _Decoder:
         if not dataclasses.is_dataclass(cls):
             raise UserError(f"{key} does not name its class")
         hints = typing.get_type_hints(cls)
-        fields = [field.name for field in dataclasses.fields(cls) if field.init]
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         for name in value:
             if name not in fields:
                 raise UserError(f"{key}: unknown key {suggest(name, fields)}")
-        for name in fields:
-            if name not in value:
+        for name, field in fields.items():  # one with a default may have been added later
+            if name not in value and field.default is field.default_factory is dataclasses.MISSING:
                 raise UserError(f"{key}.{name} is missing")
-        decoded = {name: self.decode(value[name], hints[name], f"{key}.{name}") for name in fields}
+        decoded = {
+            name: self.decode(item, hints[name], f"{key}.{name}") for name, item in value.items()
+        }
         try:
             return cls(**decoded)
         except ValueError as error:  # from its __post_init__

@@ -41,6 +41,35 @@ def config_to_json(config: Any) -> dict[str, Any]:
     }
 
 
+def with_defaults(recorded: Any, config: Any) -> Any:
+    """A recorded configuration with the fields that a class of this version has in addition.
+
+    A field that is added to a class does nothing by default, so that an earlier run can continue.
+
+    Args:
+        recorded: JSON of `config_to_json`, perhaps of an earlier version.
+        config: a configuration of this version; its classes have the defaults.
+    """
+    if not isinstance(recorded, dict) or not dataclasses.is_dataclass(config):
+        return recorded
+    hints = typing.get_type_hints(type(config))
+    filled = dict(recorded)
+    for field in dataclasses.fields(config):
+        if field.name in recorded:
+            inner = getattr(config, field.name)
+            filled[field.name] = with_defaults(recorded[field.name], inner)
+        elif field.init and (default := _default(field)) is not dataclasses.MISSING:
+            filled[field.name] = _to_json(default, hints[field.name])
+    return filled
+
+
+def _default(field: dataclasses.Field) -> Any:
+    """The default of a field; `dataclasses.MISSING` if it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
 def _to_json(value: Any, declared: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         cls = type(value)

@@ -34,7 +34,7 @@ from dvaojax import files
 from dvaojax.errors import ServiceError, UserError, nearest, writing
 from dvaojax.run import lease, lock
 from dvaojax.run.bucket import Bucket
-from dvaojax.run.description import config_to_json, describe_start, first_difference
+from dvaojax.run.description import config_to_json, describe_start, first_difference, with_defaults
 from dvaojax.run.working_copy import WorkingCopy
 
 _DIRECTORIES = (files.TENSORBOARD, files.CHECKPOINTS, files.PLOTS)
@@ -308,7 +308,8 @@ def check_resumable(
     with writing(path):
         _finish_overwriting(path, delete_elsewhere)
     recorded, current = _read_description(path), config_to_json(config)
-    different = first_difference(migrate(recorded["config"]), current, ignore=may_differ)
+    before = with_defaults(migrate(recorded["config"]), config)
+    different = first_difference(before, current, ignore=may_differ)
     if different is not None:
         key, before, now = different
         raise UserError(

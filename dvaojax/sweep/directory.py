@@ -20,7 +20,12 @@ from dvaojax import files
 from dvaojax.config import migrate, migrate_settings
 from dvaojax.errors import UserError
 from dvaojax.run import lock
-from dvaojax.run.description import config_to_json, describe_start, first_difference
+from dvaojax.run.description import (
+    config_to_json,
+    describe_start,
+    first_difference,
+    with_defaults,
+)
 from dvaojax.sweep.grid import CellKey, Sweep, cell_keys
 
 DESCRIPTION = "sweep.json"
@@ -58,7 +63,9 @@ class SweepDirectory:
             before = files.read_json(path)
             if not _is_description(before, now):
                 raise UserError(f"{path} was not written by dvaojax; choose another --out")
-            _compare(self.path, before["sweep"], json.loads(json.dumps(now)))
+            recorded = migrate_description(before["sweep"])
+            recorded["base"] = with_defaults(recorded["base"], sweep.base)
+            _compare(self.path, recorded, json.loads(json.dumps(now)))
             starts = before["starts"]
         elif self.path.exists() and not self._is_unused():
             raise UserError(f"{self.path} exists and is not a sweep: it has no {DESCRIPTION}")
@@ -135,7 +142,6 @@ def _is_description(value: Any, now: Mapping[str, Any]) -> bool:
 
 def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises a UserError if a setting of the sweep has changed since the start `before`."""
-    before = migrate_description(before)
     old, new = {"base": before["base"]}, {"base": now["base"]}
     for axis in _AXES:  # a sweep may gain and lose labels
         labels = before[axis].keys() & now[axis].keys()

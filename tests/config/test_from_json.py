@@ -30,7 +30,7 @@ class Sums:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    learning_rate: float = 1e-4
+    learning_rate: float
     max_grad_norm: float = math.inf
 
 
@@ -77,7 +77,7 @@ def test_round_trip():
         ({"limit": "none"}, "config.limit='none' is not NoneType"),
         ({"start": "newer"}, "config.start='newer' is not"),
         ({"stepz": 1}, "config: unknown key 'stepz'; did you mean 'steps'?"),
-        ({"optimizer": {"learning_rate": 1.0}}, "config.optimizer.max_grad_norm is missing"),
+        ({"optimizer": {"max_grad_norm": 1.0}}, "config.optimizer.learning_rate is missing"),
         ({"optimizer": 3}, "config.optimizer=3 is not Optimizer"),
         ({"task": {"digits": 2, "name": "sums"}}, "config.task does not name its class"),
         ({"task": {"class": f"{__name__}:Sums", "digits": 0, "name": ""}}, "digits must be"),
@@ -91,6 +91,12 @@ def test_errors_name_the_key(changes, answer):
         decode(recorded(**changes))
     assert answer in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_field_that_was_added_later_has_its_default():
+    earlier = recorded(optimizer={"learning_rate": 2.0})
+    del earlier["mesh"], earlier["weights"]
+    assert decode(earlier) == Config(optimizer=Optimizer(2.0, math.inf))
 
 
 def test_reading_imports_no_module_named_in_the_file(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from dvaojax.config import overrides
 from dvaojax.evaluation.comparisons import holm, paired_p_value
+from dvaojax.run.description import with_defaults
 from dvaojax.sweep.directory import (
     DESCRIPTION,
     SweepDirectory,
@@ -42,8 +43,8 @@ def test_results_match_this_sweep_and_name_their_commit(saved):
     kept = json.loads((saved.directory / DESCRIPTION).read_text())
     now = json.loads(json.dumps(describe(saved.sweep)))
     before = migrate_description(kept["sweep"])
-    # The base may lack fields that were added later.
-    for part in before.keys() - {"base"}:
+    before["base"] = with_defaults(before["base"], saved.sweep.base)
+    for part in before:
         assert before[part] == now[part]
     for start in kept["starts"]:
         assert len(start["commit"]) == 12  # of a clean checkout

@@ -125,6 +125,23 @@ def test_resume_names_the_first_changed_setting(tmp_path):
     assert json.loads(run.config.read_text())["config"]["num_steps"] == 9
 
 
+def test_resume_of_an_earlier_version_has_the_defaults_of_fields_that_were_added_later(tmp_path):
+    changed = Config(optimizer=Optimizer(learning_rate=0.1), num_steps=9)
+    path = run_directory.create(tmp_path / "a", changed).config
+    whole = json.loads(path.read_text())
+    without = json.loads(path.read_text())
+    for name in ("optimizer.max_grad_norm", "task.digits", "weights", "mesh", "level", "data"):
+        section, _, key = name.rpartition(".")
+        del (without["config"][section] if section else without["config"])[key]
+    path.write_text(json.dumps(without))
+    run_directory.resume(tmp_path / "a", changed)
+    assert json.loads(path.read_text())["config"] == whole["config"]
+    del without["config"]["num_steps"]  # 9, which is not its default
+    path.write_text(json.dumps(without))
+    with pytest.raises(UserError, match=r"started with num_steps=6, not 9"):
+        run_directory.resume(tmp_path / "a", changed)
+
+
 def test_resume_of_a_missing_run_names_the_nearest_one(tmp_path):
     with pytest.raises(UserError, match=r"there is no run .*/none/a$"):
         run_directory.resume(tmp_path / "none" / "a", Config())

@@ -7,10 +7,10 @@ import pytest
 from digits_run import digits_config, quick_programs
 
 from dvaojax import files
-from dvaojax.config import Config, make_aggregator, migrate, validate
+from dvaojax.config import Config, config_from_json, make_aggregator, validate
 from dvaojax.errors import UserError
 from dvaojax.evaluation.measures import averages
-from dvaojax.run.description import config_to_json, first_difference
+from dvaojax.run.description import config_to_json, first_difference, with_defaults
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
 from dvaojax.train.best import EVALUATED, BestEvaluation, is_due, stops_early, weighted_reward
@@ -200,5 +200,5 @@ def test_reads_a_run_recorded_before_there_were_evaluations_during_training():
         ("task", "hint_levels"),
     ):
         older[section] = {key: v for key, v in older[section].items() if key != name}
-    assert first_difference(migrate(older), recorded) is None
-    assert migrate({"loss": {"name": "gspo"}}) == {"loss": {"name": "gspo"}}
+    assert first_difference(with_defaults(older, Config()), recorded) is None
+    assert config_from_json(older) == Config()

@@ -1,6 +1,5 @@
 """How a run executes programs is set by `rewards.programs` and tried before anything is written."""
 
-import dataclasses
 from pathlib import Path
 
 import program_run
@@ -9,9 +8,8 @@ from code_server import CodeServer
 from program_attacks import requires_bubblewrap
 
 from dvaojax import cli
-from dvaojax.config import migrate, overrides
+from dvaojax.config import overrides
 from dvaojax.errors import UserError
-from dvaojax.rewards.programs import ProgramsConfig
 from dvaojax.rewards.programs.trials import _probe
 from dvaojax.train.scoring import make_scorer
 from dvaojax.types import Completion
@@ -72,18 +70,3 @@ def test_a_run_without_the_package_is_refused_before_anything_is_written(
     assert "install the package bubblewrap" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
-
-
-def test_reads_runs_recorded_before_programs_had_settings():
-    limits = {"cpu_seconds": 4, "wall_seconds": 12.0}
-    recorded = {
-        "rewards": {"workers": 2},
-        "task": {"class": "dvaojax.tasks.programs:Programs", "limits": limits},
-    }
-    migrated = migrate(recorded)
-    assert migrated["rewards"]["workers"] == 2
-    assert migrated["rewards"]["programs"] == dataclasses.asdict(ProgramsConfig())
-    assert migrated["task"]["limits"] == {**limits, "problem_seconds": 20.0}
-    assert migrate(migrated) == migrated
-    other = {"class": "my:Task", "limits": 3}
-    assert migrate({**recorded, "task": other})["task"] == other
