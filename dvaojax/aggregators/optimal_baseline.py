@@ -155,6 +155,6 @@ def optimal_token_baseline(
         return product("bgk,btk->bgt", scored * weights[:, None], offset)
 
     scored = batch.where.astype(centred.dtype)
-    of_tokens = numerics.with_automatic_axes(baseline, centred, scored, batch.group_weights, counts)
-    advantages = group.weighted_sum(centred, batch.weights)[..., None] - of_tokens
+    baselines = numerics.with_automatic_axes(baseline, centred, scored, batch.group_weights, counts)
+    advantages = group.weighted_sum(centred, batch.weights)[..., None] - baselines
     return jnp.where(is_token & batch.scored[..., None], advantages, 0).reshape(where.shape)
