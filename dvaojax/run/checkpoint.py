@@ -6,7 +6,9 @@ checksums of its files are written before that, in the same thread.
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint import multihost
 
 from dvaojax import files
 from dvaojax.errors import UserError
@@ -43,6 +46,7 @@ class Checkpoints(SavedCheckpoints):
         *,
         keep_latest: int = 2,
         best_metric: str | None = None,
+        on_failure: Callable[[BaseException], None] = lambda error: None,
     ):
         """Opens the directory, which is created if it does not exist.
 
@@ -51,6 +55,8 @@ class Checkpoints(SavedCheckpoints):
             keep_latest: number of newest checkpoints to keep, at least 1.
             best_metric: name of the metric whose largest value marks an additional checkpoint to
                 keep; None keeps no such checkpoint.
+            on_failure: called in a saving thread of one of several processes in which saving fails
+                while the others wait for it.
 
         Raises:
             UserError: `keep_latest` is below 1.
@@ -67,8 +73,12 @@ class Checkpoints(SavedCheckpoints):
             best_fn=None if best_metric is None else _merit,
             cleanup_tmp_directories=True,
             # Called in the saving thread after the files were written, and before the renaming.
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._write_checksums,
+                barrier_sync_fn=self._meet_others if jax.process_count() > 1 else None,
+            ),
         )
+        self._on_failure = on_failure
         self._saving: int | None = None
         self._directory = files.absolute(directory)
         with self._bucket_errors():
@@ -156,6 +166,18 @@ class Checkpoints(SavedCheckpoints):
             if isinstance(self._directory, Path):
                 raise
             raise failure(self._directory, error) from error
+
+    def _meet_others(self, *, key: str, timeout_ms: int) -> None:
+        """Waits for the other processes, except where saving has failed in this one.
+
+        Orbax's thread comes here after an error too. The others are then at another barrier, and
+        all would wait until both have timed out.
+        """
+        error = sys.exception()
+        if error is not None and threading.current_thread() is not threading.main_thread():
+            self._on_failure(error)
+            raise error
+        multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
     def _write_checksums(self) -> None:
         """Writes the checksums of the checkpoint being saved; the first process does so.

@@ -28,7 +28,7 @@ from etils import epath
 from jax._src import distributed  # JAX has no public access to its key-value store
 
 from dvaojax import files
-from dvaojax.errors import RESTART, UserError, first_line, root_cause
+from dvaojax.errors import RESTART, UserError, first_line, root_cause, storage_failure
 from dvaojax.rewards import RewardError
 from dvaojax.run import native_output
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
@@ -116,7 +116,8 @@ class HostWatch:
             # The failure ends this process; without one, the error is its own.
             self._known.wait(self._seconds + 3 * self._interval)
         self.has_failed = True
-        message = f"{type(error).__name__}: {first_line(root_cause(error))}"
+        reason = f"{type(error).__name__}: {first_line(root_cause(error))}"
+        message = storage_failure(error) or reason
         self._publish(HostFailure(self._me, platform.node(), is_lost=False, message=message))
 
     def _exchange_signs(self) -> None:
@@ -266,6 +267,12 @@ def watching_hosts(seconds: float, directory: Path | epath.Path) -> Iterator[Non
         yield
 
 
+def tell_others(error: BaseException) -> None:
+    """Tells the other processes that this one fails; they may be waiting for it."""
+    if _current is not None:
+        _current.report(error)
+
+
 @contextlib.contextmanager
 def telling_others() -> Iterator[None]:
     """Tells the other processes at once if the body fails; they may be waiting for this one."""
@@ -274,8 +281,7 @@ def telling_others() -> Iterator[None]:
     except Interrupted:
         raise
     except BaseException as error:
-        if _current is not None:
-            _current.report(error)
+        tell_others(error)
         raise
 
 

@@ -34,7 +34,7 @@ from dvaojax.train.evaluator import evaluate_policy, evaluator_of
 from dvaojax.train.failed_start import removing_failed_start
 from dvaojax.train.failures import TrainingError
 from dvaojax.train.hints import check_hinted_prompts
-from dvaojax.train.host_watch import native_output_in, telling_others
+from dvaojax.train.host_watch import native_output_in, tell_others, telling_others
 from dvaojax.train.keys import KeyPurpose, run_key
 from dvaojax.train.program import Program, make_program
 from dvaojax.train.progress import TrainingProgress
@@ -210,6 +210,7 @@ def open_session(
             directory.checkpoints,
             keep_latest=config.checkpoints.keep_latest,
             best_metric=BEST_METRIC,
+            on_failure=tell_others,
         )
         stack.enter_context(telling_others())
         yield Session(

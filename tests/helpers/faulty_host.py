@@ -1,10 +1,12 @@
 """An experiment in which one process meets a fault, as the variables PROCESS, FAULT and MOMENT say.
 
-FAULT is kill, stop or raise; MOMENT is compile, rollout or save.
+FAULT is kill, stop, raise or disk; MOMENT is compile, rollout or save.
+`disk` limits the size of the files of the process, so that writing its part of a checkpoint fails.
 """
 
 import dataclasses
 import os
+import resource
 import signal
 import threading
 from unittest import mock
@@ -28,6 +30,8 @@ def meet() -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     if fault == "raise":
         raise ValueError("the fault of this test")
+    if fault == "disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 
 
 def digits(completion, reference):
@@ -62,8 +66,11 @@ def _patch() -> None:
 
     def save_then_meet(self, step, *arguments, **named):
         saved_steps.append(step)
+        is_moment = os.environ["MOMENT"] == "save" and step == 6
+        if is_moment and os.environ["FAULT"] == "disk":
+            meet()
         save(self, step, *arguments, **named)
-        if os.environ["MOMENT"] == "save" and step == 6:
+        if is_moment and os.environ["FAULT"] != "disk":
             meet()
 
     def compile_and_meet(function, name, display):

@@ -277,6 +277,7 @@ FAULTS = [
         for fault in ("kill", "stop", "raise")
         for moment in ("compile", "rollout", "save")
     ],
+    (2, "disk", "save"),
     (0, "kill", "rollout"),
     (0, "stop", "rollout"),
 ]
@@ -299,7 +300,7 @@ def test_four_processes(tmp_path, process, fault, moment):
     ends = ends_of(commands, variables, faulty=process, limit=500)
     codes = {code for i, (code, _, _) in enumerate(ends) if i != process}
     assert codes == ({75} if fault in ("kill", "stop") else {1}), ends
-    cause = "the fault of this test" if fault == "raise" else "was lost"
+    cause = {"raise": "the fault of this test", "disk": "File too large"}.get(fault, "was lost")
     for i, (_, errors, seconds) in enumerate(ends):
         if i == process and fault in ("kill", "stop"):
             continue
