@@ -214,7 +214,7 @@ def free_port():
 
 
 def ends_of(commands, variables, *, faulty, limit):
-    """Exit code, errors and seconds after the fault of each process; that of a stopped one last."""
+    """Exit code, errors and seconds of each process after the faulty one has stopped or ended."""
     environment = {**child_environment(), **variables}
     started = [
         subprocess.Popen(
@@ -232,7 +232,7 @@ def ends_of(commands, variables, *, faulty, limit):
             time.sleep(0.05)
             for process in others:
                 if process.poll() is not None:
-                    seconds.setdefault(process, time.monotonic() - (since or begun))
+                    seconds.setdefault(process, time.monotonic() - since if since else 0.0)
     finally:
         for process in started:
             process.kill()
