@@ -89,33 +89,64 @@ def test_readme_has_the_table_of_the_tension(saved):
         assert behind.p_value == pytest.approx(0.041, abs=5e-4)
 
 
-def test_rewards_of_the_tension_are_those_of_the_readme():
-    rows = SweepDirectory(ROOT / "experiments" / "results" / "tension").rows()
+TENSION = ROOT / "experiments" / "results" / "tension"
 
-    def rewards(method, accuracy):
-        """The weighted rewards of the seeds."""
-        ends = [
-            row["after"]
-            for key, row in sorted(rows.items())
-            if (key.method, key.trade_off) == (method, str(accuracy))
+
+def ends_of_the_tension(method, accuracy):
+    """The mean rewards of the held-out problems, for each seed."""
+    rows = SweepDirectory(TENSION).rows()
+    return [
+        row["after"]
+        for key, row in sorted(rows.items())
+        if (key.method, key.trade_off) == (method, str(accuracy))
+    ]
+
+
+def weighted_rewards(method, accuracy):
+    """The weighted rewards of the seeds."""
+    other = (1 - accuracy) / 2
+    return np.array(
+        [
+            accuracy * end["accuracy"] + other * (end["brevity"] + end["format"])
+            for end in ends_of_the_tension(method, accuracy)
         ]
-        other = (1 - accuracy) / 2
-        return np.array(
-            [accuracy * e["accuracy"] + other * (e["brevity"] + e["format"]) for e in ends]
-        )
+    )
 
-    for method, weight, behind in (
+
+@pytest.fixture(scope="module")
+def different_rewards():
+    """Method and weight of accuracy where the weighted reward is not that of `dvao`."""
+    methods = {key.method for key in SweepDirectory(TENSION).rows()} - {"dvao"}
+    cells = [(method, weight) for method in sorted(methods) for weight in (0.3, 0.5, 0.7)]
+    p_values = [
+        paired_p_value(weighted_rewards(*cell) - weighted_rewards("dvao", cell[1]))
+        for cell in cells
+    ]
+    return {cell for cell, p in zip(cells, holm(p_values), strict=True) if p < 0.05}
+
+
+def test_rewards_of_the_tension_are_those_of_the_document(different_rewards):
+    for method, weight, gain in (
         ("reward_combination", 0.5, 0.008),
         ("gdpo", 0.5, 0.0125),
         ("gdpo", 0.7, 0.026),
         ("rvpo", 0.3, -0.008),
     ):
-        gained = rewards(method, weight) - rewards("dvao", weight)
-        assert gained.mean() == pytest.approx(behind, abs=6e-4)
-    methods = {key.method for key in rows} - {"dvao"}
-    cells = [(method, weight) for method in sorted(methods) for weight in (0.3, 0.5, 0.7)]
-    p_values = [paired_p_value(rewards(*cell) - rewards("dvao", cell[1])) for cell in cells]
-    significant = {cell for cell, p in zip(cells, holm(p_values), strict=True) if p < 0.05}
-    at_half = {("advantage_combination", 0.5), ("dr_grpo", 0.5), ("gdpo", 0.5)}
-    at_half |= {("reward_combination", 0.5)}
-    assert significant == {*at_half, ("gdpo", 0.7), ("rvpo", 0.3)}
+        gained = weighted_rewards(method, weight) - weighted_rewards("dvao", weight)
+        assert gained.mean() == pytest.approx(gain, abs=6e-4)
+    at_half = {(m, 0.5) for m in ("advantage_combination", "dr_grpo", "gdpo", "reward_combination")}
+    assert different_rewards == {*at_half, ("gdpo", 0.7), ("rvpo", 0.3)}
+
+
+def test_the_readme_has_the_table_of_the_tension(saved, different_rewards):
+    if saved.sweep.name == "tension":
+        readme = (ROOT / "README.md").read_text()
+        for method in saved.sweep.methods:
+            found, ends = saved.results["tension", method], ends_of_the_tension(method, 0.5)
+            volume = [f"{100 * value:.1f}" for value in found.volume]
+            reward = f"{100 * weighted_rewards(method, 0.5).mean():.1f}"
+            marks = [" *" * bool(found.verdict), " *" * ((method, 0.5) in different_rewards)]
+            right, brief = (np.mean([end[o] for end in ends]) for o in ("accuracy", "brevity"))
+            row = f"| `{method}` | {volume[0]} [{volume[1]}, {volume[2]}]{marks[0]} | "
+            row += f"{reward}{marks[1]} | {100 * right:.0f} | {100 * brief:.0f} |"
+            assert row in readme, row
