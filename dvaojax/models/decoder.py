@@ -352,13 +352,21 @@ class Decoder(nnx.Module):
             attended, extra = attend(*heads)
             return keep_layout(layer.finish(x, attended.reshape(len(x), -1), matrices)), extra
 
-        body = checkpointed(body, self.config, is_scanned=not is_unrolled)
+        checkpoint = partial(checkpointed, config=self.config, is_scanned=not is_unrolled)
         x, extras = keep_layout(self.embed(tokens.reshape(-1))), None
         if type(given) is tuple:
-            for params in zip(given, _unstack(others, self.config.num_layers), strict=True):
-                x, _ = body(x, params)
+            whole = lax.stop_gradient(others)
+
+            def one(x, params, index):
+                given, part = params
+                return body(x, (given, _part(whole, part, index)))
+
+            for index, params in enumerate(
+                zip(given, _unstack(others, self.config.num_layers), strict=True)
+            ):
+                x, _ = checkpoint(partial(one, index=index))(x, params)
         else:
-            x, extras = lax.scan(body, x, (given, others), unroll=is_unrolled)
+            x, extras = lax.scan(checkpoint(body), x, (given, others), unroll=is_unrolled)
         return x.reshape(*tokens.shape, self.config.width), extras
 
     def unstacked(self) -> tuple[Layer, ...]:
@@ -536,6 +544,23 @@ def _row_major(x: Array) -> Array:
     # On each device for its own tokens: XLA does not split the constraint, and would gather all.
     fix = partial(with_layout_constraint, layouts=Layout((0, 1)))
     return on_every_device(fix, [("group", None)], ("group", None))(x)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _part(whole: Any, part: Any, index: int) -> Any:
+    """`part`, one of the slices of `whole`, as a new slice; the cotangent is that of `part`.
+
+    A layer that is computed again would otherwise need each of its slices as an array in memory,
+    by a kernel of its own.
+    """
+    del part
+    return jax.tree.map(lambda a: a[index], whole)
+
+
+_part.defvjp(
+    lambda whole, part, index: (_part(whole, part, index), None),
+    lambda index, _, cotangent: (None, cotangent),
+)
 
 
 def length_mask(lengths: Array, width: int) -> Array:

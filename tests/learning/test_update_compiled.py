@@ -1,17 +1,17 @@
-"""The update compiled for TPUs: cycles and kernels of a layer."""
+"""The update compiled for TPUs and GPUs: cycles and kernels of a layer."""
 
 import dataclasses
+import re
 
 import plans
 import pytest
-from compiled_text import devices, needs_libtpu
+from compiled_text import devices, needs_cuda_compiler, needs_libtpu
 
 from dvaojax.config import make_aggregator
+from dvaojax.plan import hlo
 from dvaojax.plan.chips import parse_slice
 from dvaojax.plan.compilation import QUICK, THOROUGH, compile_training
 from dvaojax.train.program import make_program
-
-pytestmark = [needs_libtpu]
 
 
 def compiled(topology, *, prompts, effort, length=1024, prompt=1024, group=16, fsdp=1, **changes):
@@ -24,6 +24,7 @@ def compiled(topology, *, prompts, effort, length=1024, prompt=1024, group=16, f
     return compile_training(job, program, effort=effort)
 
 
+@needs_libtpu
 @pytest.mark.slow
 def test_heads_of_a_layer_are_prepared_and_merged_by_kernels():
     """Forward, again for the recomputation, and backward, which fit into a v5e's fast memory.
@@ -44,6 +45,26 @@ def test_heads_of_a_layer_are_prepared_and_merged_by_kernels():
     assert "[1024,256]" not in text
 
 
+@needs_cuda_compiler
+@pytest.mark.slow
+def test_no_kernel_slices_the_scales_of_a_layer_that_is_computed_again():
+    """Their consumers read the stacked scales, which are the only arrays of this width."""
+    small = {"vocab_size": 512, "width": 320, "ff_width": 256, "num_layers": 2}
+    small |= {"num_heads": 2, "num_kv_heads": 1, "remat": "products_and_attention"}
+    shape = {"prompts": 1, "prompt": 64, "group": 2, "length": 64}
+    program = hlo.parse(compiled("h100:1", effort=QUICK, **shape, **small).text)
+    sliced = [
+        each
+        for computation in program.computations.values()
+        for each in computation.values()
+        if each.opcode == "fusion"
+        and re.match(r"f32\[(1,)?320\]", each.shape)
+        and "slice" in each.rest
+    ]
+    assert not sliced
+
+
+@needs_libtpu
 @pytest.mark.nightly
 def test_cycles_of_a_token_in_a_layer():
     """At most 3,850 without the kernels of splash attention, which are counted by their products.
