@@ -97,6 +97,7 @@ def test_advantages_of_tokens_reach_the_loss_in_micro_batches():
     assert np.abs(gradient - other).max() > 1e-3, "the tokens of a completion have one advantage"
 
 
+@pytest.mark.slow
 def test_a_shadow_of_tokens_is_compared_by_the_means_of_completions():
     experience = ragged_experience()
     shadows = Shadows({"tokens": aggregators.make("optimal_token_baseline", WEIGHTS)}, WEIGHTS)

@@ -68,3 +68,31 @@ def test_init_selects_the_first_method_with_equal_weights():
     rewards, mask, key, lengths = batch(1)
     actual, _ = aggregator.update(rewards, mask, aggregator.init(3), key, lengths=lengths)
     np.testing.assert_allclose(actual, aggregators.dvao(rewards, jnp.ones(3), mask=mask), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_methods_of_tokens_norms_and_scores_switch_with_others():
+    """Where one method has advantages per token, those of the others are repeated on the tokens."""
+    names = ("rloo", "optimal_token_baseline", "oblr_po", "dvao_of_repeats")
+    methods = [UnweightedMethod(name, {}) for name in names]
+    aggregator = switch_aggregator(methods)
+    norms = ("gradient_weights", "token_gradient_weights")
+    assert {*aggregator.needs} == {*norms, "where", "scores"}
+    assert aggregator.is_per_token
+    rewards, mask, key, lengths = batch(0)
+    where = jnp.arange(9.0)[None, None] < lengths[..., None]
+    inputs = {
+        "lengths": lengths,
+        "where": where,
+        "gradient_weights": lengths + 1,
+        "token_gradient_weights": jnp.broadcast_to(jnp.arange(1.0, 10.0), where.shape),
+        "scores": jnp.stack([rewards - 0.1, rewards + 0.1], axis=-1),
+    }
+    update = jax.jit(aggregator.update)
+    for method in methods:
+        alone = aggregators.make(method.name, WEIGHTS)
+        expected, _ = alone.update(rewards, mask, (), key, **alone.inputs_among(inputs))
+        if not alone.is_per_token:
+            expected = jnp.where(where, expected[..., None], 0)
+        actual, _ = update(rewards, mask, switch_state(methods, method, WEIGHTS), key, **inputs)
+        np.testing.assert_allclose(actual, expected, atol=2e-6)
