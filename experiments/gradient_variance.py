@@ -4,7 +4,8 @@ r"""Variance of the gradient estimate by baseline, with exact gradients of a tin
 
 Claim under test: the baseline of `oblr_po`, a mean of rewards counted by squared gradient norms,
 has the least variance (OBLR-PO, arXiv 2511.23310); `opo` (arXiv 2505.23585) takes lengths for the
-norms.
+norms, and `optimal_token_baseline` has a baseline for each position, by the proxy of the norms that
+a run computes.
 
 Model: a decoder of one layer with some 900 random parameters and a vocabulary of six tokens, one of
 which ends a completion; at most five tokens, one prompt. All 3,906 completions are enumerated, with
@@ -51,7 +52,7 @@ MODEL = ModelConfig(
 STOP, START, LENGTH = 0, 6, 5  # START is never sampled
 SIZES = (4, 16, 64)
 REWARDS = ("likely", "brief", "parity")
-METHODS = ("rloo", "opo", "oblr_po", "oblr_po, proxy")
+METHODS = ("rloo", "opo", "oblr_po", "oblr_po, proxy", "optimal_token_baseline")
 BLOCKS = 64
 
 
@@ -60,8 +61,8 @@ class Enumerated(NamedTuple):
 
     Attributes:
         probabilities: `[M]`.
-        gradients: `[M, N]`, of the log-probability of each by all parameters.
-        proxies: `[M]`, squared norms of the gradients by the logits, summed over tokens.
+        gradients: `[M, T, N]`, of the log-probability of each token by all parameters.
+        proxies: `[M, T]`, squared norms of the gradients by the logits; 0 after the end.
         lengths: `[M]`, in tokens.
         rewards: `[M, R]`, of `REWARDS`.
     """
@@ -93,13 +94,12 @@ def enumerate_policy() -> Enumerated:
         decoder = models.apply(MODEL, unravel(flat))
         return jax.nn.log_softmax(decoder.logits(decoder.prefill(inputs)[0])[0, :, :START])
 
-    def logprob(flat: Array, tokens: Array, where: Array) -> Array:
+    def token_logprobs(flat: Array, tokens: Array, where: Array) -> Array:
         chosen = jnp.take_along_axis(logprobs(flat, tokens), tokens[:, None], axis=1)[:, 0]
-        return jnp.sum(jnp.where(where, chosen, 0))
+        return jnp.where(where, chosen, 0)
 
-    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(logprob), (None, 0, 0)))(
-        flat, tokens, where
-    )
+    gradients = jax.jit(jax.vmap(jax.jacrev(token_logprobs), (None, 0, 0)))(flat, tokens, where)
+    values = jnp.sum(jax.jit(jax.vmap(token_logprobs, (None, 0, 0)))(flat, tokens, where), axis=1)
     each = jnp.exp(jax.jit(jax.vmap(logprobs, (None, 0)))(flat, tokens))
     own = jnp.take_along_axis(each, tokens[..., None], axis=-1)[..., 0]
     energies = 1 - 2 * own + jnp.sum(jnp.square(each), axis=-1)
@@ -109,23 +109,37 @@ def enumerate_policy() -> Enumerated:
     return Enumerated(
         jnp.exp(values),
         gradients,
-        jnp.sum(jnp.where(where, energies, 0), axis=1),
+        jnp.where(where, energies, 0),
         lengths,
         jnp.stack(earned, axis=1).astype(jnp.float32),
     )
 
 
+def is_token(completions: Enumerated) -> Array:
+    """`[..., T]` bool, up to the end of each completion."""
+    positions = jnp.arange(LENGTH, dtype=jnp.float32)
+    leading = tuple(range(completions.lengths.ndim))
+    return jnp.expand_dims(positions, leading) < completions.lengths[..., None]
+
+
 def advantages(drawn: Enumerated) -> Array:
-    """`[methods, rewards, groups, G]` of completions `[groups, G]`."""
-    norms, one = jnp.sum(jnp.square(drawn.gradients), axis=-1), jnp.ones(1)
+    """`[methods, rewards, groups, G, T]` of completions `[groups, G]`."""
+    norms, one = jnp.sum(jnp.square(jnp.sum(drawn.gradients, axis=-2)), axis=-1), jnp.ones(1)
+    proxies, where = drawn.proxies, is_token(drawn)
     methods: tuple[Callable[[Array], Array], ...] = (
         lambda reward: aggregators.rloo(reward, one),
         lambda reward: aggregators.opo(reward, one, drawn.lengths),
         lambda reward: aggregators.oblr_po(reward, one, norms),
-        lambda reward: aggregators.oblr_po(reward, one, drawn.proxies),
+        lambda reward: aggregators.oblr_po(reward, one, jnp.sum(proxies, axis=-1)),
+        lambda reward: aggregators.optimal_token_baseline(reward, one, proxies, where),
     )
     rewards = [drawn.rewards[..., r : r + 1] for r in range(len(REWARDS))]
-    return jnp.stack([jnp.stack([method(r) for r in rewards]) for method in methods])
+
+    def on_tokens(values: Array) -> Array:
+        values = values if values.ndim == where.ndim else values[..., None]
+        return jnp.broadcast_to(values, where.shape)
+
+    return jnp.stack([jnp.stack([on_tokens(method(r)) for r in rewards]) for method in methods])
 
 
 class Sums(NamedTuple):
@@ -150,7 +164,7 @@ def measure(policy: Enumerated, size: int, *, groups: int) -> Sums:
         shape = (groups, size)
         drawn = jax.random.choice(key, len(policy.lengths), shape, p=policy.probabilities)
         in_groups = jax.tree.map(lambda x: x[drawn], policy)
-        each = jnp.einsum("mrbg,bgn->mrbn", advantages(in_groups), in_groups.gradients) / size
+        each = jnp.einsum("mrbgt,bgtn->mrbn", advantages(in_groups), in_groups.gradients) / size
         return jnp.sum(each, axis=2), jnp.sum(jnp.square(each), axis=(2, 3))
 
     parts = [block(jax.random.fold_in(jax.random.key(size), b)) for b in range(BLOCKS)]
@@ -191,7 +205,8 @@ def quotients(
 
 def limits(policy: Enumerated) -> np.ndarray:
     """Variance per completion in groups without end, `[methods, rewards]`, exactly."""
-    probabilities, gradients, proxies, lengths, rewards = (np.asarray(x, float) for x in policy)
+    probabilities, tokens, proxies, lengths, rewards = (np.asarray(x, float) for x in policy)
+    gradients = tokens.sum(1)
     norms = np.square(gradients).sum(1)
     squared_mean = np.square((probabilities[:, None] * rewards).T @ gradients).sum(1)
 
@@ -200,13 +215,19 @@ def limits(policy: Enumerated) -> np.ndarray:
         baseline = (counts * rewards).sum(0) / counts.sum()
         return (probabilities * norms) @ np.square(rewards - baseline) - squared_mean
 
-    return np.stack([at(w) for w in (np.ones_like(norms), lengths, norms, proxies)])
+    running = np.cumsum(proxies, axis=1) * np.asarray(is_token(policy)) * probabilities[:, None]
+    baselines = running.T @ rewards / running.sum(0)[:, None]  # [T, R]
+    each = rewards[..., None] * gradients[:, None] - np.einsum("tr,mtn->mrn", baselines, tokens)
+    per_token_variance = probabilities @ np.square(each).sum(-1) - squared_mean
+    by_completion = (np.ones_like(norms), lengths, norms, proxies.sum(1))
+    return np.stack([*(at(weights) for weights in by_completion), per_token_variance])
 
 
 def table(policy: Enumerated, results: Mapping[int, Sums]) -> str:
     """Quotients of variances and errors in Markdown."""
     factors = [np.asarray(x, float) for x in (policy.probabilities, policy.rewards)]
-    gradient = np.einsum("m,mr,mn->rn", *factors, np.asarray(policy.gradients, float))
+    gradients = np.asarray(policy.gradients, float).sum(1)
+    gradient = np.einsum("m,mr,mn->rn", *factors, gradients)
     error = partial(relative_error, gradient=gradient)
     columns = [
         ("variance: `opo` / `rloo`", variance, 1, 0),
@@ -216,6 +237,8 @@ def table(policy: Enumerated, results: Mapping[int, Sums]) -> str:
         ("by the proxy / `rloo`", error, 3, 0),
         ("`oblr_po` / `opo`", error, 2, 1),
         ("by the proxy / `opo`", error, 3, 1),
+        ("`optimal_token_baseline` / `rloo`", error, 4, 0),
+        ("`optimal_token_baseline` / `opo`", error, 4, 1),
     ]
     lines = [f"| reward | G | {' | '.join(name for name, *_ in columns)} |"]
     lines.append("|---|---|" + "---|" * len(columns))

@@ -14,14 +14,22 @@ def step_flops(config: Config, lengths: Lengths) -> int:
     """Model FLOPs of a step: sampling, training, and extra forward passes over the experience.
 
     An extra forward pass computes the log-probabilities of the reference policy, for importance
-    weights those of the policy before the update, or the gradient norms that the aggregator needs.
+    weights those of the policy before the update, or the gradient norms that the aggregator or the
+    allocation needs, each by a pass of its own.
     """
     model = config.model
     sampling = flops.prefill_flops(model, lengths) + flops.decode_flops(model, lengths)
     learning = config.learning.epochs * flops.train_flops(model, lengths)
     needs = aggregators.needs_of(aggregators.find(config.aggregator.name))
     needs_norms = not set(needs).isdisjoint(aggregators.NORMS)
-    extra_passes = sum((config.loss.needs_reference, config.loss.importance_cap > 0.0, needs_norms))
+    extra_passes = sum(
+        (
+            config.loss.needs_reference,
+            config.loss.importance_cap > 0.0,
+            needs_norms,
+            config.allocation.measures_gradients,
+        )
+    )
     return sampling + learning + extra_passes * flops.forward_flops(model, lengths)
 
 

@@ -44,27 +44,47 @@ def test_interval_of_a_quotient_covers_it():
     assert np.mean(widths) < 0.6
 
 
+def variance_by_position(policy, rewards):
+    """That of a baseline per position in groups without end, as loops over completions."""
+    baselines = []
+    for t in range(script.LENGTH):
+        reach = np.flatnonzero(policy.lengths > t)
+        weights = [policy.probabilities[m] * policy.proxies[m, : t + 1].sum() for m in reach]
+        baselines.append(np.dot(weights, rewards[reach]) / np.sum(weights))
+    estimates = [
+        sum((r - b) * gradient for b, gradient in zip(baselines, gradients, strict=True))
+        for r, gradients in zip(rewards, policy.gradients.astype(float), strict=True)
+    ]
+    mean = policy.probabilities @ estimates
+    return policy.probabilities @ np.square(estimates).sum(1) - np.square(mean).sum()
+
+
 @pytest.mark.nightly
 def test_gradients_and_advantages_of_the_enumerated_policy(monkeypatch):
     monkeypatch.setattr(script, "LENGTH", 4)
     policy = jax.tree.map(np.asarray, script.enumerate_policy())
     np.testing.assert_allclose(policy.probabilities.sum(), 1, rtol=1e-5)
     # The expected gradient of a log-probability is 0.
-    mean = policy.probabilities @ policy.gradients
+    mean = np.einsum("m,mtn->tn", policy.probabilities, policy.gradients)
     assert np.abs(mean).max() < 1e-4 * np.abs(policy.gradients).max()
     drawn = jax.tree.map(lambda x: x[RNG.integers(0, len(policy.lengths), (3, 4))], policy)
     computed = script.advantages(drawn)
-    rewards, norms = drawn.rewards[..., 1:2], np.square(drawn.gradients).sum(-1)
+    rewards, norms = drawn.rewards[..., 1:2], np.square(drawn.gradients.sum(-2)).sum(-1)
     expected = [
         aggregators.rloo(rewards, np.ones(1)),
         aggregators.opo(rewards, np.ones(1), drawn.lengths),
         aggregators.oblr_po(rewards, np.ones(1), norms),
-        aggregators.oblr_po(rewards, np.ones(1), drawn.proxies),
+        aggregators.oblr_po(rewards, np.ones(1), drawn.proxies.sum(-1)),
     ]
-    np.testing.assert_allclose(computed[:, 1], expected, rtol=1e-5, atol=1e-6)
+    for one, other in zip(computed[:-1, 1], expected, strict=True):
+        np.testing.assert_allclose(one, np.repeat(other[..., None], 4, axis=-1), rtol=1e-5)
+    where = np.arange(4) < drawn.lengths[..., None]
+    tokens = aggregators.optimal_token_baseline(rewards, np.ones(1), drawn.proxies, where)
+    np.testing.assert_allclose(computed[-1, 1], tokens, rtol=1e-5, atol=1e-6)
     # In the limit the baseline by exact norms is the best of all constants.
     limits = script.limits(policy)
-    assert np.all(limits[2] <= limits.min(0) + 1e-9)
+    assert np.all(limits[2] <= limits[:4].min(0) + 1e-9)
     assert np.all(limits[0] > 1.004 * limits[2])
+    assert limits[4, 1] == pytest.approx(variance_by_position(policy, policy.rewards[:, 1]))
     sums = script.measure(jax.tree.map(jax.numpy.asarray, policy), 4, groups=8)
-    assert script.table(policy, {4: sums}).count("±") == 7 * len(script.REWARDS)
+    assert script.table(policy, {4: sums}).count("±") == 9 * len(script.REWARDS)

@@ -37,7 +37,7 @@ def gradient_and_metrics(config, devices, params, experience):
 
 
 @pytest.mark.nightly
-def test_four_devices_with_packed_rows_in_micro_batches_equal_one_device():
+def test_eight_devices_with_packed_rows_in_micro_batches_equal_one_device():
     params = jax.device_get(jax.jit(lambda: models.init(CONFIG.model, jax.random.key(0)))())
     experience = ragged()
     one = gradient_and_metrics(TOKENS, 1, params, experience)
@@ -62,10 +62,10 @@ def test_four_devices_with_packed_rows_in_micro_batches_equal_one_device():
     rows = pack(lengths, CompletionLayout(width=where.shape[-1], slots=where.shape[-1] * 4))
     spread = dataclasses.replace(
         TOKENS,
-        mesh=MeshConfig(data=2, fsdp=2),
+        mesh=MeshConfig(data=2, fsdp=2, tensor=2),
         learning=dataclasses.replace(TOKENS.learning, micro_batches=2),
     )
-    other = gradient_and_metrics(spread, 4, params, experience._replace(packed=rows))
+    other = gradient_and_metrics(spread, 8, params, experience._replace(packed=rows))
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(moment))
     chex.assert_trees_all_close(other[0], moment, rtol=1e-4, atol=1e-4 * largest)
     np.testing.assert_allclose(other[1], advantages, rtol=1e-4, atol=1e-5)
