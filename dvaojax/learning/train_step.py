@@ -306,3 +306,5 @@ def _check_shapes(experience: Experience) -> None:
         require_shape(name, array, shape, axes=axes, like="completion_tokens [B, G, T]")
     if experience.packed is not None:
         chex.assert_shape(experience.packed, (batch, None))
+    if experience.repeated is not None:
+        chex.assert_shape(experience.repeated, (batch, group, *objectives, None))

@@ -5,6 +5,8 @@ One row per step, a flat mapping from name to number:
 | name                           | meaning, unit                                               |
 |--------------------------------|-------------------------------------------------------------|
 | `reward/<objective>`           | mean reward, as returned by the reward function             |
+| `reward_noise/<objective>`     | with `rewards.repeats`: mean variance of a reward that is   |
+|                                | due to noise, in squared reward units                       |
 | `spread/<objective>`           | mean standard deviation within a group, in reward units     |
 | `effective_weight/<objective>` | effective weight in the aggregator, mean over groups        |
 | `agreement`                    | sigma_sum / sum_k w_k sigma_k, mean over groups, in [0, 1]  |

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from dvaojax import aggregators, models, sharding
 from dvaojax.aggregators import Aggregator
+from dvaojax.aggregators.dvao_denoised import average_repeats
 from dvaojax.config import Config, make_shadows
 from dvaojax.errors import UserError
 from dvaojax.learning.curvature import CapoConfig, prospective_step, with_quantiles
@@ -305,7 +306,15 @@ def _reward_metrics(experience: Experience, weights: Array) -> StepMetrics:
     """Metrics of a step's rewards; `[K]` means have one entry per objective."""
     rewards, mask = experience.rewards, experience.reward_mask
     diagnostics = aggregators.diagnostics(rewards, weights, mask=mask)
-    return {
+    noise: StepMetrics = {}
+    if experience.repeated is not None:
+        scored = jnp.isfinite(experience.repeated) & mask[..., None]
+        values = average_repeats(jnp.where(scored, experience.repeated, 0), mask=scored).noise
+        groups = jnp.any(mask, axis=1)
+        noise["reward_noise"] = Mean(
+            masked_sum(values, groups, axis=0), jnp.sum(groups, axis=0, dtype=values.dtype)
+        )
+    return noise | {
         "reward": Mean(
             masked_sum(rewards, mask, axis=(0, 1)), jnp.sum(mask, axis=(0, 1), dtype=jnp.float32)
         ),

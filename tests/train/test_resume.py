@@ -140,6 +140,10 @@ def test_repeated_scores_and_advantages_of_tokens_are_resumed(tmp_path):
     ]
     assert np.any(np.abs(np.subtract(*cosines)) > 1e-3), "noise was found"
     assert all(row["grad_norm"] > 0 for row in logged)
+    # The variance of a third of the numbers 0 to 99, over 200.
+    noises = [row["reward_noise/digits"] for row in logged]
+    np.testing.assert_allclose(np.mean(noises), (100**2 - 1) / 12 / 200**2 / 3, rtol=0.3)
+    assert all(row["reward_noise/brevity"] == 0 for row in logged)
 
 
 @pytest.mark.slow
