@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 from dvaojax.cli.exit_codes import FAILED, fail, interrupted
 from dvaojax.cli.lazy import LazyModule
-from dvaojax.cli.parser import Subcommands, add_settings, add_subcommand, local_path, positive
+from dvaojax.cli.parser import (
+    Subcommands,
+    add_settings,
+    add_subcommand,
+    local_path,
+    positive,
+    run_path,
+)
 
 if TYPE_CHECKING:
     from dvaojax import rewards, train
@@ -52,9 +59,9 @@ def add_arguments(subcommands: Subcommands) -> None:
     add_settings(parser, "replace settings that all cells share")
     parser.add_argument(
         "--out",
-        type=local_path,
+        type=run_path,
         metavar="DIR",
-        help="directory of the sweep (default: sweeps/NAME)",
+        help="directory of the sweep, also gs://BUCKET/DIR (default: sweeps/NAME)",
     )
     parser.add_argument(
         "--processes",

@@ -1,13 +1,12 @@
 """A directory in a bucket, `gs://bucket/directory`: objects that are read and written whole.
 
-gcsfs, through which `etils.epath` and so Orbax reach buckets, sends the requests. It sends failed
-ones again, with longer and longer waits; here those without an answer are sent again too, and the
-last failure is one line.
+gcsfs, through which `etils.epath` and so Orbax reach buckets, sends the requests. Those that fail
+or are not answered are sent again, with longer and longer waits; the last failure is one line.
 """
 
 import json
 import logging
-import time
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +21,12 @@ PROTOCOL = "gs://"
 NOTHING = "0"
 """The generation of an object that does not exist."""
 
-_ANSWER_SECONDS = 60.0
-_SENT = 3  # times that a request without an answer is sent
+_ANSWER_SECONDS = 30.0  # without a byte, after which a request is sent again
 
-# gcsfs keeps listings, although others change the bucket.
-_SETTINGS = {"use_listings_cache": False, "requests_timeout": _ANSWER_SECONDS}
+_TENSORSTORE = {
+    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": f"{_ANSWER_SECONDS:.0f}",
+    "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
+}
 
 _BOUNDARY = "parts-of-the-request"
 
@@ -134,16 +134,12 @@ class Bucket:
             UserError: the server refuses the request.
             ServiceError: there is no answer, or errors only.
         """
-        for attempt in range(_SENT):
-            try:
-                return send()
-            except (FileNotFoundError, FileExistsError):
-                raise
-            except TimeoutError:
-                time.sleep(2.0**attempt)
-            except Exception as error:  # of aiohttp, requests, google.auth, or gcsfs
-                raise failure(self.address, error) from error
-        raise ServiceError(f"{self.address}: the server of the bucket does not answer")
+        try:
+            return send()
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except Exception as error:  # of aiohttp, requests, google.auth, or gcsfs
+            raise failure(self.address, error) from error
 
 
 def failure(address: epath.Path, error: Exception) -> Exception:
@@ -159,11 +155,21 @@ def failure(address: epath.Path, error: Exception) -> Exception:
 
 
 def prepare_access() -> None:
-    """Has gcsfs, also below `etils.epath`, keep no listings, not wait for ever, and print nothing.
+    """Prepares the libraries that Orbax reaches buckets with: gcsfs and TensorStore.
+
+    They do not wait for ever, and gcsfs keeps no listings and prints nothing.
 
     Raises:
         UserError: gcsfs is not installed.
     """
     import_extra("gcsfs", extra="gcs")
-    fsspec.config.conf.setdefault("gs", {}).update(_SETTINGS)
+    aiohttp = import_extra("aiohttp", extra="gcs")
+    # Unlike a limit of the whole request, this is an error after which gcsfs sends it again.
+    limit = aiohttp.ClientTimeout(
+        total=None, sock_connect=_ANSWER_SECONDS, sock_read=_ANSWER_SECONDS
+    )
+    settings = {"use_listings_cache": False, "requests_timeout": limit}
+    for name, value in _TENSORSTORE.items():
+        os.environ.setdefault(name, value)
+    fsspec.config.conf.setdefault("gs", {}).update(settings)
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs is raised as well

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dvaojax import files
 from dvaojax.run.bucket import Bucket
-from dvaojax.run.lock import LEASE
+from dvaojax.run.lock import LEASE, LOCK
 
 
 class _State(NamedTuple):
@@ -96,14 +96,14 @@ class WorkingCopy:
         return sorted(
             file.relative_to(self.path).as_posix()
             for file in self.path.rglob("*")
-            if file.is_file() and not file.is_symlink()
+            if file.is_file() and not file.is_symlink() and not file.name.startswith(LOCK)
         )
 
 
 def _is_kept(name: str) -> bool:
     """Whether an object can be a file of the directory, and is no lock."""
     parts = name.split("/")
-    return not {"", ".", ".."} & set(parts) and parts[-1] != LEASE
+    return not {"", ".", ".."} & set(parts) and not parts[-1].startswith(LOCK)
 
 
 def _is_copied(name: str) -> bool:

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from etils import epath
 from rich.console import Console
 
 from dvaojax.config import overrides
 from dvaojax.errors import UserError, printable
-from dvaojax.run import lock
+from dvaojax.run import directory as run_directory
 from dvaojax.sweep import Sweep
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
@@ -39,17 +40,20 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     """
     sweep = _load_sweep(arguments)
     check(sweep)
-    directory = SweepDirectory(_path(arguments, sweep))
-    if arguments.report:
-        if not directory.rows():
-            raise UserError(f"{directory.path}: no cell of the sweep is finished")
-    else:
-        with lock.hold(directory.path):
-            if code := _run_grid(arguments, sweep, directory):
-                return code
-    lines = map(printable, write_report(sweep, directory).split("\n"))
-    Console(highlight=False, soft_wrap=True).print(*lines, sep="\n", markup=False)
-    print(f"cells, tables and figures: {directory.path}; start with {REPORT}")
+    with run_directory.at(_path(arguments, sweep)) as place:
+        directory = SweepDirectory(place.path)
+        if arguments.report:
+            place.fetch()
+            if not directory.rows():
+                raise UserError(f"{place.path}: no cell of the sweep is finished")
+        else:
+            with place.hold():
+                if code := _run_grid(arguments, sweep, directory):
+                    return code
+        lines = map(printable, write_report(sweep, directory).split("\n"))
+        place.store()
+        Console(highlight=False, soft_wrap=True).print(*lines, sep="\n", markup=False)
+        print(f"cells, tables and figures: {place.address}; start with {REPORT}")
     return 0
 
 
@@ -79,7 +83,7 @@ def run_share(arguments: argparse.Namespace) -> int:
     sweep, parent = _load_sweep(arguments), os.getppid()
     run_cells(
         sweep,
-        SweepDirectory(_path(arguments, sweep)),
+        SweepDirectory(Path(arguments.out)),  # the parent process names it
         SweepDisplay(sweep, Console(quiet=True)),
         share=share,
         shares=shares,
@@ -108,5 +112,5 @@ def _load_sweep(arguments: argparse.Namespace) -> Sweep:
     return dataclasses.replace(sweep, base=overrides.apply(sweep.base, arguments.changes))
 
 
-def _path(arguments: argparse.Namespace, sweep: Sweep) -> Path:
+def _path(arguments: argparse.Namespace, sweep: Sweep) -> Path | epath.Path:
     return arguments.out or Path("sweeps") / sweep.name

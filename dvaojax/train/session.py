@@ -138,9 +138,12 @@ class Session:
 
         Raises:
             TrainingError: this process lost the lock of the directory.
+            ServiceError: it could not renew its lease in the bucket, or the bucket does not answer.
         """
         if self.lock is not None and not self.lock.is_held():
-            raise TrainingError(f"another process may have taken {self.directory.address}")
+            message = f"another process may have taken {self.directory.address}"
+            # A restart finds out; a bucket may not have answered for a while.
+            raise (TrainingError if self.directory.copy is None else ServiceError)(message)
         if hosts.is_first():
             self.directory.store()  # the rows that the checkpoint counts
         ranked_by = EVALUATED if self.config.evaluation.every else BEST_METRIC

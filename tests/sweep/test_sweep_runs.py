@@ -3,21 +3,27 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import jax
 import pytest
+from bucket_server import BUCKET, bucket_environment, bucket_server
+from etils import epath
 from little_sweep import SWEEP
 from rich.console import Console
 from tiny_run import child_environment
 
 from dvaojax import cli, sharding
 from dvaojax.cli.exit_codes import RESTART
+from dvaojax.run import directory as run_directory
 from dvaojax.run import lock
+from dvaojax.run.bucket import Bucket
 from dvaojax.sweep.directory import SweepDirectory
 from dvaojax.sweep.display import SweepDisplay
 from dvaojax.sweep.execution import run_processes
@@ -110,6 +116,29 @@ def test_restart_runs_only_missing_cells_with_equal_results(finished, tmp_path, 
     assert measured(finished) == before
     assert cells.read_bytes().splitlines(keepends=True)[0] == kept
     assert capsys.readouterr().out.count("of 6 cells") == 2
+
+
+@pytest.mark.slow
+def test_a_sweep_in_a_bucket_continues_with_equal_results(finished, capsys):
+    file, place = str(finished.parent / "one_start.py"), epath.Path(f"gs://{BUCKET}/sweep")
+    with (
+        bucket_server() as address,
+        mock.patch.dict("os.environ", bucket_environment(address)),
+        run_directory.at(place) as before,
+        run_directory.at(place) as after,
+    ):
+        shutil.copytree(finished, before.path)
+        lines = (finished / "cells.jsonl").read_bytes().splitlines(keepends=True)
+        (before.path / "cells.jsonl").write_bytes(b"".join([*lines[:5], lines[5][:40]]))
+        (before.path / "report.md").unlink()
+        before.store()
+        assert cli.main(["sweep", file, "--out", str(place)]) == 0
+        assert f"cells, tables and figures: {place}; start with" in capsys.readouterr().out
+        after.fetch()
+        assert measured(after.path) == measured(finished)
+        assert {p.name for p in after.path.iterdir()} == {p.name for p in finished.iterdir()}
+        assert cli.main(["sweep", file, "--out", str(place), "--report"]) == 0
+        assert set(Bucket(place).generations()) == {p.name for p in finished.iterdir()}
 
 
 def test_report_runs_no_cell(finished, monkeypatch, capsys):

@@ -11,7 +11,10 @@ import digits_run
 import jax
 import numpy as np
 import pytest
+from bucket_server import BUCKET, bucket_environment, bucket_server
+from etils import epath
 from run_child import INTERRUPTED
+from run_children import content, rows
 from tiny_run import HELPERS, STRICT_PYTHON, child_environment
 
 from dvaojax import files, sharding
@@ -111,13 +114,6 @@ def test_one_process_holds_and_scores_everything():
         hosts.together("this", lambda: {}["no"])
 
 
-def rows(runs):
-    return [
-        {k: v for k, v in row.items() if not k.endswith(("_seconds", "per_second"))}
-        for row in files.read_json_lines(runs / "mini" / files.METRICS)
-    ]
-
-
 def final(runs):
     """Parameters and optimizer of the last checkpoint, read in this process with eight devices."""
     program = make_program(digits_run.SPREAD, make_aggregator(digits_run.SPREAD))
@@ -127,13 +123,25 @@ def final(runs):
     return jax.device_get(saved["state"].learner)
 
 
+@pytest.fixture(params=["directory", pytest.param("bucket", marks=pytest.mark.nightly)])
+def place(request, environment, tmp_path):
+    """Environment of the processes and parent of the run's directory: local, or in a bucket."""
+    if request.param == "directory":
+        yield environment, tmp_path / "spread"
+        return
+    with bucket_server() as address:
+        variables = bucket_environment(address)
+        with mock.patch.dict("os.environ", variables):
+            yield {**environment, **variables}, epath.Path(f"gs://{BUCKET}/spread")
+
+
 @pytest.mark.slow
-def test_two_processes_of_four_devices_train_as_one_of_eight(environment, tmp_path):
+def test_two_processes_of_four_devices_train_as_one_of_eight(place, tmp_path):
     """DataState, scoring, logging, saving, a signal to one of them, and resuming; one step ahead.
 
     Tolerance 1e-5: float32 sums are computed in another order.
     """
-    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    alone, (environment, spread) = tmp_path / "alone", place
     with mock.patch.object(loop, "plot_run", return_value=[]):
         train(digits_run.SPREAD, alone)
     ends = on_hosts(environment, 2, "run", spread, "create", "--signal-at", 1, timeout=600)
@@ -155,13 +163,13 @@ def test_two_processes_of_four_devices_train_as_one_of_eight(environment, tmp_pa
         assert one.keys() == other.keys()
         for name, value in one.items():
             np.testing.assert_allclose(other[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
-    samples = [files.read_json_lines(runs / "mini" / files.SAMPLES) for runs in (alone, spread)]
+    samples = [content(runs, files.SAMPLES) for runs in (alone, spread)]
     for one, other in zip(*samples, strict=True):
         assert other.pop("advantage") == pytest.approx(one.pop("advantage"), abs=1e-5)
         assert one == other
-    summaries = [files.read_json(runs / "mini" / files.SUMMARY) for runs in (alone, spread)]
+    summaries = [content(runs, files.SUMMARY) for runs in (alone, spread)]
     assert summaries[0]["after"] == summaries[1]["after"]
-    recorded = files.read_json(spread / "mini" / files.CONFIG)["starts"]
+    recorded = content(spread, files.CONFIG)["starts"]
     assert [start["devices"]["processes"] for start in recorded] == [2, 2]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),

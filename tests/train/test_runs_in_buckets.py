@@ -1,5 +1,6 @@
 """Runs whose directory is in a bucket: killed, resumed, refused, and read by the other commands."""
 
+import contextlib
 import signal
 from unittest import mock
 
@@ -7,16 +8,18 @@ import digits_run
 import pytest
 from bucket_server import BUCKET, bucket_environment, bucket_server
 from etils import epath
+from faulty_bucket import FaultyBucket
 from run_children import assert_same_run, content, rows, run
 from tiny_run import child_environment
 
 from dvaojax import cli, files
 from dvaojax.config import make_aggregator
-from dvaojax.errors import UserError
+from dvaojax.errors import ServiceError, UserError
 from dvaojax.run import lease
 from dvaojax.run.bucket import Bucket
 from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.train import loop, train
+from dvaojax.train.step_log import StepLog
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +76,55 @@ def test_a_killed_run_resumes_exactly(uninterrupted):
         train(digits_run.PLAIN, RUNS)
     assert train(digits_run.PLAIN, RUNS, start="auto") == content(RUNS, files.SUMMARY)
     assert Bucket(BUCKET_OF_RUN).generations() == stored
+
+
+@contextlib.contextmanager
+def through_proxy(server):
+    """The bucket is reached through a proxy, until the end of the context."""
+    with FaultyBucket(server) as proxy:
+        with mock.patch.dict("os.environ", bucket_environment(proxy.url)):
+            yield proxy
+        bucket_environment(server)  # forgets the proxy
+
+
+@pytest.mark.nightly
+def test_a_server_that_fails_every_tenth_request_changes_nothing(uninterrupted, server):
+    def fault(number):
+        return "none" if number % 10 else ("error", "reset")[number // 10 % 2]
+
+    runs = epath.Path(f"gs://{BUCKET}/faulty")
+    with (
+        digits_run.quick_programs(),
+        mock.patch.object(loop, "plot_run", return_value=[]),
+        through_proxy(server) as proxy,
+    ):
+        proxy.fault = fault
+        train(digits_run.PLAIN, runs)
+    assert min(proxy.faults["error"], proxy.faults["reset"]) > 10
+    assert_same_run(digits_run.PLAIN, make_aggregator(digits_run.PLAIN), runs, uninterrupted)
+
+
+@pytest.mark.nightly
+def test_a_server_that_ends_is_one_line_and_the_run_resumes_exactly(uninterrupted, server):
+    """It ends in step 6, after the checkpoint of step 4."""
+    add, runs = StepLog.add, epath.Path(f"gs://{BUCKET}/ended")
+
+    def add_then_end(log, step):
+        add(log, step)
+        if step.number == 6:
+            log._session.checkpoints.wait()
+            proxy.stop()
+
+    with digits_run.quick_programs(), mock.patch.object(loop, "plot_run", return_value=[]):
+        with (
+            through_proxy(server) as proxy,
+            mock.patch.object(StepLog, "add", add_then_end),
+            pytest.raises(ServiceError, match=rf"^{runs}/mini\S*: \S.*$"),
+        ):
+            train(digits_run.PLAIN, runs)
+        assert [row["step"] for row in rows(runs)] == [1, 2, 3, 4]
+        train(digits_run.PLAIN, runs, start="auto")
+    assert_same_run(digits_run.PLAIN, make_aggregator(digits_run.PLAIN), runs, uninterrupted)
 
 
 def test_other_commands_read_it_like_a_local_run(uninterrupted, tmp_path, monkeypatch, capsys):
