@@ -16,6 +16,7 @@ from dvaojax.run import bucket as bucket_module
 from dvaojax.run import directory as run_directory
 from dvaojax.run import lease
 from dvaojax.run.bucket import NOTHING, Bucket
+from dvaojax.run.saved_checkpoints import SavedCheckpoints
 from dvaojax.run.working_copy import WorkingCopy
 
 
@@ -119,6 +120,22 @@ def test_a_copy_and_its_bucket_are_made_equal(bucket, copy, tmp_path):
     assert [call.args[0] for call in read.mock_calls] == ["rows"]
     assert (other.path / "rows").read_bytes() == b"1\n2\n"
     assert not (other.path / "more").exists()
+
+
+def test_checkpoints_are_complete_once_marked_and_are_discarded_and_set_aside(bucket):
+    for step in (1, 2, 3):
+        bucket.write(f"{step}/commit_success.txt", b"")
+        bucket.write(f"{step}/arrays/d", b"data")
+    bucket.write("4/arrays/d", b"of a save that a kill ended")
+    saved = SavedCheckpoints(bucket.address)
+    assert saved.steps == [1, 2, 3]
+    saved.discard_after(2)
+    assert saved.steps == [1, 2]
+    assert not [name for name in bucket.generations() if name.startswith("3")]
+    assert saved.set_aside(2) == bucket.address / "2.damaged"
+    assert saved.steps == [1]
+    assert bucket.read("2.damaged/arrays/d") == b"data"
+    assert SavedCheckpoints(bucket.address / "nothing").steps == []
 
 
 @pytest.fixture
