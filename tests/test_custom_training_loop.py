@@ -198,7 +198,9 @@ def every_method(rewards, mask, lengths):
         aggregator = make(name, WEIGHTS)
         state = aggregator.init(K)
         key = jax.random.key(0)
-        results[name] = updated(aggregator, rewards, mask, state, key, lengths)
+        # Two scores whose noise differs between groups.
+        noise = 0.1 * rewards
+        results[name] = updated(aggregator, rewards, mask, state, key, lengths, noise=noise)
     return results
 
 

@@ -105,6 +105,7 @@ _TABLE: tuple[AggregatorRow, ...] = (
         "it",
         bound="none",
         zero_sum=False,
+        cost="T",
     ),
     _own(
         oblr_po,
@@ -114,6 +115,7 @@ _TABLE: tuple[AggregatorRow, ...] = (
         order="none",
         bound="none",
         zero_sum=False,
+        cost="G",
         credit=_RECONSTRUCTED,
     ),
     _sum(

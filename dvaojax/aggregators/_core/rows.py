@@ -30,7 +30,8 @@ class AggregatorRow(NamedTuple):
         zero_sum: whether the advantages of a group sum to 0.
         conflict: treatment of a completion that is good on one objective and bad on another: it is
             `traded` off, `punished` by its worst objective, or `dropped`.
-        cost: operations per reward: `1` for a constant, or the quantity they grow with.
+        cost: operations per reward: `1` for a constant, or the quantity they grow with; `T` is the
+            number of tokens of a completion.
         credit: description of the source; `{}` is replaced by the paper.
         also: another paper with the same method.
         settings: of a run that selects it, in addition to its name.
@@ -46,7 +47,7 @@ class AggregatorRow(NamedTuple):
     bound: Literal["group", "batch", "none"] = "group"
     zero_sum: bool = True
     conflict: Literal["traded", "punished", "dropped"] = "traded"
-    cost: Literal["1", "G + K", "2^K", "draws"] = "1"
+    cost: Literal["1", "G", "G + K", "2^K", "T", "draws"] = "1"
     credit: str = "{}"
     also: Paper | None = None
     settings: str = ""
