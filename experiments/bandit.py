@@ -90,7 +90,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tabular import cells, pictures, report
 from tabular.problem import variants
 
-from dvaojax.aggregators import METHODS, suggest
+from dvaojax.aggregators import METHODS, needs_of, suggest
 from dvaojax.errors import UserError
 
 HERE = Path(__file__).parent
@@ -140,11 +140,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _names(text: str | None) -> list[str]:
-    """Names of the methods; all of them by default, in alphabetical order."""
-    names = sorted(METHODS) if text is None else text.split(",")
+    """Names of the methods; by default all that need a single score, in alphabetical order."""
+    single = [name for name in METHODS if "scores" not in needs_of(METHODS[name])]
+    names = sorted(single) if text is None else text.split(",")
     for name in names:
         if name not in METHODS:
             raise UserError(f"unknown aggregator {suggest(name, METHODS)}")
+        if name not in single:
+            raise UserError(f"{name} needs several scores of each completion, and there is one")
     return names
 
 

@@ -205,9 +205,17 @@ def learn(
             None,
             memory,
             draws.key,
-            lengths=lengths,
-            **dict.fromkeys(aggregator.needs, norms),
+            **aggregator.inputs_among(
+                {
+                    "lengths": lengths,
+                    "gradient_weights": norms,
+                    # A completion is one token here.
+                    "token_gradient_weights": norms[..., None],
+                    "where": jnp.ones((*norms.shape, 1), bool),
+                }
+            ),
         )
+        advantages = advantages[..., 0] if aggregator.is_per_token else advantages
         mean_square = jnp.mean(jnp.square(advantages))
         divisor = jnp.where(is_equalised, jnp.sqrt(mean_square), 1)
         advantages = numerics.safe_divide(advantages, divisor)

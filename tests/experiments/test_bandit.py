@@ -276,6 +276,7 @@ def test_cells_of_other_settings_or_code_are_not_loaded(tmp_path):
     ("arguments", "complaint"),
     [
         (["--methods", "dvap", "--out", "."], "did you mean 'dvao'?"),
+        (["--methods", "dvao_of_repeats", "--out", "."], "needs several scores of each completion"),
         (["--methods", "dvao"], "--out DIR"),
         (["--add", "dvao", "--out", "."], "no bandit.json to add to"),
         (["--seeds", "130", "--out", "."], "130 seeds: fewer than 125, or a multiple"),

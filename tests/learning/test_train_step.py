@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from every_aggregator import updated
 from jax.sharding import NamedSharding, PartitionSpec
 from learning_cases import (
     WEIGHTS,
@@ -185,8 +186,7 @@ def test_penalty_objective_changes_the_advantages_of_every_aggregator(name):
     def advantages(rewards):
         method = aggregators.make(name, WEIGHTS)
         state, key = method.init(3), jax.random.key(0)
-        inputs = dict.fromkeys(("lengths", *method.needs), lengths)
-        return method.update(rewards, everywhere, state, key, **inputs)[0]
+        return updated(method, rewards, everywhere, state, key, lengths)[0]
 
     # The other objectives agree, for methods that drop completions with conflicting objectives.
     rewards = experience.rewards.at[..., 1].set(experience.rewards[..., 0])
