@@ -38,9 +38,12 @@ def fake(directory, name, behaviour="exit 0"):
     path.chmod(0o755)
 
 
-def run(directory, script, *arguments):
+BUCKET = {"RUNS": "gs://mine/runs", "SOURCE": "gs://mine/dvaojax", "NFS": "", "STORAGE": ""}
+
+
+def run(directory, script, *arguments, settings=SETTINGS):
     """Runs a script with the fake programs of a directory; the process, and each call's words."""
-    environment = {**os.environ, **SETTINGS, "PATH": f"{directory}:{os.environ['PATH']}"}
+    environment = {**os.environ, **settings, "PATH": f"{directory}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", PODS / script, *arguments],
         env=environment,
@@ -142,6 +145,25 @@ def test_the_workload_of_a_cluster_trains(tmp_path):
     assert {"--tpu-type=v5p-128", "--restart-on-exit-codes=75", "--storage=runs"} <= set(call)
     (command,) = (word for word in call if word.startswith("--command="))
     check_command(command_in(command))
+
+
+def test_the_runs_may_be_in_a_bucket(tmp_path):
+    settings = {**SETTINGS, **BUCKET}
+    fake(tmp_path, "xpk")
+    fake(tmp_path, "gcloud", 'case "$*" in *describe*) echo ACTIVE ;; esac')
+    for script in ("gke.sh", "tpu_slice.sh"):
+        done, calls = run(tmp_path, script, "four", *EXPERIMENT, settings=settings)
+        assert done.returncode == 0, done.stderr
+        commands = [w for call in calls for w in call if w.startswith("--command=")]
+        words = command_in(commands[-1])
+        assert str(cli.parse(words).runs) == "gs://mine/runs"
+        assert not any("/mnt/runs" in word for call in calls for word in call)
+        assert not any(word.startswith("--storage") for call in calls for word in call)
+    assert "gcloud storage rsync --recursive gs://mine/dvaojax" in commands[-2]
+    for missing in ("RUNS", "SOURCE"):
+        done, _ = run(tmp_path, "tpu_slice.sh", "four", settings={**settings, missing: ""})
+        assert done.returncode != 0
+        assert f"{missing}: " in done.stderr
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(0, False), (75, True), (1, False)])

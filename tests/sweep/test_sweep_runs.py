@@ -118,6 +118,7 @@ def test_restart_runs_only_missing_cells_with_equal_results(finished, tmp_path, 
     assert capsys.readouterr().out.count("of 6 cells") == 2
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_sweep_in_a_bucket_continues_with_equal_results(finished, capsys):
     file, place = str(finished.parent / "one_start.py"), epath.Path(f"gs://{BUCKET}/sweep")
