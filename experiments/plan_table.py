@@ -42,6 +42,10 @@ ROWS = (
     ("rvpo_tools.py", "h100:8"),
     ("gdpo_gsm8k.py", "h100:4"),
     ("qwen3_gsm8k.py", "h100:1"),
+    ("qwen3_gsm8k.py", "l4:1"),
+    ("rvpo_tools.py", "a100:8"),
+    ("rvpo_tools.py", "h200:8"),
+    ("rvpo_tools.py", "b200:8"),
 )
 OPERATIONS = 8  # stored of each program
 # On GPUs decoding attends by cuDNN, as where a device has confirmed it.

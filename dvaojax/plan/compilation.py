@@ -23,6 +23,7 @@ from dvaojax.types import Experience
 # overestimates memory by about ten per cent, repeats all-reduces in each iteration of a loop that
 # could be done once after it, and gives no meaningful number of cycles.
 THOROUGH, QUICK = 0.0, -1.0
+_QUICK_LEVEL = "O1"  # where XLA has levels instead, from JAX 0.11 on
 
 
 class CompiledFunction(NamedTuple):
@@ -118,6 +119,15 @@ def _experience(job: Job, program: Program) -> Experience:
     )
 
 
+def compiler_options(effort: float) -> dict[str, Any]:
+    """XLA's options for `THOROUGH`, which is its default, or `QUICK`."""
+    if effort == THOROUGH:
+        return {}
+    if hasattr(jax.config, "jax_exec_time_optimization_effort"):
+        return {"exec_time_optimization_effort": effort}
+    return {"optimization_level": _QUICK_LEVEL}
+
+
 def cost_model(job: Job) -> CostModel:
     """The cost of instructions on a job's chips."""
     chip = job.slice.chip
@@ -137,7 +147,7 @@ def _compile(
         with warnings.catch_warnings():
             # JAX's cache keeps programs for GPUs, but cannot load them where there is none.
             warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
-            compiled = lowered.compile(compiler_options={"exec_time_optimization_effort": effort})
+            compiled = lowered.compile(compiler_options=compiler_options(effort))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

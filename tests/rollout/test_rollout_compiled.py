@@ -14,7 +14,7 @@ from dvaojax import models, sharding
 from dvaojax.config import Config, make_aggregator, overrides
 from dvaojax.models.presets import PRESETS
 from dvaojax.plan.chips import parse_slice
-from dvaojax.plan.compilation import QUICK, THOROUGH, compile_rollout
+from dvaojax.plan.compilation import QUICK, THOROUGH, compile_rollout, compiler_options
 from dvaojax.rollout import rollout
 from dvaojax.rollout.generate import Stage, stages
 from dvaojax.rollout.sampling import Sampling
@@ -46,8 +46,7 @@ def compiled_text(device, config, *, length, max_stages, effort=THOROUGH):
         jax.eval_shape(lambda: jax.random.split(jax.random.key(0), (BATCH, GROUP))),
     )
     lowered = jax.jit(sharding.on_mesh(mesh, sample)).lower(*jax.tree.map(described, arguments))
-    options = {"exec_time_optimization_effort": effort}
-    return lowered.compile(compiler_options=options).as_text()
+    return lowered.compile(compiler_options=compiler_options(effort)).as_text()
 
 
 def assert_no_cache_is_copied(text, config, *, length, max_stages):
