@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import plans
 import pytest
 
@@ -129,3 +130,9 @@ def test_parts_of_the_memory_add_up_to_the_compilers_total(monkeypatch, effort):
     quick = effort == compilation.QUICK
     assert (training.compiled is None) == quick
     assert (training.roofline.links == 1.0) == (not quick)
+
+
+def test_the_installed_compiler_knows_both_efforts():
+    for effort in (compilation.THOROUGH, compilation.QUICK):
+        options = compilation.compiler_options(effort)
+        assert jax.jit(lambda x: 2 * x).lower(1.0).compile(compiler_options=options)(1.0) == 2.0
