@@ -134,7 +134,7 @@ def num_slices(devices: Sequence[Any]) -> int:
     """Number of TPU slices that the devices belong to; 1 for other platforms."""
     if devices[0].platform != "tpu":
         return 1
-    # Devices of a topology description form one slice and have no `slice_index`.
+    # Devices of a description of one slice have no `slice_index`.
     return len({getattr(device, "slice_index", 0) for device in devices})
 
 

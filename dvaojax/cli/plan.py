@@ -44,7 +44,7 @@ def add_arguments(subcommands: Subcommands) -> None:
         "--topology",
         required=True,
         metavar="CHIP:SHAPE",
-        help="such as v5p:4x4x4, h100:8 or h100:2x8 (hosts x GPUs)",
+        help="such as v5p:4x4x4, 2xv5p:4x4x4 (slices), h100:8 or h100:2x8 (hosts x GPUs)",
     )
     parser.add_argument("--model", help="a published decoder, such as qwen3-8b")
     parser.add_argument(

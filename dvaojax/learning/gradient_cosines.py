@@ -24,6 +24,7 @@ from dvaojax.learning.gradients import (
     StepMetrics,
     accumulate,
 )
+from dvaojax.learning.micro_batches import BY_INDEX, Access
 from dvaojax.learning.policy_loss import PolicyBatch
 from dvaojax.models import Params
 from dvaojax.numerics import Mean, require_shape, safe_divide
@@ -70,6 +71,7 @@ def gradient_cosines(
     batch: PolicyBatch,
     rows: Array,
     *,
+    access: Access = BY_INDEX,
     constrain: Callable[[Any], Any] = lambda piece: piece,
     prepare: Preparation = UNPREPARED,
 ) -> tuple[Array, Array]:
@@ -82,6 +84,7 @@ def gradient_cosines(
         params: the decoder's parameters.
         batch: the step's data; its advantages are ignored.
         rows: `[micro_batches, rows]` int, the groups of each micro-batch.
+        access: as in `accumulate`.
         constrain: applied to every micro-batch, for sharding constraints on its groups.
         prepare: applied to the parameters.
 
@@ -92,7 +95,10 @@ def gradient_cosines(
 
     def one(advantages: Array) -> Params:
         own = batch._replace(advantages=advantages)
-        return accumulate(gradient, params, own, rows, constrain=constrain, prepare=prepare)[0]
+        gradients, _ = accumulate(
+            gradient, params, own, rows, access=access, constrain=constrain, prepare=prepare
+        )
+        return gradients
 
     experience = batch.experience
     gradients = lax.map(one, objective_advantages(experience.rewards, experience.reward_mask))
@@ -112,6 +118,7 @@ def cosine_metrics(
     rows: Array,
     *,
     gradient: GradientFunction,
+    access: Access,
     constrain: Callable[[Any], Any],
     prepare: Preparation,
 ) -> StepMetrics:
@@ -124,6 +131,7 @@ def cosine_metrics(
         batch: the step's data.
         rows: `[micro_batches, rows]` int.
         gradient: of `settings.loss`.
+        access: as in `gradient_cosines`.
         constrain: as in `gradient_cosines`.
         prepare: as in `gradient_cosines`.
     """
@@ -131,7 +139,13 @@ def cosine_metrics(
 
     def measured() -> tuple[Array, Array]:
         cosines, is_defined = gradient_cosines(
-            gradient, params, batch, rows, constrain=constrain, prepare=prepare
+            gradient,
+            params,
+            batch,
+            rows,
+            access=access,
+            constrain=constrain,
+            prepare=prepare,
         )
         return cosines, is_defined.astype(jnp.float32)
 

@@ -9,6 +9,7 @@ import optax
 from jax import Array, lax
 
 from dvaojax.learning import gradient_noise
+from dvaojax.learning.micro_batches import BY_INDEX, Access
 from dvaojax.models import Params
 from dvaojax.numerics import Mean, safe_divide
 
@@ -75,17 +76,13 @@ def gradient_of(loss: LossFunction) -> GradientFunction:
     return gradient
 
 
-def take_rows(batch: Any, rows: Array) -> Any:
-    """Rows of every leaf along its first axis; `rows` is `[R]` int."""
-    return jax.tree.map(lambda a: a[rows], batch)
-
-
 def accumulate(
     gradient: GradientFunction,
     params: Params,
     batch: Any,
     rows: Array,
     *,
+    access: Access = BY_INDEX,
     constrain: Callable[[Any], Any] = lambda piece: piece,
     prepare: Preparation = UNPREPARED,
     observe: Callable[[Params], StepMetrics] | None = None,
@@ -101,6 +98,7 @@ def accumulate(
         params: the decoder's parameters.
         batch: a pytree whose leaves share their leading axis.
         rows: `[micro_batches, rows]` int, the rows of each micro-batch along that axis.
+        access: `BY_DEVICE` if the rows are those of `micro_batches.own_rows`.
         constrain: applied to every micro-batch, for sharding constraints on its rows.
         prepare: applied to the parameters.
         observe: further metrics from the gradient of each micro-batch, a sum by the parameters;
@@ -110,7 +108,7 @@ def accumulate(
     prepared = prepare.cast(joined)
 
     def piece(rows: Array) -> tuple[Any, StepMetrics]:
-        gradients, metrics = gradient(prepared, constrain(take_rows(batch, rows)))
+        gradients, metrics = gradient(prepared, constrain(access.take(batch, rows)))
         if observe is not None:
             (by_params,) = transpose(
                 jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, joined)

@@ -29,7 +29,7 @@ def sort_by_packed_length(order: Array, packed: Array) -> Array:
         The groups of each update in their new order, in the same shape.
     """
     groups = order.reshape(order.shape[0], -1)
-    ranks = jnp.argsort(_packed_lengths(packed)[groups], axis=1, stable=True)
+    ranks = jnp.argsort(packed_lengths(packed)[groups], axis=1, stable=True)
     return jnp.take_along_axis(groups, ranks, axis=1).reshape(order.shape)
 
 
@@ -53,13 +53,13 @@ def cut_to_longest_row(
         _, group, length = batch.experience.completion_tokens.shape
         narrower = [width for width in packed_widths(group * length) if width < packed.shape[1]]
         widths = [*narrower, packed.shape[1]]
-        smallest_fit = jnp.sum(jnp.max(_packed_lengths(packed)) > jnp.array(widths))
+        smallest_fit = jnp.sum(jnp.max(packed_lengths(packed)) > jnp.array(widths))
         return lax.switch(smallest_fit, [partial(with_width, w) for w in widths], params, batch)
 
     return cut_function
 
 
-def _packed_lengths(packed: Array) -> Array:
-    """`[B]`, the length of each row up to its last token."""
+def packed_lengths(packed: Array) -> Array:
+    """`[B]`, the length of each row of `packed` `[B, S]` up to its last token."""
     columns = jnp.arange(1, packed.shape[1] + 1)
     return jnp.max(jnp.where(packed >= 0, columns[None], 0), axis=1)

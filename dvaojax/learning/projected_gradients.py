@@ -22,7 +22,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from dvaojax import sharding
-from dvaojax.learning.gradients import UNPREPARED, GradientFunction, Preparation, take_rows
+from dvaojax.learning.gradients import UNPREPARED, GradientFunction, Preparation
+from dvaojax.learning.micro_batches import put_own_back, take_own_rows
 from dvaojax.learning.packed_width import cut_to_longest_row
 from dvaojax.learning.policy_loss import PolicyBatch
 from dvaojax.models import Params
@@ -125,7 +126,8 @@ def projected_gradients(
         gradient: from prepared parameters and a batch to the gradient of a sum, and metrics.
         params: the decoder's parameters.
         batch: the groups with their advantages.
-        rows: `[micro_batches, rows]` int, the groups of each micro-batch, each group once.
+        rows: `[micro_batches, rows]` int, the groups of each micro-batch, each group once, see
+            `micro_batches.own_rows`.
         key: determines the projection; equal keys give projections that can be compared.
         dimension: `D`.
         constrain: applied to every micro-batch, for sharding constraints on its groups.
@@ -148,18 +150,12 @@ def projected_gradients(
         return sharding.map_groups(group_gradient)(params, groups)
 
     def piece(rows: Array) -> GroupGradients:
-        gradients = group_gradients(prepared, constrain(take_rows(batch, rows)))
+        gradients = group_gradients(prepared, constrain(take_own_rows(batch, rows)))
         gradients = jax.tree.map(lambda g, like: g.astype(like.dtype), gradients, joined)
         (gradients,) = jax.vmap(transpose)(gradients)
         return GroupGradients(project(gradients, key, dimension=dimension), _norms(gradients))
 
-    by_piece = lax.map(piece, rows)
-    count = batch.advantages.shape[0]
-
-    def in_order(values: Array) -> Array:
-        return jnp.zeros((count, *values.shape[2:]), values.dtype).at[rows].set(values)
-
-    return jax.tree.map(in_order, by_piece)
+    return jax.tree.map(lambda values: put_own_back(values, rows), lax.map(piece, rows))
 
 
 def _norms(gradients: Any) -> Array:

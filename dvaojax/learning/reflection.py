@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dvaojax import numerics
-from dvaojax.learning.gradients import take_rows
+from dvaojax.learning.micro_batches import own_rows, put_own_back, take_own_rows
 from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.models import ModelConfig, Params
 from dvaojax.types import Experience
@@ -53,10 +53,10 @@ def with_self_certainty(
     """
     if experience.references is None:
         raise ValueError("the experience has no references")
-    num_groups = experience.rewards.shape[0]
+    rows = own_rows(len(experience.prompt_lengths), micro_batches=micro_batches)
 
     def piece(rows: Array) -> Array:
-        part = constrain(take_rows(experience, rows))
+        part = constrain(take_own_rows(experience, rows))
         answers = part.references
         logprobs = answer_logprobs(
             params,
@@ -69,8 +69,7 @@ def with_self_certainty(
         sampled = jnp.any(part.completion_mask, axis=-1)
         return reflection_rewards(logprobs, answers.where, sampled=sampled)
 
-    rewards = jax.lax.map(piece, jnp.arange(num_groups).reshape(micro_batches, -1))
-    rewards = rewards.reshape(experience.rewards.shape[:2])
+    rewards = put_own_back(jax.lax.map(piece, rows), rows)
     has_answer = jnp.any(experience.references.where, axis=-1, keepdims=True)
     is_scored = jnp.any(experience.completion_mask, axis=-1) & has_answer
     repeated = experience.repeated

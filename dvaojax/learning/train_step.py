@@ -26,10 +26,14 @@ from dvaojax.learning.gradients import (
     StepMetrics,
     accumulate,
     gradient_of,
-    take_rows,
     update,
 )
-from dvaojax.learning.packed_width import cut_to_longest_row, sort_by_packed_length
+from dvaojax.learning.micro_batches import BY_DEVICE, BY_INDEX, Access, own_rows
+from dvaojax.learning.packed_width import (
+    cut_to_longest_row,
+    packed_lengths,
+    sort_by_packed_length,
+)
 from dvaojax.learning.policy_loss import PolicyBatch
 from dvaojax.learning.shadows import Shadows, mean_square, per_completion
 from dvaojax.learning.turns import advantages_per_token
@@ -145,6 +149,8 @@ def make_train_step(
     alone = cut_to_longest_row(gradient_of(loss if cosines is None else cosines.loss))
     every_need = {*aggregator.needs, *(() if shadows is None else shadows.needs)}
     needs_norms = not every_need.isdisjoint(NORMS)
+    access = BY_DEVICE if config.mini_batches == 1 else BY_INDEX
+    in_micro_batches = partial(by_micro_batch, access=access, constrain=constrain)
     if needs_norms and gradient_norms is None:
         raise ValueError("an aggregator needs gradient_norms")
 
@@ -153,13 +159,13 @@ def make_train_step(
         key, aggregator_key, order_key = jax.random.split(state.key, 3)
         inputs = step_inputs(experience)
         lengths = inputs["lengths"]
-        order = update_order(order_key, config, num_prompts=lengths.shape[0])
-        if experience.packed is not None:
-            order = sort_by_packed_length(order, experience.packed)
+        order = update_order(
+            order_key, config, num_prompts=lengths.shape[0], packed=experience.packed
+        )
         if needs_norms and gradient_norms is not None:
             unweighted = PolicyBatch(experience, lengths, jnp.zeros_like(experience.logprobs))
             params = prepare(state.learner.params, unweighted)
-            norms = by_micro_batch(gradient_norms, params, unweighted, order, constrain)
+            norms = in_micro_batches(gradient_norms, params, unweighted, order)
             inputs["token_gradient_weights"] = norms
             inputs["gradient_weights"] = masked_sum(norms, experience.completion_mask, axis=-1)
         advantages, aggregator_state = aggregator.update(
@@ -174,13 +180,12 @@ def make_train_step(
             token_advantages = advantages_per_token(advantages, experience.turns)
         batch = PolicyBatch(experience, token_advantages, jnp.zeros_like(experience.logprobs))
         if reference_logprobs is not None:
-            logprobs = by_micro_batch(
-                reference_logprobs, prepare(reference, batch), batch, order, constrain
-            )
+            params = prepare(reference, batch)
+            logprobs = in_micro_batches(reference_logprobs, params, batch, order)
             batch = batch._replace(reference_logprobs=logprobs)
         if recomputed_logprobs is not None:
             params = prepare(state.learner.params, batch)
-            logprobs = by_micro_batch(recomputed_logprobs, params, batch, order, constrain)
+            logprobs = in_micro_batches(recomputed_logprobs, params, batch, order)
             batch = batch._replace(recomputed_logprobs=logprobs)
 
         def one_update(learner: Learner, rows: Array) -> tuple[Learner, StepMetrics]:
@@ -190,6 +195,7 @@ def make_train_step(
                 learner.params,
                 batch,
                 rows,
+                access=access,
                 constrain=constrain,
                 prepare=prepare,
                 observe=observe,
@@ -205,6 +211,7 @@ def make_train_step(
                 batch,
                 _one_pass(order, lengths.shape[0]),
                 gradient=alone,
+                access=access,
                 constrain=constrain,
                 prepare=prepare,
             )
@@ -236,11 +243,21 @@ def step_inputs(experience: Experience) -> dict[str, Array]:
     return {"lengths": jnp.sum(mask, axis=-1, dtype=jnp.float32), "where": mask, **scores}
 
 
-def update_order(key: Array, config: LearningConfig, *, num_prompts: int) -> Array:
+def update_order(
+    key: Array, config: LearningConfig, *, num_prompts: int, packed: Array | None = None
+) -> Array:
     """`[updates, micro_batches, prompts]` int32: the groups of each micro-batch.
 
-    With one update per pass the groups keep their order, which does not matter then; otherwise
-    every pass is shuffled. The key is consumed.
+    With several updates per pass, every pass is shuffled, and the numbers are indices of the batch.
+    With one, which groups are in a micro-batch does not matter: each takes its groups from all
+    devices, see `own_rows`. The key is consumed.
+
+    Args:
+        key: of the shuffling.
+        config: epochs and parts.
+        num_prompts: `B`.
+        packed: `[B, S]` packed rows, by whose lengths the groups of an update are sorted; None for
+            padded rows.
 
     Raises:
         ValueError: the prompts are not divisible by the number of parts.
@@ -251,12 +268,14 @@ def update_order(key: Array, config: LearningConfig, *, num_prompts: int) -> Arr
             f"the {num_prompts} prompts of a step must be divisible by learning.mini_batches="
             f"{config.mini_batches} x learning.micro_batches={config.micro_batches}"
         )
-    keys = jax.random.split(key, config.epochs)
     if config.mini_batches == 1:
-        order = jnp.broadcast_to(jnp.arange(num_prompts)[None], (config.epochs, num_prompts))
-    else:
-        order = jax.vmap(lambda key: jax.random.permutation(key, num_prompts))(keys)
-    return order.reshape(config.updates_per_step, config.micro_batches, -1)
+        lengths = None if packed is None else packed_lengths(packed)
+        rows = own_rows(num_prompts, micro_batches=config.micro_batches, lengths=lengths)
+        return jnp.broadcast_to(rows[None], (config.epochs, *rows.shape))
+    keys = jax.random.split(key, config.epochs)
+    order = jax.vmap(lambda key: jax.random.permutation(key, num_prompts))(keys)
+    order = order.reshape(config.updates_per_step, config.micro_batches, -1)
+    return order if packed is None else sort_by_packed_length(order, packed)
 
 
 def by_micro_batch(
@@ -264,6 +283,8 @@ def by_micro_batch(
     params: Params,
     batch: PolicyBatch,
     order: Array,
+    *,
+    access: Access,
     constrain: Callable[[Any], Any],
 ) -> Array:
     """`logprobs` of the whole batch, computed in micro-batches to bound memory.
@@ -273,6 +294,7 @@ def by_micro_batch(
         params: prepared.
         batch: the step's data.
         order: `[updates, micro_batches, prompts]` int, as from `update_order`.
+        access: as in `accumulate`.
         constrain: applied to every micro-batch.
 
     Returns:
@@ -280,8 +302,11 @@ def by_micro_batch(
     """
     one_pass = _one_pass(order, batch.advantages.shape[0])
     cut_logprobs = cut_to_longest_row(lambda params, batch: logprobs(params, batch.experience))
-    values = lax.map(lambda rows: cut_logprobs(params, constrain(take_rows(batch, rows))), one_pass)
-    return lax.stop_gradient(jnp.zeros_like(batch.reference_logprobs).at[one_pass].set(values))
+
+    def piece(rows: Array) -> Array:
+        return cut_logprobs(params, constrain(access.take(batch, rows)))
+
+    return lax.stop_gradient(access.put(lax.map(piece, one_pass), one_pass))
 
 
 def _one_pass(order: Array, num_prompts: int) -> Array:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import optax
 from jax import Array
 
@@ -20,6 +19,7 @@ from dvaojax.learning.gradients import (
     gradient_of,
     update,
 )
+from dvaojax.learning.micro_batches import BY_DEVICE, own_rows
 from dvaojax.models import ModelConfig, Params
 from dvaojax.numerics import masked_mean
 
@@ -108,9 +108,14 @@ def make_warm_start_step(
     gradient = gradient_of(loss)
 
     def step(learner: Learner, batch: Demonstrations) -> tuple[Learner, StepMetrics]:
-        rows = jnp.arange(batch.prompt_lengths.shape[0]).reshape(micro_batches, -1)
         total, metrics = accumulate(
-            gradient, learner.params, batch, rows, constrain=constrain, prepare=prepare
+            gradient,
+            learner.params,
+            batch,
+            own_rows(len(batch.prompt_lengths), micro_batches=micro_batches),
+            access=BY_DEVICE,
+            constrain=constrain,
+            prepare=prepare,
         )
         return update(learner, total, metrics, optimizer)
 

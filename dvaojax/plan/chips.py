@@ -38,10 +38,12 @@ class Tpu(Chip):
     Attributes:
         clock: cycles per second, the unit of the compiler's estimates.
         dimensions: of the torus that slices are parts of.
+        slices_bandwidth: bytes per second that a chip can send to other slices, one way.
     """
 
     clock: float
     dimensions: int
+    slices_bandwidth: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +77,14 @@ class Gpu(Chip):
 # bits (1600, 4800 and 3200 Gbit/s). The available memory is the one that libtpu 0.0.42 reports if
 # a program does not fit. The clock is the rate at which the matrix units reach the peak: v5e has 4
 # of 128 x 128, v5p 8 of 128 x 128 and v6e 4 of 256 x 256, and every element of them makes two
-# operations per cycle.
+# operations per cycle. Between slices, the network of the data centre has 25, 50 and 100 Gbit/s per
+# chip (of a pod of v5e or v6e with 256 chips: 6.4 and 25.6 Tbit/s).
 TPUS: Mapping[str, Tpu] = {
     chip.name: chip
     for chip in (
-        Tpu("v5e", *PEAKS["TPU v5 lite"], int(15.75 * GIB), 200e9, 1.50e9, dimensions=2),
-        Tpu("v5p", *PEAKS["TPU v5"], int(95.74 * GIB), 600e9, 1.75e9, dimensions=3),
-        Tpu("v6e", *PEAKS["TPU v6 lite"], int(31.25 * GIB), 400e9, 1.75e9, dimensions=2),
+        Tpu("v5e", *PEAKS["TPU v5 lite"], int(15.75 * GIB), 200e9, 1.50e9, 2, 3.125e9),
+        Tpu("v5p", *PEAKS["TPU v5"], int(95.74 * GIB), 600e9, 1.75e9, 3, 6.25e9),
+        Tpu("v6e", *PEAKS["TPU v6 lite"], int(31.25 * GIB), 400e9, 1.75e9, 2, 12.5e9),
     )
 }
 
@@ -151,29 +154,37 @@ _LARGEST = {"v5e": (16, 16), "v5p": (16, 16, 24), "v6e": (16, 16)}
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """Connected chips of one kind.
+    """Connected chips of one kind, or several equal slices of TPUs, connected by a slower network.
 
     Attributes:
         chip: the kind of chip.
         shape: number of TPU chips along each dimension of the torus; hosts, and GPUs of a host.
+        count: number of slices; 1 for GPUs.
     """
 
     chip: Tpu | Gpu
     shape: tuple[int, ...]
+    count: int = 1
 
     @property
     def num_chips(self) -> int:
-        """Number of chips."""
-        return math.prod(self.shape)
+        """Number of chips of all slices."""
+        return self.count * math.prod(self.shape)
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
+        """The name of one slice, as libtpu knows it."""
         is_one_host = isinstance(self.chip, Gpu) and self.shape[0] == 1
         sizes = self.shape[1:] if is_one_host else self.shape
         return f"{self.chip.name}:{'x'.join(map(str, sizes))}"
 
+    def __str__(self) -> str:
+        return self.name if self.count == 1 else f"{self.count}x{self.name}"
+
 
 _KNOWN = (
-    "v5e:4x4, v5p:4x4x4, v6e:8x8 and other shapes of these chips, and GPUs such as h100:1, h100:8 "
+    "v5e:4x4, v5p:4x4x4, v6e:8x8 and other shapes of these chips, several slices such as "
+    "2xv5p:4x4x4, and GPUs such as h100:1, h100:8 "
     f"and h100:2x8 (two hosts): {', '.join(GPUS)}"
 )
 
@@ -181,10 +192,14 @@ _KNOWN = (
 def parse_slice(text: str) -> Slice:
     """Parses the name of a slice: `v5p:4x4x4`, or `h100:8`, or `h100:2x8` for two hosts of eight.
 
+    `2xv5p:4x4x4` are two slices.
+
     Raises:
         UserError: the chip or the slice does not exist; the message lists examples.
     """
-    kind, _, sizes = text.partition(":")
+    several = re.fullmatch(r"([1-9]\d*)x(.*)", text)
+    count, name = (int(several.group(1)), several.group(2)) if several else (1, text)
+    kind, _, sizes = name.partition(":")
     if kind not in CHIPS:
         raise UserError(
             f"unknown topology {text!r}: the nearest chip is {nearest(kind, CHIPS)}; "
@@ -192,9 +207,11 @@ def parse_slice(text: str) -> Slice:
         )
     chip = CHIPS[kind]
     shape = tuple(map(int, sizes.split("x"))) if re.fullmatch(r"\d+(x\d+)*", sizes) else ()
-    return Slice(
-        chip, _tpu_shape(text, chip, shape) if isinstance(chip, Tpu) else _gpus(text, shape)
-    )
+    if isinstance(chip, Tpu):
+        return Slice(chip, _tpu_shape(text, chip, shape), count)
+    if several:
+        raise UserError(f"topology {text!r}: write several hosts of GPUs as {kind}:{count}x{sizes}")
+    return Slice(chip, _gpus(text, shape))
 
 
 def _tpu_shape(text: str, chip: Tpu, shape: tuple[int, ...]) -> tuple[int, ...]:

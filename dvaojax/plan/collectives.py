@@ -48,7 +48,8 @@ class Links:
 
     Attributes:
         bandwidth: bytes per second that a device sends to others of its host, or of its slice.
-        hosts_bandwidth: bytes per second that a device can send to other hosts; 0 if there is one.
+        hosts_bandwidth: bytes per second that a device can send to other hosts, or to other slices
+            of TPUs; 0 if there is one.
         devices_per_host: consecutive devices that are on one host.
     """
 
@@ -69,6 +70,23 @@ class Links:
         return sent / min(self.bandwidth, here * self.hosts_bandwidth)
 
 
+BETWEEN_SLICES = " between slices"  # follows the kind of a collective
+
+
+def between_slices(instruction: HloInstruction) -> tuple[str, Sequence[int]] | None:
+    """The kind of a collective between slices of TPUs, and the slices; None for others.
+
+    libtpu hands these to the host, which sends the array and receives the result.
+    """
+    kind = instruction.attribute(r'_xla_megascale_transfer_type="(\w+)"')
+    if kind is None or instruction.opcode != "send":
+        return None
+    listed = instruction.attribute(r'_xla_megascale_target="\{([\d,:]+)\}') or "0,1"
+    bounds = [[int(end) for end in part.split(":")] for part in listed.split(",")]
+    slices = [slice for ends in bounds for slice in range(ends[0], ends[-1] + 1)]
+    return {"ONE_TO_ONE": "collective-permute"}.get(kind, kind.lower().replace("_", "-")), slices
+
+
 def kind_of(instruction: HloInstruction) -> str | None:
     """The kind of a collective; None for other instructions, also for the end of a collective."""
     kind = instruction.opcode.removesuffix("-start")
@@ -79,7 +97,7 @@ def collective(instruction: HloInstruction, links: Links) -> Mapping[str, Collec
     """The cost of a collective by its kind; nothing for other instructions."""
     kind = kind_of(instruction)
     if kind is None:
-        return {}
+        return _cost_between_slices(instruction, links)
     size, group = size_of(instruction.shape), members(instruction)
     if instruction.opcode.endswith("-start"):  # its shape may also list the operands
         count = len(group)
@@ -89,16 +107,36 @@ def collective(instruction: HloInstruction, links: Links) -> Mapping[str, Collec
             "all-to-all": size // 2,
             "collective-permute": max(map(size_of, arrays(instruction.shape)), default=0),
         }.get(kind, size)
-    share = (len(group) - 1) / len(group)
-    factor = {
+    sent = round(size * _factors(len(group))[kind])
+    return {kind: Collective(1, sent, links.seconds(sent, group))}
+
+
+def _factors(count: int) -> dict[str, float]:
+    """Bytes that each of a number of members sends in a ring, in units of the result."""
+    share = (count - 1) / count
+    return {
         "all-gather": share,
         "all-reduce": 2 * share,
-        "reduce-scatter": len(group) - 1,
+        "reduce-scatter": count - 1,
         "all-to-all": share,
         "collective-permute": 1.0,
-    }[kind]
-    sent = round(size * factor)
-    return {kind: Collective(1, sent, links.seconds(sent, group))}
+    }
+
+
+def _cost_between_slices(instruction: HloInstruction, links: Links) -> Mapping[str, Collective]:
+    """The cost of a collective between slices of TPUs; nothing for other instructions."""
+    found = between_slices(instruction)
+    if found is None:
+        return {}
+    kind, slices = found
+    operand = size_of(next(iter(arrays(instruction.shape)), ""))
+    count = len(slices)
+    factor = {"all-gather": count - 1, "reduce-scatter": (count - 1) / count}.get(
+        kind,
+        _factors(count).get(kind, 1.0),  # these are in units of the operand
+    )
+    sent = round(operand * factor)
+    return {kind + BETWEEN_SLICES: Collective(1, sent, sent / links.hosts_bandwidth)}
 
 
 def scattered(inner: Mapping[str, Collective]) -> Mapping[str, Collective]:
@@ -119,7 +157,10 @@ def members(instruction: HloInstruction) -> Sequence[int]:
         order = _numbers(iota.group(4)) if iota.group(4) else range(len(sizes))
         devices = np.arange(math.prod(sizes)).reshape(sizes).transpose(order)
         return devices.reshape(int(iota.group(1)), -1)[0].tolist()
-    axes = re.search(r"replica_groups=(?:@?\w*)?mesh\[([^\]]*)\]\s*\{([^}]*)\}", instruction.rest)
+    axes = re.search(
+        r"replica_groups=(?:@?\w*)?mesh\[([^\]]*)\](?:, device_ids=\([^{]*\))?\s*\{([^}]*)\}",
+        instruction.rest,
+    )
     if axes:
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes.group(1))}
         used = re.findall(r"'([^']+)'", axes.group(2))

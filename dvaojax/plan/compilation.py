@@ -134,7 +134,7 @@ def cost_model(job: Job) -> CostModel:
     if isinstance(chip, Gpu):
         links = Links(chip.link_bandwidth, chip.hosts_bandwidth, job.slice.shape[-1])
         return GpuCost(links, chip.memory_bandwidth, chip.flops)
-    links = Links(chip.link_bandwidth)
+    links = Links(chip.link_bandwidth, chip.slices_bandwidth)
     return TpuCost(links, chip.clock, chip.memory_bandwidth, chip.flops, job.row_pairs)
 
 

@@ -1,6 +1,7 @@
 """Described devices: chips that programs are compiled for, on a machine without them."""
 
 import contextlib
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -77,10 +78,12 @@ def slice_devices(slice: Slice) -> Sequence[Any]:
 def _tpus(slice: Slice) -> Sequence[Any]:
     import_extra("libtpu", extra="plan")
     set_environment()
-    hosts = {} if slice.num_chips > 1 else {"chips_per_host_bounds": (1, 1, 1)}
+    settings: dict[str, Any] = {} if slice.count == 1 else {"num_slices": slice.count}
+    if math.prod(slice.shape) == 1:
+        settings["chips_per_host_bounds"] = (1, 1, 1)
     try:
         return topologies.get_topology_desc(
-            platform="tpu", topology_name=str(slice), **hosts
+            platform="tpu", topology_name=slice.name, **settings
         ).devices
     except jax.errors.JaxRuntimeError as error:
         if "lockfile" in str(error):

@@ -143,7 +143,7 @@ def training_seconds(job: Job, *, links: float | None = None) -> Roofline:
     return Roofline(
         arithmetic=products / job.slice.num_chips / chip.flops,
         memory=2 * state * updates / chip.memory_bandwidth,
-        links=_link_seconds(job, training_sent(job)) if links is None else links,
+        links=_training_link_seconds(job) if links is None else links,
     )
 
 
@@ -192,6 +192,16 @@ def rollout_sent(job: Job) -> float:
     rows = job.chip_lengths.tokens * model.width * _compute_bytes(job)
     sums = 2 * 2 * model.num_layers * rows * (1 - 1 / mesh.tensor)
     return weights * (1 - 1 / mesh.fsdp) + sums
+
+
+def _training_link_seconds(job: Job) -> float:
+    """Least seconds of the links in a train step, with the gradients between slices."""
+    chip, count = job.slice.chip, job.slice.count
+    within = _link_seconds(job, training_sent(job))
+    if isinstance(chip, Gpu) or count == 1:
+        return within
+    gradients = job.parameters * FLOAT32_BYTES * job.config.learning.updates_per_step
+    return within + 2 * (1 - 1 / count) * gradients / chip.slices_bandwidth
 
 
 def _link_seconds(job: Job, sent: float) -> float:

@@ -49,7 +49,7 @@ class Job:
     @property
     def ways(self) -> int:
         """Number of parts that the groups are split into."""
-        return self.config.mesh.data * self.config.mesh.fsdp
+        return self.config.mesh.replica * self.config.mesh.data * self.config.mesh.fsdp
 
     @property
     def layout(self) -> str:

@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from dvaojax.plan import hlo
-from dvaojax.plan.collectives import COLLECTIVES, Collective, collective, scattered
+from dvaojax.plan.collectives import (
+    COLLECTIVES,
+    Collective,
+    between_slices,
+    collective,
+    scattered,
+)
 from dvaojax.plan.costs import CostModel, Filled
 from dvaojax.plan.counters import CallFrame, Turns
 from dvaojax.plan.hlo import HloInstruction, HloModule
@@ -202,6 +208,7 @@ class _Traversal:
         if name not in self._sending:
             self._sending[name] = any(
                 each.opcode.removesuffix("-start") in COLLECTIVES
+                or between_slices(each)
                 or any(map(self._sends, self._module.called(each)))
                 for each in self._module.computations[name].values()
             )

@@ -28,12 +28,16 @@ def layouts(job: Job) -> list[Job]:
 
 
 def meshes(job: Job) -> list[MeshConfig]:
-    """All factorisations of the slice into data, fsdp and tensor, without replicas."""
-    chips = job.slice.num_chips
+    """All factorisations of a slice into data, fsdp and tensor, with one replica per slice."""
+    chips = job.slice.num_chips // job.slice.count
     divisors = [count for count in range(1, chips + 1) if chips % count == 0]
     return [
         dataclasses.replace(
-            job.config.mesh, replica=1, data=chips // (fsdp * tensor), fsdp=fsdp, tensor=tensor
+            job.config.mesh,
+            replica=job.slice.count,
+            data=chips // (fsdp * tensor),
+            fsdp=fsdp,
+            tensor=tensor,
         )
         for tensor in divisors
         for fsdp in divisors

@@ -26,6 +26,7 @@ from dvaojax.learning.gradients import (
     gradient_of,
     init_learner,
 )
+from dvaojax.learning.micro_batches import BY_DEVICE, own_rows
 from dvaojax.learning.optimizer import OptimizerConfig, make_optimizer
 from dvaojax.learning.policy_logprobs import policy_gradient_norms, policy_logprobs
 from dvaojax.learning.policy_loss import PolicyBatch, make_policy_loss
@@ -252,9 +253,11 @@ def _gradient_norms(config: Config, constrain: Constrain) -> Callable[[Params, E
         mask = experience.completion_mask
         lengths = jnp.sum(mask, axis=-1, dtype=jnp.float32)
         batch = PolicyBatch(experience, lengths, jnp.zeros_like(experience.logprobs))
-        order = jnp.arange(len(mask)).reshape(1, pieces, -1)
+        rows = own_rows(len(mask), micro_batches=pieces)
         prepared = joined_once(config.model)(params, batch)
-        norms = by_micro_batch(token_norms, prepared, batch, order, constrain)
+        norms = by_micro_batch(
+            token_norms, prepared, batch, rows[None], access=BY_DEVICE, constrain=constrain
+        )
         return jnp.sqrt(masked_sum(norms, mask, axis=-1))
 
     return gradient_norms
@@ -291,7 +294,7 @@ def _group_gradients(
             gradient,
             params,
             PolicyBatch(experience, advantages, jnp.zeros_like(experience.logprobs)),
-            jnp.arange(len(advantages)).reshape(-1, min(groups_at_once, len(advantages))),
+            own_rows(len(advantages), micro_batches=max(len(advantages) // groups_at_once, 1)),
             key,
             dimension=selection.dimension,
             constrain=constrain,

@@ -21,6 +21,7 @@ from dvaojax import models, sharding
 from dvaojax.data.packing import CompletionLayout, pack
 from dvaojax.learning import projected_gradients as module
 from dvaojax.learning.gradients import gradient_of
+from dvaojax.learning.micro_batches import own_rows
 from dvaojax.learning.policy_logprobs import policy_logprobs
 from dvaojax.learning.policy_loss import LossConfig, PolicyBatch, make_policy_loss
 from dvaojax.learning.preparation import joined_once
@@ -125,7 +126,8 @@ def test_groups_on_eight_devices_have_the_same_projections():
     params = jax.device_put(table_params(), named(mesh))
     spread = jax.device_put(batch, by_group)
     compiled = jax.jit(sharding.on_mesh(mesh, function))
-    expect(compiled(params, spread, jnp.arange(8)[None], KEY), batch)
+    rows = jnp.zeros((1, 8), jnp.int32)  # every device has one group
+    expect(compiled(params, spread, rows, KEY), batch)
 
 
 @pytest.mark.slow
@@ -252,7 +254,7 @@ def test_groups_of_a_decoder_on_eight_devices_have_the_same_projections(shape):
     mesh = make_mesh(MeshConfig(*shape), jax.devices()[:8])
     spread = functools.partial(jax.lax.with_sharding_constraint, shardings=named(mesh, "group"))
     wrap = functools.partial(sharding.on_mesh, mesh)
-    rows = jnp.arange(8).reshape(1, 8)
+    rows = jax.jit(wrap(lambda: own_rows(8, micro_batches=1)))()
     expect_equal(decoder_projections(batch, rows, dimension=D, wrap=wrap, constrain=spread), plain)
 
 

@@ -1,4 +1,4 @@
-"""Two slices: between them, the update exchanges gradients and the step's tokens and numbers."""
+"""Two slices: between them, the update exchanges gradients and the step's statistics, no tokens."""
 
 import dataclasses
 import math
@@ -10,14 +10,30 @@ import pytest
 
 from dvaojax import sharding
 from dvaojax.config import make_aggregator
+from dvaojax.learning.preparation import joined_once
+from dvaojax.learning.train_step import LearningConfig
 from dvaojax.plan.collectives import kind_of, members
 from dvaojax.plan.compilation import _experience
 from dvaojax.plan.hlo import arrays, dimensions, parse
 from dvaojax.train.program import make_program
 
+SLICES = sharding.MeshConfig(replica=2, data=1, fsdp=4)
+
+
+def configured(mesh, **learning):
+    # No number of groups, completions or tokens is that of a parameter's elements.
+    return dataclasses.replace(
+        digits_run.SPREAD,
+        mesh=mesh,
+        pipeline_depth=0,
+        prompts_per_step=80,
+        learning=LearningConfig(micro_batches=2, **learning),
+    )
+
 
 def traffic(config):
-    """(kind, shapes) of the collectives of the update, between halves of the devices and within."""
+    """(kind, shape) of what the update's collectives send, between halves of the devices and
+    within."""
     program = make_program(config, make_aggregator(config))
     job = SimpleNamespace(config=config, prompt_length=config.task.max_prompt_length)
     update = program.step.lower(program.state_shapes, _experience(job, program), None)
@@ -27,47 +43,49 @@ def traffic(config):
             if (kind := kind_of(instruction)) is None:
                 continue
             slices = {device // 4 for device in members(instruction)}
-            shapes = [tuple(dimensions(shape)) for shape in arrays(instruction.shape)]
-            (between if len(slices) > 1 else within).append((kind, shapes))
+            sent = [(kind, tuple(dimensions(shape))) for shape in arrays(instruction.shape)]
+            (between if len(slices) > 1 else within).extend(sent)
     return program, between, within
 
 
+def gradient_sizes(config, shapes):
+    """Elements of gradients and of their quarters: of parameters, also of joined matrices."""
+    joined = jax.eval_shape(lambda params: joined_once(config.model).join(params, None), shapes)
+    whole = {math.prod(leaf.shape) for leaf in jax.tree.leaves((shapes, joined))}
+    return whole | {size // 4 for size in whole}
+
+
+@pytest.mark.newest
 @pytest.mark.slow
-def test_gradients_are_the_only_large_arrays_between_slices():
+def test_gradients_are_the_only_traffic_between_slices():
     """Devices 0 to 3 are one slice, 4 to 7 the other; the parameters are split within a slice.
 
-    Tokens, masks and log-probabilities are gathered: mini-batches are drawn from all groups.
+    Besides gradients: statistics, of one number or one per objective, and the advantages, which
+    every process logs.
     """
-    config = dataclasses.replace(
-        digits_run.SPREAD, mesh=sharding.MeshConfig(replica=2, data=1, fsdp=4), pipeline_depth=0
-    )
+    config = configured(SLICES)
     program, between, within = traffic(config)
     assert program.mesh.devices[0].ravel().tolist() == jax.devices()[:4]
-    parts = {
-        leaf.sharding.shard_shape(leaf.shape)
-        for leaf in jax.tree.leaves(program.state_shapes.learner.params)
-    }
-    whole = {leaf.shape for leaf in jax.tree.leaves(program.state_shapes.learner.params)}
-    sizes = {math.prod(shape) for shape in parts | whole}
-    completions = (config.prompts_per_step, config.group_size)
-    others = [
-        (kind, shape)
-        for kind, shapes in between
-        for shape in shapes
-        if len(shape) > 1 and shape[:2] != completions
+    assert [shape for kind, shape in between if kind == "all-gather"] == [
+        (config.prompts_per_step, config.group_size)
     ]
-    assert others, "gradients are exchanged"
-    assert {kind for kind, _ in others} <= {"all-reduce", "reduce-scatter"}, others
-    assert all(math.prod(shape) in sizes for _, shape in others), others
+    reduced = [shape for kind, shape in between if kind in ("all-reduce", "reduce-scatter")]
+    assert len(reduced) == len(between) - 1
+    sizes = gradient_sizes(config, program.state_shapes.learner.params)
+    statistics = [shape for shape in reduced if shape in ((), (len(config.objectives),))]
+    gradients = [shape for shape in reduced if shape not in statistics]
+    assert gradients
+    assert all(math.prod(shape) in sizes for shape in gradients), gradients
     assert any(kind == "all-gather" for kind, _ in within), "parameters are gathered in a slice"
 
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_parameters_split_over_both_slices_are_exchanged_between_them():
-    """The test above can fail: `fsdp` over both slices gathers parameters between them."""
-    config = dataclasses.replace(
-        digits_run.SPREAD, mesh=sharding.MeshConfig(data=1, fsdp=8), pipeline_depth=0
-    )
-    _, between, _ = traffic(config)
-    assert any(kind == "all-gather" for kind, _ in between)
+def test_what_else_is_exchanged_between_slices():
+    """The test above can fail: `fsdp` over both slices gathers parameters between them, and
+    mini-batches, which are drawn from all groups, tokens."""
+    _, between, _ = traffic(configured(sharding.MeshConfig(data=1, fsdp=8)))
+    assert sum(kind == "all-gather" for kind, _ in between) > 1
+    config = configured(SLICES, mini_batches=2)
+    _, between, _ = traffic(dataclasses.replace(config, prompts_per_step=160))
+    assert any(shape[-1:] == (config.max_new_tokens,) for _, shape in between)
