@@ -50,8 +50,9 @@ class MeshConfig:
         tensor: tensor parallelism: heads, feed-forward width and vocabulary are split over this
             axis.
         replica: groups are split and parameters replicated, as over `data`. On machines with
-            several slices this axis spans the slices: gradients are communicated over it, and the
-            tokens and numbers of a step's completions, which are small; parameters are not.
+            several slices this axis spans the slices: gradients are communicated over it, once per
+            micro-batch, and the step's advantages and statistics, which are small; tokens only if
+            `learning.mini_batches` is above 1, and parameters never.
         sampler: layout of the weights while tokens are sampled; they are moved once per rollout.
             "gathered" replicates them over `fsdp`. "tensor" splits them over `fsdp` x `tensor`, for
             weights that would not fit otherwise, and groups over `replica` x `data` only.

@@ -125,10 +125,10 @@ def _factors(count: int) -> dict[str, float]:
 
 def _cost_between_slices(instruction: HloInstruction, links: Links) -> Mapping[str, Collective]:
     """The cost of a collective between slices of TPUs; nothing for other instructions."""
-    found = between_slices(instruction)
-    if found is None:
+    transfer = between_slices(instruction)
+    if transfer is None:
         return {}
-    kind, slices = found
+    kind, slices = transfer
     operand = size_of(next(iter(arrays(instruction.shape)), ""))
     count = len(slices)
     factor = {"all-gather": count - 1, "reduce-scatter": (count - 1) / count}.get(

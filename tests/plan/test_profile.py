@@ -370,6 +370,7 @@ def test_links_between_hosts_are_slower():
         ("[8,2]<=[2,8]T(1,0)", [0, 8]),
         ("[2,8]<=[16]", list(range(8))),
         ("mesh['x'=2,'y'=8] {'x'}", [0, 8]),
+        ("mesh['x'=8,'y'=2], device_ids=([2,8]T(1,0)) {'y'}", [0, 8]),
     ],
 )
 def test_members_of_a_collective(groups, expected):

@@ -6,14 +6,16 @@ from types import SimpleNamespace
 
 import digits_run
 import jax
+import plans
 import pytest
+from compiled_text import devices, needs_libtpu
 
 from dvaojax import sharding
 from dvaojax.config import make_aggregator
 from dvaojax.learning.preparation import joined_once
 from dvaojax.learning.train_step import LearningConfig
-from dvaojax.plan.collectives import kind_of, members
-from dvaojax.plan.compilation import _experience
+from dvaojax.plan.collectives import BETWEEN_SLICES, kind_of, members
+from dvaojax.plan.compilation import QUICK, _experience, compile_training, training_program
 from dvaojax.plan.hlo import arrays, dimensions, parse
 from dvaojax.train.program import make_program
 
@@ -60,7 +62,7 @@ def gradient_sizes(config, shapes):
 def test_gradients_are_the_only_traffic_between_slices():
     """Devices 0 to 3 are one slice, 4 to 7 the other; the parameters are split within a slice.
 
-    Besides gradients: statistics, of one number or one per objective, and the advantages, which
+    Next to gradients: statistics, of one number or one per objective, and the advantages, which
     every process logs.
     """
     config = configured(SLICES)
@@ -89,3 +91,27 @@ def test_what_else_is_exchanged_between_slices():
     config = configured(SLICES, mini_batches=2)
     _, between, _ = traffic(dataclasses.replace(config, prompts_per_step=160))
     assert any(shape[-1:] == (config.max_new_tokens,) for _, shape in between)
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_an_update_compiled_for_two_slices_sends_gradients_between_them():
+    """Each chip sends its part of the gradients once per micro-batch, and its advantages."""
+    job = plans.job("tiny", "2xv5e:2x2", mesh=(1, 4, 1, 2), prompts=16, micro_batches=2)
+    model = dataclasses.replace(job.config.model, num_layers=1)
+    job = dataclasses.replace(
+        job, config=dataclasses.replace(job.config, model=model, max_new_tokens=16)
+    )
+    program = training_program(job, devices("2xv5e:2x2"))
+    update = compile_training(job, program, effort=QUICK)
+    sent = {
+        kind.removesuffix(BETWEEN_SLICES): each
+        for kind, each in update.profile.collectives.items()
+        if kind.endswith(BETWEEN_SLICES)
+    }
+    assert sent.keys() == {"all-reduce", "all-gather"}
+    assert sent["all-gather"].sent == 4 * 16 * 16 // 2 // 4  # of one chip
+    gradients = 2 * 4 * job.parameters
+    assert gradients <= sent["all-reduce"].sent < 1.2 * gradients
+    seconds = sent["all-reduce"].sent / job.slice.chip.slices_bandwidth
+    assert sent["all-reduce"].seconds == pytest.approx(seconds)
