@@ -1,12 +1,12 @@
 """How a step grows with the batch, the model and the chips, by the model of `dvaojax plan`.
 
     python experiments/scale.py            # seconds of the roofline, and bytes between slices
-    python experiments/scale.py --compile  # bytes sent by updates of one layer, compiled
+    python experiments/scale.py --compile  # bytes sent by small updates, compiled
     python experiments/scale.py --host     # seconds of this machine's CPU per completion
 
 The first table varies one size at a time of 128 groups of 16 completions, 1,024 + 4,096 tokens, of
 Qwen3-4B on 64 chips of v5p; the second keeps two groups per chip, from 8 to 8,192 chips. The
-second command compiles the update of the second table, with one layer, for the same chips.
+second command compiles an update of two layers and short rows for the same chips.
 
 The third command times what the host does with a completion of 4,096 tokens: decoding it with a
 tokenizer, scoring it, and laying out its row.
@@ -138,11 +138,12 @@ def chips() -> dict[str, Job]:
 
 
 def compiled(name: str, job: Job) -> str:
-    """What a chip sends in the update of one layer: compiled, and by the model."""
-    model = dataclasses.replace(job.config.model, num_layers=1)
-    job = dataclasses.replace(job, config=dataclasses.replace(job.config, model=model))
+    """Bytes that a chip sends in an update of two layers and short rows, compiled and by model."""
+    model = dataclasses.replace(job.config.model, num_layers=2, vocab_size=8192)
+    config = dataclasses.replace(job.config, model=model, group_size=2, max_new_tokens=129)
+    job = Job(config, 128, job.slice)
     program = compilation.training_program(job, described.slice_devices(job.slice))
-    result = compilation.compile_training(job, program, effort=compilation.QUICK)
+    result = compilation.compile_training(job, program, effort=compilation.THOROUGH)
     if not isinstance(result, compilation.CompiledFunction):
         return f"| {name} | too large |"
     within, between = 0, 0
@@ -153,8 +154,8 @@ def compiled(name: str, job: Job) -> str:
             within += each.sent
     cells = [
         name,
-        f"{within / 1e9:.2f}",
-        f"{estimate.training_sent(job) / 1e9:.2f}",
+        f"{within / 1e9:.3f}",
+        f"{estimate.training_sent(job) / 1e9:.3f}",
         f"{between / 1e9:.3f}",
         f"{between_slices(job) / 1e9:.3f}",
         f"{result.seconds:.0f}",
@@ -211,7 +212,7 @@ def main() -> None:
     """Prints the tables, or the host's times."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--host", action="store_true", help="time what the host does")
-    parser.add_argument("--compile", action="store_true", help="compile updates of one layer")
+    parser.add_argument("--compile", action="store_true", help="compile small updates")
     arguments = parser.parse_args()
     if arguments.compile:
         described.set_environment()
