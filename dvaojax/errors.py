@@ -62,10 +62,10 @@ def storage_failure(error: BaseException) -> str | None:
     Returns:
         The reason and the remedy; None for any other error.
     """
-    for part in _chain(error):
+    for part in error_chain(error):
         if isinstance(part, OSError) and part.errno in _REMEDIES:
             return f"{os.strerror(part.errno)}: {_REMEDIES[part.errno]}"
-    for part in _chain(error):
+    for part in error_chain(error):
         for number, remedy in _REMEDIES.items():
             if os.strerror(number) in str(part):
                 return f"{os.strerror(number)}: {remedy}"
@@ -95,7 +95,7 @@ def memory_failure(error: BaseException) -> str | None:
     """
     if storage_failure(error) is not None:  # a full disk is RESOURCE_EXHAUSTED as well
         return None
-    for part in _chain(error):
+    for part in error_chain(error):
         text = str(part)
         if isinstance(part, MemoryError) or (
             isinstance(part, RuntimeError | ValueError) and _NO_MEMORY.search(text)
@@ -113,7 +113,7 @@ def _asked_for(text: str) -> str:
     return f" ({int(number) / 2**30:.3g} GiB)" if unit[0] == "b" else f" ({number} {unit})"
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def error_chain(error: BaseException) -> Iterator[BaseException]:
     """The error, and those that it was raised from, while handling, or with."""
     pending, visited = [error], set()
     while pending:

@@ -7,6 +7,7 @@ or are not answered are sent again, with longer and longer waits; the last failu
 import json
 import logging
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,14 @@ import fsspec
 import fsspec.config
 from etils import epath
 
-from dvaojax.errors import ServiceError, UserError, first_line, import_extra, root_cause
+from dvaojax.errors import (
+    ServiceError,
+    UserError,
+    error_chain,
+    first_line,
+    import_extra,
+    root_cause,
+)
 
 PROTOCOL = "gs://"
 
@@ -27,6 +35,8 @@ _TENSORSTORE = {
     "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": f"{_ANSWER_SECONDS:.0f}",
     "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
 }
+
+_DAMAGE = re.compile(r"NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|[Nn]ot found|does not exist|CRC")
 
 _BOUNDARY = "parts-of-the-request"
 
@@ -152,6 +162,19 @@ def failure(address: epath.Path, error: Exception) -> Exception:
     reason = f"{address}: {first_line(root_cause(error))}"
     is_refused = "Forbidden" in reason or "credentials" in reason
     return UserError(reason) if is_refused else ServiceError(reason)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error of reading says that an object is missing or spoilt.
+
+    Any other may be one of the server or of the network.
+    """
+    parts = list(error_chain(error))
+    return any(
+        isinstance(part, FileNotFoundError | json.JSONDecodeError | KeyError)
+        or _DAMAGE.search(str(part)) is not None
+        for part in parts
+    )
 
 
 def prepare_access() -> None:

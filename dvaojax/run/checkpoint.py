@@ -4,11 +4,10 @@ This module wraps Orbax, which writes the arrays and renames a checkpoint once i
 checksums of its files are written before that, in the same thread.
 """
 
-import contextlib
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +20,6 @@ from orbax.checkpoint import multihost
 from dvaojax import files
 from dvaojax.errors import UserError
 from dvaojax.run.arrays import by_path, describe, unwrap
-from dvaojax.run.bucket import failure
 from dvaojax.run.checksums import write_checksums
 from dvaojax.run.saved_checkpoints import (
     ARRAYS,
@@ -81,7 +79,7 @@ class Checkpoints(SavedCheckpoints):
         self._on_failure = on_failure
         self._saving: int | None = None
         self._directory = files.absolute(directory)
-        with self._bucket_errors():
+        with self._requests():
             self._manager = ocp.CheckpointManager(
                 self._directory, options=options, item_names=(ARRAYS, RECORD)
             )
@@ -132,7 +130,7 @@ class Checkpoints(SavedCheckpoints):
             value = (metrics or {})[self._best_metric]
             merit = {MERIT: value if math.isfinite(value) else -math.inf}
         self._saving = step
-        with self._bucket_errors():
+        with self._requests():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -143,12 +141,12 @@ class Checkpoints(SavedCheckpoints):
 
     def wait(self) -> None:
         """Waits until everything saved so far is complete; raises errors of the saving threads."""
-        with self._bucket_errors():
+        with self._requests():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for unfinished saves, and ends the saving threads."""
-        with self._bucket_errors():
+        with self._requests():
             self._manager.close()
 
     def __enter__(self) -> Self:
@@ -156,16 +154,6 @@ class Checkpoints(SavedCheckpoints):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    @contextlib.contextmanager
-    def _bucket_errors(self) -> Iterator[None]:
-        """Turns errors of requests to a bucket into one line; those of a disk stay as they are."""
-        try:
-            yield
-        except Exception as error:
-            if isinstance(self._directory, Path):
-                raise
-            raise failure(self._directory, error) from error
 
     def _meet_others(self, *, key: str, timeout_ms: int) -> None:
         """Waits for the other processes, except where saving has failed in this one.

@@ -28,7 +28,9 @@ _POLL_SECONDS = 1.0
 class BucketLease(DirectoryLock):
     """An object that names this process, and is renewed until it is released."""
 
-    def __init__(self, bucket: Bucket, name: str, record: Mapping[str, Any], generation: str):
+    def __init__(
+        self, bucket: Bucket, name: str, record: Mapping[str, Any], generation: str, since: float
+    ):
         """Begins to renew the lease; see `take`.
 
         Args:
@@ -36,9 +38,10 @@ class BucketLease(DirectoryLock):
             name: of the object.
             record: its content.
             generation: of the object, just written.
+            since: monotonic time before it was written.
         """
         self._bucket, self._name, self._record = bucket, name, record
-        self._generation, self._renewed = generation, time.monotonic()
+        self._generation, self._renewed = generation, since
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
         self._thread.start()
@@ -51,7 +54,7 @@ class BucketLease(DirectoryLock):
         """Gives the directory back."""
         if not self._stop.is_set():
             self._stop.set()
-            self._thread.join()
+            self._thread.join(_RENEWAL_SECONDS)
             with contextlib.suppress(ServiceError, UserError):  # otherwise it expires
                 if self._bucket.generation(self._name) == self._generation:
                     self._bucket.delete(self._name)
@@ -62,10 +65,19 @@ class BucketLease(DirectoryLock):
             content = _encoded({**self._record, "renewal": uuid.uuid4().hex})
             with contextlib.suppress(ServiceError, UserError):  # attempted again
                 written = self._bucket.write_if(self._name, content, generation=self._generation)
-                if written is None:  # another process took it
+                if written is not None:
+                    self._generation, self._renewed = written, begun
+                elif not self._was_written():
                     self._renewed = -LEASE_SECONDS
                     return
-                self._generation, self._renewed = written, begun
+
+    def _was_written(self) -> bool:
+        """Whether the object is of this process, after a write of which the answer was lost."""
+        generation = self._bucket.generation(self._name)
+        if _decoded(self._bucket.read(self._name)).get("token") != self._record["token"]:
+            return False
+        self._generation = generation
+        return True
 
 
 def take(bucket: Bucket, *, name: str = LEASE) -> BucketLease:
@@ -85,9 +97,10 @@ def take(bucket: Bucket, *, name: str = LEASE) -> BucketLease:
         holder = _decoded(bucket.read(name))
         if holder:
             _wait_until_free(bucket, name, generation, holder)
+        begun = time.monotonic()
         written = bucket.write_if(name, _encoded(record), generation=generation)
         if written is not None:
-            return BucketLease(bucket, name, record, written)
+            return BucketLease(bucket, name, record, written, begun)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from dvaojax import files
-from dvaojax.errors import UserError, first_line, root_cause
+from dvaojax.errors import ServiceError, UserError, first_line, root_cause
 from dvaojax.run.arrays import by_path, check_arrays, filled, targets_of
+from dvaojax.run.bucket import failure, is_damage
 from dvaojax.run.checksums import SUMS, find_damage
 from dvaojax.run.orbax_output import hide_abandoned_work
 
@@ -87,12 +88,10 @@ class SavedCheckpoints:
     @property
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, ascending."""
-        try:
+        with self._requests():
+            if not self._is_local and not self._directory.exists():
+                return []  # a bucket has no empty directories
             names = [path.name for path in self._directory.iterdir() if self._is_complete(path)]
-        except FileNotFoundError:
-            if self._is_local:
-                raise
-            names = []  # a bucket has no empty directories
         return sorted(map(int, names))
 
     @property
@@ -207,13 +206,16 @@ class SavedCheckpoints:
     def find_small_damage(self, step: int) -> str | None:
         """Like `find_damage`, without reading files of more than 1 MiB."""
         path = self._path(step)
-        if not _is_metadata(path / METADATA):
-            return f"{METADATA} is damaged"
+        with self._requests():
+            if not _is_metadata(path / METADATA):
+                return f"{METADATA} is damaged"
+        if not isinstance(path, Path):
+            return None
         # Once a version writes checksums, all later checkpoints have them: see `Checkpoints`.
         earlier = (self._path(other) for other in self.steps if other < step)
         if not (path / SUMS).exists() and any((other / SUMS).exists() for other in earlier):
             return f"{SUMS} is missing"
-        damage = find_damage(path, largest=_SMALL) if isinstance(path, Path) else None
+        damage = find_damage(path, largest=_SMALL)
         if damage is None:
             try:
                 self._merit(step)
@@ -284,14 +286,26 @@ class SavedCheckpoints:
         )
 
     @contextlib.contextmanager
+    def _requests(self) -> Iterator[None]:
+        """Turns errors of requests to a bucket into one line; those of a disk stay as they are."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(self._directory, Path):
+                raise
+            raise failure(self._directory, error) from error
+
+    @contextlib.contextmanager
     def _read_errors(self, step: int) -> Iterator[str]:
         """Yields the checkpoint's name, and turns read errors into one of one line."""
         try:
             yield f"checkpoint {self._path(step)}"
-        except UserError:
+        except (UserError, ServiceError):
             raise
         except Exception as error:  # Orbax raises exceptions of any class
             hide_abandoned_work()
+            if not isinstance(self._directory, Path) and not is_damage(error):
+                raise failure(self._directory, error) from error
             reason = first_line(root_cause(error))
             raise self._damaged(step, f"it cannot be read: {reason}") from error
 
@@ -310,7 +324,11 @@ def _is_metadata(path: Path | epath.Path) -> bool:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return True
-    except (OSError, ValueError, RecursionError):
+    except OSError:
+        if isinstance(path, Path):
+            return False
+        raise  # of the request
+    except (ValueError, RecursionError):
         return False
     if not isinstance(content, dict):
         return False

@@ -5,6 +5,7 @@ import threading
 import time
 from unittest import mock
 
+import jax
 import pytest
 from bucket_server import BUCKET, bucket_environment, bucket_server
 from etils import epath
@@ -16,7 +17,7 @@ from dvaojax.run import bucket as bucket_module
 from dvaojax.run import directory as run_directory
 from dvaojax.run import lease
 from dvaojax.run.bucket import NOTHING, Bucket
-from dvaojax.run.saved_checkpoints import SavedCheckpoints
+from dvaojax.run.saved_checkpoints import DamagedCheckpoint, SavedCheckpoints
 from dvaojax.run.working_copy import WorkingCopy
 
 
@@ -245,6 +246,38 @@ def test_a_server_that_has_ended_is_one_line(faulty, bucket):
     faulty.stop()
     with pytest.raises(ServiceError, match=rf"^{bucket.address}: .*Connect call failed"):
         bucket.write("a", b"2")
+
+
+def test_an_outage_is_not_taken_for_damage(bucket):
+    bucket.write("1/commit_success.txt", b"")
+    bucket.write("1/_CHECKPOINT_METADATA", b"{}")
+    saved = SavedCheckpoints(bucket.address)
+    state = {"w": jax.ShapeDtypeStruct((2,), "float32")}
+    with pytest.raises(DamagedCheckpoint, match=r"1 is damaged \(it cannot be read: .*metadata"):
+        saved.restore(state)
+    away = ConnectionRefusedError("away")
+    with mock.patch("gcsfs.GCSFileSystem.open", side_effect=away):
+        assert saved.steps == [1]
+        with pytest.raises(ServiceError, match=f"^{bucket.address}: away$"):
+            saved.restore(state)
+        with pytest.raises(ServiceError, match=f"^{bucket.address}: away$"):
+            SavedCheckpoints(bucket.address).find_damage(1)
+    bucket.write("1/_CHECKPOINT_METADATA", b"{")
+    assert SavedCheckpoints(bucket.address).find_damage(1) == "_CHECKPOINT_METADATA is damaged"
+
+
+def test_a_renewal_of_which_the_answer_is_lost_keeps_the_lease(bucket, quick):
+    write_if = bucket.write_if
+
+    def lose_the_answer(*arguments, **options):
+        write_if(*arguments, **options)
+        raise ServiceError("away")
+
+    with lease.hold(bucket) as held:
+        with mock.patch.object(bucket, "write_if", lose_the_answer):
+            time.sleep(0.3)
+        time.sleep(0.5)
+        assert held.is_held()
 
 
 class Killed(BaseException):
