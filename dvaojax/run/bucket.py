@@ -165,7 +165,7 @@ def failure(address: epath.Path, error: Exception) -> Exception:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether an error of reading says that an object is missing or spoilt.
+    """Whether an error of reading says that an object is missing or damaged.
 
     Any other may be one of the server or of the network.
     """
