@@ -194,14 +194,19 @@ def rollout_sent(job: Job) -> float:
     return weights * (1 - 1 / mesh.fsdp) + sums
 
 
+def sent_between_slices(job: Job) -> float:
+    """Bytes that a chip sends to other slices: its part of each micro-batch's gradients."""
+    count, learning = job.slice.count, job.config.learning
+    num_batches = learning.micro_batches * learning.updates_per_step
+    return 2 * (1 - 1 / count) * job.parameters * _compute_bytes(job) * num_batches
+
+
 def _training_link_seconds(job: Job) -> float:
     """Least seconds of the links in a train step, with the gradients between slices."""
-    chip, count = job.slice.chip, job.slice.count
-    within = _link_seconds(job, training_sent(job))
-    if isinstance(chip, Gpu) or count == 1:
+    chip, within = job.slice.chip, _link_seconds(job, training_sent(job))
+    if isinstance(chip, Gpu):
         return within
-    gradients = job.parameters * FLOAT32_BYTES * job.config.learning.updates_per_step
-    return within + 2 * (1 - 1 / count) * gradients / chip.slices_bandwidth
+    return within + sent_between_slices(job) / chip.slices_bandwidth
 
 
 def _link_seconds(job: Job, sent: float) -> float:
