@@ -9,6 +9,7 @@ import fnmatch
 import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import fsspec.config
 
 from dvaojax.errors import UserError, first_line, import_extra, writing
 
@@ -36,7 +38,12 @@ WEIGHT_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
 _BUCKET = "gs://"
-_ANSWER_SECONDS = 60.0
+_ANSWER_SECONDS = 30.0  # without a byte, after which a request is sent again
+
+_TENSORSTORE = {
+    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": f"{_ANSWER_SECONDS:.0f}",
+    "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
+}
 
 _REPOSITORY = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -77,9 +84,30 @@ def file_system(address: str) -> tuple[Any, str]:
     """
     if not address.startswith(_BUCKET):
         raise UserError(f"{address}: only addresses that begin with {_BUCKET} are supported")
-    import_extra("gcsfs", extra="gcs")
+    prepare_access()
     with reading(address):
-        return fsspec.url_to_fs(address, use_listings_cache=False, requests_timeout=_ANSWER_SECONDS)
+        return fsspec.url_to_fs(address)
+
+
+def prepare_access() -> None:
+    """Prepares the libraries that Orbax reaches buckets with: gcsfs and TensorStore.
+
+    They do not wait for ever, and gcsfs keeps no listings and prints nothing.
+
+    Raises:
+        UserError: gcsfs is not installed.
+    """
+    import_extra("gcsfs", extra="gcs")
+    aiohttp = import_extra("aiohttp", extra="gcs")
+    # Unlike a limit of the whole request, this is an error after which gcsfs sends it again.
+    limit = aiohttp.ClientTimeout(
+        total=None, sock_connect=_ANSWER_SECONDS, sock_read=_ANSWER_SECONDS
+    )
+    settings = {"use_listings_cache": False, "requests_timeout": limit}
+    for name, value in _TENSORSTORE.items():
+        os.environ.setdefault(name, value)
+    fsspec.config.conf.setdefault("gs", {}).update(settings)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs is raised as well
 
 
 @contextlib.contextmanager

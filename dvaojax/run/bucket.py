@@ -5,22 +5,19 @@ or are not answered are sent again, with longer and longer waits; the last failu
 """
 
 import json
-import logging
-import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 import fsspec
-import fsspec.config
 from etils import epath
 
+from dvaojax import hub
 from dvaojax.errors import (
     ServiceError,
     UserError,
     error_chain,
     first_line,
-    import_extra,
     root_cause,
 )
 
@@ -28,13 +25,6 @@ PROTOCOL = "gs://"
 
 NOTHING = "0"
 """The generation of an object that does not exist."""
-
-_ANSWER_SECONDS = 30.0  # without a byte, after which a request is sent again
-
-_TENSORSTORE = {
-    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": f"{_ANSWER_SECONDS:.0f}",
-    "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
-}
 
 _DAMAGE = re.compile(r"NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|[Nn]ot found|does not exist|CRC")
 
@@ -53,7 +43,7 @@ class Bucket:
         Raises:
             UserError: gcsfs is not installed, it has no credentials, or the address is incomplete.
         """
-        prepare_access()
+        hub.prepare_access()
         self.address = address
         self._path = str(address).removeprefix(PROTOCOL).rstrip("/")
         if not all(self._path.partition("/")):
@@ -175,24 +165,3 @@ def is_damage(error: BaseException) -> bool:
         or _DAMAGE.search(str(part)) is not None
         for part in parts
     )
-
-
-def prepare_access() -> None:
-    """Prepares the libraries that Orbax reaches buckets with: gcsfs and TensorStore.
-
-    They do not wait for ever, and gcsfs keeps no listings and prints nothing.
-
-    Raises:
-        UserError: gcsfs is not installed.
-    """
-    import_extra("gcsfs", extra="gcs")
-    aiohttp = import_extra("aiohttp", extra="gcs")
-    # Unlike a limit of the whole request, this is an error after which gcsfs sends it again.
-    limit = aiohttp.ClientTimeout(
-        total=None, sock_connect=_ANSWER_SECONDS, sock_read=_ANSWER_SECONDS
-    )
-    settings = {"use_listings_cache": False, "requests_timeout": limit}
-    for name, value in _TENSORSTORE.items():
-        os.environ.setdefault(name, value)
-    fsspec.config.conf.setdefault("gs", {}).update(settings)
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs is raised as well

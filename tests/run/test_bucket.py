@@ -11,9 +11,8 @@ from bucket_server import BUCKET, bucket_environment, bucket_server
 from etils import epath
 from faulty_bucket import FaultyBucket
 
-from dvaojax import files
+from dvaojax import files, hub
 from dvaojax.errors import ServiceError, UserError
-from dvaojax.run import bucket as bucket_module
 from dvaojax.run import directory as run_directory
 from dvaojax.run import lease
 from dvaojax.run.bucket import NOTHING, Bucket
@@ -217,7 +216,7 @@ def test_a_lease_survives_a_server_that_does_not_answer_for_a_while(bucket, quic
 @pytest.fixture
 def faulty(server, monkeypatch):
     """A proxy before the server, and the same directory of the bucket through it."""
-    monkeypatch.setattr(bucket_module, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(hub, "_ANSWER_SECONDS", 0.3)
     monkeypatch.setattr("gcsfs.retry.random.random", lambda: -100.0)  # without waits
     with FaultyBucket(server) as proxy:
         with mock.patch.dict("os.environ", bucket_environment(proxy.url)):
