@@ -46,6 +46,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.slow
 def test_endless_templates_end_in_one_line(made, monkeypatch):
     monkeypatch.setattr(templates, "SECONDS", 0.3)
     for kind, template in ENDLESS.items():

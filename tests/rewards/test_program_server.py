@@ -39,6 +39,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 def test_verdicts_are_those_of_this_machine_and_nothing_expected_is_sent():
     trials = [trial(text, "assert f(1) == 2, 'needle'", "assert f(2) == 3") for text in PROGRAMS]
     limits = Limits(cpu_seconds=1, wall_seconds=1.0)
@@ -166,6 +167,7 @@ def failure(fault):
         return str(error.value), len(code_server.requests)
 
 
+@pytest.mark.slow
 def test_faulty_replies_are_repeated_and_then_failures():
     start = time.monotonic()
     with ThreadPoolExecutor(max_workers=len(FAULTS)) as threads:

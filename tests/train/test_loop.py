@@ -304,6 +304,7 @@ def test_aggregator_trains_with_checked_invariants(no_plots, tmp_path, name):
     assert all(row["skipped_updates"] == 0 for row in metrics)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_every_aggregator_works_as_a_shadow(no_plots, tmp_path):
     """All in one program."""

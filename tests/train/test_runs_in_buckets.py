@@ -127,6 +127,7 @@ def test_a_server_that_ends_is_one_line_and_the_run_resumes_exactly(uninterrupte
     assert_same_run(digits_run.PLAIN, make_aggregator(digits_run.PLAIN), runs, uninterrupted)
 
 
+@pytest.mark.nightly
 def test_other_commands_read_it_like_a_local_run(uninterrupted, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits.py").write_text(
