@@ -51,7 +51,7 @@ class MeshConfig:
             axis.
         replica: groups are split and parameters replicated, as over `data`. On machines with
             several slices this axis spans the slices: gradients are communicated over it, once per
-            micro-batch, and the step's advantages and statistics, which are small; tokens only if
+            micro-batch, and the step's statistics, which are small; tokens only if
             `learning.mini_batches` is above 1, and parameters never.
         sampler: layout of the weights while tokens are sampled; they are moved once per rollout.
             "gathered" replicates them over `fsdp`. "tensor" splits them over `fsdp` x `tensor`, for

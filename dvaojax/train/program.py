@@ -138,8 +138,8 @@ def make_program(
         step=jax.jit(
             sharding.on_mesh(mesh, _step(config, optimizer, aggregator, shadows, constrain)),
             donate_argnums=0,
-            # Metrics and advantages are replicated, so that every process can read them.
-            out_shardings=(state_shardings, replicated, replicated),
+            # Metrics are replicated, so that every process can read them.
+            out_shardings=(state_shardings, replicated, by_group),
         ),
         gradient_norms=jax.jit(
             sharding.on_mesh(mesh, _gradient_norms(config, constrain)), out_shardings=replicated

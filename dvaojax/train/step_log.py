@@ -19,6 +19,7 @@ from dvaojax.config import Config
 from dvaojax.evaluation.answer_sets import set_measures
 from dvaojax.learning.gradients import StepMetrics
 from dvaojax.run.metrics import SampleRecord, to_host
+from dvaojax.train import hosts
 from dvaojax.train.collect import Collected
 from dvaojax.train.device_timer import Span
 from dvaojax.train.failures import invariant_check, stop_if_not_finite
@@ -35,7 +36,7 @@ class DispatchedStep(NamedTuple):
         number: of the step, from 1.
         collected: its experience.
         metrics: of the train step.
-        advantages: `[B, G]`.
+        advantages: `[B, G]`, split over the devices by group.
         sampling: when its completions were sampled; None if an earlier start sampled them.
         training: when the train step ran.
         evaluation: metrics of the evaluation after the step, with its `evaluation_seconds`; empty
@@ -101,7 +102,7 @@ class StepLog:
 
     def _write(self, step: DispatchedStep) -> None:
         session, config = self._session, self._session.config
-        advantages = np.asarray(step.advantages)
+        advantages = hosts.rows(step.advantages, step.collected.groups[:1])
         row = to_host(step.metrics, objectives=config.objectives)
         row = _without_skipped_cosines(config, step.number, row)
         row |= step.collected.measures | self._durations(step)
@@ -169,8 +170,10 @@ def sample_records(
     Args:
         config: the run.
         collected: a step's experience.
-        advantages: `[B, G]`.
+        advantages: `[1, G]`, of that group; `[0, G]` if none was scored here.
     """
+    if not len(advantages):
+        return []
     b = collected.groups[0]
     rewards = np.where(collected.scores.mask, collected.scores.rewards, np.nan)
 
@@ -180,7 +183,7 @@ def sample_records(
             prompt=collected.prompts[0].text,
             completion=text,
             rewards=dict(zip(config.objectives, values, strict=True)),
-            advantage=float(advantages[b, g]),
+            advantage=float(advantages[0, g]),
         )
 
     kept = collected.completions[0][: config.samples_per_step]

@@ -23,6 +23,7 @@ SCRIPTS = {
     "gradient_variance.py",
     "minimal_loop.py",
     "plan_table.py",
+    "scale.py",
     "regimes.py",
     "rubric_arm.py",
 }  # no configurations; tested elsewhere

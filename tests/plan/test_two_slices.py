@@ -62,17 +62,13 @@ def gradient_sizes(config, shapes):
 def test_gradients_are_the_only_traffic_between_slices():
     """Devices 0 to 3 are one slice, 4 to 7 the other; the parameters are split within a slice.
 
-    Next to gradients: statistics, of one number or one per objective, and the advantages, which
-    every process logs.
+    Next to gradients: statistics, of one number or one per objective.
     """
     config = configured(SLICES)
     program, between, within = traffic(config)
     assert program.mesh.devices[0].ravel().tolist() == jax.devices()[:4]
-    assert [shape for kind, shape in between if kind == "all-gather"] == [
-        (config.prompts_per_step, config.group_size)
-    ]
-    reduced = [shape for kind, shape in between if kind in ("all-reduce", "reduce-scatter")]
-    assert len(reduced) == len(between) - 1
+    assert {kind for kind, _ in between} <= {"all-reduce", "reduce-scatter"}
+    reduced = [shape for _, shape in between]
     sizes = gradient_sizes(config, program.state_shapes.learner.params)
     statistics = [shape for shape in reduced if shape in ((), (len(config.objectives),))]
     gradients = [shape for shape in reduced if shape not in statistics]
@@ -96,7 +92,7 @@ def test_what_else_is_exchanged_between_slices():
 @needs_libtpu
 @pytest.mark.slow
 def test_an_update_compiled_for_two_slices_sends_gradients_between_them():
-    """Each chip sends its part of the gradients once per micro-batch, and its advantages."""
+    """Each chip sends its part of the gradients once per micro-batch."""
     job = plans.job("tiny", "2xv5e:2x2", mesh=(1, 4, 1, 2), prompts=16, micro_batches=2)
     model = dataclasses.replace(job.config.model, num_layers=1)
     job = dataclasses.replace(
@@ -109,8 +105,7 @@ def test_an_update_compiled_for_two_slices_sends_gradients_between_them():
         for kind, each in update.profile.collectives.items()
         if kind.endswith(BETWEEN_SLICES)
     }
-    assert sent.keys() == {"all-reduce", "all-gather"}
-    assert sent["all-gather"].sent == 4 * 16 * 16 // 2 // 4  # of one chip
+    assert sent.keys() == {"all-reduce"}
     gradients = 2 * 4 * job.parameters
     assert gradients <= sent["all-reduce"].sent < 1.2 * gradients
     seconds = sent["all-reduce"].sent / job.slice.chip.slices_bandwidth
