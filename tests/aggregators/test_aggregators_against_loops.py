@@ -36,6 +36,7 @@ SHAPES = {  # groups, completions, objectives: cases of each kind, fewer where t
     (1, 64, 7): 20,
 }
 QUICK = [(3, 1, 3), (2, 8, 4)]  # the others are slow tests, because each compiles
+LARGEST = [(2, 4, 8), (1, 64, 7)]  # slow tests; those that remain are nightly
 QUICK_OTHERS = [(2, 3, 5)]
 FURTHER_OTHERS = [(3, 1, 3), (2, 8, 4)]
 EAGER = [(3, 1, 3), (2, 8, 4)]  # without jit every operation is compiled separately
@@ -165,7 +166,9 @@ def test_equals_the_loop_jitted(shape, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", nightly_but(["float64"], ["float32", "float64"]))
-@pytest.mark.parametrize("shape", [s for s in SHAPES if s not in QUICK], ids=_name)
+@pytest.mark.parametrize(
+    "shape", nightly_but(LARGEST, [s for s in SHAPES if s not in QUICK]), ids=_name
+)
 def test_equals_the_loop_jitted_at_further_shapes(shape, dtype):
     _assert_equals_the_loop(_jitted, FIRST, shape, dtype)
 
@@ -177,8 +180,8 @@ def test_second_family_equals_the_loop_jitted(shape, dtype):
     _assert_equals_the_loop(_jitted, OTHERS, shape, dtype)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", nightly_but(["float64"], ["float32", "float64"]))
+@pytest.mark.nightly
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", FURTHER_OTHERS, ids=_name)
 def test_second_family_equals_the_loop_jitted_at_further_shapes(shape, dtype):
     _assert_equals_the_loop(_jitted, OTHERS, shape, dtype)

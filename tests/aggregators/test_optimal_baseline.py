@@ -184,9 +184,9 @@ def token_loop(rewards, weights, norms, where, mask):
     out = np.zeros(where.shape)
     for b, g, t in np.argwhere(where):
         for k in np.flatnonzero(mask[b, g]):
-            seen = [j for j in range(where.shape[1]) if where[b, j, t] and mask[b, j, k]]
-            counts = [sum(norms[b, j, s] for s in range(t + 1) if where[b, j, s]) for j in seen]
-            total = sum(n * rewards[b, j, k] for n, j in zip(counts, seen, strict=True))
+            present = [j for j in range(where.shape[1]) if where[b, j, t] and mask[b, j, k]]
+            counts = [sum(norms[b, j, s] for s in range(t + 1) if where[b, j, s]) for j in present]
+            total = sum(n * rewards[b, j, k] for n, j in zip(counts, present, strict=True))
             out[b, g, t] += weights[k] * (rewards[b, g, k] - total / sum(counts))
     return out
 

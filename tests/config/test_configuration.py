@@ -324,7 +324,7 @@ def test_rejects_invalid_options_in_one_line(name, option, message):
     assert "\n" not in str(error.value)
 
 
-def of_its_page(name, options="", kind=0):
+def by_its_page(name, options="", kind=0):
     """The configuration of a method as its page selects it, with these options if any."""
     command = method_page.find(name)[kind].use.split()
     assert command[:3] == ["dvaojax", "train", "--set"]
@@ -339,7 +339,7 @@ def options_of(knobs, key):
 @pytest.mark.parametrize("name", sorted(aggregators.METHODS))
 def test_every_aggregator_is_selected_as_its_page_says_with_every_knob(name):
     knobs = aggregators.knobs_of(aggregators.METHODS[name])
-    config = of_its_page(name, options_of(knobs, "aggregator.options"))
+    config = by_its_page(name, options_of(knobs, "aggregator.options"))
     validate(config)
     assert config.aggregator.name == name
     assert aggregator_knobs(config) == knobs
@@ -348,15 +348,15 @@ def test_every_aggregator_is_selected_as_its_page_says_with_every_knob(name):
 def test_every_row_of_the_other_tables_is_selected_as_its_page_says():
     """Losses, pairs, masks and allocation rules; the functions of turns wait for episodes."""
     for name in losses.ROWS:
-        config = of_its_page(name)
+        config = by_its_page(name)
         config.loss.check_options()
         make_policy_loss(config.loss, model=config.model, temperature=1.0, max_new_tokens=8)
         assert config.loss.name == name
-    assert of_its_page("dpo").loss.is_pairwise
-    assert of_its_page("capo").loss.capo.is_used
+    assert by_its_page("dpo").loss.is_pairwise
+    assert by_its_page("capo").loss.capo.is_used
     for name, rule in allocation.BY_NAME.items():
         knobs = allocation.knobs_of(rule)
-        config = of_its_page(name, options_of(knobs, "allocation.options"), kind=-1)
+        config = by_its_page(name, options_of(knobs, "allocation.options"), kind=-1)
         validate(config)
         make_allocation(config)
         assert config.allocation.name == name

@@ -142,10 +142,10 @@ def test_the_readme_has_the_table_of_the_tension(saved, different_rewards):
     if saved.sweep.name == "tension":
         readme = (ROOT / "README.md").read_text()
         for method in saved.sweep.methods:
-            found, ends = saved.results["tension", method], ends_of_the_tension(method, 0.5)
-            volume = [f"{100 * value:.1f}" for value in found.volume]
+            finding, ends = saved.results["tension", method], ends_of_the_tension(method, 0.5)
+            volume = [f"{100 * value:.1f}" for value in finding.volume]
             reward = f"{100 * weighted_rewards(method, 0.5).mean():.1f}"
-            marks = [" *" * bool(found.verdict), " *" * ((method, 0.5) in different_rewards)]
+            marks = [" *" * bool(finding.verdict), " *" * ((method, 0.5) in different_rewards)]
             right, brief = (np.mean([end[o] for end in ends]) for o in ("accuracy", "brevity"))
             row = f"| `{method}` | {volume[0]} [{volume[1]}, {volume[2]}]{marks[0]} | "
             row += f"{reward}{marks[1]} | {100 * right:.0f} | {100 * brief:.0f} |"

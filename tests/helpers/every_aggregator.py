@@ -51,7 +51,7 @@ def takes_lengths(function):
 
 
 def inputs_for(lengths):
-    """What `update` may need, by name: completions of one token, with their lengths as norms."""
+    """Arguments of `update`, by name: completions of one token, with their lengths as norms."""
     norms = jnp.asarray(lengths, jnp.float32)
     tokens = {
         "token_gradient_weights": norms[..., None],
@@ -80,21 +80,21 @@ def function_of(name):
     if "scores" in needs_of(function):
 
         @functools.wraps(function)
-        def of_one_score(rewards, weights, *, mask=None, **kwargs):
+        def with_one_score(rewards, weights, *, mask=None, **kwargs):
             scored = None if mask is None else jnp.asarray(mask)[..., None]
             return function(jnp.asarray(rewards)[..., None], weights, mask=scored, **kwargs)
 
-        return of_one_score
+        return with_one_score
     if "where" not in further_arguments(function):
         return function
 
     @functools.wraps(function)
-    def of_one_token(rewards, weights, lengths, **kwargs):
+    def with_one_token(rewards, weights, lengths, **kwargs):
         norms = jnp.asarray(lengths)[..., None]
         where = jnp.ones(norms.shape, bool)
         return function(rewards, weights, norms, where, **kwargs)[..., 0]
 
-    return of_one_token
+    return with_one_token
 
 
 def call(function, rewards, weights, **kwargs):

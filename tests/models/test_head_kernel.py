@@ -101,7 +101,7 @@ def test_each_device_has_its_groups_and_heads():
     )
 
 
-def test_heads_are_laid_side_by_side_and_their_cotangents_by_head():
+def test_heads_are_joined_and_their_cotangents_split_by_head():
     generator = np.random.default_rng(0)
     heads = jnp.asarray(generator.normal(size=(2, 3, 48, 128)), jnp.bfloat16)  # three steps a row
     rows, transpose = jax.vjp(lambda x: rows_of_heads(x, interpret=True), heads)

@@ -217,6 +217,7 @@ def test_tiny_decoder_is_compiled_for_four_chips_and_the_process_keeps_its_devic
     assert jax.devices() == before
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @needs_cuda
 def test_tiny_decoder_is_compiled_for_gpus_of_two_hosts_without_complaints(tmp_path):

@@ -229,6 +229,7 @@ def run_config(**changes):
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_resumed_runs_with_hints_are_equal_and_on_policy(tmp_path):
     """Every prompt is that of its level, and the ratio to the sampler is 1 also on hinted ones."""

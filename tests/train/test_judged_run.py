@@ -115,6 +115,7 @@ def test_settings_of_requests_to_the_judge_may_change_on_resume():
     assert {key for key in MAY_DIFFER if "judge" in key} == {f"task.judge.{n}" for n in names}
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_killed_judge_stops_the_run_and_a_new_one_resumes_it(tmp_path):
     def dying(number, request):

@@ -123,6 +123,7 @@ def noisy_digits(completion, reference):
     return digits_run.digits(completion, reference) + noise
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_repeated_scores_and_advantages_of_tokens_are_resumed(tmp_path):
     config = digits_run.digits_config(

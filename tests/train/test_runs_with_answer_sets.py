@@ -101,6 +101,7 @@ class Stop(Exception):
     """Ends a run early."""
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_resumed_run_draws_the_same_trade_offs(tmp_path):
     """A run stopped in step 4 and resumed from step 2 equals an uninterrupted run bit for bit."""

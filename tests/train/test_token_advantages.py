@@ -41,7 +41,7 @@ def test_eight_devices_with_packed_rows_in_micro_batches_equal_one_device():
     params = jax.device_get(jax.jit(lambda: models.init(CONFIG.model, jax.random.key(0)))())
     experience = ragged()
     one = gradient_and_metrics(TOKENS, 1, params, experience)
-    moment, advantages, values, of_completions = one
+    moment, advantages, values, by_completion = one
     norms = policy_gradient_norms(
         params, experience, model=CONFIG.model, temperature=CONFIG.sampling.temperature
     )
@@ -71,7 +71,7 @@ def test_eight_devices_with_packed_rows_in_micro_batches_equal_one_device():
     np.testing.assert_allclose(other[1], advantages, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(other[2], values, rtol=1e-4, atol=1e-5)
     squares = np.where(where, norms, 0).sum(-1)
-    for measured in (of_completions, other[3]):
+    for measured in (by_completion, other[3]):
         np.testing.assert_allclose(measured, np.sqrt(squares), rtol=1e-4, atol=1e-5)
 
 
