@@ -19,8 +19,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from etils import epath
-
 from dvaojax.errors import UserError, writing
 
 CONFIG = "config.json"
@@ -187,11 +185,6 @@ def new_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-def absolute(path: Path | epath.Path) -> Path | epath.Path:
-    """A path that does not depend on the working directory; addresses in buckets are such paths."""
-    return path.absolute() if isinstance(path, Path) else path
 
 
 def is_plain_name(name: Any) -> bool:

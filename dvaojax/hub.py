@@ -21,7 +21,14 @@ from typing import Any
 import fsspec
 import fsspec.config
 
-from dvaojax.errors import UserError, first_line, import_extra, writing
+from dvaojax.errors import (
+    ServiceError,
+    UserError,
+    first_line,
+    import_extra,
+    root_cause,
+    writing,
+)
 
 # The files of a tokenizer, and those that name the model's end-of-turn tokens.
 TEXT_FILES = (
@@ -37,8 +44,12 @@ TEXT_FILES = (
 WEIGHT_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
-_BUCKET = "gs://"
+PROTOCOL = "gs://"
+"""Addresses of Google Cloud Storage begin so."""
+
 _ANSWER_SECONDS = 30.0  # without a byte, after which a request is sent again
+
+_REPEATABLE = ("408", "429")  # of the codes of HTTP for errors of the client
 
 _TENSORSTORE = {
     "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": f"{_ANSWER_SECONDS:.0f}",
@@ -82,8 +93,8 @@ def file_system(address: str) -> tuple[Any, str]:
     Raises:
         UserError: the address is not one of Google Cloud Storage, or its extra is not installed.
     """
-    if not address.startswith(_BUCKET):
-        raise UserError(f"{address}: only addresses that begin with {_BUCKET} are supported")
+    if not address.startswith(PROTOCOL):
+        raise UserError(f"{address}: only addresses that begin with {PROTOCOL} are supported")
     prepare_access()
     with reading(address):
         return fsspec.url_to_fs(address)
@@ -111,22 +122,36 @@ def prepare_access() -> None:
 
 
 @contextlib.contextmanager
-def reading(path: object) -> Iterator[None]:
+def reading(address: str) -> Iterator[None]:
     """Turns an error of a bucket's server, credentials or network into one line.
 
     gcsfs repeats failed requests by itself, with growing waits, before it raises.
 
     Raises:
-        UserError: the body raised an exception.
+        UserError: there is no such bucket or object, or access is refused.
+        ServiceError: there is no answer, or errors only.
     """
     try:
         yield
-    except UserError:
-        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{address} does not exist") from error
     # gcsfs raises exceptions of aiohttp, google.auth and its own, without a common class.
     except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"{path} cannot be read ({reason})") from error
+        raise failure(address, error) from error
+
+
+def failure(address: object, error: Exception) -> Exception:
+    """One line for an error that a request to a bucket raised.
+
+    Args:
+        address: of what was requested.
+        error: of any class, since there are several libraries.
+    """
+    reason = f"{address}: {first_line(root_cause(error))}"
+    code = str(getattr(error, "code", ""))  # of HTTP, in gcsfs's own exceptions
+    is_refused = code.startswith("4") and code not in _REPEATABLE
+    is_refused |= "Forbidden" in reason or "credentials" in reason
+    return UserError(reason) if is_refused else ServiceError(reason)
 
 
 def resolve(path: str) -> str:
@@ -180,7 +205,7 @@ def _download(path: str, name: str, revision: str | None, patterns: Sequence[str
 
 
 def objects(address: str, patterns: Sequence[str]) -> tuple[Any, dict[str, Mapping[str, Any]]]:
-    """The objects of a bucket whose names below an address match.
+    """The objects directly below an address in a bucket whose names match.
 
     Returns:
         The file system, and name below the address -> entry of the listing.
@@ -190,7 +215,7 @@ def objects(address: str, patterns: Sequence[str]) -> tuple[Any, dict[str, Mappi
     """
     system, root = file_system(address)
     with reading(address):
-        listing = system.find(root, detail=True)
+        listing = system.find(root, maxdepth=1, detail=True)
     names = {path.removeprefix(root).lstrip("/"): entry for path, entry in listing.items()}
     return system, {
         name: entry
@@ -210,7 +235,7 @@ def _copy_of_objects(address: str, patterns: Sequence[str]) -> Path:
     if not chosen:
         raise UserError(f"{address} does not exist, or has none of: {', '.join(patterns)}")
     for name in chosen:
-        if {"", ".", ".."} & set(name.split("/")):
+        if "/" in name or name in ("", ".", ".."):
             raise UserError(f"{address}: {name[:100]!r} is not the name of a file")
     versions = [[name, object_version(entry)] for name, entry in sorted(chosen.items())]
     identity = json.dumps([address, versions], default=str)
@@ -222,7 +247,8 @@ def _copy_of_objects(address: str, patterns: Sequence[str]) -> Path:
         temporary = Path(tempfile.mkdtemp(prefix=".copying-", dir=directory.parent))
         try:
             for name, entry in chosen.items():
-                _copy_object(address, system, entry, temporary / name)
+                with reading(address):
+                    system.get_file(entry["name"], str(temporary / name))
             try:
                 temporary.rename(directory)
             except OSError:
@@ -231,13 +257,6 @@ def _copy_of_objects(address: str, patterns: Sequence[str]) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return directory
-
-
-def _copy_object(address: str, system: Any, entry: Mapping[str, Any], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as file, reading(address):
-        content = system.cat_file(entry["name"])
-        file.write(content)
 
 
 def _cache() -> Path:

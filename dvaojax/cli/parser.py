@@ -10,10 +10,10 @@ from dvaojax.errors import UserError
 
 if TYPE_CHECKING:
     from etils import epath
-else:
-    epath = LazyModule("etils.epath")
 
-_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
+    from dvaojax import hub
+else:
+    epath, hub = LazyModule("etils.epath"), LazyModule("dvaojax.hub")
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,9 +80,9 @@ def run_path(text: str) -> "Path | epath.Path":
     Raises:
         ArgumentTypeError: the text is another address, such as `s3://bucket/runs`.
     """
-    if re.match(r"gs://[^/]", text):
+    if re.match(rf"{hub.PROTOCOL}[^/]", text):
         return epath.Path(text)
-    if _ADDRESS.match(text):
+    if hub.is_address(text):
         raise argparse.ArgumentTypeError(
             f"{text} is neither a path nor in a bucket of Google Cloud Storage (gs://BUCKET/DIR)"
         )
@@ -96,7 +96,7 @@ def local_path(text: str) -> Path:
         ArgumentTypeError: the text is an address such as `gs://bucket/runs`, of which `Path` would
             make a directory `gs:`.
     """
-    if _ADDRESS.match(text):
+    if hub.is_address(text):
         raise argparse.ArgumentTypeError(
             f"{text} is an address, not a path: mount the bucket (gcsfuse), or use a shared disk"
         )

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import json
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -94,12 +95,19 @@ def _is_published(path: Path | epath.Path) -> bool:
     parent directory exists: then it is more likely a misspelt run.
     """
     if not isinstance(path, Path):
-        return b'"model_type"' in (Bucket(path).read(files.CONFIG) or b"")
+        content = Bucket(path).read(files.CONFIG) or b"null"
+        with contextlib.suppress(ValueError):
+            return _describes_model(json.loads(content))
+        return False
     file = path / files.CONFIG
     if file.is_file():
-        description = files.read_json(file)
-        return isinstance(description, dict) and "model_type" in description
+        return _describes_model(files.read_json(file))
     return not path.exists() and not path.parent.exists() and len(path.parts) == 2
+
+
+def _describes_model(content: Any) -> bool:
+    """Whether the content of a `config.json` is that of a published model."""
+    return isinstance(content, dict) and "model_type" in content
 
 
 def _published_model(arguments: argparse.Namespace) -> PolicySource:

@@ -7,21 +7,14 @@ or are not answered are sent again, with longer and longer waits; the last failu
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fsspec
 from etils import epath
 
 from dvaojax import hub
-from dvaojax.errors import (
-    ServiceError,
-    UserError,
-    error_chain,
-    first_line,
-    root_cause,
-)
-
-PROTOCOL = "gs://"
+from dvaojax.errors import UserError, error_chain
 
 NOTHING = "0"
 """The generation of an object that does not exist."""
@@ -45,7 +38,7 @@ class Bucket:
         """
         hub.prepare_access()
         self.address = address
-        self._path = str(address).removeprefix(PROTOCOL).rstrip("/")
+        self._path = str(address).removeprefix(hub.PROTOCOL).rstrip("/")
         if not all(self._path.partition("/")):
             raise UserError(f"{address} is no directory in a bucket, such as gs://BUCKET/runs")
         self._system: Any = self._answer(lambda: fsspec.filesystem("gs"))
@@ -139,19 +132,12 @@ class Bucket:
         except (FileNotFoundError, FileExistsError):
             raise
         except Exception as error:  # of aiohttp, requests, google.auth, or gcsfs
-            raise failure(self.address, error) from error
+            raise hub.failure(self.address, error) from error
 
 
-def failure(address: epath.Path, error: Exception) -> Exception:
-    """One line for an error that a request to a bucket raised.
-
-    Args:
-        address: of what was requested.
-        error: of any class, since there are several libraries.
-    """
-    reason = f"{address}: {first_line(root_cause(error))}"
-    is_refused = "Forbidden" in reason or "credentials" in reason
-    return UserError(reason) if is_refused else ServiceError(reason)
+def absolute(path: Path | epath.Path) -> Path | epath.Path:
+    """A path that does not depend on the working directory; addresses in buckets are such paths."""
+    return path.absolute() if isinstance(path, Path) else path
 
 
 def is_damage(error: BaseException) -> bool:

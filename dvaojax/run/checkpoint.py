@@ -17,8 +17,8 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 from orbax.checkpoint import multihost
 
-from dvaojax import files
 from dvaojax.errors import UserError
+from dvaojax.run import bucket
 from dvaojax.run.arrays import by_path, describe, unwrap
 from dvaojax.run.checksums import write_checksums
 from dvaojax.run.saved_checkpoints import (
@@ -78,7 +78,7 @@ class Checkpoints(SavedCheckpoints):
         )
         self._on_failure = on_failure
         self._saving: int | None = None
-        self._directory = files.absolute(directory)
+        self._directory = bucket.absolute(directory)
         with self._requests():
             self._manager = ocp.CheckpointManager(
                 self._directory, options=options, item_names=(ARRAYS, RECORD)

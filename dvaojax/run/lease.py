@@ -8,7 +8,6 @@ different hosts are not compared. On the same host a process that has ended lose
 
 import contextlib
 import json
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 from dvaojax.errors import ServiceError, UserError
 from dvaojax.run.bucket import NOTHING, Bucket
-from dvaojax.run.lock import DirectoryLock, describe_process, in_use, runs, scope
+from dvaojax.run.lock import RenewedLock, describe_process, in_use, runs, scope
 from dvaojax.run.working_copy import LEASE
 
 LEASE_SECONDS = 60.0
@@ -25,8 +24,8 @@ _RENEWAL_SECONDS = 10.0
 _POLL_SECONDS = 1.0
 
 
-class BucketLease(DirectoryLock):
-    """An object that names this process, and is renewed until it is released."""
+class BucketLease(RenewedLock):
+    """An object that names this process."""
 
     def __init__(
         self, bucket: Bucket, name: str, record: Mapping[str, Any], generation: str, since: float
@@ -41,35 +40,22 @@ class BucketLease(DirectoryLock):
             since: monotonic time before it was written.
         """
         self._bucket, self._name, self._record = bucket, name, record
-        self._generation, self._renewed = generation, since
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
-        self._thread.start()
+        self._generation = generation
+        super().__init__(lasts=LEASE_SECONDS, every=_RENEWAL_SECONDS, since=since)
 
-    def is_held(self) -> bool:
-        """Whether the lease was renewed so recently that no other process can have taken it."""
-        return time.monotonic() - self._renewed < LEASE_SECONDS
+    def _renew(self) -> bool:
+        begun = time.monotonic()
+        content = _encoded({**self._record, "renewal": uuid.uuid4().hex})
+        written = self._bucket.write_if(self._name, content, generation=self._generation)
+        if written is None:
+            return self._was_written()
+        self._generation, self._renewed = written, begun
+        return True
 
-    def release(self) -> None:
-        """Gives the directory back."""
-        if not self._stop.is_set():
-            self._stop.set()
-            self._thread.join(_RENEWAL_SECONDS)
-            with contextlib.suppress(ServiceError, UserError):  # otherwise it expires
-                if self._bucket.generation(self._name) == self._generation:
-                    self._bucket.delete(self._name)
-
-    def _renew(self) -> None:
-        while not self._stop.wait(_RENEWAL_SECONDS):
-            begun = time.monotonic()
-            content = _encoded({**self._record, "renewal": uuid.uuid4().hex})
-            with contextlib.suppress(ServiceError, UserError):  # attempted again
-                written = self._bucket.write_if(self._name, content, generation=self._generation)
-                if written is not None:
-                    self._generation, self._renewed = written, begun
-                elif not self._was_written():
-                    self._renewed = -LEASE_SECONDS
-                    return
+    def _remove(self) -> None:
+        with contextlib.suppress(ServiceError, UserError):  # otherwise it expires
+            if self._bucket.generation(self._name) == self._generation:
+                self._bucket.delete(self._name)
 
     def _was_written(self) -> bool:
         """Whether the object is of this process, after a write of which the answer was lost."""

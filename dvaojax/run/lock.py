@@ -7,11 +7,13 @@ it as long as it runs, and others take it once it was not renewed for `LEASE_SEC
 in user space (gcsfuse, sshfs) get a lease, because their locks may not reach other hosts.
 """
 
+import abc
 import contextlib
 import dataclasses
 import datetime
 import errno
 import json
+import math
 import os
 import platform
 import threading
@@ -25,7 +27,7 @@ from typing import Any
 from etils import epath
 
 from dvaojax import files
-from dvaojax.errors import UserError, writing
+from dvaojax.errors import ServiceError, UserError, writing
 
 try:
     import fcntl
@@ -46,34 +48,77 @@ _BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
-class DirectoryLock:
+class DirectoryLock(abc.ABC):
     """A directory that this process may use alone, until `release`."""
 
-    def __init__(self, path: Path):
-        """Stores the path of the lock's file; see `take`."""
-        self._path = path
-
+    @abc.abstractmethod
     def is_held(self) -> bool:
         """Whether no other process can have taken the directory; writers of state ask this."""
-        return True
 
+    @abc.abstractmethod
     def release(self) -> None:
         """Gives the directory back."""
-        self._path.unlink(missing_ok=True)
+
+
+class RenewedLock(DirectoryLock):
+    """A record of this process, which a thread renews until the lock is released."""
+
+    def __init__(self, *, lasts: float, every: float, since: float):
+        """Begins to renew the record.
+
+        Args:
+            lasts: seconds after which others take a record that was not renewed.
+            every: seconds between renewals.
+            since: monotonic time before the record was written.
+        """
+        self._lasts, self._every, self._renewed = lasts, every, since
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew_regularly, daemon=True, name="lease")
+        self._thread.start()
+
+    def is_held(self) -> bool:
+        """Whether the record was renewed so recently that no other process can have taken it."""
+        return time.monotonic() - self._renewed < self._lasts
+
+    def release(self) -> None:
+        """Ends the renewals, and removes the record."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._thread.join(self._every)
+            self._remove()
+
+    def _renew_regularly(self) -> None:
+        while not self._stop.wait(self._every):
+            # A failed attempt is repeated; a record that another process took is left to it.
+            with contextlib.suppress(OSError, ServiceError, UserError):
+                if not self._renew():
+                    self._renewed = -math.inf
+                    return
+
+    @abc.abstractmethod
+    def _renew(self) -> bool:
+        """Renews the record and sets `_renewed`; false if another process has taken it."""
+
+    @abc.abstractmethod
+    def _remove(self) -> None:
+        """Removes the record, unless another process has taken it."""
 
 
 class _SystemLock(DirectoryLock):
     """A lock of the operating system, which a kill releases."""
 
     def __init__(self, path: Path, descriptor: int):
-        super().__init__(path)
+        self._path = path
         self._descriptor: int | None = descriptor
         _system_locks.add(self)
+
+    def is_held(self) -> bool:
+        return True
 
     def release(self) -> None:
         if self._descriptor is not None:
             if _is_file_of(self._descriptor, self._path):  # not that of another process
-                super().release()
+                self._path.unlink(missing_ok=True)
             self.close()
 
     def close(self) -> None:
@@ -83,35 +128,24 @@ class _SystemLock(DirectoryLock):
             self._descriptor = None
 
 
-class _Lease(DirectoryLock):
-    """A file that names the process and is renewed until it is released."""
+class _Lease(RenewedLock):
+    """A file that names the process."""
 
     def __init__(self, path: Path, record: Mapping[str, Any]):
-        super().__init__(path)
-        self._record, self._renewed = record, time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
-        self._thread.start()
+        self._path, self._record = path, record
+        super().__init__(lasts=LEASE_SECONDS, every=_RENEWAL_SECONDS, since=time.monotonic())
 
-    def is_held(self) -> bool:
-        return time.monotonic() - self._renewed < LEASE_SECONDS
+    def _renew(self) -> bool:
+        begun = time.monotonic()
+        if not _is_same(_read(self._path), self._record):
+            return False
+        files.write_json(self._path, {**self._record, "renewed": time.time()})
+        self._renewed = begun
+        return True
 
-    def release(self) -> None:
-        if not self._stop.is_set():
-            self._stop.set()
-            self._thread.join()
-            if _is_same(_read(self._path), self._record):
-                super().release()
-
-    def _renew(self) -> None:
-        while not self._stop.wait(_RENEWAL_SECONDS):
-            # A failed attempt is repeated; a lease that another process took is left to it.
-            with contextlib.suppress(OSError):
-                if not _is_same(_read(self._path), self._record):
-                    self._renewed = -LEASE_SECONDS
-                    return
-                files.write_json(self._path, {**self._record, "renewed": time.time()})
-                self._renewed = time.monotonic()
+    def _remove(self) -> None:
+        if _is_same(_read(self._path), self._record):
+            self._path.unlink(missing_ok=True)
 
 
 _system_locks: weakref.WeakSet[_SystemLock] = weakref.WeakSet()

@@ -17,10 +17,10 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from dvaojax import files
+from dvaojax import hub
 from dvaojax.errors import ServiceError, UserError, first_line, root_cause
+from dvaojax.run import bucket
 from dvaojax.run.arrays import by_path, check_arrays, filled, targets_of
-from dvaojax.run.bucket import failure, is_damage
 from dvaojax.run.checksums import SUMS, find_damage
 from dvaojax.run.orbax_output import hide_abandoned_work
 
@@ -82,7 +82,7 @@ class SavedCheckpoints:
         """
         if isinstance(directory, Path) and not directory.is_dir():
             raise UserError(f"there is no checkpoint in {directory}")
-        self._directory, self._best_metric = files.absolute(directory), best_metric
+        self._directory, self._best_metric = bucket.absolute(directory), best_metric
         self._whole: set[int] = set()
 
     @property
@@ -293,7 +293,7 @@ class SavedCheckpoints:
         except Exception as error:
             if isinstance(self._directory, Path):
                 raise
-            raise failure(self._directory, error) from error
+            raise hub.failure(self._directory, error) from error
 
     @contextlib.contextmanager
     def _read_errors(self, step: int) -> Iterator[str]:
@@ -304,8 +304,8 @@ class SavedCheckpoints:
             raise
         except Exception as error:  # Orbax raises exceptions of any class
             hide_abandoned_work()
-            if not isinstance(self._directory, Path) and not is_damage(error):
-                raise failure(self._directory, error) from error
+            if not isinstance(self._directory, Path) and not bucket.is_damage(error):
+                raise hub.failure(self._directory, error) from error
             reason = first_line(root_cause(error))
             raise self._damaged(step, f"it cannot be read: {reason}") from error
 

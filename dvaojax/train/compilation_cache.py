@@ -8,8 +8,9 @@ import jax
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from dvaojax import files
+from dvaojax import hub
 from dvaojax.errors import writing
+from dvaojax.run import bucket
 
 NAME = ".compilation-cache"
 """Name of the directory, next to those of the runs, that is used by default."""
@@ -32,11 +33,11 @@ def caching_programs(setting: str, runs: Path | epath.Path) -> Iterator[None]:
     Raises:
         UserError: the directory that the setting names cannot be written.
     """
-    if setting not in ("", "none") and "://" not in setting:  # JAX also writes to buckets
+    if setting not in ("", "none") and not hub.is_address(setting):  # JAX also writes to buckets
         with writing(Path(setting)):
             Path(setting).mkdir(parents=True, exist_ok=True)
     before = directory_in_use()
-    default = before or str(files.absolute(runs) / NAME)
+    default = before or str(bucket.absolute(runs) / NAME)
     chosen = {"": default, "none": None}.get(setting, setting)
     if chosen == before:
         yield

@@ -97,33 +97,39 @@ def test_advantages_of_tokens_reach_the_loss_in_micro_batches():
     assert np.abs(gradient - other).max() > 1e-3, "the tokens of a completion have one advantage"
 
 
+def with_shadow(experience, name):
+    """Metrics and advantages of a step with one shadow, called as its method."""
+    shadows = Shadows({name: aggregators.make(name, WEIGHTS)}, WEIGHTS)
+    step = step_of(table_loss(), gradient_norms=table_norms, shadows=shadows)
+    state = new_state(optax.sgd(1.0))._replace(shadow_states=shadows.init(3))
+    return step(state, experience, None)[1:]
+
+
 @pytest.mark.slow
 def test_a_shadow_of_tokens_is_compared_by_the_means_of_completions():
     experience = ragged_experience()
-    shadows = Shadows({"tokens": aggregators.make("optimal_token_baseline", WEIGHTS)}, WEIGHTS)
-    step = step_of(table_loss(), gradient_norms=table_norms, shadows=shadows)
-    state = new_state(optax.sgd(1.0))._replace(shadow_states=shadows.init(3))
-    _, metrics, advantages = step(state, experience, None)
+    metrics, advantages = with_shadow(experience, "optimal_token_baseline")
     expected, where = token_advantages(experience), np.asarray(experience.completion_mask)
     means = expected.sum(-1) / np.maximum(where.sum(-1), 1)
     cosine = (means * advantages).sum() / np.linalg.norm(means) / np.linalg.norm(advantages)
-    np.testing.assert_allclose(metrics["shadow/tokens/cosine"].value, cosine, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["shadow/optimal_token_baseline/cosine"].value, cosine, rtol=1e-5
+    )
     mean_square = np.square(expected)[where].mean()
-    np.testing.assert_allclose(metrics["shadow/tokens/mean_square"].value, mean_square, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["shadow/optimal_token_baseline/mean_square"].value, mean_square, rtol=1e-5
+    )
 
 
 def test_a_shadow_gets_the_norms_and_the_aggregator_in_use_does_not():
     experience = ragged_experience()
-    shadows = Shadows({"optimal": aggregators.make("oblr_po", WEIGHTS)}, WEIGHTS)
-    step = step_of(table_loss(), gradient_norms=table_norms, shadows=shadows)
-    state = new_state(optax.sgd(1.0))._replace(shadow_states=shadows.init(3))
-    _, metrics, advantages = step(state, experience, None)
+    metrics, advantages = with_shadow(experience, "oblr_po")
     expected = aggregators.oblr_po(
         experience.rewards, WEIGHTS, expected_norms(experience), mask=experience.reward_mask
     )
     is_sampled = np.asarray(experience.completion_mask).any(-1)
     mean_square = np.square(expected)[is_sampled].mean()
-    np.testing.assert_allclose(metrics["shadow/optimal/mean_square"].value, mean_square, rtol=1e-5)
+    np.testing.assert_allclose(metrics["shadow/oblr_po/mean_square"].value, mean_square, rtol=1e-5)
     plain = aggregators.rloo(experience.rewards, WEIGHTS, mask=experience.reward_mask)
     np.testing.assert_allclose(advantages, plain, atol=1e-6)
 
