@@ -59,7 +59,12 @@ def rotation(positions: Array, config: ModelConfig) -> Rotation:
     wide = accumulation_dtype(jnp.dtype(config.compute_dtype))
     frequencies = _frequencies(config, wide).reshape((1,) * positions.ndim + (-1,))
     angles = (positions[..., None].astype(wide) * frequencies)[..., None, :]
-    return Rotation(jnp.cos(angles), jnp.sin(angles))
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    if platform() == "cpu":
+        # XLA would compute them again for every head of every layer; a gather it does not fuse.
+        rows = jnp.arange(len(positions))
+        cos, sin = cos[rows], sin[rows]
+    return Rotation(cos, sin)
 
 
 def _frequencies(config: ModelConfig, wide: np.dtype) -> Array:
