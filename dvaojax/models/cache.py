@@ -54,11 +54,12 @@ class CompletionCache(NamedTuple):
     """One layer's keys and values of the completions, for matrix products.
 
     Both products contract in place, and decoding a token needs no transposition, which would take a
-    fifth of the step's time on a CPU.
+    fifth of the step's time on a CPU. Completions have one axis: with two, one of them of size 1,
+    XLA removes that axis for the products, and then copies every cache at every token.
 
     Attributes:
-        keys: `[B, N, G, C, T]`, rotated.
-        values: `[B, N, G, T, C]`.
+        keys: `[B * G, N, C, T]`, rotated.
+        values: `[B * G, N, T, C]`.
     """
 
     keys: Array
@@ -66,24 +67,25 @@ class CompletionCache(NamedTuple):
 
     def write(self, keys: Array, values: Array, column: Array) -> "CompletionCache":
         """A cache with `keys` and `values`, `[B, G, W, N, C]`, in the columns from `column` on."""
-        keys, values = jnp.moveaxis(keys, 3, 1), jnp.moveaxis(values, 3, 1)
+        keys, values = (a.reshape(-1, *a.shape[2:]) for a in (keys, values))
+        keys, values = jnp.moveaxis(keys, 1, -1), jnp.swapaxes(values, 1, 2)
         return CompletionCache(
-            lax.dynamic_update_slice(self.keys, jnp.swapaxes(keys, 3, 4), (0, 0, 0, 0, column)),
-            lax.dynamic_update_slice(self.values, values, (0, 0, 0, column, 0)),
+            lax.dynamic_update_slice(self.keys, keys, (0, 0, 0, column)),
+            lax.dynamic_update_slice(self.values, values, (0, 0, column, 0)),
         )
 
     def extended(self, length: int) -> "CompletionCache":
         """A cache with the same content and capacity for `length` tokens, no fewer than before."""
         extra = length - self.keys.shape[-1]
         return CompletionCache(
-            jnp.pad(self.keys, [(0, 0)] * 4 + [(0, extra)]),
-            jnp.pad(self.values, [(0, 0)] * 3 + [(0, extra), (0, 0)]),
+            jnp.pad(self.keys, [(0, 0)] * 3 + [(0, extra)]),
+            jnp.pad(self.values, [(0, 0)] * 2 + [(0, extra), (0, 0)]),
         )
 
     @property
-    def group_axis(self) -> int:
-        """The axis of the completions of a group."""
-        return 2
+    def completion_axes(self) -> int:
+        """The number of leading axes that number the completions."""
+        return 1
 
 
 class BlockedCompletionCache(NamedTuple):
@@ -114,16 +116,16 @@ class BlockedCompletionCache(NamedTuple):
         )
 
     @property
-    def group_axis(self) -> int:
-        """The axis of the completions of a group."""
-        return 1
+    def completion_axes(self) -> int:
+        """The number of leading axes that number the completions."""
+        return 2
 
 
 def empty_cache(
     config: ModelConfig, *, num_prompts: int, group_size: int, length: int
 ) -> tuple[CompletionCache, ...]:
     """Caches for products, with capacity for `length` tokens of every completion, one per layer."""
-    heads = (num_prompts, config.num_kv_heads, group_size)
+    heads = (num_prompts * group_size, config.num_kv_heads)
     cache = CompletionCache(
         keys=jnp.zeros((*heads, config.head_width, length), config.compute_dtype),
         values=jnp.zeros((*heads, length, config.head_width), config.compute_dtype),

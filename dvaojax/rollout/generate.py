@@ -252,35 +252,41 @@ def _max_active(state: _SamplingState) -> Array:
 
 def _select_members(state: _SamplingState, members: Array) -> _SamplingState:
     """The state of some members of every group; `members` are their indices, `[B, size]`."""
-    return jax.tree.map(lambda axis, a: _gather(a, members, axis), _group_axes(state), state)
+    return jax.tree.map(lambda axes, a: _gather(a, members, axes), _completion_axes(state), state)
 
 
 def _update_members(state: _SamplingState, part: _SamplingState, members: Array) -> _SamplingState:
     """The state with the selected members replaced by those of `part`."""
     return jax.tree.map(
-        lambda axis, a, new: _scatter(a, new, members, axis), _group_axes(state), state, part
+        lambda axes, a, new: _scatter(a, new, members, axes), _completion_axes(state), state, part
     )
 
 
-def _group_axes(state: _SamplingState) -> _SamplingState:
-    """The index of the group axis of each leaf of the state; 0 if the leaf has none."""
-    axes = jax.tree.map(lambda a: min(a.ndim, 1), state)
-    axis = state.caches[0].group_axis
-    return axes._replace(caches=jax.tree.map(lambda a: axis, state.caches))
+def _completion_axes(state: _SamplingState) -> _SamplingState:
+    """For each leaf of the state, the number of leading axes that number completions: 0 to 2."""
+    axes = jax.tree.map(lambda a: min(a.ndim, 2), state)
+    of_caches = state.caches[0].completion_axes
+    return axes._replace(caches=jax.tree.map(lambda a: of_caches, state.caches))
 
 
-def _gather(a: Array, members: Array, axis: int) -> Array:
-    if axis == 0:
+def _gather(a: Array, members: Array, axes: int) -> Array:
+    if axes == 0:
         return a
-    return jax.vmap(lambda row, members: jnp.take(row, members, axis=axis - 1))(a, members)
+    taken = jax.vmap(lambda row, members: row[members])(_by_group(a, members, axes), members)
+    return taken.reshape(-1, *taken.shape[2:]) if axes == 1 else taken
 
 
-def _scatter(a: Array, new: Array, members: Array, axis: int) -> Array:
-    if axis == 0:
+def _scatter(a: Array, new: Array, members: Array, axes: int) -> Array:
+    if axes == 0:
         return new
-    if axis == 1:
-        return jax.vmap(lambda row, new, members: row.at[members].set(new))(a, new, members)
-    return jax.vmap(lambda row, new, members: row.at[:, members].set(new))(a, new, members)
+    rows, new_rows = (_by_group(x, members, axes) for x in (a, new))
+    set_members = jax.vmap(lambda row, new, members: row.at[members].set(new))
+    return set_members(rows, new_rows, members).reshape(a.shape)
+
+
+def _by_group(a: Array, members: Array, axes: int) -> Array:
+    """`[B, G, ...]`, of an array whose `axes` leading axes number the completions."""
+    return a.reshape(len(members), -1, *a.shape[axes:])
 
 
 def _append_token(

@@ -53,8 +53,8 @@ def caches(prompt, own, *, blocked):
         empty = jnp.zeros((batch, group, KV_HEADS, whole_blocks(capacity), WIDTH), own.dtype)
         cache = BlockedCompletionCache(empty, empty).write(*own, column)
         return BlockedPromptCache.of(*prompt), cache
-    empty = jnp.zeros((batch, KV_HEADS, group, capacity, WIDTH), own.dtype)
-    cache = CompletionCache(jnp.swapaxes(empty, 3, 4), empty).write(*own, column)
+    empty = jnp.zeros((batch * group, KV_HEADS, capacity, WIDTH), own.dtype)
+    cache = CompletionCache(jnp.swapaxes(empty, 2, 3), empty).write(*own, column)
     return PromptCache.of(*prompt), cache
 
 

@@ -181,7 +181,7 @@ def test_decode_fills_one_column_and_reads_no_later_one():
     params = random_params(QWEN3)
     prompts, lengths, completions = random_groups(QWEN3, **RAGGED, **SHAPES["group"])
     column, generator = 2, np.random.default_rng(4)
-    shape = (3, QWEN3.num_kv_heads, 3, 5, QWEN3.head_width)
+    shape = (3 * 3, QWEN3.num_kv_heads, 5, QWEN3.head_width)
 
     def random_caches(fill):
         caches = []
@@ -210,7 +210,7 @@ def test_decode_fills_one_column_and_reads_no_later_one():
     chex.assert_trees_all_equal(caches, kept)  # the input is unchanged
     pairs = zip(map(by_token, caches), map(by_token, filled), strict=True)
     for before, after in (arrays for cache in pairs for arrays in zip(*cache, strict=True)):
-        is_new = np.any(np.asarray(before != after), axis=-1)  # [B, N, G, T]
+        is_new = np.any(np.asarray(before != after), axis=-1)  # [B * G, N, T]
         assert is_new[..., column].all()
         assert not np.delete(is_new, column, axis=-1).any()
 

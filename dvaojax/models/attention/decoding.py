@@ -53,7 +53,7 @@ def attend(
     if isinstance(prompt, BlockedPromptCache) and isinstance(cache, BlockedCompletionCache):
         attend = {"pallas": attend_by_kernel, "cudnn": attend_by_cudnn}[backend]
         return attend(queries, prompt, cache, prompt_lengths, starts, ends)
-    capacity, columns = cache.values.shape[3], jnp.arange(prompt.values.shape[2], dtype=jnp.int32)
+    capacity, columns = cache.values.shape[2], jnp.arange(prompt.values.shape[2], dtype=jnp.int32)
     return group_attention(
         queries,
         *prompt,
@@ -90,8 +90,8 @@ def group_attention(
         queries: `[B, G, T, H, C]`.
         prompt_keys: `[B, N, C, P]`, one copy per group.
         prompt_values: `[B, N, P, C]`.
-        keys: `[B, N, G, C, S]`, of the completions.
-        values: `[B, N, G, S, C]`.
+        keys: `[B * G, N, C, S]`, of the completions.
+        values: `[B * G, N, S, C]`.
         prompt_where: `[B, P]` true on prompt tokens.
         where: `[B, G, T, S]` true where query `t` may attend to token `s` of its completion.
 
@@ -101,29 +101,39 @@ def group_attention(
     Raises:
         AssertionError: the shapes do not fit.
     """
-    chex.assert_rank([queries, keys, values], 5)
-    chex.assert_rank([prompt_keys, prompt_values], 4)
+    chex.assert_rank([queries, keys, values, prompt_keys, prompt_values], [5, 4, 4, 4, 4])
     batch, group, length, num_heads, width = queries.shape
     num_kv_heads, capacity = keys.shape[1], keys.shape[-1]
-    chex.assert_shape(keys, (batch, num_kv_heads, group, width, capacity))
-    chex.assert_shape(values, (batch, num_kv_heads, group, capacity, width))
+    chex.assert_shape(keys, (batch * group, num_kv_heads, width, capacity))
+    chex.assert_shape(values, (batch * group, num_kv_heads, capacity, width))
     chex.assert_shape(prompt_where, (batch, prompt_keys.shape[-1]))
     chex.assert_shape(where, (batch, group, length, capacity))
     grouped = queries.reshape(batch, group, length, num_kv_heads, num_heads // num_kv_heads, width)
-    grouped = grouped.transpose(0, 3, 1, 4, 2, 5)  # [B, N, G, R, T, C]
+    grouped = grouped.transpose(0, 1, 3, 4, 2, 5)  # [B, G, N, R, T, C]
 
-    prompt_scores = _scores("bngrtc,bncp->bngrtp", grouped, prompt_keys)
+    def flat(x: Array) -> Array:
+        """`[B, G, ...]` to `[B * G, ...]`, the order of a completion's own keys and values."""
+        return x.reshape(-1, *x.shape[2:])
+
+    def by_group(x: Array) -> Array:
+        return x.reshape(batch, group, *x.shape[1:])
+
+    def swapped(x: Array) -> Array:
+        """`[B, G, N, ...]` to `[B, N, G, ...]`, the order for the prompt's, and back."""
+        return jnp.swapaxes(x, 1, 2)
+
+    prompt_scores = _scores("bngrtc,bncp->bngrtp", swapped(grouped), prompt_keys)
     prompt_scores = jnp.where(prompt_where[:, None, None, None, None], prompt_scores, -jnp.inf)
-    scores = _scores("bngrtc,bngcs->bngrts", grouped, keys)
-    scores = jnp.where(where[:, None, :, None], scores, -jnp.inf)
+    scores = _scores("mnrtc,mncs->mnrts", flat(grouped), keys)
+    scores = jnp.where(flat(where)[:, None, None], scores, -jnp.inf)
 
-    maximum = jnp.maximum(_maximum(prompt_scores), _maximum(scores))
-    prompt_weights, prompt_total = _exponentials(prompt_scores, maximum)
-    weights, total = _exponentials(scores, maximum)
-    output = _weighted_sum("bngrtp,bnpc->bngrtc", prompt_weights, prompt_values)
-    output = output + _weighted_sum("bngrts,bngsc->bngrtc", weights, values)
-    output = (output / (prompt_total + total)).astype(queries.dtype)
-    return output.transpose(0, 2, 4, 1, 3, 5).reshape(queries.shape)
+    maximum = jnp.maximum(swapped(_maximum(prompt_scores)), by_group(_maximum(scores)))
+    prompt_weights, prompt_total = _exponentials(prompt_scores, swapped(maximum))
+    weights, total = _exponentials(scores, flat(maximum))
+    output = swapped(_weighted_sum("bngrtp,bnpc->bngrtc", prompt_weights, prompt_values))
+    output = output + by_group(_weighted_sum("mnrts,mnsc->mnrtc", weights, values))
+    output = (output / (swapped(prompt_total) + by_group(total))).astype(queries.dtype)
+    return output.transpose(0, 1, 4, 2, 3, 5).reshape(queries.shape)
 
 
 def _scores(equation: str, queries: Array, keys: Array) -> Array:
