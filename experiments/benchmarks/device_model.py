@@ -17,10 +17,12 @@ from jax.profiler import ProfileData
 from our_step import System
 from workload import Workload, make_workload
 
+from dvaojax import sharding
 from dvaojax.learning.train_step import TrainState
 from dvaojax.models import ModelConfig, flops
 from dvaojax.models.flops import full_lengths
 from dvaojax.models.presets import PRESETS
+from dvaojax.sharding import MeshConfig
 
 KERNELS = 10  # listed by time
 PROFILED_TOKENS = 32  # of a rollout whose kernels are listed
@@ -79,7 +81,8 @@ def measure(
     """
     model = dataclasses.replace(PRESETS[name], **changes)
     workload = make_workload(dataclasses.asdict(model), **shape, steps=1)
-    system, state = our_step.begin(model, workload, micro_batches=micro_batches)
+    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    system, state = our_step.begin(model, workload, mesh=mesh, micro_batches=micro_batches)
     kinds = SAMPLERS[jax.default_backend()]
     began = perf_counter()
     update, samplers = _compile(system, state, workload, model, kinds)
@@ -125,7 +128,7 @@ def _compile(
 
     def compile_sampler(kind: SamplerKind) -> Any:
         attending = dataclasses.replace(model, decode_attention=kind.attention)
-        sample = our_step.make_sampler(attending, workload, max_stages=1)
+        sample = our_step.make_sampler(attending, workload, mesh=system.mesh, max_stages=1)
         lowered = getattr(sample, "lower")(  # noqa: B009, a jitted function
             state.learner.params, prompts, jnp.asarray(system.limits[0]), serials
         )

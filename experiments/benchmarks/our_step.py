@@ -4,15 +4,19 @@
 
 Started by `rl_step.py` and `accelerator.py` as a subprocess, like the scripts of the peers. A step
 is that of `dvaojax train`: rollout, two rewards on the host from the decoded text, then DVAO and an
-AdamW update in one jitted call with donated state.
+AdamW update in one jitted call with donated state. On CPUs, groups are divided over one device per
+core: products of few rows, and what is between products, use a single core of a device.
 """
 
 import argparse
 import dataclasses
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +25,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from words import REWARDS, Words, words_of
 from workload import PROBE_TOKENS, WARM_UP, Workload
 
 import dvaojax
-from dvaojax import models
+from dvaojax import models, sharding
 from dvaojax.aggregators import dvao, stateless
 from dvaojax.data.packing import CompletionLayout, choose_layout, num_inputs, pack
 from dvaojax.data.text import decode_completions
@@ -37,11 +42,12 @@ from dvaojax.learning.train_step import LearningConfig, TrainState, make_train_s
 from dvaojax.models import ModelConfig, Params
 from dvaojax.rollout import MAX_STAGES, completion_keys, rollout
 from dvaojax.rollout.sampling import Sampling
+from dvaojax.sharding import MeshConfig
 from dvaojax.types import Experience, Rollout
 
-# Tokens of a micro-batch: on a CPU its activations fit the caches. Packed rows are only as wide as
-# their micro-batch needs, so small micro-batches have less padding.
-TOKENS_AT_ONCE = {"cpu": 2048, "elsewhere": 32_768}
+# Tokens of a device's micro-batch: on a CPU its activations fit the caches. Packed rows are only as
+# wide as their micro-batch needs, so small micro-batches have less padding.
+TOKENS_AT_ONCE = {"cpu": 1024, "elsewhere": 32_768}
 PACKED_TOKENS_AT_ONCE = {"cpu": 512, "elsewhere": 32_768}
 
 Seconds = dict[str, float]  # of the timed parts of a step
@@ -51,6 +57,7 @@ class System(NamedTuple):
     """The jitted functions of a workload.
 
     Attributes:
+        mesh: the devices, over which groups are divided.
         sample: (parameters, prompts `[B, P]`, limits `[B, G]`, serials `[B]`) -> completions.
         train: (state, experience, None) -> (state, metrics, advantages); the state is donated.
         prompts: `[steps, B, P]` int32.
@@ -60,6 +67,7 @@ class System(NamedTuple):
         words: the tokenizer.
     """
 
+    mesh: Mesh
     sample: Callable[[Params, Array, Array, Array], Rollout]
     train: Any
     prompts: np.ndarray
@@ -77,10 +85,15 @@ def main() -> None:
     arguments = parser.parse_args()
     workload = Workload.load(arguments.workload)
     model = ModelConfig(**workload.model)
-    micro_batches = arguments.micro_batches or automatic_micro_batches(workload)
+    num_devices = cores_for(len(workload.prompts[0]), arguments.micro_batches or 1)
+    jax.config.update("jax_num_cpu_devices", num_devices)
+    if jax.default_backend() != "cpu":
+        num_devices = 1
+    micro_batches = arguments.micro_batches or automatic_micro_batches(workload, num_devices)
+    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:num_devices])
 
     before = ceilings.measure(model.compute_dtype)
-    system, state = begin(model, workload, micro_batches=micro_batches)
+    system, state = begin(model, workload, mesh=mesh, micro_batches=micro_batches)
     if workload.weights:
         save_weights(state.learner.params, workload.weights)
     logprob = probe(model, state.learner.params, workload)
@@ -98,6 +111,7 @@ def main() -> None:
         "version": dvaojax.__version__,
         "jax": jax.__version__,
         "device": device.device_kind,
+        "devices": num_devices,
         "micro_batches": micro_batches,
         "probe_logprob": logprob,
         "step_seconds": [sum(seconds.values()) for seconds in times],
@@ -110,8 +124,19 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def automatic_micro_batches(workload: Workload) -> int:
-    """The number of micro-batches whose size is nearest to `TOKENS_AT_ONCE`."""
+def cores_for(num_prompts: int, micro_batches: int) -> int:
+    """The largest number of cores that can share every micro-batch evenly."""
+    groups = num_prompts // micro_batches
+    return max(n for n in range(1, num_cores() + 1) if groups % n == 0)
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def automatic_micro_batches(workload: Workload, num_devices: int = 1) -> int:
+    """The number of micro-batches whose size on each device is nearest to `TOKENS_AT_ONCE`."""
     _, num_prompts, prompt_length = np.shape(workload.prompts)
     layouts = [layout_of(lengths, workload) for lengths in np.asarray(workload.limits)]
     packed = all(layout.slots for layout in layouts)
@@ -119,16 +144,17 @@ def automatic_micro_batches(workload: Workload) -> int:
         num_inputs(lengths).max() if layout.slots else workload.group_size * layout.width
         for lengths, layout in zip(np.asarray(workload.limits), layouts, strict=True)
     )
-    tokens = num_prompts * (prompt_length + longest)
+    groups = num_prompts // num_devices
+    tokens = groups * (prompt_length + longest)
     at_once = (PACKED_TOKENS_AT_ONCE if packed else TOKENS_AT_ONCE)[
         "cpu" if jax.default_backend() == "cpu" else "elsewhere"
     ]
-    divisors = [n for n in range(1, num_prompts + 1) if num_prompts % n == 0]
+    divisors = [n for n in range(1, groups + 1) if groups % n == 0]
     return min(divisors, key=lambda n: abs(math.log(tokens / n / at_once)))
 
 
 def begin(
-    model: ModelConfig, workload: Workload, *, micro_batches: int
+    model: ModelConfig, workload: Workload, *, mesh: Mesh, micro_batches: int
 ) -> tuple[System, TrainState]:
     """The functions, compiled at their first call, and the initial state."""
     if jax.default_backend() == "cpu":  # a few small layers: 6 % less processor time in the update
@@ -148,14 +174,15 @@ def begin(
         prepare=joined_once(model),
     )
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=sharding.named(mesh))
     def first_state(key: Array) -> TrainState:
         learner = init_learner(models.init(model, key), optimizer)
         return TrainState(jnp.zeros((), jnp.int32), learner, (), jax.random.key(2))
 
     system = System(
-        sample=make_sampler(model, workload),
-        train=jax.jit(train, donate_argnums=0),
+        mesh=mesh,
+        sample=make_sampler(model, workload, mesh=mesh),
+        train=jax.jit(sharding.on_mesh(mesh, train), donate_argnums=0),
         prompts=np.asarray(workload.prompts, np.int32),
         limits=np.asarray(workload.limits, np.int32),
         completion_length=workload.completion_length,
@@ -166,11 +193,12 @@ def begin(
 
 
 def make_sampler(
-    model: ModelConfig, workload: Workload, *, max_stages: int = MAX_STAGES
+    model: ModelConfig, workload: Workload, *, mesh: Mesh, max_stages: int = MAX_STAGES
 ) -> Callable[[Params, Array, Array, Array], Rollout]:
     """The sampler of a workload, see `System`."""
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=sharding.named(mesh, "group"))
+    @partial(sharding.on_mesh, mesh, rules=sharding.SAMPLER_RULES["gathered"])
     def sample(params: Params, prompts: Array, limits: Array, serials: Array) -> Rollout:
         return rollout(
             _in_compute_dtype(params, model),
@@ -283,8 +311,8 @@ def save_weights(params: Params, path: str) -> None:
 def _sample(system: System, state: TrainState, index: int) -> Rollout:
     prompts = system.prompts[index]
     serials = jnp.arange(len(prompts), dtype=jnp.int32) + index * len(prompts)
-    limits = jnp.asarray(system.limits[index])
-    return system.sample(state.learner.params, jnp.asarray(prompts), limits, serials)
+    inputs = _by_group(system, (prompts, system.limits[index], serials))
+    return system.sample(state.learner.params, *inputs)
 
 
 def _update(system: System, state: TrainState, experience: Experience) -> TrainState:
@@ -314,19 +342,25 @@ def random_experience(system: System, index: int) -> Experience:
     return _experience(system, index, sampled, rewards)
 
 
+def _by_group(system: System, tree: Any) -> Any:
+    """Arrays with a leading axis of groups, divided over the devices."""
+    return jax.device_put(tree, sharding.named(system.mesh, "group"))
+
+
 def _experience(system: System, index: int, sampled: Rollout, rewards: np.ndarray) -> Experience:
     prompts, layout = system.prompts[index], system.layouts[index]
     packed = pack(system.limits[index], layout) if layout.slots else None
-    return Experience(
-        prompt_tokens=jnp.asarray(prompts),
-        prompt_lengths=jnp.full(len(prompts), prompts.shape[1], jnp.int32),
+    experience = Experience(
+        prompt_tokens=prompts,
+        prompt_lengths=np.full(len(prompts), prompts.shape[1], np.int32),
         completion_tokens=sampled.tokens[..., : layout.width],
         completion_mask=sampled.mask[..., : layout.width],
         logprobs=sampled.logprobs[..., : layout.width],
-        rewards=jnp.asarray(rewards),
-        reward_mask=jnp.ones(rewards.shape, bool),
-        packed=jax.tree.map(jnp.asarray, packed),
+        rewards=rewards,
+        reward_mask=np.ones(rewards.shape, bool),
+        packed=packed,
     )
+    return _by_group(system, experience)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,11 @@ from accelerator import FULL, SMALL, Part
 from accelerator_tables import as_markdown
 from workload import make_workload
 
+from dvaojax import sharding
 from dvaojax.devices import PEAKS
 from dvaojax.models.attention import backend
 from dvaojax.models.presets import PRESETS
+from dvaojax.sharding import MeshConfig
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "benchmarks" / "accelerator.py"
 GPU = "NVIDIA H200"
@@ -173,12 +175,13 @@ def test_parts_can_be_lowered_for_a_gpu(monkeypatch):
     model = dataclasses.replace(model, remat="products_and_attention")
     shape = {"num_prompts": 2, "group_size": 4, "prompt_length": 16, "completion_length": 16}
     workload = make_workload(dataclasses.asdict(model), **shape, steps=1)
-    system, state = our_step.begin(model, workload, micro_batches=2)
+    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    system, state = our_step.begin(model, workload, mesh=mesh, micro_batches=2)
     assert calls(system.train, state, our_step.random_experience(system, 0), None) == 6
     prompts, limits = jnp.asarray(system.prompts[0]), jnp.asarray(system.limits[0])
     for kind in device_model.SAMPLERS["gpu"].values():
         attending = dataclasses.replace(model, decode_attention=kind.attention)
-        sample = our_step.make_sampler(attending, workload, max_stages=1)
+        sample = our_step.make_sampler(attending, workload, mesh=mesh, max_stages=1)
         expected = 1 if kind.attention == "einsum" else 3  # prefill, and two in decoding
         serials = jnp.arange(2, dtype=jnp.int32)
         assert calls(sample, state.learner.params, prompts, limits, serials) == expected

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ceilings
 import numpy as np
+import our_step
 import pytest
 import rl_step
 import systems
@@ -178,7 +179,16 @@ def test_ceilings_are_plausible(monkeypatch):
 def test_micro_batches_divide_the_prompts_and_fit_the_cache():
     assert automatic_micro_batches(make()) == 1  # 498 tokens
     workload = make()
-    for prompts, completion, expected in ((8, 64, 2), (2, 256, 2), (1, 4000, 1)):
+    cases = ((8, 64, 1, 4), (8, 64, 2, 2), (2, 256, 1, 2), (2, 256, 2, 1), (1, 4000, 1, 1))
+    for prompts, completion, devices, expected in cases:
         step = [[1] * 32] * prompts
         shaped = type(workload)(workload.model, [step], [[[completion] * 8] * prompts], completion)
-        assert automatic_micro_batches(shaped) == expected
+        assert automatic_micro_batches(shaped, devices) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompts", "micro_batches", "expected"), [(6, 1, 3), (8, 2, 4), (6, 6, 1), (5, 1, 1)]
+)
+def test_cores_share_every_micro_batch_evenly(monkeypatch, prompts, micro_batches, expected):
+    monkeypatch.setattr(our_step, "num_cores", lambda: 4)
+    assert our_step.cores_for(prompts, micro_batches) == expected
