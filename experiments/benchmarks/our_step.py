@@ -351,14 +351,14 @@ def _experience(system: System, index: int, sampled: Rollout, rewards: np.ndarra
     prompts, layout = system.prompts[index], system.layouts[index]
     packed = pack(system.limits[index], layout) if layout.slots else None
     experience = Experience(
-        prompt_tokens=prompts,
-        prompt_lengths=np.full(len(prompts), prompts.shape[1], np.int32),
+        prompt_tokens=jnp.asarray(prompts),
+        prompt_lengths=jnp.full(len(prompts), prompts.shape[1], jnp.int32),
         completion_tokens=sampled.tokens[..., : layout.width],
         completion_mask=sampled.mask[..., : layout.width],
         logprobs=sampled.logprobs[..., : layout.width],
-        rewards=rewards,
-        reward_mask=np.ones(rewards.shape, bool),
-        packed=packed,
+        rewards=jnp.asarray(rewards),
+        reward_mask=jnp.ones(rewards.shape, bool),
+        packed=jax.tree.map(jnp.asarray, packed),
     )
     return _by_group(system, experience)
 
