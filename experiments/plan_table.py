@@ -58,6 +58,7 @@ HEADER = (
     "roofline, s per step",
     "compiled, s per step",
     "share of the roofline",
+    "times the attainable",
     "ms per token",
     "hours in total",
     "planned in",
@@ -146,9 +147,10 @@ def _cells(experiment: str, topology: str, entry: dict[str, Any]) -> list[str]:
     plan = entry["plan"]
     phases = [plan[name] for name in ("rollout", "training")]
     if not all(phase and "memory" in phase for phase in phases):
-        return [f"`{experiment}`", topology, "does not fit", *[""] * 5, f"{entry['seconds']} s"]
+        return [f"`{experiment}`", topology, "does not fit", *[""] * 6, f"{entry['seconds']} s"]
     memory = [f"{phase['memory']['total'] / 2**30:.1f}" for phase in phases]
     least = [phase["roofline_seconds"]["total"] for phase in phases]
+    attainable = plan["attainable_seconds"].values()
     compiled = [phase["compiled"]["seconds"] for phase in phases]
     loops = [loop for loop in plan["rollout"]["compiled"]["decode_loops"] if loop["turns"] > 1]
     turns = sum(loop["turns"] for loop in loops)
@@ -161,6 +163,7 @@ def _cells(experiment: str, topology: str, entry: dict[str, Any]) -> list[str]:
         " + ".join(f"{seconds:.1f}" for seconds in least),
         " + ".join(f"{seconds:.1f}" for seconds in compiled),
         " / ".join(f"{a / b:.0%}" for a, b in zip(least, compiled, strict=True)),
+        " / ".join(f"{a / b:.2f}" for a, b in zip(compiled, attainable, strict=True)),
         f"{1e3 * mean:.1f}",
         " to ".join(f"{value:.1f}" for value in hours.values()),
         f"{entry['seconds']} s",

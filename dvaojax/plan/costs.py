@@ -29,7 +29,7 @@ _UNKNOWN_CYCLES = 2**63 - 1  # written by the compiler if it has no estimate
 # Matrix products per query and key in the kernels of splash attention.
 _SPLASH_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
 _FUSED = r"use_fused_bwd_kernel\": true"  # dkv computes dq as well
-_SPLASH_SHARE = 0.5  # of the peak rate, that the kernels are assumed to reach
+SPLASH_SHARE = 0.5  # of the peak rate, that the kernels are assumed to reach
 
 
 class TpuCost(NamedTuple):
@@ -68,7 +68,7 @@ class TpuCost(NamedTuple):
             moved = read + size_of(instruction.shape)
             shapes = (dimensions(here[name].shape) for name in operands)
             queries = max(shapes, key=lambda shape: (len(shape), math.prod(shape)), default=())
-            arithmetic = self._splash_products(instruction, queries) / (_SPLASH_SHARE * self.flops)
+            arithmetic = self._splash_products(instruction, queries) / (SPLASH_SHARE * self.flops)
             seconds = max(moved / self.memory_bandwidth, arithmetic)
         return Cost(seconds, int(seconds > 0))
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from dvaojax.models import flops
 from dvaojax.models.config import REMAT
 from dvaojax.plan.chips import Gpu
+from dvaojax.plan.costs import SPLASH_SHARE
 from dvaojax.plan.job import Job
 
 FLOAT32_BYTES = 4
@@ -170,6 +171,42 @@ def rollout_seconds(job: Job, *, links: float | None = None) -> Roofline:
         memory=read / chip.memory_bandwidth,
         links=_link_seconds(job, rollout_sent(job)) if links is None else links,
     )
+
+
+class Attainable(NamedTuple):
+    """Seconds of the phases of a step at rates that good programs reach.
+
+    Attributes:
+        rollout: the products of prefill at the peak; then for all tokens together their products,
+            or weights and caches at `READING_SHARE` of the bandwidth, whichever takes longer.
+        training: products at the peak, those of attention at `SPLASH_SHARE` of it, with the
+            recomputation that the model's settings ask for.
+    """
+
+    rollout: float
+    training: float
+
+
+READING_SHARE = 0.65
+
+
+def attainable(job: Job) -> Attainable:
+    """What the compiled programs are compared with, without sending."""
+    config, chip = job.config, job.slice.chip
+    rate = chip.flops * job.slice.num_chips
+    forward = flops.forward_parts(config.model, job.lengths)
+    kept = REMAT[config.model.remat]
+    passes = 1 if kept is None or "attention" in kept else 2
+    # Two products per query and key in a forward pass, five in a backward pass.
+    attention = forward.attention * (passes + 2.5)
+    products = flops.train_flops(config.model, job.lengths) + recomputed_flops(job)
+    products -= forward.attention * (passes + 2)
+    training = config.learning.epochs * (products + attention / SPLASH_SHARE) / rate
+
+    read = flops.decode_bytes(config.model, job.chip_lengths) / config.mesh.tensor
+    reading = read / (READING_SHARE * chip.memory_bandwidth)
+    decoding = max(flops.decode_flops(config.model, job.lengths) / rate, reading)
+    return Attainable(flops.prefill_flops(config.model, job.lengths) / rate + decoding, training)
 
 
 def training_sent(job: Job) -> float:

@@ -11,6 +11,7 @@ from dvaojax.models import flops
 from dvaojax.plan import estimate
 from dvaojax.plan.chips import GIB, GPU_MEMORY_SHARE, Gpu
 from dvaojax.plan.compilation import MemoryExceeded
+from dvaojax.plan.costs import SPLASH_SHARE
 from dvaojax.plan.estimate import Roofline
 from dvaojax.plan.job import Job
 from dvaojax.plan.planning import Phase, Plan
@@ -76,6 +77,7 @@ def to_json(plan: Plan, fitting: Plan | None, *, steps: int | None) -> dict[str,
         "memory_of_a_chip": job.slice.chip.memory,
         "memory_needed": plan.needed,
         "flops": _flops(plan),
+        "attainable_seconds": estimate.attainable(plan.job)._asdict(),
         "rollout": _phase_to_json(plan.rollout),
         "training": _phase_to_json(plan.training),
         "steps": steps,
@@ -199,6 +201,10 @@ def _times(plan: Plan, rollout: Phase, training: Phase) -> Table:
         least, estimated = estimates.values()
         pairs = ((least[0], estimated[0]), (least[1], estimated[1]), (sum(least), sum(estimated)))
         table.add_row("share of the roofline", *(f"{a / b:.0%}" if b else "" for a, b in pairs))
+        attainable = estimate.attainable(plan.job)
+        table.add_row("attainable", *_seconds(*attainable))
+        both = zip(estimated, attainable, strict=True)
+        table.add_row("times the attainable", *(f"{a / b:.2f}" for a, b in both))
     return table
 
 
@@ -215,6 +221,8 @@ def _notes(plan: Plan, rollout: Phase, training: Phase, *, steps: int | None) ->
         "are not included.",
         *_decode_loops(plan.job, rollout),
         "The roofline is the least time that the chip's peak rates allow. " + _meaning(plan.job),
+        f"Attainable: with {estimate.READING_SHARE:.0%} of the peak bandwidth in decoding, and "
+        f"{SPLASH_SHARE:.0%} of the peak rate in the attention of the train step.",
     ]
 
 

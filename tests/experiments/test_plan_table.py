@@ -24,6 +24,7 @@ PLAN = {
     "rollout": PHASE,
     "training": UPDATE,
     "memory_of_a_chip": 16 * 2**30,
+    "attainable_seconds": {"rollout": 2.5, "training": 3.2},
     "hours": {"roofline": 1.0, "compiler": 1.6},
 }
 ENTRY = {"date": "2026-11-28", "versions": {"jax": "0.11"}, "seconds": 90, "plan": PLAN}
@@ -48,7 +49,7 @@ def test_table_has_both_estimates_and_the_share_of_the_roofline():
     text = plan_table.table(rows)
     assert (
         "| `qwen3_gsm8k.py` | v5e:1x1 | 10.0 / 12.0 of 16.0 | 2.0 + 3.0 | 4.0 + 4.0 | 50% / 75% "
-        "| 25.0 | 1.0 to 1.6 | 90 s |" in text
+        "| 1.60 / 1.25 | 25.0 | 1.0 to 1.6 | 90 s |" in text
     )
     assert "| `rvpo_tools.py` | h100:8 | does not fit |" in text
     assert text.endswith("Compiled 2026-11-28 with jax 0.11.\n")

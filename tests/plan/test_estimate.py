@@ -212,3 +212,31 @@ def _with_lengths(job, lengths):
     prompt, completion = lengths
     config = dataclasses.replace(job.config, max_new_tokens=completion)
     return dataclasses.replace(job, config=config, prompt_length=prompt)
+
+
+@pytest.mark.parametrize(("remat", "weights", "attention"), [("none", 3, 7), ("layer", 4, 9)])
+def test_attainable_time_counts_the_products_of_every_pass(remat, weights, attention):
+    """Attention has two products per query and key in a forward pass and five in a backward pass.
+
+    The logits are computed twice. Tokens are counted one by one: of a group, its prompt and all but
+    the last token of its completions.
+    """
+    job = plans.job()
+    job = job.with_layout(job.config.mesh, micro_batches=1, remat=remat)
+    model, rate = job.config.model, job.slice.num_chips * job.slice.chip.flops
+    prompt, length, group = job.prompt_length, job.config.max_new_tokens, job.config.group_size
+    heads = model.num_heads * model.head_width
+    layer = model.width * (2 * heads + 2 * model.num_kv_heads * model.head_width)
+    layer += 3 * model.width * model.ff_width
+    keys = [*range(1, prompt + 1), *[prompt + t for t in range(1, length)] * group]
+    groups = job.config.prompts_per_step
+    seconds = groups * model.num_layers * 2 * layer * len(keys) * weights / rate
+    seconds += groups * model.num_layers * 2 * heads * sum(keys) * attention / (0.5 * rate)
+    seconds += groups * 2 * model.width * model.vocab_size * group * length * 4 / rate
+    attainable = estimate.attainable(job)
+    assert attainable.training == pytest.approx(seconds, rel=1e-12)
+    # Decoding of these sizes is bound by reading, prefill by its products.
+    bounds = estimate.rollout_seconds(job, links=0.0)
+    prefill = flops.prefill_flops(model, job.lengths) / rate
+    assert bounds.arithmetic < bounds.memory
+    assert attainable.rollout == pytest.approx(prefill + bounds.memory / 0.65)

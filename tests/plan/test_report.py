@@ -8,7 +8,7 @@ import plans
 import pytest
 from rich.console import Console
 
-from dvaojax.plan import report
+from dvaojax.plan import estimate, report
 from dvaojax.plan.chips import GIB
 from dvaojax.plan.compilation import MemoryExceeded
 from dvaojax.plan.planning import Plan
@@ -34,6 +34,7 @@ def test_plan_that_fits():
     for label in ("parameters", "optimiser", "cache", "activations", "temporaries", "all-gather"):
         assert label in text
     assert re.search(r"share of the roofline +33% +33% +33%", text)
+    assert re.search(r"times the attainable +\d+\.\d\d +\d+\.\d\d", text)
     assert "decoding: 1,023 tokens of 5.00 ms, 730 instructions that take time" in text
     assert "Warning" not in text
     tokens = 128 * 16 * 1024
@@ -74,6 +75,7 @@ def test_json_has_the_same_numbers():
     assert summary["training"]["collectives"]["all-gather"] == gathers
     assert summary["seconds_per_step"] == {"roofline": 4.0, "compiler": 12.0}
     assert summary["hours"]["compiler"] == pytest.approx(1 / 3)
+    assert summary["attainable_seconds"] == estimate.attainable(plans.job())._asdict()
     assert summary["flops"]["training"] > summary["flops"]["rollout"] > 0
 
 
