@@ -40,8 +40,7 @@ completions, 500 steps, at most 8,192 new tokens, AdamW at a constant 1e-6, and 
 Not stated there, and chosen here: clipping at 0.2 on both sides, no KL penalty, one update per
 step, temperature 1, a prompt limit of 1,024 tokens, the wording of the instruction, the verifier.
 
-Needs: 64 chips of v5p. Planned, not run: 70 of 96 GiB per chip; 107 s per step by the roofline, 333
-s by the compiler; 15 to 46 hours.
+Needs: 64 chips of v5p. Planned, not run: the table of `dvaojax/plan/README.md` has memory and time.
 Result: not run yet; no accelerator was available.
 """
 

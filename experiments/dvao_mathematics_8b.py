@@ -18,8 +18,7 @@ accuracy / share within the budget, %; GRPO* is trained on accuracy only:
 | GDPO   | 1.67/100.0  | 0.00/100.0  | 35.07/100.0 | 9.15/99.96  | 27.56/100.0 | 14.69/99.99 |
 | DVAO   | 21.87/100.0 | 18.33/100.0 | 86.10/99.99 | 50.62/99.76 | 60.54/99.85 | 47.49/99.92 |
 
-Needs: 64 chips of v5p. Planned, not run: 93 of 96 GiB per chip; 145 s per step by the roofline, 410
-s by the compiler; 20 to 57 hours.
+Needs: 64 chips of v5p. Planned, not run: the table of `dvaojax/plan/README.md` has memory and time.
 Result: not run yet; no accelerator was available.
 """
 

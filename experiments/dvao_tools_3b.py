@@ -39,8 +39,7 @@ only exact calls), clipping at 0.2 on both sides, no KL penalty, one update per 
 and a prompt limit of 4,096 tokens. BFCL's multi-turn part needs an environment and is not
 evaluated.
 
-Needs: 64 chips of v5p. Planned, not run: 59 of 96 GiB per chip; 54 s per step by the roofline, 131
-s by the compiler; 7 to 18 hours.
+Needs: 64 chips of v5p. Planned, not run: the table of `dvaojax/plan/README.md` has memory and time.
 Result: not run yet; no accelerator was available.
 """
 

@@ -18,8 +18,7 @@ BFCL-v4, %:
 | GDPO           | 76.17/68.90 | 86.73/85.83 | 17.50/49.63 | 60.13/68.12 |
 | DVAO           | 79.68/77.93 | 87.06/95.11 | 22.25/64.58 | 63.00/79.21 |
 
-Needs: 64 chips of v5p. Planned, not run: 91 of 96 GiB per chip; 106 s per step by the roofline, 261
-s by the compiler; 15 to 36 hours.
+Needs: 64 chips of v5p. Planned, not run: the table of `dvaojax/plan/README.md` has memory and time.
 Result: not run yet; no accelerator was available.
 """
 

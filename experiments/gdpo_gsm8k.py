@@ -19,8 +19,8 @@ times), one epoch of the training set, 512 prompt and 1,024 completion tokens, a
 the token mean. Chosen here: the wording of the instruction, AdamW's second decay of 0.999, and
 rewards that accept a comma between thousands (`task.paid=reference` pays as published).
 
-Needs: four chips of v6e. Planned, not run: 16 of 31 GiB per chip; 5 s per step by the roofline, 15
-s by the compiler; 0.3 to 1.0 hours.
+Needs: four chips of v6e. Planned, not run: the table of `dvaojax/plan/README.md` has memory and
+time.
 Result: not run yet; no accelerator was available.
 """
 

@@ -13,9 +13,8 @@ No paper: all settings are chosen here. 8 prompts x 8 completions of at most 512
 of AdamW at 1e-6; thinking is off in the template, so that the completion writes its own `<think>`
 block, which is scored.
 
-Needs: one GPU of 24 GB or one TPU chip of 16 GB. Planned, not run: 14.9 GiB, of 15.8 on v5e and
-31.2 on v6e; 3.1 s per step on v5e and 1.3 s on v6e by the roofline, 7.1 s and 3.4 s by the
-compiler; 0.3 to 0.6 hours on v5e, 0.1 to 0.3 on v6e.
+Needs: one GPU of 24 GB or one TPU chip of 16 GB. Planned, not run: the table of
+`dvaojax/plan/README.md` has memory and time.
 Result: not run yet; no accelerator was available.
 """
 

@@ -23,7 +23,7 @@ there, and chosen here: everything else, including 64 prompts per step, 200 step
 AdamW at a constant 1e-6, the judge, and the held-out conversations.
 
 Needs: eight chips of v5p, and a judge with OpenAI's chat-completions protocol. Planned, not run:
-61 of 96 GiB per chip; 26 s per step by the roofline, 42 s by the compiler, without the judge.
+the table of `dvaojax/plan/README.md` has memory and time.
 Result: not run yet; no accelerator was available.
 """
 

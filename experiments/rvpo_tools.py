@@ -18,8 +18,8 @@ constant 1e-6, ToolRL's correctness in [-3, 3] and format in {0, 1}, about 100 s
 Chosen here: sharpness 1, which third parties use for two rewards; the recommended form of both
 rewards (`--set task.grading=reference` pays as ToolRL's code).
 
-Needs: eight chips of v5p. Planned, not run: 53 of 96 GiB per chip; 28 s per step by the roofline,
-89 s by the compiler; 0.8 to 2.5 hours.
+Needs: eight chips of v5p. Planned, not run: the table of `dvaojax/plan/README.md` has memory and
+time.
 Result: not run yet; no accelerator was available.
 """
 

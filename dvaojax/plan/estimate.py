@@ -191,7 +191,7 @@ READING_SHARE = 0.65
 
 
 def attainable(job: Job) -> Attainable:
-    """What the compiled programs are compared with, without sending."""
+    """The times that compiled programs are compared with, without sending."""
     config, chip = job.config, job.slice.chip
     rate = chip.flops * job.slice.num_chips
     forward = flops.forward_parts(config.model, job.lengths)

@@ -265,15 +265,15 @@ def _update_members(state: _SamplingState, part: _SamplingState, members: Array)
 def _completion_axes(state: _SamplingState) -> _SamplingState:
     """For each leaf of the state, the number of leading axes that number completions: 0 to 2."""
     axes = jax.tree.map(lambda a: min(a.ndim, 2), state)
-    of_caches = state.caches[0].completion_axes
-    return axes._replace(caches=jax.tree.map(lambda a: of_caches, state.caches))
+    cache_axes = state.caches[0].completion_axes
+    return axes._replace(caches=jax.tree.map(lambda a: cache_axes, state.caches))
 
 
 def _gather(a: Array, members: Array, axes: int) -> Array:
     if axes == 0:
         return a
-    taken = jax.vmap(lambda row, members: row[members])(_by_group(a, members, axes), members)
-    return taken.reshape(-1, *taken.shape[2:]) if axes == 1 else taken
+    part = jax.vmap(lambda row, members: row[members])(_by_group(a, members, axes), members)
+    return part.reshape(-1, *part.shape[2:]) if axes == 1 else part
 
 
 def _scatter(a: Array, new: Array, members: Array, axes: int) -> Array:

@@ -73,7 +73,9 @@ def qwen3_4b(**changes):
 
 
 CASES = [
-    pytest.param("v5p:2x2x1", "einsum", marks=needs_libtpu, id="tpu-einsum"),
+    pytest.param(
+        *("v5p:2x2x1", "einsum"), marks=[needs_libtpu, pytest.mark.nightly], id="tpu-einsum"
+    ),
     pytest.param("v5p:2x2x1", "pallas", marks=needs_libtpu, id="tpu-pallas"),
     pytest.param(
         *("h100:1", "einsum"), marks=[needs_cuda_compiler, pytest.mark.nightly], id="gpu-einsum"
