@@ -62,8 +62,8 @@ def rotation(positions: Array, config: ModelConfig) -> Rotation:
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     if platform() == "cpu":
         # XLA would compute them again for every head of every layer; a gather it does not fuse.
-        rows = jnp.arange(len(positions))
-        cos, sin = cos[rows], sin[rows]
+        every = jnp.arange(cos.shape[-1])
+        cos, sin = cos[..., every], sin[..., every]
     return Rotation(cos, sin)
 
 

@@ -9,7 +9,6 @@ import pytest
 from comparing_judge import verdict
 from judge_server import JudgeServer, grade
 from shared_data import shared
-from slowness import nightly_but
 from tiny_preferences import RUBRIC, preferences
 
 from dvaojax import cli
@@ -52,7 +51,6 @@ ROWS = {
 }
 # Their miniatures equal those of other files, from which they differ only in the policy.
 SAME = {"dvao_mathematics_8b.py": "dvao_mathematics_4b.py", "dvao_tools_7b.py": "dvao_tools_3b.py"}
-SELECTED = ["dvao_mathematics_4b.py"]
 DATASETS = (
     "gsm8k", "dapo_math_17k", "math500", "aime25", "olympiadbench", "amc23", "toolrl", "bfcl",
     "healthbench",
@@ -159,8 +157,8 @@ def judge():
         yield server.url
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", nightly_but(SELECTED, ROWS))
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ROWS)
 def test_runs_in_miniature_from_a_checkpoint_on_real_rows(
     name, data_dir, policies, judge, tmp_path, monkeypatch
 ):

@@ -147,7 +147,7 @@ def test_repeated_scores_and_advantages_of_tokens_are_resumed(tmp_path):
     assert all(row["reward_noise/brevity"] == 0 for row in logged)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_signal_and_noise_of_the_learning_rate_are_resumed(tmp_path):
     config = digits_run.digits_config(
         learning={"micro_batches": 2},

@@ -170,7 +170,10 @@ def _scores(queries: Array, keys: Array, visible: ColumnRange) -> Array:
     scores = _product("...qc,...kc->...qk", _rows(queries), keys) * _scale(queries)
     first, last = (jnp.repeat(x, queries.shape[-2], axis=-1)[..., None] for x in visible)
     columns = lax.broadcasted_iota(jnp.int32, (*first.shape[:-1], keys.shape[-2]), first.ndim - 1)
-    return jnp.where((first <= columns) & (columns <= last), scores, -jnp.inf)
+    # One comparison instead of two, with columns before the first as large numbers: with two, XLA
+    # does not vectorise the exponentials on CPUs.
+    count = jnp.maximum(last - first + 1, 0).astype(jnp.uint32)
+    return jnp.where((columns - first).astype(jnp.uint32) < count, scores, -jnp.inf)
 
 
 def _rows(x: Array) -> Array:
