@@ -34,7 +34,7 @@ POLICY = "Qwen/Qwen3-0.6B"
 
 def get_config() -> Config:
     """Settings for one accelerator."""
-    # On a chip of 16 GB, with room for the results of attention. Layers that are compiled one by one
+    # A chip of 16 GB has space for the results of attention. Layers that are compiled one by one
     # add their gradients to the sums without arrays of their own.
     model = dataclasses.replace(
         PRESETS["qwen3-0.6b"], logits_chunk=1024, remat="attention", layer_loop="unrolled"

@@ -50,7 +50,7 @@ def share_of_peak(topology: str, shape: tuple[int, int, int]) -> float:
         jax.ShapeDtypeStruct(dimensions, jnp.bfloat16, sharding=on_chip)
         for dimensions in ((rows, inner), (inner, outer))
     )
-    text = jax.jit(jnp.matmul).lower(left, right).compile().as_text()
+    text = jax.jit(jnp.matmul).lower(left, right).compile().as_text() or ""
     links = Links(chip.link_bandwidth, chip.slices_bandwidth)
     cost = TpuCost(links, chip.clock, chip.memory_bandwidth, chip.flops, pairs=0)
     return 2 * rows * inner * outer / chip.flops / profile(text, cost).seconds

@@ -85,11 +85,11 @@ def test_weights_match_objectives_and_batches_divide(name):
 @pytest.mark.parametrize("name", sorted(set(FILES) - EMBEDDED))
 def test_policy_matches_its_preset_and_tokenizer(name):
     config = overrides.load_experiment(EXPERIMENTS / name)
-    memory = {name: getattr(config.model, name) for name in ("logits_chunk", "remat")}
+    chosen = {name: getattr(config.model, name) for name in ("logits_chunk", "remat", "layer_loop")}
     (preset,) = (
         key
         for key, known in PRESETS.items()
-        if dataclasses.replace(known, **memory) == config.model
+        if dataclasses.replace(known, **chosen) == config.model
     )
     assert preset in config.pretrained.lower()
     assert config.task.tokenizer.path == config.pretrained
