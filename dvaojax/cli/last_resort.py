@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import logging
 import os
+import re
 import signal
 import sys
 import sysconfig
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import dvaojax
 from dvaojax import files
-from dvaojax.cli.exit_codes import BY_SIGNAL, FAILED, fail
+from dvaojax.cli.exit_codes import BAD_INPUT, BY_SIGNAL, FAILED, fail
 from dvaojax.errors import memory_failure, printable, storage_failure
 
 _SMALLER = {
@@ -33,6 +34,9 @@ _SMALLER_STEPS = (
     "raise learning.micro_batches, lower prompts_per_step or max_new_tokens, set "
     "model.remat=layer; `dvaojax plan` estimates what fits"
 )
+
+# JAX reads its settings from the environment when it is imported.
+_JAX_SETTING = re.compile(r'Invalid value "(.*)" for JAX flag (\w+)')
 
 
 def report(error: Exception, arguments: argparse.Namespace) -> int:
@@ -57,6 +61,9 @@ def report(error: Exception, arguments: argparse.Namespace) -> int:
         return fail(f"{where}: {line}" if where else line, FAILED)
     if (line := memory_failure(error)) is not None:
         return fail(f"{line}: {_SMALLER.get(arguments.command, _SMALLER_STEPS)}", FAILED)
+    if (setting := _JAX_SETTING.search(str(error))) is not None:
+        value, name = setting.groups()
+        return fail(f"the environment variable {name.upper()} is {value!r}, invalid", BAD_INPUT)
     line = f"{_location(error)}{type(error).__name__}: {error}"
     return fail(f"{' '.join(line.split())[:500]}; {_log(directory)}", FAILED)
 

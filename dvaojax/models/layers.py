@@ -61,9 +61,10 @@ def rotation(positions: Array, config: ModelConfig) -> Rotation:
     angles = (positions[..., None].astype(wide) * frequencies)[..., None, :]
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     if platform() == "cpu":
-        # XLA would compute them again for every head of every layer; a gather it does not fuse.
-        every = jnp.arange(cos.shape[-1])
-        cos, sin = cos[..., every], sin[..., every]
+        # XLA fuses cosines into what reads them, and so computes them again for every head of
+        # every layer; it does not fuse this gather of all features.
+        features = jnp.arange(cos.shape[-1])
+        cos, sin = cos[..., features], sin[..., features]
     return Rotation(cos, sin)
 
 

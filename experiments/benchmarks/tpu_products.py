@@ -7,12 +7,15 @@ No TPU is needed. What a program can reach by this compiler's estimates is bound
 Needs: pip install '.[plan]', and half a minute.
 """
 
+import sys
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 from rich.console import Console
 from rich.table import Table
 
+from dvaojax.errors import UserError
 from dvaojax.plan.chips import TPUS, parse_slice
 from dvaojax.plan.collectives import Links
 from dvaojax.plan.costs import TpuCost
@@ -30,15 +33,20 @@ SHAPES = (
 )
 
 
-def main() -> None:
-    """Compiles every product for every chip and prints the shares."""
+def main() -> int:
+    """Compiles every product for every chip and prints the shares; returns 2 without libtpu."""
     table = Table(title="share of the peak rate, bfloat16")
     for heading in ("rows x inner x outer width", *TOPOLOGIES):
         table.add_column(heading, justify="right")
-    for shape in SHAPES:
-        shares = (f"{share_of_peak(topology, shape):.0%}" for topology in TOPOLOGIES)
-        table.add_row(" x ".join(f"{size:,}" for size in shape), *shares)
+    try:
+        for shape in SHAPES:
+            shares = [f"{share_of_peak(topology, shape):.0%}" for topology in TOPOLOGIES]
+            table.add_row(" x ".join(f"{size:,}" for size in shape), *shares)
+    except UserError as error:
+        print(f"tpu_products.py: {error}", file=sys.stderr)
+        return 2
     Console().print(table)
+    return 0
 
 
 def share_of_peak(topology: str, shape: tuple[int, int, int]) -> float:
@@ -57,4 +65,4 @@ def share_of_peak(topology: str, shape: tuple[int, int, int]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -71,6 +71,16 @@ def alarm(quiet):
     ).stderr
 
 
+def test_an_invalid_setting_of_jax_is_named(tmp_path):
+    variables = {"JAX_NUM_CPU_DEVICES": "two", "PYTHONPATH": ":".join(sys.path)}
+    command = [sys.executable, "-m", "dvaojax", "train", "--runs", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+    assert done.returncode == 2
+    expected = "dvaojax: the environment variable JAX_NUM_CPU_DEVICES is 'two', invalid\n"
+    assert done.stderr == expected
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_alarms_of_a_slow_compilation_are_not_shown():
     assert "slow_operation_alarm" in alarm("")
